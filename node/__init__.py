@@ -1,0 +1,1 @@
+"""Freehold: a sovereign agent node."""

@@ -1,0 +1,145 @@
+"""The node's one error tree.
+
+Every error a user can meet says what happened (`message`) and what to do next (`hint`). A room
+adds its classes in its section; nothing outside this file subclasses `Exception`.
+"""
+
+from __future__ import annotations
+
+
+class FreeholdError(Exception):
+    """Something went wrong that the caller can act on.
+
+    Args:
+        message: what happened, with the name of the file, key, agent, tool or model.
+        hint: what to do next, as a sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def diagnostics(self) -> str:
+        """The message and, on a line of its own, the hint."""
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+# ── config, identity ────────────────────────────────────────────────────────────────────────
+
+
+class ConfigError(FreeholdError):
+    """A configuration file or environment variable is not what it must be."""
+
+
+class IdentityError(FreeholdError):
+    """A key or secret is missing, unreadable or not what it must be."""
+
+
+# ── journal ─────────────────────────────────────────────────────────────────────────────────
+
+
+class JournalError(FreeholdError):
+    """The log cannot be written or read as it must be."""
+
+
+class JournalBusyError(JournalError):
+    """Another process holds the log."""
+
+
+class JournalDamagedError(JournalError):
+    """The log differs from what was signed; the message names the first bad index."""
+
+
+class JournalRollbackError(JournalError):
+    """The log is shorter than, or forks from, a head that was kept elsewhere."""
+
+
+class JournalWriteError(JournalError):
+    """The log cannot be written (disk full, I/O error); the node stops rather than go on."""
+
+
+# ── sandbox ─────────────────────────────────────────────────────────────────────────────────
+
+
+class SandboxError(FreeholdError):
+    """A tool could not be stored, compiled or run within its limits."""
+
+
+class ToolError(SandboxError):
+    """A tool is unknown, its files are not what its manifest says, or it has no such function."""
+
+
+class ToolLimitError(SandboxError):
+    """A call went over its time, fuel, memory or output limit and was stopped."""
+
+
+class ToolTrapError(SandboxError):
+    """The guest trapped; the call has no result."""
+
+
+class CapabilityError(SandboxError):
+    """A tool wants a capability that the agent's grant does not hold."""
+
+
+# ── inference ───────────────────────────────────────────────────────────────────────────────
+
+
+class InferenceError(FreeholdError):
+    """A model could not be loaded or could not generate."""
+
+
+class ModelError(InferenceError):
+    """A model is unknown, its file changed since it was pinned, or it cannot be loaded."""
+
+
+class ContextOverflowError(InferenceError):
+    """The prompt does not fit the model's context."""
+
+
+class RunnerCrashedError(InferenceError):
+    """The runner process died in the middle of a generation; trying again is safe."""
+
+
+class GrammarError(InferenceError):
+    """A tool's schema cannot be turned into a grammar."""
+
+
+# ── runs ────────────────────────────────────────────────────────────────────────────────────
+
+
+class RunError(FreeholdError):
+    """A run could not go on."""
+
+
+class ManifestError(RunError):
+    """An agent's manifest is not what it must be; names file, key and what is allowed."""
+
+
+class BudgetExceededError(RunError):
+    """A step would go over a budget; says which dimension, whose, and what had been done."""
+
+
+class PolicyDeniedError(RunError):
+    """Policy, or the person asked, refused an effect."""
+
+
+class DivergenceError(RunError):
+    """A replayed run took another step than the one recorded."""
+
+
+class OutcomeUnknownError(RunError):
+    """An effect may or may not have happened; a person must decide."""
+
+
+class RunStoppedError(RunError):
+    """The run was stopped at the door: cancelled, emergency stop, shutdown, no progress."""
+
+
+# ── control API, daemon, CLI ────────────────────────────────────────────────────────────────
+
+
+class ControlError(FreeholdError):
+    """The daemon could not be reached or refused a request."""

@@ -1,0 +1,134 @@
+"""What the inference room's users see: requests, tokens, and the `Engine` seam."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from node.types import JsonObject
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "tool_calls", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call the model asked for. `arguments` parsed; validated again by whoever performs it."""
+
+    name: str
+    arguments: JsonObject
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. `tool_calls` only on assistant turns; `name` is the function on tool turns."""
+
+    role: Role
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """A function a model may call, as it is told of it. `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. Temperature 0 is greedy; `seed` makes the rest repeatable."""
+
+    temperature: float = 0.0
+    top_k: int = 40
+    top_p: float = 0.95
+    seed: int = 0
+    max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One request to a model.
+
+    With `tools` the output is either text or tool calls decoded under a grammar made from the
+    tools' schemas; `tool_choice` "none" offers the tools but forbids calls, "required" forbids
+    plain text.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[FunctionSpec, ...] = ()
+    tool_choice: Literal["auto", "none", "required"] = "auto"
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The end of a generation: the parsed answer and what it cost.
+
+    `text` is the answer without call markup or reasoning. `malformed` says, in words a model can
+    act on, why the raw output could not be parsed as a call; then `tool_calls` is empty.
+    `prompt_tokens_cached` of the `prompt_tokens` were not evaluated again.
+    """
+
+    reason: FinishReason
+    text: str
+    raw: str
+    tool_calls: tuple[ToolCall, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    malformed: str | None = None
+    prompt_tokens_cached: int = 0
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of output as it is made; the last one of a generation carries `finish`."""
+
+    text: str
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A loaded or known model. Sizes in bytes and tokens."""
+
+    name: str
+    sha256: str
+    path: str
+    size_bytes: int
+    context_tokens: int
+    architecture: str = ""
+    remote: bool = False
+
+
+class Engine(Protocol):
+    """Where tokens come from. `LlamaEngine` is the real one, `ScriptedEngine` the double."""
+
+    def generate(self, request: Generation) -> AsyncIterator[Token]:
+        """Streams tokens; closing the iterator cancels within 50 ms.
+
+        Raises:
+            ModelError: the model is unknown, changed or cannot be loaded.
+            ContextOverflowError: the prompt does not fit, with the sizes.
+            RunnerCrashedError: the process died; the request may be tried again.
+        """
+        ...
+
+    async def count(self, request: Generation) -> int:
+        """Prompt tokens of the request, exactly as `generate` would evaluate it."""
+        ...
+
+    async def info(self, model: str) -> ModelInfo:
+        """The model's digest and real context length; loads it if that is needed to know."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends runner processes and gives their memory back."""
+        ...

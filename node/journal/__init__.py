@@ -1,0 +1,1 @@
+"""The signed, Merkle-hashed log."""

@@ -1,0 +1,1 @@
+"""Agents, the loop, and the one door every effect goes through."""

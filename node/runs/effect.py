@@ -1,0 +1,123 @@
+"""The seam of the one door: what an effect is, what it needs, what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from node.sandbox.types import Capability
+from node.types import Json
+
+Label = Literal["untrusted", "private"]
+
+
+class StepKind(StrEnum):
+    """The kinds of effect there are; the trace and the policy call them by these names."""
+
+    MODEL = "model"
+    TOOL = "tool"
+    RETRIEVAL = "retrieval"
+    GUARD = "guard"
+    PAYMENT = "payment"
+    DELEGATION = "delegation"
+    APPROVAL = "approval"
+    MESSAGE = "message"
+    WORKSPACE = "workspace"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What was used, or is asked for. The dimensions a budget has."""
+
+    steps: int = 0
+    tool_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    egress_bytes: int = 0
+    msat: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(a + b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(*(a - b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
+
+    def astuple(self) -> tuple[int, int, int, int, float, int, int]:
+        """The dimensions in the order of the fields."""
+        return (
+            self.steps,
+            self.tool_calls,
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.seconds,
+            self.egress_bytes,
+            self.msat,
+        )
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The most an effect may use (reserved before it runs), and what policy must know of it.
+
+    `destinations` are where it can send data, as URL patterns, relays or peers; empty for an
+    effect that cannot send. `traceless` effects leave nothing outside the node: their intent
+    shares a commit with their result, and recovery may perform them again.
+    """
+
+    usage: Usage = field(default_factory=Usage)
+    capabilities: frozenset[Capability] = frozenset()
+    destinations: tuple[str, ...] = ()
+    traceless: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to. `ok` False is an answer too (a tool's error), not an exception.
+
+    `value` is recorded and returned again on replay; large values are kept as blobs by the door.
+    `labels` are what the content carries into the run.
+    """
+
+    ok: bool
+    value: Json
+    usage: Usage = field(default_factory=Usage)
+    labels: frozenset[Label] = frozenset()
+    replayed: bool = False
+
+    def as_replayed(self) -> Outcome:
+        """The same outcome, marked as taken from the log."""
+        return replace(self, replayed=True)
+
+
+class Effect(Protocol):
+    """Whatever leaves the pure code of a run. Performed by `Run.step` and by nothing else."""
+
+    @property
+    def kind(self) -> StepKind: ...
+    @property
+    def name(self) -> str:
+        """What policy and the trace call it."""
+        ...
+
+    @property
+    def args(self) -> Json:
+        """What the digest is taken over: all that makes this effect this one."""
+        ...
+
+    @property
+    def needs(self) -> Needs: ...
+
+    async def perform(self, key: str) -> Outcome:
+        """Does it. `key` is the step's idempotency key, `run id + path`."""
+        ...
+
+    async def settle(self, key: str) -> Outcome | None:
+        """On recovery, for an intent without a result: the outcome if it happened, None if it
+        surely did not.
+
+        Raises:
+            OutcomeUnknownError: neither can be known; a person must decide.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""WASM components as tools: store, compile, capabilities, limits."""

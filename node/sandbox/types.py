@@ -1,0 +1,107 @@
+"""What the sandbox room's users see: tools, grants, results, and the `Tool` seam."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from node.types import Json, JsonObject
+
+Capability = Literal["workspace", "http", "knowledge", "store", "clock", "random"]
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of a tool, as `tool.toml` and the component's `describe` both state it."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+    read_only: bool = False
+    idempotent: bool = False
+
+
+@dataclass(frozen=True)
+class ToolManifest:
+    """A parsed `tool.toml`. `sha256` is of the component; `folder` holds both."""
+
+    name: str
+    version: str
+    about: str
+    language: str
+    capabilities: frozenset[Capability]
+    sha256: str
+    functions: tuple[Function, ...]
+    folder: Path
+    component: str = "tool.wasm"
+
+    def function(self, name: str) -> Function:
+        """The function of that name. Raises ToolError if there is none."""
+        for function in self.functions:
+            if function.name == name:
+                return function
+        from node.errors import ToolError
+
+        raise ToolError(
+            f"tool {self.name} has no function {name}",
+            hint="Its functions: " + ", ".join(f.name for f in self.functions),
+        )
+
+
+@dataclass(frozen=True)
+class WorkspaceGrant:
+    """Files below `root` (absolute), read-only or read-write."""
+
+    root: Path
+    mode: Literal["ro", "rw"] = "ro"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one agent lets one tool do. A capability that is not here is not linked.
+
+    `http` is an allow-list of URL patterns: scheme and host exact (or `*.example.org`), path a
+    prefix ending in `*` or exact. `secrets` maps a pattern to headers the host adds.
+    `knowledge` answers a search; `store` is the folder of the agent's key-value file.
+    """
+
+    workspace: WorkspaceGrant | None = None
+    http: tuple[str, ...] = ()
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    knowledge: Callable[[str, int], Awaitable[Json]] | None = None
+    store: Path | None = None
+    clock: bool = False
+    random: bool = False
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a call came to.
+
+    `ok` False means the tool itself answered an error (`value` is `{"error": …}`); a broken limit
+    or a trap raises instead. `origins` are the hosts and files content came from.
+    """
+
+    ok: bool
+    value: Json
+    seconds: float
+    fuel: int = 0
+    egress_bytes: int = 0
+    ingress_bytes: int = 0
+    origins: tuple[str, ...] = ()
+
+
+class Tool(Protocol):
+    """One function of one tool, ready to be called with a grant."""
+
+    async def call(self, arguments: JsonObject, grant: Grant) -> ToolResult:
+        """Runs it in a fresh store.
+
+        Raises:
+            ToolLimitError: time, fuel, memory or output went over its limit.
+            ToolTrapError: the guest trapped.
+            CapabilityError: the component wants what the grant does not hold.
+        """
+        ...

@@ -1,0 +1,34 @@
+"""Types every room shares: JSON values, and their one canonical form.
+
+The canonical form is what digests are taken over: keys sorted, no spaces, UTF-8, no NaN. It is not
+RFC 8785 (numbers keep Python's shortest form), and nothing outside the node depends on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TypeAlias
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+JsonObject: TypeAlias = "dict[str, Json]"
+
+
+def canonical(value: Json) -> bytes:
+    """The canonical UTF-8 bytes of a JSON value.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity, a lone surrogate, or is not JSON.
+    """
+    try:
+        text = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return text.encode()
+
+
+def digest(value: Json) -> str:
+    """SHA-256 of the canonical form, in lower-case hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
