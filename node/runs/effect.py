@@ -39,22 +39,29 @@ class Usage:
     msat: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(a + b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
+        return Usage(
+            self.steps + other.steps,
+            self.tool_calls + other.tool_calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.seconds + other.seconds,
+            self.egress_bytes + other.egress_bytes,
+            self.msat + other.msat,
+        )
+
+    def __neg__(self) -> Usage:
+        return Usage(
+            -self.steps,
+            -self.tool_calls,
+            -self.prompt_tokens,
+            -self.completion_tokens,
+            -self.seconds,
+            -self.egress_bytes,
+            -self.msat,
+        )
 
     def __sub__(self, other: Usage) -> Usage:
-        return Usage(*(a - b for a, b in zip(self.astuple(), other.astuple(), strict=True)))
-
-    def astuple(self) -> tuple[int, int, int, int, float, int, int]:
-        """The dimensions in the order of the fields."""
-        return (
-            self.steps,
-            self.tool_calls,
-            self.prompt_tokens,
-            self.completion_tokens,
-            self.seconds,
-            self.egress_bytes,
-            self.msat,
-        )
+        return self + -other
 
 
 @dataclass(frozen=True)
@@ -120,4 +127,42 @@ class Effect(Protocol):
         Raises:
             OutcomeUnknownError: neither can be known; a person must decide.
         """
+        ...
+
+
+class GuardStage(StrEnum):
+    """Where a guard looks."""
+
+    INPUT = "input"
+    TOOL_ARGUMENTS = "tool_arguments"
+    TOOL_RESULT = "tool_result"
+    ANSWER = "answer"
+
+
+@dataclass(frozen=True)
+class GuardVerdict:
+    """`pass`, `fail` (the step is refused), `rewrite` (`value` takes the content's place) or
+    `escalate` (a person decides)."""
+
+    verdict: Literal["pass", "fail", "rewrite", "escalate"]
+    reason: str = ""
+    value: Json = None
+
+
+@dataclass(frozen=True)
+class GuardContext:
+    """What a guard may know: the effect's name, and the tool results recorded so far."""
+
+    name: str
+    results: tuple[Json, ...] = ()
+
+
+class Guard(Protocol):
+    """A pure check of content; the door runs it and journals each verdict as a step."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+        """Judges; never raises on any content."""
         ...
