@@ -1,0 +1,82 @@
+"""What a run's program is: it is given a run, performs effects through its door, and answers.
+
+The agent's loop is such a program; a test or a later pattern (a team, a job for a peer) is another.
+This file is the seam between the loop and the door, so that neither imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+from node.runs.agent import AgentManifest
+from node.runs.effect import Effect, GuardStage, GuardVerdict, Label, Outcome, Usage
+from node.types import Json, JsonObject
+
+Status = Literal["completed", "failed", "stopped", "could_not"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a run ended.
+
+    `completed`: `text` is the answer. `could_not`: the loop knows that it has no answer (output
+    that stayed malformed, an answer its guards refused); `text` says so honestly. `stopped`: a
+    limit ended it (budget, no progress, repetition). `failed`: something broke (the model's
+    runner, a tool that cannot be linked). For all but `completed`, `reason` says why.
+    `citations` name the steps (by path) and sources the answer rests on.
+    """
+
+    status: Status
+    text: str
+    citations: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """Something to watch live: `type` is `token`, `step.intent`, `step.result`, `run.finished`…
+
+    A `token` has data `{"path": …, "text": …}`; it is not journalled.
+    """
+
+    type: str
+    data: JsonObject = field(default_factory=dict)
+
+
+class ProgramRun(Protocol):
+    """What a program sees of its run. `node.runs.run.Run` is the real one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def agent(self) -> AgentManifest:
+        """The manifest the run started with, whatever the file says now."""
+        ...
+
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def labels(self) -> frozenset[Label]: ...
+    def remaining(self) -> Usage:
+        """What is left of the budget."""
+        ...
+
+    async def step(self, effect: Effect) -> Outcome:
+        """Opens the door once."""
+        ...
+
+    async def guard(self, stage: GuardStage, content: Json) -> GuardVerdict:
+        """Runs the input or answer guards and journals each verdict; the worst one, or a pass.
+
+        A `rewrite` carries the content as all guards together left it.
+        """
+        ...
+
+    def emit(self, event: RunEvent) -> None:
+        """Shows something to whoever watches, at once and without journalling it."""
+        ...
+
+
+Program: TypeAlias = Callable[[ProgramRun], Awaitable[Answer]]
