@@ -151,10 +151,12 @@ class GuardVerdict:
 
 @dataclass(frozen=True)
 class GuardContext:
-    """What a guard may know: the effect's name, and the tool results recorded so far."""
+    """What a guard may know: the effect's name, the tool results recorded so far, and what the
+    run was asked."""
 
     name: str
     results: tuple[Json, ...] = ()
+    prompt: str = ""
 
 
 class Guard(Protocol):
