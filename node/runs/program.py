@@ -8,41 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from node.runs.agent import AgentManifest
+from node.runs.answer import Answer
 from node.runs.effect import Effect, GuardStage, GuardVerdict, Label, Outcome, Usage
 from node.types import Json, JsonObject
-
-Status = Literal["completed", "failed", "stopped", "could_not"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """How a run ended.
-
-    `completed`: `text` is the answer. `could_not`: the loop knows that it has no answer (output
-    that stayed malformed, an answer its guards refused); `text` says so honestly. `stopped`: a
-    limit ended it (budget, no progress, repetition). `failed`: something broke (the model's
-    runner, a tool that cannot be linked). For all but `completed`, `reason` says why.
-    `citations` name the steps (by path) and sources the answer rests on.
-    """
-
-    status: Status
-    text: str
-    citations: tuple[str, ...] = ()
-    reason: str = ""
-
 
 @dataclass(frozen=True)
 class RunEvent:
     """Something to watch live: `type` is `token`, `step.intent`, `step.result`, `run.finished`…
 
-    A `token` has data `{"path": …, "text": …}`; it is not journalled.
+    A `token` has data `{"path": …, "text": …}`; it is not journalled. `id` is given by the run
+    when it is shown, grows, and lets a watcher go on where it left off.
     """
 
     type: str
     data: JsonObject = field(default_factory=dict)
+    id: int = 0
 
 
 class ProgramRun(Protocol):
