@@ -15,6 +15,7 @@ from node.runs.answer import Answer
 from node.runs.effect import Effect, GuardStage, GuardVerdict, Label, Outcome, Usage
 from node.types import Json, JsonObject
 
+
 @dataclass(frozen=True)
 class RunEvent:
     """Something to watch live: `type` is `token`, `step.intent`, `step.result`, `run.finished`…

@@ -1,0 +1,183 @@
+"""The guard that keeps secrets out of text: no key, token or seed leaves in a prompt or answer.
+
+Found are: Nostr secret keys (NIP-19 `nsec`, NIP-49 `ncryptsec`), wallet-connect URIs (NIP-47),
+Cashu tokens (NUT-00), BIP-32 extended private keys, PEM private keys, BIP-39 seed phrases (12 to
+24 words of the list with a valid checksum), age keys, the API keys of common services by their
+prefix, JSON web tokens, and every secret the node itself keeps, also as hex and base64.
+
+In a prompt, a tool's result and an answer the secret is replaced by a note, so that the work goes
+on without it. In a tool's arguments it refuses the step: redacted results cannot have put it
+there, and a call with a hole in its arguments would do something nobody asked for.
+
+Patterns are linear in time: literal prefixes, one character class, possessive quantifiers.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+
+from mnemonic import Mnemonic
+
+from node.runs.content import map_text
+from node.runs.effect import GuardContext, GuardStage, GuardVerdict
+from node.types import Json
+
+_BECH32 = "[02-9ac-hj-np-z]"
+_BASE58 = "[1-9A-HJ-NP-Za-km-z]"
+_URLSAFE = "[A-Za-z0-9_-]"
+
+_SHAPES: tuple[tuple[str, str], ...] = (
+    ("nostr secret key", rf"nsec1{_BECH32}{{58}}+"),
+    ("nostr secret key", rf"ncryptsec1{_BECH32}{{80,400}}+"),
+    ("wallet connection", r"nostr\+?walletconnect:(?://)?[0-9a-fA-F]{64}+\?[^\s\"'<>]{1,4000}+"),
+    ("cashu token", rf"cashu[AB]{_URLSAFE}{{24,}}+={{0,2}}+"),
+    ("extended private key", rf"[xyztuvYZUV]prv{_BASE58}{{100,112}}+"),
+    ("age key", r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}+"),
+    ("api key", r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}+"),
+    ("api key", rf"sk-{_URLSAFE}{{20,}}+"),
+    ("api key", r"gh[oprsu]_[A-Za-z0-9]{36,}+"),
+    ("api key", r"github_pat_[A-Za-z0-9_]{22,}+"),
+    ("api key", rf"glpat-{_URLSAFE}{{20,}}+"),
+    ("api key", r"(?:AKIA|ASIA)[A-Z0-9]{16}+"),
+    ("api key", rf"AIza{_URLSAFE}{{35}}+"),
+    ("api key", r"xox[abeprs]-[A-Za-z0-9-]{10,}+"),
+    ("api key", r"hf_[A-Za-z0-9]{30,}+"),
+    ("api key", r"npm_[A-Za-z0-9]{36}+"),
+    ("api key", rf"pypi-{_URLSAFE}{{50,}}+"),
+    ("web token", rf"(?<!-)eyJ{_URLSAFE}{{8,}}+\.eyJ{_URLSAFE}{{8,}}+\.{_URLSAFE}{{8,}}+"),
+)
+_SHAPE = re.compile(
+    "|".join(f"(?<![A-Za-z0-9_])(?P<s{i}>{shape})" for i, (_, shape) in enumerate(_SHAPES))
+)
+_PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_WORD = re.compile(r"[A-Za-z]+")
+_SEED_GAP = re.compile(r"[\s\d.,;:)(\"'\[\]|*_-]{1,24}")
+_SEED_WORDS = (24, 21, 18, 15, 12)
+_MIN_KNOWN = 8
+
+
+class SecretsGuard:
+    """Replaces secrets by `[redacted …]`, or refuses arguments that hold one.
+
+    Args:
+        known: the node's own secrets as text, asked at every check, since keys come and go; those
+            shorter than eight characters are not looked for.
+    """
+
+    name = "secrets"
+
+    def __init__(self, known: Callable[[], Iterable[str]] = tuple) -> None:
+        self._known = known
+
+    def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+        forms = sorted({form for secret in self._known() for form in _forms(secret)}, key=len)
+        found: set[str] = set()
+
+        def change(text: str) -> str:
+            redacted, kinds = redact(text, forms[::-1])
+            found.update(kinds)
+            return redacted
+
+        rewritten = map_text(content, change)
+        if not found:
+            return GuardVerdict("pass")
+        reason = "contains a secret: " + ", ".join(sorted(found))
+        if stage is GuardStage.TOOL_ARGUMENTS:
+            return GuardVerdict("fail", reason)
+        return GuardVerdict("rewrite", reason, rewritten)
+
+
+def redact(text: str, known: Iterable[str] = ()) -> tuple[str, set[str]]:
+    """The text without its secrets, and what kinds of secret they were."""
+    kinds: set[str] = set()
+    for form in known:
+        if form in text:
+            text = text.replace(form, _mark(kinds, "secret of this node"))
+    text = _redact_pem(text, kinds)
+    text = _SHAPE.sub(
+        lambda match: _mark(kinds, _SHAPES[int((match.lastgroup or "s0")[1:])][0]), text
+    )
+    for start, end in reversed(list(_seed_phrases(text))):
+        text = text[:start] + _mark(kinds, "seed phrase") + text[end:]
+    return text, kinds
+
+
+def _kind(match: re.Match[str]) -> str:
+    return _SHAPES[int((match.lastgroup or "s0")[1:])][0]
+
+
+def _mark(kinds: set[str], kind: str) -> str:
+    kinds.add(kind)
+    return f"[redacted {kind}]"
+
+
+def _forms(secret: str) -> Iterator[str]:
+    if len(secret) < _MIN_KNOWN:
+        return
+    raw = secret.encode("utf-8", "replace")
+    yield secret
+    yield raw.hex()
+    yield raw.hex().upper()
+    for coded in (base64.b64encode(raw), base64.urlsafe_b64encode(raw)):
+        yield coded.decode().rstrip("=")
+
+
+def _redact_pem(text: str, kinds: set[str]) -> str:
+    """Cuts from each BEGIN to its END, or to the end of the text if there is none."""
+    parts, at = [], 0
+    for begin in _PEM_BEGIN.finditer(text):
+        if begin.start() < at:
+            continue
+        end = _PEM_END.search(text, begin.end())
+        parts += [text[at : begin.start()], _mark(kinds, "private key")]
+        at = end.end() if end else len(text)
+    return "".join(parts) + text[at:] if parts else text
+
+
+def _seed_phrases(text: str) -> Iterator[tuple[int, int]]:
+    """The spans of BIP-39 phrases: longest first at each place, none overlapping."""
+    for run in _listed_runs(text):
+        at = 0
+        while at + _SEED_WORDS[-1] <= len(run):
+            size = next((n for n in _SEED_WORDS if _is_seed(run[at : at + n], n)), 0)
+            if size:
+                yield run[at].start(), run[at + size - 1].end()
+            at += size or 1
+
+
+def _listed_runs(text: str) -> Iterator[list[re.Match[str]]]:
+    """Runs of at least twelve neighbouring words that are all on the list."""
+    places, run = _places(), list[re.Match[str]]()
+    for word in _WORD.finditer(text):
+        near = bool(run) and bool(_SEED_GAP.fullmatch(text, run[-1].end(), word.start()))
+        listed = len(word.group()) <= 8 and word.group().lower() in places
+        if run and not (near and listed):
+            if len(run) >= _SEED_WORDS[-1]:
+                yield run
+            run = []
+        if listed:
+            run.append(word)
+    if len(run) >= _SEED_WORDS[-1]:
+        yield run
+
+
+def _is_seed(words: list[re.Match[str]], size: int) -> bool:
+    """Whether the words' checksum holds (BIP-39: one bit for every 32 of entropy)."""
+    if len(words) != size:
+        return False
+    bits = 0
+    for word in words:
+        bits = bits << 11 | _places()[word.group().lower()]
+    check = size * 11 // 33
+    entropy = (bits >> check).to_bytes((size * 11 - check) // 8, "big")
+    return hashlib.sha256(entropy).digest()[0] >> (8 - check) == bits & ((1 << check) - 1)
+
+
+@cache
+def _places() -> dict[str, int]:
+    return {word: place for place, word in enumerate(Mnemonic("english").wordlist)}

@@ -1,0 +1,62 @@
+"""A function's JSON Schema (draft 2020-12), compiled once, and what is wrong with arguments.
+
+References are resolved within the schema only: jsonschema would fetch a remote one, and a tool's
+schema must not be able to make the daemon open a connection.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from node.runs.content import clean_text
+from node.types import Json, JsonObject, canonical
+
+_LONGEST_MESSAGE = 300
+
+
+class Checker:
+    """Says what is wrong with a function's arguments, in words a model can act on."""
+
+    def __init__(self, schema: JsonObject) -> None:
+        Draft202012Validator.check_schema(schema)
+        registry: Registry[Any] = Registry()
+        self._validator = Draft202012Validator(schema, registry=registry)
+
+    def wrong(self, arguments: Json) -> str:
+        """Empty if the arguments are right; never raises."""
+        try:
+            error = best_match(self._validator.iter_errors(arguments))
+        except (Unresolvable, RecursionError, ArithmeticError, ValueError) as broken:
+            return f"the schema cannot be applied: {type(broken).__name__}"
+        return _words(error) if error is not None else ""
+
+
+def checker(schema: JsonObject) -> Checker:
+    """The compiled schema; the same schema is compiled once.
+
+    Raises:
+        ValueError: it is not a JSON Schema.
+    """
+    try:
+        return _compiled(canonical(schema))
+    except (SchemaError, RecursionError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
+@lru_cache(maxsize=512)
+def _compiled(schema: bytes) -> Checker:
+    import json
+
+    return Checker(json.loads(schema))
+
+
+def _words(error: ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path)
+    text = f"{where}: {error.message}" if where else error.message
+    return clean_text(text)[:_LONGEST_MESSAGE]
