@@ -103,6 +103,14 @@ class RunnerCrashedError(InferenceError):
     """The runner process died in the middle of a generation; trying again is safe."""
 
 
+class EngineBusyError(InferenceError):
+    """The model's queue is full; says how many generations wait."""
+
+
+class TemplateError(InferenceError):
+    """The model's chat template is missing, refuses these messages or goes over a limit."""
+
+
 class GrammarError(InferenceError):
     """A tool's schema cannot be turned into a grammar."""
 
@@ -119,11 +127,46 @@ class ManifestError(RunError):
 
 
 class BudgetExceededError(RunError):
-    """A step would go over a budget; says which dimension, whose, and what had been done."""
+    """A step would go over a budget; says which dimension, whose, and what had been done.
+
+    `limit` and `used` are in the dimension's own unit: counts, seconds, bytes or msat.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        dimension: str = "",
+        owner: str = "",
+        limit: float = 0,
+        used: float = 0,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.dimension = dimension
+        self.owner = owner
+        self.limit = limit
+        self.used = used
 
 
 class PolicyDeniedError(RunError):
     """Policy, or the person asked, refused an effect."""
+
+
+class GuardRefusedError(PolicyDeniedError):
+    """A guard refused what a step was about to do."""
+
+
+class StepFailedError(RunError):
+    """An effect broke in a way it does not know; the node's log holds the kind of error only."""
+
+
+class ApprovalError(RunError):
+    """There is no such open question, or it cannot be answered that way."""
+
+
+class UnknownRunError(RunError):
+    """The log holds no run of that id."""
 
 
 class DivergenceError(RunError):
@@ -143,3 +186,31 @@ class RunStoppedError(RunError):
 
 class ControlError(FreeholdError):
     """The daemon could not be reached or refused a request."""
+
+
+class DaemonNotRunningError(ControlError):
+    """Nothing answers on the control socket."""
+
+    exit_code = 3
+
+
+class DaemonRunningError(ControlError):
+    """Another process works on this home."""
+
+
+class StoppingError(ControlError):
+    """The daemon is shutting down and takes no new work."""
+
+
+class NotFoundError(ControlError):
+    """There is no run, agent, approval or route of that name."""
+
+
+class RequestError(ControlError):
+    """A request to the control API is not what it must be."""
+
+    exit_code = 2
+
+
+class BackupError(FreeholdError):
+    """An archive could not be made, is not what it must be, or would roll the node back."""

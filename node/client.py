@@ -1,0 +1,265 @@
+"""The only client of the control API, shared by cli/ and tui/.
+
+Synchronous, over the home's UNIX socket. An error the daemon answered with is raised again as the
+class it was there, so that a caller (and a command's exit code) need not know what ran where.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+
+import httpx
+
+import node.errors
+from node.errors import ControlError, DaemonNotRunningError, FreeholdError
+from node.home import private_file
+from node.types import JsonObject
+
+if TYPE_CHECKING:
+    from node.gateway.replies import (
+        AgentReply,
+        ApprovalReply,
+        Event,
+        RunReply,
+        StatusReply,
+    )
+
+CONNECT_S = 5.0
+ANSWER_S = 60.0
+REPLY_MAX_BYTES = 256 * 1024 * 1024
+
+
+class Client:
+    """Control of one node. Use as a context manager, or `close` it.
+
+    Every method raises DaemonNotRunningError if nothing answers, and otherwise the daemon's own
+    errors (see node/errors.py).
+    """
+
+    def __init__(self, transport: httpx.BaseTransport, *, where: str, token: str = "") -> None:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._where = where
+        self._http = httpx.Client(
+            transport=transport,
+            base_url="http://freehold",
+            headers=headers,
+            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+            trust_env=False,
+        )
+
+    @classmethod
+    def unix(cls, path: Path) -> Client:
+        """The node whose control socket is at `path`."""
+        return cls(httpx.HTTPTransport(uds=str(path)), where=str(path))
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # ── the node ────────────────────────────────────────────────────────────────────────────
+
+    def status(self) -> StatusReply:
+        return cast("StatusReply", self._get("/status"))
+
+    def shutdown(self) -> None:
+        """Asks the daemon to finish or park its runs and end; returns before it has."""
+        self._post("/shutdown")
+
+    def estop(self) -> None:
+        """Stops every run at the door."""
+        self._post("/estop")
+
+    def resume(self) -> None:
+        """Lifts the emergency stop."""
+        self._post("/resume")
+
+    def events(self, start: int = 0, *, follow: bool = True) -> Iterator[Event]:
+        """The journal's entries from index `start`, then new ones as they are committed."""
+        query = {"from": str(start), "follow": "1" if follow else "0"}
+        return self._stream("/events", query)
+
+    def backup(self, target: Path) -> None:
+        """Writes the node's archive to `target`, which must not exist; 0600."""
+        with (
+            self._open("GET", "/backup", timeout=None) as response,
+            private_file(target, replace=False) as file,
+        ):
+            for chunk in response.iter_raw():
+                file.write(chunk)
+
+    # ── runs ────────────────────────────────────────────────────────────────────────────────
+
+    def start(self, agent: str, prompt: str) -> str:
+        """Starts a run; it is in the log when this returns its id."""
+        return str(self._post("/runs", {"agent": agent, "prompt": prompt})["id"])
+
+    def runs(self, *, agent: str | None = None, limit: int = 50) -> list[RunReply]:
+        """The latest runs, newest first."""
+        query = {"limit": str(limit)} | ({"agent": agent} if agent else {})
+        return cast("list[RunReply]", self._get("/runs", query)["runs"])
+
+    def run(self, run_id: str) -> RunReply:
+        return cast("RunReply", self._get(f"/runs/{_part(run_id)}"))
+
+    def trace(self, run_id: str) -> JsonObject:
+        """The run as a tree of steps, each with durations, usage and verdicts."""
+        return self._get(f"/runs/{_part(run_id)}/trace")
+
+    def watch(self, run_id: str, start: int = 0) -> Iterator[Event]:
+        """Tokens and steps as they come, from the run's `start`-th event, until it is finished."""
+        return self._stream(f"/runs/{_part(run_id)}/events", {"from": str(start)})
+
+    def cancel(self, run_id: str, reason: str) -> None:
+        self._post(f"/runs/{_part(run_id)}/cancel", {"reason": reason})
+
+    def replay(
+        self,
+        run_id: str,
+        *,
+        from_step: str | None = None,
+        model: str | None = None,
+        edit: str | None = None,
+    ) -> JsonObject:
+        """Runs it again with recorded results; with `from_step`, forks a new run there."""
+        body = {"from_step": from_step, "model": model, "edit": edit}
+        return self._post(f"/runs/{_part(run_id)}/replay", body)
+
+    # ── agents, approvals, workspaces ───────────────────────────────────────────────────────
+
+    def agents(self) -> list[AgentReply]:
+        return cast("list[AgentReply]", self._get("/agents")["agents"])
+
+    def reload_agents(self) -> list[str]:
+        """Reads the manifests again; the names of those that changed."""
+        return cast("list[str]", self._post("/agents/reload")["changed"])
+
+    def approvals(self) -> list[ApprovalReply]:
+        return cast("list[ApprovalReply]", self._get("/approvals")["approvals"])
+
+    def approve(self, approval_id: str) -> None:
+        self._post(f"/approvals/{_part(approval_id)}/approve")
+
+    def deny(self, approval_id: str, reason: str = "") -> None:
+        self._post(f"/approvals/{_part(approval_id)}/deny", {"reason": reason})
+
+    def workspace_log(self, agent: str, limit: int = 50) -> list[JsonObject]:
+        """The workspace's commits, newest first."""
+        reply = self._get(f"/workspaces/{_part(agent)}/log", {"limit": str(limit)})
+        return cast("list[JsonObject]", reply["commits"])
+
+    def workspace_diff(self, agent: str, commit: str | None = None) -> str:
+        """What a commit changed, as a unified diff; the latest one if none is named."""
+        query = {"commit": commit} if commit else {}
+        return str(self._get(f"/workspaces/{_part(agent)}/diff", query)["diff"])
+
+    def workspace_rollback(self, agent: str, commit: str) -> str:
+        """Puts the files back to `commit` in a new commit, whose id this returns."""
+        body = {"commit": commit}
+        return str(self._post(f"/workspaces/{_part(agent)}/rollback", body)["commit"])
+
+    # ── transport ───────────────────────────────────────────────────────────────────────────
+
+    def _get(self, path: str, query: Mapping[str, str] | None = None) -> JsonObject:
+        with self._open("GET", path, query=query) as response:
+            return _object(response)
+
+    def _post(self, path: str, body: Mapping[str, object] | None = None) -> JsonObject:
+        with self._open("POST", path, body={} if body is None else body) as response:
+            return _object(response)
+
+    def _stream(self, path: str, query: Mapping[str, str]) -> Iterator[Event]:
+        with self._open("GET", path, query=query, timeout=None) as response:
+            for event in _frames(response.iter_lines()):
+                if event["type"] == "error":
+                    raise _error(event["data"])
+                yield event
+
+    @contextlib.contextmanager
+    def _open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        timeout: float | None = ANSWER_S,
+    ) -> Iterator[httpx.Response]:
+        try:
+            with self._http.stream(
+                method,
+                path,
+                params=dict(query or {}),
+                json=None if body is None else dict(body),
+                timeout=httpx.Timeout(timeout, connect=CONNECT_S),
+            ) as response:
+                if not response.is_success:
+                    raise _error(_object(response))
+                yield response
+        except httpx.ConnectError as error:
+            raise DaemonNotRunningError(
+                f"no daemon answers on {self._where}",
+                hint="Start it with `freehold up` (or `freehold up --detach`).",
+            ) from error
+        except httpx.TransportError as error:
+            raise ControlError(
+                f"the daemon stopped answering: {str(error) or type(error).__name__}",
+                hint="`freehold status` tells whether it is up; run/daemon.log says why not.",
+            ) from error
+
+
+def _part(name: str) -> str:
+    """A name as one segment of a path."""
+    return quote(name, safe="") or "%20"
+
+
+def _object(response: httpx.Response) -> JsonObject:
+    """The JSON object of a reply. Raises ControlError if it is something else."""
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > REPLY_MAX_BYTES:
+            break
+    try:
+        value = json.loads(bytes(content))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ControlError(
+            f"the daemon answered {response.status_code} with something that is not JSON",
+            hint="Is another program on that address?",
+        )
+    return value
+
+
+def _error(body: JsonObject) -> FreeholdError:
+    """The daemon's error as the class it was there."""
+    kind = getattr(node.errors, str(body.get("code", "")), ControlError)
+    if not (isinstance(kind, type) and issubclass(kind, FreeholdError)):
+        kind = ControlError
+    return kind(str(body.get("error", "the daemon refused")), hint=str(body.get("hint", "")))
+
+
+def _frames(lines: Iterator[str]) -> Iterator[Event]:
+    """Server-sent events out of a stream's lines. Broken ones are passed over."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+            continue
+        event, fields = fields, {}
+        with contextlib.suppress(ValueError):
+            data = json.loads(event.get("data", ""))
+            if isinstance(data, dict):
+                position = int(event.get("id", "0"))
+                yield {"id": position, "type": event.get("event", "message"), "data": data}

@@ -1,0 +1,217 @@
+"""`config.toml`: strict, in sections, and overridden by the environment.
+
+Every key lives in a section, so the environment's names are plain: `[limits] tokens_per_day` is
+`FREEHOLD_LIMITS__TOKENS_PER_DAY`. A name with two underscores that matches no key is an error, as
+an unknown key in the file is; other `FREEHOLD_*` variables are not configuration. The commented
+file that `freehold init` writes is made from these models, so it cannot say something else.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from node.errors import ConfigError
+
+ENV_PREFIX = "FREEHOLD_"
+TOKEN_MIN = 32
+
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class NodeSection(Section):
+    """Who this node is."""
+
+    name: str = Field(
+        default="freehold",
+        pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$",
+        description="Names the node's log in its signatures; do not change it later.",
+    )
+
+
+class ControlSection(Section):
+    """The control API. It is always served on the home's UNIX socket, to this user and root."""
+
+    bind: str = Field(
+        default="",
+        description='Serve it on TCP too, as "127.0.0.1:7411". Refused without a token; plain '
+        "HTTP, so go through a VPN or a TLS proxy outside this machine.",
+    )
+    token: SecretStr = Field(
+        default=SecretStr(""),
+        description=f"What TCP clients send as a bearer token; {TOKEN_MIN} characters or more.",
+    )
+
+    @model_validator(mode="after")
+    def _tcp_needs_a_token(self) -> ControlSection:
+        if self.bind:
+            self.address()
+            if len(self.token.get_secret_value()) < TOKEN_MIN:
+                raise ValueError(
+                    f"bind = {self.bind!r} needs a token of {TOKEN_MIN} characters or more"
+                )
+        return self
+
+    def address(self) -> tuple[str, int]:
+        """Host and port of `bind`. Raises ValueError if it is not `host:port`."""
+        host, _, port = self.bind.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+            raise ValueError(f"bind = {self.bind!r} is not host:port")
+        return host, int(port)
+
+
+class DaemonSection(Section):
+    """How the daemon starts and stops."""
+
+    drain_s: Seconds = Field(
+        default=20.0,
+        description="Seconds that `down` and SIGTERM give runs to finish; the rest is parked.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="How much goes to stderr and run/daemon.log."
+    )
+
+
+class ModelsSection(Section):
+    """Local models. Files and their pins are in models/."""
+
+    preload: tuple[str, ...] = Field(
+        default=(), description="Models to load at start; others load when a run first asks."
+    )
+
+
+class Config(Section):
+    """The whole file."""
+
+    node: NodeSection = NodeSection()
+    control: ControlSection = ControlSection()
+    daemon: DaemonSection = DaemonSection()
+    models: ModelsSection = ModelsSection()
+
+
+def load(path: Path, env: Mapping[str, str]) -> Config:
+    """Reads the file and puts the environment's values over it.
+
+    Raises:
+        ConfigError: naming the file or variable, the key, and what is allowed.
+    """
+    try:
+        tables: dict[str, Any] = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}", hint="`freehold init` writes a new one."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}", hint="Correct that line.") from error
+    origin = _override(tables, env)
+    try:
+        return Config.model_validate(tables)
+    except ValidationError as error:
+        raise _explain(error, path, origin) from error
+
+
+def _override(tables: dict[str, Any], env: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """Writes the environment's values into `tables`; says which variable set which key."""
+    origin: dict[tuple[str, ...], str] = {}
+    for variable, text in env.items():
+        if not variable.startswith(ENV_PREFIX) or "__" not in variable:
+            continue
+        section, _, key = variable.removeprefix(ENV_PREFIX).lower().partition("__")
+        table = tables.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = _value(text, section, key)
+            origin[(section, key)] = variable
+    return origin
+
+
+def _value(text: str, section: str, key: str) -> Any:
+    """The text itself for keys that hold text; else JSON, so that lists and numbers can be said."""
+    model = Config.model_fields.get(section)
+    kind = model.annotation if model else None
+    if isinstance(kind, type) and issubclass(kind, Section):
+        field = kind.model_fields.get(key)
+        if field is not None and field.annotation in {str, SecretStr}:
+            return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _explain(
+    error: ValidationError, path: Path, origin: Mapping[tuple[str, ...], str]
+) -> ConfigError:
+    """The first thing wrong, with the key as the user wrote it and what could stand there."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = tuple(str(part) for part in first["loc"])
+    source = origin.get(where[:2])
+    place = source if source else f"{path}: {'.'.join(where) or 'the file'}"
+    if first["type"] == "extra_forbidden":
+        allowed = ", ".join(_allowed(where[:-1]))
+        return ConfigError(f"{place} is not a known key", hint=f"Allowed here: {allowed}.")
+    problem = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{place}: {problem}", hint=_expected(where, len(error.errors())))
+
+
+def _allowed(where: tuple[str, ...]) -> list[str]:
+    fields = Config.model_fields
+    if where:
+        section = fields[where[0]].annotation
+        assert isinstance(section, type)
+        assert issubclass(section, Section)
+        fields = section.model_fields
+    return list(fields)
+
+
+def _expected(where: tuple[str, ...], count: int) -> str:
+    more = f" There are {count - 1} more errors." if count > 1 else ""
+    section = Config.model_fields.get(where[0]) if where else None
+    kind = section.annotation if section else None
+    if len(where) > 1 and isinstance(kind, type) and issubclass(kind, Section):
+        field = kind.model_fields.get(where[1])
+        if field is not None:
+            default = field.get_default(call_default_factory=True)
+            shown = "" if isinstance(default, SecretStr) else f" The default is {_toml(default)}."
+            return f"{field.description}{shown}{more}"
+    return f"Correct it in the file.{more}"
+
+
+def template(name: str) -> str:
+    """The commented file `freehold init` writes: every key with its meaning and default."""
+    lines = [
+        "# Freehold. Unknown keys are errors. An environment variable overrides a key:",
+        "# [daemon] drain_s is FREEHOLD_DAEMON__DRAIN_S.",
+    ]
+    for section, info in Config.model_fields.items():
+        kind = info.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, Section)
+        lines += ["", f"# {(kind.__doc__ or '').strip()}", f"[{section}]"]
+        for key, field in kind.model_fields.items():
+            lines.append(f"# {field.description}")
+            if (section, key) == ("node", "name"):
+                lines.append(f"name = {_toml(name)}")
+            else:
+                lines.append(f"#{key} = {_toml(field.get_default(call_default_factory=True))}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return '""'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value)

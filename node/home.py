@@ -1,0 +1,190 @@
+"""The one folder all state lives in, and who may hold it.
+
+One home makes one backup, and one process at a time works on it: the lock is an flock, so it goes
+away with the process however that died, and the pid written in it is only for the message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from node.errors import ConfigError, DaemonRunningError
+
+# sun_path is 108 bytes on Linux and 104 on macOS, its closing NUL among them
+SOCKET_PATH_MAX = 103
+
+
+@dataclass(frozen=True)
+class Home:
+    """`$FREEHOLD_HOME`, or `~/.freehold`. Every path below it is named here and nowhere else."""
+
+    root: Path
+
+    @classmethod
+    def locate(cls, env: Mapping[str, str] | None = None) -> Home:
+        """The home the environment names; it need not exist."""
+        named = (os.environ if env is None else env).get("FREEHOLD_HOME")
+        return cls(Path(named).expanduser().absolute() if named else Path.home() / ".freehold")
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def agents(self) -> Path:
+        return self.root / "agents"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def tools(self) -> Path:
+        return self.root / "tools"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal"
+
+    @property
+    def workspaces(self) -> Path:
+        return self.root / "workspaces"
+
+    @property
+    def cache(self) -> Path:
+        """Compiled tools: made again when missing, so left out of backups."""
+        return self.root / "cache"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "control.sock"
+
+    @property
+    def lock(self) -> Path:
+        return self.run / "daemon.lock"
+
+    @property
+    def log(self) -> Path:
+        """The daemon's own diagnostics; what agents did is in the journal."""
+        return self.run / "daemon.log"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All folders a home has, the root first; each is 0700."""
+        return (
+            self.root,
+            self.agents,
+            self.models,
+            self.tools,
+            self.keys,
+            self.journal,
+            self.workspaces,
+            self.cache,
+            self.run,
+        )
+
+    def create(self) -> None:
+        """Makes what is missing, 0700. Folders that are there keep their mode.
+
+        Raises:
+            ConfigError: a folder cannot be made, or the path is too long for a UNIX socket.
+        """
+        if len(os.fsencode(self.socket)) > SOCKET_PATH_MAX:
+            raise ConfigError(
+                f"{self.socket} is longer than a UNIX socket's path may be "
+                f"({SOCKET_PATH_MAX} bytes)",
+                hint="Set FREEHOLD_HOME to a shorter path.",
+            )
+        for folder in self.folders:
+            try:
+                folder.mkdir(mode=0o700, parents=folder == self.root, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot make {folder}: {error.strerror}",
+                    hint="Set FREEHOLD_HOME to a folder you may write.",
+                ) from error
+
+    def require(self) -> None:
+        """Raises ConfigError if `freehold init` has not been run here."""
+        if not self.config.is_file():
+            raise ConfigError(
+                f"there is no node at {self.root}",
+                hint="Run `freehold init` first, or set FREEHOLD_HOME.",
+            )
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Holds the home until the block ends.
+
+        Raises:
+            DaemonRunningError: another process holds it; the message has its pid.
+        """
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+                raise DaemonRunningError(
+                    f"a process (pid {pid or 'unknown'}) already works on {self.root}",
+                    hint="`freehold status` shows the daemon, `freehold down` stops it.",
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def private_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
+    """A file written beside `path`, 0600, that takes its name only once it is whole and durable.
+
+    Readers see the old file or the new one. With `replace` False an existing file is kept.
+
+    Raises:
+        FileExistsError: `path` exists and may not be replaced.
+        OSError: it cannot be written; nothing has changed then.
+    """
+    if not replace and path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """Puts content at `path`, as `private_file` does."""
+    with private_file(path, replace=replace) as file:
+        file.write(content)

@@ -1,0 +1,189 @@
+"""config.toml and the home: strict keys, overrides, tokens, the lock, private files."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.config import Config, load, template
+from node.errors import ConfigError, DaemonRunningError, FreeholdError
+from node.home import Home, private_file, write_private
+
+TOKEN = "t" * 32
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_template_is_the_defaults(tmp_path: Path) -> None:
+    config = load(write(tmp_path, template("my-node")), {})
+    assert config.node.name == "my-node"
+    assert config.model_dump(exclude={"node"}) == Config().model_dump(exclude={"node"})
+
+
+def test_template_names_every_key_with_its_default() -> None:
+    text = template("x")
+    commented = "\n".join(
+        line[1:] if line.startswith("#") and not line.startswith("# ") else line
+        for line in text.splitlines()
+    )
+    tables = tomllib.loads(commented)
+    for section, info in Config.model_fields.items():
+        assert isinstance(info.annotation, type)
+        fields = info.annotation.model_fields  # type: ignore[attr-defined]
+        assert list(tables[section]) == list(fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[daemon]\ndrain = 3\n", ["daemon.drain", "not a known key", "drain_s"]),
+        ("[deamon]\n", ["deamon", "not a known key", "daemon"]),
+        ("[daemon]\ndrain_s = -1\n", ["daemon.drain_s", "greater than or equal"]),
+        ("[daemon]\ndrain_s = nan\n", ["daemon.drain_s", "finite"]),
+        ("[daemon]\nlog_level = 'loud'\n", ["daemon.log_level", "debug"]),
+        ("[node]\nname = 'a b'\n", ["node.name"]),
+        ("[control]\nbind = '127.0.0.1:7411'\n", ["control", "needs a token"]),
+        ("[control]\nbind = '0.0.0.0:7411'\ntoken = 'short'\n", ["needs a token"]),
+        (f"[control]\nbind = 'nowhere'\ntoken = '{TOKEN}'\n", ["not host:port"]),
+        ("= 3\n", ["not TOML"]),
+        ("daemon = 3\n", ["daemon"]),
+    ],
+)
+def test_errors_name_file_key_and_what_is_allowed(
+    tmp_path: Path, text: str, parts: list[str]
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    said = caught.value.diagnostics()
+    assert str(path) in said
+    assert caught.value.hint
+    for part in parts:
+        assert part in said
+
+
+def test_a_token_is_never_in_an_error_or_a_repr(tmp_path: Path) -> None:
+    secret = "hunter2hunter2"
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, f"[control]\nbind='127.0.0.1:1'\ntoken='{secret}'\n"), {})
+    assert secret not in caught.value.diagnostics()
+    config = load(write(tmp_path, f"[control]\ntoken = '{secret}'\n"), {})
+    assert secret not in repr(config)
+    assert config.control.token.get_secret_value() == secret
+
+
+def test_tcp_is_allowed_with_a_token(tmp_path: Path) -> None:
+    config = load(write(tmp_path, f"[control]\nbind = '[::1]:7411'\ntoken = '{TOKEN}'\n"), {})
+    assert config.control.address() == ("::1", 7411)
+
+
+def test_environment_overrides_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "[daemon]\ndrain_s = 3\n")
+    env = {
+        "FREEHOLD_DAEMON__DRAIN_S": "7.5",
+        "FREEHOLD_MODELS__PRELOAD": '["default"]',
+        "FREEHOLD_NODE__NAME": "123",
+        "FREEHOLD_HOME": "/nowhere",
+        "FREEHOLD_OTHER": "ignored",
+        "UNRELATED__X": "ignored",
+    }
+    config = load(path, env)
+    assert config.daemon.drain_s == 7.5
+    assert config.models.preload == ("default",)
+    assert config.node.name == "123"
+
+
+@pytest.mark.parametrize(
+    "variable", ["FREEHOLD_DAEMON__DRAIN", "FREEHOLD_NOPE__X", "FREEHOLD_DAEMON__DRAIN_S"]
+)
+def test_a_wrong_variable_is_named(tmp_path: Path, variable: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, ""), {variable: "soon"})
+    assert variable in caught.value.message or "nope" in caught.value.message
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(max_size=80), key=st.text(max_size=20), value=st.text(max_size=20))
+def test_nothing_but_our_errors_comes_out(
+    tmp_path_factory: pytest.TempPathFactory, text: str, key: str, value: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.toml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        load(path, {f"FREEHOLD_{key}__X": value, f"FREEHOLD_CONTROL__{key}": value})
+    except FreeholdError as error:
+        assert error.hint
+
+
+def test_home_is_made_private(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    for folder in home.folders:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+    home.create()
+
+
+def test_home_from_the_environment(tmp_path: Path) -> None:
+    assert Home.locate({"FREEHOLD_HOME": str(tmp_path)}).root == tmp_path
+    assert Home.locate({}).root == Path.home() / ".freehold"
+    with pytest.raises(ConfigError, match="no node"):
+        Home(tmp_path).require()
+
+
+def test_a_home_too_deep_for_a_socket_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="UNIX socket"):
+        Home(tmp_path / ("x" * 120)).create()
+
+
+def test_one_holder_across_processes(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    home.create()
+    code = (
+        "import sys; from pathlib import Path; from node.home import Home\n"
+        "with Home(Path(sys.argv[1])).hold():\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(home.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(DaemonRunningError, match=str(holder.pid)), home.hold():
+            pytest.fail("held twice")
+        holder.kill()
+        holder.wait()
+    with home.hold():
+        assert home.lock.read_text() == f"{os.getpid()}\n"
+
+
+def test_private_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    write_private(path, b"one")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(RuntimeError), private_file(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["f"]
+    with pytest.raises(FileExistsError):
+        write_private(path, b"two", replace=False)
+    assert path.read_bytes() == b"one"
+    write_private(path, json.dumps({}).encode())
+    assert path.read_bytes() == b"{}"

@@ -1,0 +1,101 @@
+"""The keystore: private files, refusals, repair."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.errors import IdentityError
+from node.identity import KeyStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> KeyStore:
+    return KeyStore(tmp_path / "keys")
+
+
+def test_round_trip(store: KeyStore, tmp_path: Path) -> None:
+    store.set("api", b"\x00secret\n")
+    assert store.get("api") == b"\x00secret\n"
+    assert store.names() == ["api"]
+    (path,) = (tmp_path / "keys").iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    store.set("api", b"new")
+    assert store.get("api") == b"new"
+    store.remove("api")
+    assert store.names() == []
+
+
+def test_missing_secrets_are_named(store: KeyStore) -> None:
+    with pytest.raises(IdentityError, match="api") as caught:
+        store.get("api")
+    assert "freehold secret set api" in caught.value.hint
+    with pytest.raises(IdentityError, match="api"):
+        store.remove("api")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o620])
+def test_a_wide_file_is_refused_until_repaired(
+    store: KeyStore, tmp_path: Path, mode: int
+) -> None:
+    store.set("api", b"s")
+    path = tmp_path / "keys" / "api.secret"
+    path.chmod(mode)
+    with pytest.raises(IdentityError, match="open to others"):
+        store.get("api")
+    assert len(store.problems()) == 1
+    store.repair()
+    assert store.problems() == []
+    assert store.get("api") == b"s"
+
+
+def test_a_wide_folder_is_refused(store: KeyStore, tmp_path: Path) -> None:
+    store.set("api", b"s")
+    (tmp_path / "keys").chmod(0o755)
+    with pytest.raises(IdentityError, match="open to others"):
+        store.get("api")
+    store.repair()
+    assert store.get("api") == b"s"
+
+
+def test_links_and_odd_files_are_refused(store: KeyStore, tmp_path: Path) -> None:
+    store.set("real", b"s")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"other")
+    (tmp_path / "keys" / "link.secret").symlink_to(elsewhere)
+    os.mkfifo(tmp_path / "keys" / "pipe.secret", 0o600)
+    for name in ("link", "pipe"):
+        with pytest.raises(IdentityError):
+            store.get(name)
+    store.set("link", b"mine")
+    assert elsewhere.read_bytes() == b"other"
+    assert store.get("link") == b"mine"
+
+
+@pytest.mark.parametrize("value", [b"", b"x" * 65_537])
+def test_sizes_are_bounded(store: KeyStore, value: bytes) -> None:
+    with pytest.raises(IdentityError, match="1 to 65536"):
+        store.set("api", value)
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.text(max_size=70))
+def test_names_cannot_leave_the_folder(
+    tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "fuzz-keys"
+    store = KeyStore(folder)
+    try:
+        store.set(name, b"v")
+    except IdentityError as error:
+        assert error.hint
+        return
+    assert store.get(name) == b"v"
+    assert (folder / f"{name}.secret").resolve().parent == folder.resolve()
+    store.remove(name)
