@@ -8,12 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from node.runs.agent import AgentManifest
-from node.runs.answer import Answer
 from node.runs.effect import Effect, GuardStage, GuardVerdict, Label, Outcome, Usage
 from node.types import Json, JsonObject
+
+Status = Literal["completed", "failed", "stopped", "could_not"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a run ended.
+
+    `completed`: `text` is the answer. `could_not`: the loop knows that it has no answer it may give
+    (its guards refused it twice); `text` says so honestly. `stopped`: a limit or a person ended it
+    (budget, no progress, repetition, cancelled). `failed`: something broke, or the model's output
+    stayed malformed. For all but `completed`, `reason` says why in words. `citations` are the paths
+    of the steps whose results the text rests on.
+    """
+
+    status: Status
+    text: str = ""
+    citations: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RunResult(Answer):
+    """An answer with the run it belongs to and what it used, all branches together."""
+
+    run_id: str = ""
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True)
