@@ -1,0 +1,60 @@
+"""From a tool's source to its component, one function a language.
+
+C and Zig are compiled to a freestanding core module (so that nothing of WASI is imported) over
+the runtime in `wasm_tools/guest/zig`, and made into a component by wasm-tools as jco carries it.
+JavaScript and Python come with their interpreter, from componentize-qjs and componentize-py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from environment import FOLDER, PYTHON, ROOT, ToolchainError, run
+from source import ToolSource
+
+GUEST = ROOT / "wasm_tools" / "guest"
+STACK_BYTES = 256 * 1024
+
+
+def build(tool: ToolSource) -> bytes:
+    """The component's bytes. Raises ToolchainError with the compiler's words."""
+    with tempfile.TemporaryDirectory(prefix="freehold-tool-") as name:
+        work = Path(name)
+        (work / "tool.wit").write_text(tool.wit())
+        (work / "describe.json").write_text(tool.describe())
+        BUILDERS[tool.language](tool, work)
+        return (work / "tool.wasm").read_bytes()
+
+
+def _zig(tool: ToolSource, work: Path) -> None:
+    runtime = shutil.copytree(GUEST / "zig", work / "guest")
+    shutil.copy(work / "describe.json", runtime)
+    shutil.copytree(tool.folder, work / "tool", ignore=shutil.ignore_patterns("*.wasm"))
+    modules = [
+        *("--dep", "guest", "--dep", "tool", "-OReleaseSmall", "-Mroot=guest/abi.zig"),
+        *("-OReleaseSafe", "-Mguest=guest/guest.zig"),
+        *("--dep", "guest", "-OReleaseSafe", f"-Mtool=tool/{tool.entry.name}"),
+    ]
+    _core_module(work, modules)
+
+
+def _core_module(work: Path, modules: list[str]) -> None:
+    cache = Path(os.environ.get("FREEHOLD_TOOL_CACHE", ROOT / ".cache" / "zig"))
+    command = [str(PYTHON), "-m", "ziglang", "build-exe", "-target", "wasm32-freestanding"]
+    command += ["-fstrip", "-fno-entry", "-rdynamic", "--stack", str(STACK_BYTES)]
+    command += ["--cache-dir", str(cache), "--global-cache-dir", str(cache)]
+    run([*command, *modules, "-femit-bin=core.wasm"], cwd=work)
+    _node("component.mjs", "core.wasm", "tool.wit", "tool.wasm", cwd=work)
+
+
+def _node(script: str, *arguments: str, cwd: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        raise ToolchainError("node is missing: install Node.js 20 or newer")
+    run([node, str(FOLDER / script), *arguments], cwd=cwd)
+
+
+BUILDERS = {"zig": _zig}

@@ -1,0 +1,97 @@
+//! Search in all files of the workspace: every folder walked once, within fixed limits.
+//!
+//! Upper and lower case count only if the query has an upper-case letter. Names that begin with
+//! a dot are passed over, as are files that cannot be read as text.
+const std = @import("std");
+const guest = @import("guest");
+const workspace = guest.host.workspace;
+
+const max_depth = 32;
+const max_files = 2_000;
+const max_bytes = 16 << 20;
+const max_matches = 200;
+const max_line_bytes = 400;
+
+const Match = struct { path: []const u8, line: usize, text: []const u8 };
+
+const Search = struct {
+    call: *guest.Call,
+    query: []const u8,
+    ignore_case: bool,
+    matches: std.ArrayList(Match) = .empty,
+    files: usize = 0,
+    bytes: usize = 0,
+    cut: bool = false,
+
+    fn full(self: *const Search) bool {
+        return self.matches.items.len >= max_matches or
+            self.files >= max_files or self.bytes >= max_bytes;
+    }
+
+    fn folder(self: *Search, path: []const u8, depth: usize) guest.Error!void {
+        const names = switch (workspace.list(if (path.len == 0) "." else path[0 .. path.len - 1])) {
+            .ok => |names| names,
+            .err => |words| if (depth == 0) return self.call.fail("{s}", .{words}) else return,
+        };
+        var lines = std.mem.tokenizeScalar(u8, names, '\n');
+        while (lines.next()) |name| {
+            if (name[0] == '.') continue;
+            if (self.full() or depth == max_depth) {
+                self.cut = true;
+                return;
+            }
+            const inner = try std.mem.concat(self.call.arena, u8, &.{ path, name });
+            if (name[name.len - 1] == '/') try self.folder(inner, depth + 1) else try self.file(inner);
+        }
+    }
+
+    fn file(self: *Search, path: []const u8) guest.Error!void {
+        const content = switch (workspace.read(path)) {
+            .ok => |content| content,
+            .err => return,
+        };
+        self.files += 1;
+        self.bytes += content.len;
+        var lines = std.mem.splitScalar(u8, content, '\n');
+        var number: usize = 1;
+        while (lines.next()) |line| : (number += 1) {
+            if (!self.contains(line)) continue;
+            if (self.matches.items.len == max_matches) {
+                self.cut = true;
+                return;
+            }
+            try self.matches.append(self.call.arena, .{
+                .path = path,
+                .line = number,
+                .text = clip(std.mem.trimEnd(u8, line, "\r")),
+            });
+        }
+    }
+
+    fn contains(self: *const Search, line: []const u8) bool {
+        if (self.ignore_case) return std.ascii.indexOfIgnoreCase(line, self.query) != null;
+        return std.mem.indexOf(u8, line, self.query) != null;
+    }
+};
+
+/// The line's first bytes, not cutting a character.
+fn clip(line: []const u8) []const u8 {
+    if (line.len <= max_line_bytes) return line;
+    var end: usize = max_line_bytes;
+    while (end > 0 and line[end] & 0xC0 == 0x80) end -= 1;
+    return line[0..end];
+}
+
+fn hasUpper(text: []const u8) bool {
+    for (text) |byte| if (std.ascii.isUpper(byte)) return true;
+    return false;
+}
+
+pub fn search(call: *guest.Call) guest.Error!void {
+    const query = try call.text("query");
+    if (query.len == 0) return call.fail("the query is empty", .{});
+    var state: Search = .{ .call = call, .query = query, .ignore_case = !hasUpper(query) };
+    try state.folder("", 0);
+    if (state.cut) return call.answer(.{ .matches = state.matches.items, .truncated = true });
+    try call.answer(.{ .matches = state.matches.items });
+}
