@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from node.sandbox.types import Capability
 from node.types import Json
@@ -127,6 +127,15 @@ class Effect(Protocol):
         Raises:
             OutcomeUnknownError: neither can be known; a person must decide.
         """
+        ...
+
+
+@runtime_checkable
+class Rewritable(Protocol):
+    """An effect whose arguments a guard may rewrite; any other is refused instead."""
+
+    def with_args(self, args: Json) -> Effect:
+        """The same effect with other arguments."""
         ...
 
 
