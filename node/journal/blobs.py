@@ -1,0 +1,277 @@
+"""Content beside the log, each piece under a key of its own that can be destroyed.
+
+A blob is ChaCha20-Poly1305 ciphertext under a fresh key (so the nonce is zero), named
+SHA-256(32-byte salt || ciphertext). The log holds only the name. Two files grow beside each
+segment: `blobs/<first index>.pack` holds ciphertext, `blobs/<first index>.keys` a slot of 128
+bytes a blob with salt and key. Erasing overwrites salt and key in place: what is left can neither
+be read nor matched against a guess, and the log stays valid.
+
+Content put waits in memory until an entry that names it is committed; then pack and keys are
+written and synced at the same time as the segment, so that a commit costs one sync's time with or
+without blobs.
+
+    slot: id 32 | salt 32 | key 32 | offset u64 | length u64 | check 16      (big endian)
+    check = first 16 bytes of SHA-256(id || offset || length)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from node.errors import JournalError
+from node.journal.storage import AppendFile, Storage
+from node.journal.types import BlobRef
+
+MAX_BLOB_BYTES = 256 * 1024 * 1024
+SLOT_BYTES = 128
+_TAG_BYTES = 16
+_NONCE = bytes(12)
+_ERASED = bytes(64)
+_SLOT = struct.Struct(">32s32s32sQQ16s")
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A blob under its key. `salt` and `key` are zeros once it is erased."""
+
+    id: bytes
+    salt: bytes
+    key: bytes
+    ciphertext: bytes
+
+    @classmethod
+    def of(cls, content: bytes) -> Sealed:
+        """Encrypts under a fresh key and salt."""
+        key, salt = secrets.token_bytes(32), secrets.token_bytes(32)
+        ciphertext = ChaCha20Poly1305(key).encrypt(_NONCE, content, None)
+        return cls(blob_id(salt, ciphertext), salt, key, ciphertext)
+
+    def content(self) -> bytes:
+        """Decrypts. Raises JournalError where it was erased or is not what its id says."""
+        if self.salt + self.key == _ERASED:
+            raise JournalError(f"blob {self.id.hex()} was erased")
+        if blob_id(self.salt, self.ciphertext) != self.id:
+            raise JournalError(f"blob {self.id.hex()} is not what the log says", hint=_RESTORE)
+        try:
+            return ChaCha20Poly1305(self.key).decrypt(_NONCE, self.ciphertext, None)
+        except InvalidTag as error:
+            text = f"blob {self.id.hex()} has a damaged key"
+            raise JournalError(text, hint=_RESTORE) from error
+
+
+_RESTORE = "Restore the blobs folder from a backup; the log itself does not depend on it."
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a blob is. `number` counts slots in the keys file of `segment`."""
+
+    segment: int
+    number: int
+    id: bytes
+    salt: bytes
+    key: bytes
+    offset: int
+    length: int
+
+    @property
+    def erased(self) -> bool:
+        """Whether salt and key are gone."""
+        return self.salt + self.key == _ERASED
+
+
+def blob_id(salt: bytes, ciphertext: bytes) -> bytes:
+    """SHA-256(salt || ciphertext)."""
+    hasher = hashlib.sha256(salt)
+    hasher.update(ciphertext)
+    return hasher.digest()
+
+
+class BlobReader:
+    """Reads blobs of a journal's folder, with or without its writer running."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, segment: int, kind: str) -> Path:
+        """The `pack` or `keys` file beside a segment."""
+        return self.folder / f"{segment:012d}.{kind}"
+
+    def segments(self) -> list[int]:
+        """First indices of the segments that have blobs, in order."""
+        names = (path.stem for path in self.folder.glob("*.keys"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def slots(self, segment: int) -> Iterator[Slot]:
+        """All whole, well-formed slots of a segment's keys file."""
+        path = self.path(segment, "keys")
+        raw = path.read_bytes() if path.is_file() else b""
+        for number in range(len(raw) // SLOT_BYTES):
+            slot = _slot(segment, number, raw[number * SLOT_BYTES : (number + 1) * SLOT_BYTES])
+            if slot is not None:
+                yield slot
+
+    def find(self, identity: bytes) -> Slot | None:
+        """The slot of a blob, newest segment first."""
+        for segment in reversed(self.segments()):
+            raw = self.path(segment, "keys").read_bytes()
+            at = raw.find(identity)
+            while at >= 0:
+                slot = at % SLOT_BYTES == 0 and _slot(
+                    segment, at // SLOT_BYTES, raw[at : at + SLOT_BYTES]
+                )
+                if slot:
+                    return slot
+                at = raw.find(identity, at + 1)
+        return None
+
+    def sealed(self, slot: Slot) -> Sealed:
+        """The blob of a slot. Raises JournalError where its ciphertext is not there."""
+        try:
+            with self.path(slot.segment, "pack").open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                held = slot.offset + slot.length <= size
+                raw = os.pread(file.fileno(), slot.length, slot.offset) if held else b""
+        except OSError:
+            raw = b""
+        if len(raw) != slot.length:
+            raise JournalError(f"blob {slot.id.hex()} is missing its content", hint=_RESTORE)
+        return Sealed(slot.id, slot.salt, slot.key, raw)
+
+    def content(self, identity: str) -> bytes:
+        """The content of a blob by its hex id. Raises JournalError if erased or not there."""
+        slot = self.find(_identity(identity))
+        if slot is None:
+            raise JournalError(f"blob {identity} is not in this log", hint=_RESTORE)
+        return self.sealed(slot).content()
+
+
+class BlobStore(BlobReader):
+    """The writer's side: content waiting for its entry, and the files of the current segment."""
+
+    def __init__(self, folder: Path, storage: Storage) -> None:
+        super().__init__(folder)
+        self._storage = storage
+        self._waiting: dict[str, Sealed] = {}
+        self._segment = -1
+        self._files: tuple[AppendFile, AppendFile] | None = None
+        self._sizes = [0, 0]
+
+    def put(self, content: bytes, role: str) -> BlobRef:
+        """Encrypts and keeps in memory until an entry that names it is committed."""
+        if len(content) > MAX_BLOB_BYTES:
+            raise JournalError(f"a blob of {len(content)} bytes is over {MAX_BLOB_BYTES}")
+        sealed = Sealed.of(content)
+        name = sealed.id.hex()
+        self._waiting[name] = sealed
+        return BlobRef(name, len(content), role)
+
+    def waiting(self, refs: Iterable[BlobRef]) -> list[Sealed]:
+        """Those of the blobs that are not yet written, each once."""
+        found = {ref.id: self._waiting.get(ref.id) for ref in refs}
+        return [sealed for sealed in found.values() if sealed is not None]
+
+    def content(self, identity: str) -> bytes:
+        sealed = self._waiting.get(identity)
+        return sealed.content() if sealed else super().content(identity)
+
+    def write(self, segment: int, blobs: list[Sealed]) -> tuple[AppendFile, AppendFile]:
+        """Appends blobs to a segment's files. Raises OSError.
+
+        Returns:
+            The files to sync before the commit is acknowledged.
+        """
+        files = self._open(segment)
+        slots, packs, offset = [], [], self._sizes[0]
+        for blob in blobs:
+            length = len(blob.ciphertext)
+            check = _check(blob.id, offset, length)
+            slots.append(_SLOT.pack(blob.id, blob.salt, blob.key, offset, length, check))
+            packs.append(blob.ciphertext)
+            offset += length
+        for file, data in zip(files, (b"".join(packs), b"".join(slots)), strict=True):
+            file.write(data)
+        self._sizes = [offset, self._sizes[1] + SLOT_BYTES * len(slots)]
+        return files
+
+    def written(self, blobs: list[Sealed]) -> None:
+        """Forgets blobs from memory; they are durable now."""
+        for blob in blobs:
+            self._waiting.pop(blob.id.hex(), None)
+
+    def undo(self) -> None:
+        """Cuts the files back to what was durable. Raises OSError."""
+        for file, size in zip(self._files or (), self._sizes, strict=False):
+            file.truncate(size)
+
+    def erase(self, identity: str) -> None:
+        """Destroys a blob's key and salt, durably. Raises JournalError where there is none."""
+        raw = _identity(identity)
+        if self._waiting.pop(identity, None):
+            return
+        slot = self.find(raw)
+        if slot is None:
+            raise JournalError(f"blob {identity} is not in this log")
+        fd = os.open(self.path(slot.segment, "keys"), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, _ERASED, slot.number * SLOT_BYTES + 32)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def remove(self, segment: int) -> None:
+        """Deletes a segment's blobs, keys first."""
+        for kind in ("keys", "pack"):
+            self.path(segment, kind).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self._files or ():
+            file.close()
+        self._files, self._segment = None, -1
+
+    def _open(self, segment: int) -> tuple[AppendFile, AppendFile]:
+        if self._files and segment == self._segment:
+            return self._files
+        self.close()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        pack, keys = (self.path(segment, kind) for kind in ("pack", "keys"))
+        files = self._storage.open_append(pack), self._storage.open_append(keys)
+        whole = keys.stat().st_size // SLOT_BYTES * SLOT_BYTES
+        if whole != keys.stat().st_size:
+            files[1].truncate(whole)
+        self._files, self._segment = files, segment
+        self._sizes = [pack.stat().st_size, whole]
+        return files
+
+
+def _identity(identity: str) -> bytes:
+    try:
+        raw = bytes.fromhex(identity)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise JournalError(f"not a blob id: {identity[:80]!r}", hint="It is 64 hex digits.")
+    return raw
+
+
+def _check(identity: bytes, offset: int, length: int) -> bytes:
+    return hashlib.sha256(identity + struct.pack(">QQ", offset, length)).digest()[:16]
+
+
+def _slot(segment: int, number: int, raw: bytes) -> Slot | None:
+    if len(raw) != SLOT_BYTES:
+        return None
+    identity, salt, key, offset, length, check = _SLOT.unpack(raw)
+    if check != _check(identity, offset, length) or length < _TAG_BYTES:
+        return None
+    return Slot(segment, number, identity, salt, key, offset, length)

@@ -1,0 +1,117 @@
+"""The tree's hashes on disk: derived, rebuilt when wrong, never trusted.
+
+One flat file a level, `tree/<L>`, is all tiles of C2SP tlog-tiles level L one after another: hash
+n of level L is the root of the perfect subtree over the leaves [n * 256**L, (n+1) * 256**L). Any
+subtree a proof needs is then at most 128 hashes of one level away. What is not yet written out is
+kept in memory. Whoever takes hashes from here checks what they fold to against a signed root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from node.errors import JournalError
+from node.journal.tree import Frontier, perfect_root, range_root, ranges
+
+_WRITE_OUT_BYTES = 1 << 16
+
+
+class HashFiles:
+    """Tile hashes of a growing tree.
+
+    Args:
+        folder: where the level files are; made when first written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._written: list[int] = []
+        self._fresh: list[bytearray] = []
+
+    def load(self, size: int) -> Frontier | None:
+        """Takes the first `size` leaves' hashes from disk, forgetting any beyond them.
+
+        Returns:
+            The tree's right edge, not yet checked against anything; None where hashes are missing.
+        """
+        self._written, self._fresh = [], []
+        count, level = size, 0
+        while count:
+            path = self._folder / str(level)
+            if not path.is_file() or path.stat().st_size < 32 * count:
+                self._written, self._fresh = [], []
+                return None
+            self._written.append(count)
+            self._fresh.append(bytearray())
+            count, level = count >> 8, level + 1
+        return Frontier(size, [self.subtree(*part) for part in ranges(0, size)])
+
+    def push(self, frontier: Frontier, leaf: bytes) -> None:
+        """Adds a leaf to the frontier and keeps the tile hashes this completes."""
+        peaks, rest, level = frontier.peaks, frontier.size, 0
+        self._keep(0, leaf)
+        while rest & 1:
+            leaf = hashlib.sha256(b"\x01" + peaks.pop() + leaf).digest()
+            rest >>= 1
+            level += 1
+            if not level & 7:
+                self._keep(level >> 3, leaf)
+        peaks.append(leaf)
+        frontier.size += 1
+
+    def _keep(self, level: int, value: bytes) -> None:
+        if level == len(self._fresh):
+            self._fresh.append(bytearray())
+            self._written.append(0)
+        self._fresh[level] += value
+
+    def cut(self, size: int) -> None:
+        """Forgets leaves from `size` on; they must not have been written out yet."""
+        for level, fresh in enumerate(self._fresh):
+            keep = (size >> (8 * level)) - self._written[level]
+            if keep < 0:
+                raise JournalError(f"hashes of level {level} were written before their commit")
+            del fresh[32 * keep :]
+
+    def write_out(self, *, whole: bool = False) -> None:
+        """Writes fresh hashes to the files: all of them, or only where many have gathered."""
+        for level, fresh in enumerate(self._fresh):
+            if fresh and (whole or len(fresh) >= _WRITE_OUT_BYTES):
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+                fd = os.open(self._folder / str(level), flags, 0o600)
+                try:
+                    os.pwrite(fd, fresh, 32 * self._written[level])
+                finally:
+                    os.close(fd)
+                self._written[level] += len(fresh) // 32
+                fresh.clear()
+
+    def read(self, level: int, start: int, count: int) -> bytes:
+        """`count` hashes of a level from hash `start` on, 32 bytes each. Raises JournalError."""
+        if level >= len(self._written):
+            raise JournalError(f"there are no tile hashes of level {level}")
+        written = self._written[level]
+        found = b""
+        if start < written:
+            with (self._folder / str(level)).open("rb") as file:
+                found = os.pread(file.fileno(), 32 * min(count, written - start), 32 * start)
+        if start + count > written:
+            offset = 32 * (max(start, written) - written)
+            found += self._fresh[level][offset : 32 * (start + count - written)]
+        if len(found) != 32 * count:
+            raise JournalError(f"tile hashes of level {level} are missing from {self._folder}")
+        return found
+
+    def subtree(self, start: int, end: int) -> bytes:
+        """Hash of the perfect, aligned subtree over the leaves [start, end)."""
+        height = (end - start).bit_length() - 1
+        level, count = height >> 3, 1 << (height & 7)
+        raw = self.read(level, start >> (8 * level), count)
+        return perfect_root([raw[at : at + 32] for at in range(0, len(raw), 32)])
+
+    def root(self, size: int) -> bytes:
+        """Root of the tree as it was at `size` leaves."""
+        return range_root(0, size, self.subtree)

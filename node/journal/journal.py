@@ -1,0 +1,258 @@
+"""The journal: opened, appended to, read, followed, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+from node.clock import Clock, SystemClock
+from node.errors import JournalError
+from node.journal.blobs import BlobStore
+from node.journal.entry import Prepared, parse, prepare
+from node.journal.group import Group
+from node.journal.hashes import HashFiles
+from node.journal.head import KeptHead
+from node.journal.keys import EpochKeys, FolderKeys
+from node.journal.note import Checkpoint, VerifierKey
+from node.journal.opening import FolderLock, open_log
+from node.journal.reader import LogReader
+from node.journal.segment import SEGMENT_ENTRIES
+from node.journal.storage import FileStorage, Storage
+from node.journal.types import BlobRef, Draft, Entry
+from node.journal.writer import Call, Writer
+
+
+class Journal:
+    """The signed log of a node, open for writing. Made by `Journal.open`; implements `Log`."""
+
+    def __init__(
+        self, folder: Path, *, lock: FolderLock, writer: Writer, blobs: BlobStore, vkey: VerifierKey
+    ) -> None:
+        self.folder, self.vkey = folder, vkey
+        self._lock, self._writer, self._blobs = lock, writer, blobs
+        self._commits = Lock()
+        self._reader = LogReader(folder)
+        self._group = Group(self._commit, writer.room)
+        self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._closed = False
+        self._reader.follow(writer.tip.first, writer.tip.offsets)
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        *,
+        origin: str,
+        clock: Clock | None = None,
+        keys: EpochKeys | None = None,
+        storage: Storage | None = None,
+        head: Path | None = None,
+        segment_entries: int = SEGMENT_ENTRIES,
+    ) -> Journal:
+        """Opens the log in a folder, or makes a new one.
+
+        Args:
+            folder: made with mode 0700 where it is not there.
+            origin: names the log for good: a URL without scheme, no spaces.
+            clock: the source of entries' times.
+            keys: where signing secrets are kept; by default `folder/keys`.
+            storage: the file layer; a `FaultyStorage` in tests.
+            head: the file of the kept head; by default beside the folder, `<folder>.head`.
+            segment_entries: entries a segment holds at most.
+
+        Raises:
+            JournalBusyError: another process writes it.
+            JournalDamagedError: what was committed is not what was signed.
+            JournalRollbackError: it is shorter than, or forks from, its kept head.
+        """
+        return await asyncio.to_thread(
+            cls.open_sync, folder, origin=origin, clock=clock, keys=keys,
+            storage=storage, head=head, segment_entries=segment_entries,
+        )  # fmt: skip
+
+    @classmethod
+    def open_sync(
+        cls,
+        folder: Path,
+        *,
+        origin: str,
+        clock: Clock | None = None,
+        keys: EpochKeys | None = None,
+        storage: Storage | None = None,
+        head: Path | None = None,
+        segment_entries: int = SEGMENT_ENTRIES,
+    ) -> Journal:
+        """`open`, for callers without an event loop; blocks."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FolderLock(folder)
+        try:
+            keys = keys or FolderKeys(folder / "keys")
+            storage = storage or FileStorage()
+            head = head or folder.with_name(folder.name + ".head")
+            hashes, blobs = HashFiles(folder / "tree"), BlobStore(folder / "blobs", storage)
+            opened, signer = open_log(folder, origin, keys, hashes, head)
+            writer = Writer(
+                folder, tip=opened.tip, signer=signer, keys=keys, hashes=hashes, blobs=blobs,
+                head=KeptHead(head), storage=storage, clock=clock or SystemClock(),
+                boot=secrets.token_hex(8), segment_entries=segment_entries,
+            )  # fmt: skip
+            if opened.fresh:
+                writer.open_first()
+            keys.keep_only(signer.key)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(folder, lock=lock, writer=writer, blobs=blobs, vkey=opened.keys[0])
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────────
+
+    async def append(self, *drafts: Draft) -> tuple[int, ...]:
+        """Appends all drafts in one commit; returns when they and their blobs are durable.
+
+        Cancelling the caller does not take back what was queued.
+
+        Raises:
+            JournalError: a draft is not what it must be; nothing was queued.
+            JournalWriteError: nothing was acknowledged; the node must stop.
+        """
+        call = self._prepare(drafts)
+        if not call:
+            return ()
+        first = await self._group.submit(call, asyncio.get_running_loop())
+        return tuple(range(first, first + len(call)))
+
+    def append_sync(self, *drafts: Draft) -> tuple[int, ...]:
+        """`append` that commits on the calling thread and blocks it until the disk is done."""
+        call = self._prepare(drafts)
+        if not call:
+            return ()
+        first = self._commit([call])
+        return tuple(range(first, first + len(call)))
+
+    def put_blob(self, content: bytes, role: str) -> BlobRef:
+        """Keeps content; durable once an `append` whose draft refers to it has returned."""
+        return self._blobs.put(content, role)
+
+    async def erase(self, blob: BlobRef | str, *, actor: str = "node") -> None:
+        """Destroys a blob's key and salt, and journals that (`blob.erased`).
+
+        Raises:
+            JournalError: there is no such blob.
+        """
+        identity = blob.id if isinstance(blob, BlobRef) else blob
+        await asyncio.to_thread(self.blob, identity)
+        await self.append(Draft("blob.erased", actor=actor, data={"id": identity}))
+        await asyncio.to_thread(self._blobs.erase, identity)
+
+    async def rotate(self) -> None:
+        """Seals the segment and hands over to a new key, if it holds any entry."""
+        await asyncio.to_thread(self._rotate)
+
+    async def aclose(self) -> None:
+        """Commits what is queued and closes; harmless when closed already."""
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """`aclose`, for callers without an event loop."""
+        if not self._closed:
+            self._closed = True
+            self._group.close()
+            self._writer.write_out()
+            self._writer.close()
+            self._lock.release()
+            self._announce()
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def size(self) -> int:
+        """Entries acknowledged so far; the index the next one gets."""
+        return self._writer.size
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+        return self.vkey.name
+
+    def checkpoint(self) -> Checkpoint:
+        """The last commit's checkpoint."""
+        return Checkpoint.parse(self._writer.tip.note)
+
+    def entry(self, index: int) -> Entry:
+        """One entry. Raises JournalError where there is none."""
+        return next(self.entries(index, index + 1))
+
+    def entries(self, start: int = 0, end: int | None = None) -> Iterator[Entry]:
+        """Entries [start, end), by default to the size of now."""
+        stop = self.size if end is None else end
+        for index, raw in enumerate(self._lines(start, stop), start):
+            yield parse(raw, index)
+
+    def run_entries(self, run: str) -> list[Entry]:
+        """All entries of a run, in order."""
+        start = self._reader.start
+        needle = f'"run":"{run}"'.encode()
+        lines = enumerate(self._lines(start, self.size), start)
+        found = [parse(raw, index) for index, raw in lines if needle in raw]
+        return [entry for entry in found if entry.draft.run == run]
+
+    def blob(self, ref: BlobRef | str) -> bytes:
+        """The content. Raises JournalError if it was erased or never became durable."""
+        return self._blobs.content(ref.id if isinstance(ref, BlobRef) else ref)
+
+    async def subscribe(self, from_index: int = 0) -> AsyncIterator[Entry]:
+        """Entries from an index on, first those there are and then each as it is committed."""
+        changed = asyncio.Event()
+        self._followers[changed] = asyncio.get_running_loop()
+        try:
+            while not self._closed:
+                changed.clear()
+                for entry in self.entries(from_index):
+                    yield entry
+                    from_index += 1
+                if from_index >= self.size:
+                    await changed.wait()
+        finally:
+            self._followers.pop(changed, None)
+
+    # ── inside ──────────────────────────────────────────────────────────────────────────────
+
+    def _prepare(self, drafts: Sequence[Draft]) -> tuple[Prepared, ...]:
+        if self._closed:
+            raise JournalError("the log is closed")
+        if len(drafts) > SEGMENT_ENTRIES:
+            raise JournalError(f"{len(drafts)} entries do not fit in one commit")
+        size = self.size
+        for place, draft in enumerate(drafts):
+            if any(not -place <= cause < size for cause in draft.cause):
+                raise JournalError(
+                    f"an entry of type {draft.type} names a cause that is not before it",
+                    hint="Causes are indices of earlier entries, or -1 for the draft before.",
+                )
+        return tuple(map(prepare, drafts))
+
+    def _commit(self, calls: Sequence[Call]) -> int:
+        with self._commits:
+            first = self._writer.commit(calls)
+            self._reader.follow(self._writer.tip.first, self._writer.tip.offsets)
+        self._announce()
+        return first
+
+    def _rotate(self) -> None:
+        with self._commits:
+            if self._writer.size > self._writer.tip.first:
+                self._writer.seal()
+                self._reader.follow(self._writer.tip.first, self._writer.tip.offsets)
+
+    def _announce(self) -> None:
+        """Wakes who follows the log, each in its own loop."""
+        for changed, loop in list(self._followers.items()):
+            with suppress(RuntimeError):  # a loop that was closed has nobody to wake
+                loop.call_soon_threadsafe(changed.set)
+
+    def _lines(self, start: int, end: int) -> Iterator[bytes]:
+        return self._reader.lines(start, end)

@@ -1,0 +1,274 @@
+"""Opening a log: what must be true of a folder before anything is appended to it.
+
+The chain of seals leads from the first key, in `log.vkey`, to the current epoch's. Only the last
+segment is read whole; the tree before it comes from the derived hash files, checked against the
+root that the last seal signed, or from reading everything where they are missing or wrong.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.errors import (
+    JournalBusyError,
+    JournalDamagedError,
+    JournalError,
+    JournalRollbackError,
+)
+from node.journal.hashes import HashFiles
+from node.journal.head import believed, read_head
+from node.journal.keys import EpochKeys
+from node.journal.note import Checkpoint, Signer, VerifierKey, handed_over
+from node.journal.pruned import Pruned, read_pruned
+from node.journal.segment import (
+    Scan,
+    last_commit,
+    previous_hash,
+    scan,
+    segment_path,
+    segments,
+    torn,
+)
+from node.journal.storage import write_durably
+from node.journal.tree import Frontier
+from node.journal.writer import Tip
+
+GENESIS = bytes(32)
+"""What the first commit's `prev` says."""
+
+
+@dataclass
+class Opened:
+    """A log that was found good, or made."""
+
+    tip: Tip
+    keys: list[VerifierKey]
+    fresh: bool
+
+    @property
+    def key(self) -> VerifierKey:
+        """The current epoch's."""
+        return self.keys[-1]
+
+
+class FolderLock:
+    """One writer: an exclusive lock on `<folder>/lock`, held as long as this object."""
+
+    def __init__(self, folder: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._fd = os.open(folder / "lock", flags, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._fd)
+            raise JournalBusyError(
+                f"the log in {folder} is being written by process {holder or 'unknown'}",
+                hint="Stop that process (freehold down), or use another home.",
+            ) from error
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Lets others in."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a writer has the log open."""
+    try:
+        fd = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def first_key(folder: Path) -> VerifierKey | None:
+    """The key of the first epoch, from `log.vkey`; None in a folder without a log."""
+    path = folder / "log.vkey"
+    try:
+        return VerifierKey.parse(path.read_text("ascii"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise JournalError(f"cannot read {path}: {error}") from error
+
+
+def open_log(
+    folder: Path, origin: str, keys: EpochKeys, hashes: HashFiles, head: Path
+) -> tuple[Opened, Signer]:
+    """Finds the end of the log in a folder, or makes a new log.
+
+    Raises:
+        JournalDamagedError: something committed is not what was signed.
+        JournalRollbackError: the log ends before, or beside, the kept head.
+        JournalError: the log is of another origin, or its key is not here.
+    """
+    genesis = first_key(folder)
+    firsts = segments(folder)
+    if genesis is None:
+        if firsts:
+            text = f"{folder} holds segments but no log.vkey"
+            raise JournalDamagedError(text, hint="Restore log.vkey from a backup.")
+        return _new_log(folder, origin, keys, head)
+    if genesis.name != origin:
+        raise JournalError(
+            f"the log in {folder} is {genesis.name!r}, not {origin!r}",
+            hint="Open it with its own origin; an origin never changes.",
+        )
+    opened = _existing(folder, genesis, firsts, hashes)
+    _check_head(folder, head, opened, hashes)
+    return opened, keys.load(opened.key)
+
+
+def _new_log(folder: Path, origin: str, keys: EpochKeys, head: Path) -> tuple[Opened, Signer]:
+    if kept := read_head(head):
+        raise rolled_back(kept[0], 0)
+    signer = keys.make(origin)
+    write_durably(folder / "log.vkey", f"{signer.key}\n".encode(), 0o644)
+    return Opened(Tip(0, Frontier(), GENESIS, 0), [signer.key], True), signer
+
+
+def _existing(folder: Path, genesis: VerifierKey, firsts: list[int], hashes: HashFiles) -> Opened:
+    pruned = read_pruned(folder, genesis)
+    firsts = [first for first in firsts if first >= pruned.size]
+    keys, chain, seal = list(pruned.keys), pruned.chain, pruned.seal
+    for first, following in zip(firsts, [*firsts[1:], None], strict=True):
+        if first != (seal.size if seal else 0):
+            raise JournalDamagedError(f"the segment before entry {first} is missing")
+        if following is None:
+            break
+        line, seal = last_commit(segment_path(folder, first))
+        keys.append(handed_over(seal, keys[-1]))
+        chain = previous_hash(line)
+    start = _start(folder, seal, hashes, firsts, genesis.name, pruned)
+    found = _last_segment(folder, firsts, start, chain, keys[-1], hashes)
+    if found.last is None:
+        tip = Tip(start.size, start, chain, 0, seal.note if seal else b"")
+        return Opened(tip, keys, fresh=seal is None)
+    end, note = found.end, found.last.checkpoint.note
+    tip = Tip(found.first, found.frontier, found.chain, end, note, found.offsets)
+    if found.last.sealed_for:
+        keys.append(handed_over(found.last.checkpoint, keys[-1]))
+        tip = Tip(found.frontier.size, found.frontier, found.chain, 0, note)
+    return Opened(tip, keys, fresh=False)
+
+
+def _start(
+    folder: Path,
+    seal: Checkpoint | None,
+    hashes: HashFiles,
+    firsts: list[int],
+    origin: str,
+    pruned: Pruned,
+) -> Frontier:
+    """The tree before the last segment: from the hash files, or by reading all before it."""
+    if seal is None:
+        hashes.load(0)
+        return Frontier()
+    cached = hashes.load(seal.size)
+    if cached is not None and cached.root() == seal.root:
+        return cached
+    hashes.load(0)
+    if pruned.size:
+        raise JournalDamagedError(
+            "the tile hashes of a pruned log are missing or damaged",
+            hint="Restore the journal's tree folder from a backup.",
+        )
+    here, chain = Frontier(), GENESIS
+    for first in firsts[:-1]:
+        path = segment_path(folder, first)
+        found = scan(path, here, chain, origin, hashes)
+        if found.wrong or found.last is None or not found.last.sealed_for:
+            raise damaged(found)
+        here, chain = found.frontier, found.chain
+    if here.root() != seal.root:
+        raise JournalDamagedError(f"the log before entry {seal.size} is not what was signed")
+    hashes.write_out(whole=True)
+    return here
+
+
+def _last_segment(
+    folder: Path,
+    firsts: list[int],
+    start: Frontier,
+    chain: bytes,
+    key: VerifierKey,
+    hashes: HashFiles,
+) -> Scan:
+    if not firsts:
+        return Scan(start.size, start, chain)
+    path = segment_path(folder, firsts[-1])
+    found = scan(path, start, chain, key.name, hashes)
+    if found.last and not found.last.checkpoint.signed_by(key):
+        before = found.commits[-2].checkpoint.size if len(found.commits) > 1 else found.first
+        raise JournalDamagedError(
+            f"the commit of entries {before} to {found.frontier.size} is not the log's",
+            hint=_DAMAGED,
+        )
+    if found.wrong:
+        if not torn(path, found, key):
+            raise damaged(found)
+        set_aside(path, found.end)
+    return found
+
+
+def set_aside(path: Path, end: int) -> None:
+    """Moves what follows the last commit out of a segment, into a file beside it."""
+    with path.open("r+b") as file:
+        file.seek(end)
+        tail = file.read()
+        folder = path.parent / "quarantine"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        name = f"{path.stem}.{end}.{secrets.token_hex(4)}"
+        write_durably(folder / name, tail)
+        file.truncate(end)
+        os.fsync(file.fileno())
+
+
+def _check_head(folder: Path, path: Path, opened: Opened, hashes: HashFiles) -> None:
+    kept, size = believed(read_head(path), opened.keys), opened.tip.frontier.size
+    if kept is None:
+        return
+    if kept.size > size:
+        raise rolled_back(kept, size)
+    if hashes.root(kept.size) != kept.root:
+        raise JournalRollbackError(
+            f"the log in {folder} is not the one whose head was kept at {kept.size} entries",
+            hint=_ROLLBACK,
+        )
+
+
+def rolled_back(kept: Checkpoint, size: int) -> JournalRollbackError:
+    """The refusal of a log shorter than its kept head."""
+    return JournalRollbackError(
+        f"the log has {size} entries, but {kept.size} were acknowledged before", hint=_ROLLBACK
+    )
+
+
+def damaged(found: Scan) -> JournalDamagedError:
+    """The refusal of a log whose committed part was changed."""
+    return JournalDamagedError(
+        f"the log is damaged at entry {found.frontier.size} "
+        f"(segment {found.first}, byte {found.wrong_at}): {found.wrong}",
+        hint=_DAMAGED,
+    )
+
+
+_DAMAGED = "Restore the journal from a backup, or begin a new log that links this one."
+_ROLLBACK = (
+    "Restore the newer journal. If it is lost, begin a new log that links the old head: "
+    "freehold audit relink."
+)

@@ -1,0 +1,86 @@
+"""What is kept of pruned segments: their seals, and the tree's right edge where they ended.
+
+`pruned` is one JSON object: {"v": 1, "size": P, "frontier": [hex...], "seals": [base64 note...],
+"chain": hex}. The seals lead from the log's first key to the key of the epoch that begins at
+entry P; the frontier folds to the root that the last of them signed; `chain` is what the `prev`
+of the first commit kept says.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.errors import JournalDamagedError, JournalError
+from node.journal.note import Checkpoint, VerifierKey, commit_line, handed_over, unbase64
+from node.journal.segment import previous_hash
+from node.journal.storage import write_durably
+from node.journal.tree import Frontier
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Where a log's kept part begins. In a log that was never pruned, at 0."""
+
+    size: int
+    frontier: Frontier
+    chain: bytes
+    seals: tuple[Checkpoint, ...]
+    keys: tuple[VerifierKey, ...]
+
+    @property
+    def seal(self) -> Checkpoint | None:
+        """The last pruned segment's."""
+        return self.seals[-1] if self.seals else None
+
+    @property
+    def key(self) -> VerifierKey:
+        """The key of the epoch that begins here."""
+        return self.keys[-1]
+
+
+def read_pruned(folder: Path, genesis: VerifierKey) -> Pruned:
+    """Reads and checks the file `pruned`. Raises JournalDamagedError."""
+    try:
+        raw = (folder / "pruned").read_bytes()
+    except FileNotFoundError:
+        return Pruned(0, Frontier(), bytes(32), (), (genesis,))
+    except OSError as error:
+        raise JournalError(f"cannot read {folder / 'pruned'}: {error.strerror}") from error
+    try:
+        value = json.loads(raw)
+        seals = [Checkpoint.parse(unbase64(text)) for text in value["seals"]]
+        peaks = [bytes.fromhex(text) for text in value["frontier"]]
+        size, chain = int(value["size"]), bytes.fromhex(value["chain"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise JournalDamagedError("the file pruned is damaged") from error
+    return checked(Frontier(size, peaks), chain, seals, genesis)
+
+
+def checked(
+    frontier: Frontier, chain: bytes, seals: list[Checkpoint], genesis: VerifierKey
+) -> Pruned:
+    """A `Pruned` whose seals, frontier and chain fit each other. Raises JournalDamagedError."""
+    keys = [genesis]
+    for seal in seals:
+        keys.append(handed_over(seal, keys[-1]))
+    last = seals[-1] if seals else None
+    if last is None or last.size != frontier.size or not frontier.fits():
+        raise JournalDamagedError("the file pruned does not fit its last seal")
+    if frontier.root() != last.root or previous_hash(commit_line(last.note)) != chain:
+        raise JournalDamagedError("the file pruned is not what the last seal signed")
+    return Pruned(frontier.size, frontier, chain, tuple(seals), tuple(keys))
+
+
+def write_pruned(folder: Path, pruned: Pruned) -> None:
+    """Writes the file durably, as a whole."""
+    value = {
+        "v": 1,
+        "size": pruned.size,
+        "frontier": [peak.hex() for peak in pruned.frontier.peaks],
+        "seals": [base64.b64encode(seal.note).decode() for seal in pruned.seals],
+        "chain": pruned.chain.hex(),
+    }
+    write_durably(folder / "pruned", json.dumps(value).encode() + b"\n")

@@ -1,0 +1,201 @@
+"""The file layer under the journal, as a seam: what the log asks of a disk, and a disk that fails.
+
+`FileStorage` is the real one. `FaultyStorage` wraps it and, at the n-th time a named boundary is
+reached, kills the process, raises an error or writes half: the crash and error tests of the log
+and of the runs are driven through it. It ships so that users of the log can test themselves too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from node.errors import JournalError
+
+
+class AppendFile(Protocol):
+    """A file that grows at its end."""
+
+    def write(self, data: bytes) -> None:
+        """Appends all of `data`. Raises OSError; then any part of it may be in the file."""
+        ...
+
+    def sync(self) -> None:
+        """Returns when all that was written is on stable storage. Raises OSError."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cuts the file to `size` bytes. Raises OSError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Storage(Protocol):
+    """Where the journal's files are written."""
+
+    def open_append(self, path: Path) -> AppendFile:
+        """Opens, or creates durably with mode 0600, a file to append to."""
+        ...
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        new = not path.exists()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(path, flags, 0o600)
+        if new:
+            sync_folder(path.parent)
+
+    def write(self, data: bytes) -> None:
+        done = os.write(self._fd, data)
+        while done < len(data):
+            done += os.write(self._fd, memoryview(data)[done:])
+
+    def sync(self) -> None:
+        _datasync(self._fd)
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+_datasync = getattr(os, "fdatasync", os.fsync)
+
+
+class FileStorage:
+    """The machine's disk."""
+
+    def open_append(self, path: Path) -> AppendFile:
+        return _File(path)
+
+
+class Boundary(StrEnum):
+    """Where a commit can be interrupted."""
+
+    BEFORE_WRITE = "before-write"
+    MID_WRITE = "mid-write"
+    AFTER_WRITE = "after-write"
+    AFTER_SYNC = "after-sync"
+
+
+class Fault(StrEnum):
+    """What happens there."""
+
+    KILL = "kill"
+    EIO = "eio"
+    ENOSPC = "enospc"
+
+
+@dataclass
+class FaultyStorage:
+    """A disk with one fault: at the `nth` time (from 1) that `boundary` is reached.
+
+    Boundaries are counted over all of the journal's files that match `only` (the suffix of the
+    file's name, `.jsonl` for segments). KILL is SIGKILL to this process. EIO and ENOSPC are
+    raised by the write, or for AFTER_WRITE by the sync; MID_WRITE leaves half of the bytes.
+    """
+
+    fault: Fault
+    boundary: Boundary
+    nth: int = 1
+    only: str = ".jsonl"
+    inner: Storage = field(default_factory=FileStorage)
+    reached: int = 0
+
+    def open_append(self, path: Path) -> AppendFile:
+        file = self.inner.open_append(path)
+        return _FaultyFile(file, self) if path.name.endswith(self.only) else file
+
+    def reach(self, boundary: Boundary) -> None:
+        """Counts a boundary, and fails if it is the one."""
+        if self.due(boundary):
+            self.strike()
+
+    def due(self, boundary: Boundary) -> bool:
+        """Counts, and says whether the fault is now."""
+        if boundary is not self.boundary:
+            return False
+        self.reached += 1
+        return self.reached == self.nth
+
+    def strike(self) -> None:
+        """The fault itself."""
+        if self.fault is Fault.KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        code = errno.EIO if self.fault is Fault.EIO else errno.ENOSPC
+        raise OSError(code, os.strerror(code))
+
+
+@dataclass
+class _FaultyFile:
+    file: AppendFile
+    plan: FaultyStorage
+
+    def write(self, data: bytes) -> None:
+        self.plan.reach(Boundary.BEFORE_WRITE)
+        if self.plan.due(Boundary.MID_WRITE):
+            self.file.write(data[: len(data) // 2])
+            self.plan.strike()
+        self.file.write(data)
+
+    def sync(self) -> None:
+        self.plan.reach(Boundary.AFTER_WRITE)
+        self.file.sync()
+        self.plan.reach(Boundary.AFTER_SYNC)
+
+    def truncate(self, size: int) -> None:
+        self.file.truncate(size)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def storage_from(environ: Mapping[str, str]) -> Storage:
+    """`FileStorage`, or the fault that FREEHOLD_JOURNAL_FAULT names: `kill:after-sync:3`.
+
+    For tests that start a real daemon. Raises JournalError where the variable is malformed.
+    """
+    text = environ.get("FREEHOLD_JOURNAL_FAULT", "")
+    if not text:
+        return FileStorage()
+    try:
+        fault, boundary, nth = text.split(":")
+        return FaultyStorage(Fault(fault), Boundary(boundary), int(nth))
+    except ValueError as error:
+        raise JournalError(
+            f"FREEHOLD_JOURNAL_FAULT is {text!r}",
+            hint="It is FAULT:BOUNDARY:COUNT, as kill:after-sync:3; unset it outside of tests.",
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replaces a file as a whole: after a crash it holds the old or the new bytes."""
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)

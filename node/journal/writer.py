@@ -1,0 +1,229 @@
+"""The commit: N entry lines and one signed commit line in one write and one sync.
+
+One thread at a time is in `commit`. Whatever waits when it begins goes into the same commit. What
+cannot be written is not acknowledged: on a full disk the segment is cut back to the last commit
+and the append refused; after a failed sync nobody can know what is on the disk, so the log stops
+for good and never tries that sync again.
+"""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from node.clock import Clock
+from node.errors import JournalWriteError
+from node.journal.blobs import BlobStore, Sealed
+from node.journal.entry import Prepared, line
+from node.journal.hashes import HashFiles
+from node.journal.head import KeptHead
+from node.journal.keys import EpochKeys
+from node.journal.note import Signer, commit_line, commit_text
+from node.journal.segment import SEGMENT_ENTRIES, previous_hash, segment_path
+from node.journal.storage import AppendFile, Storage
+from node.journal.tree import Frontier, leaf_hash
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+Call = tuple[Prepared, ...]
+"""The drafts of one `append`; never split over two commits."""
+
+
+@dataclass
+class Tip:
+    """The end of the log: what the next commit builds on."""
+
+    first: int
+    frontier: Frontier
+    chain: bytes
+    end: int
+    note: bytes = b""
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
+
+
+class Writer:
+    """Commits to the current segment, and turns to the next.
+
+    Args:
+        folder: the journal's.
+        tip: where the log ends.
+        signer: of the current epoch.
+        boot: names this opening of the log in its entries.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tip: Tip,
+        signer: Signer,
+        keys: EpochKeys,
+        hashes: HashFiles,
+        blobs: BlobStore,
+        head: KeptHead,
+        storage: Storage,
+        clock: Clock,
+        boot: str,
+        segment_entries: int = SEGMENT_ENTRIES,
+    ) -> None:
+        self._folder, self._storage, self._keys = folder, storage, keys
+        self._hashes, self._blobs, self._head = hashes, blobs, head
+        self._clock, self._boot = clock, boot
+        self._segment_entries = segment_entries
+        self.tip, self.signer = tip, signer
+        self._helpers = ThreadPoolExecutor(2, thread_name_prefix="journal-sync")
+        self._file: AppendFile = storage.open_append(segment_path(folder, tip.first))
+        self._failure = ""
+
+    @property
+    def size(self) -> int:
+        """Entries that are committed and acknowledged."""
+        return self.tip.frontier.size
+
+    def room(self) -> int:
+        """Entries that still fit in the current segment."""
+        return self._segment_entries - (self.size - self.tip.first)
+
+    def commit(self, calls: Sequence[Call]) -> int:
+        """Makes the calls' drafts durable, in order, in one commit.
+
+        Returns:
+            Index of the first entry.
+
+        Raises:
+            JournalWriteError: none of them was acknowledged.
+        """
+        self._check_alive()
+        drafts = [made for call in calls for made in call]
+        if len(drafts) > self.room():
+            self.seal()
+        first = self.size
+        blobs = self._blobs.waiting(ref for made in drafts for ref in made.draft.blobs)
+        data, tip = self._build(drafts)
+        self._write(data, tip, blobs)
+        return first
+
+    def seal(self) -> None:
+        """Ends the epoch and the segment: names the next key, then forgets the current one.
+
+        Raises:
+            JournalWriteError: the log goes on in the old segment, or stops if a sync failed.
+        """
+        self._check_alive()
+        following = self._keys.make(self.signer.key.name)
+        data, tip = self._build([], following)
+        self._write(data, tip, [])
+        self._turn(following)
+
+    def write_out(self) -> None:
+        """Writes derived hashes to their files."""
+        self._hashes.write_out(whole=True)
+
+    def close(self) -> None:
+        """Closes files and threads; what was acknowledged is already durable."""
+        self._file.close()
+        self._blobs.close()
+        self._head.close()
+        self._helpers.shutdown()
+
+    def open_first(self) -> None:
+        """Writes the commit of size 0 that begins a log. Raises JournalWriteError."""
+        data, tip = self._build([])
+        self._write(data, tip, [])
+
+    def _build(self, drafts: list[Prepared], following: Signer | None = None) -> tuple[bytes, Tip]:
+        """The bytes of a commit, and the tip once they are durable."""
+        old = self.tip
+        frontier, offsets, at = old.frontier.copy(), array("Q"), old.end
+        ts, mono = int(self._clock.wall() * 1000), int(self._clock.monotonic() * 1000)
+        lines = []
+        for index, made in enumerate(drafts, frontier.size):
+            raw = line(made, index, ts, self._boot, mono)
+            self._hashes.push(frontier, leaf_hash(raw))
+            offsets.append(at)
+            at += len(raw) + 1
+            lines.append(raw)
+        name, key = self.signer.key.name, following.key if following else None
+        note = self.signer.sign(commit_text(name, frontier.size, frontier.root(), old.chain, key))
+        lines.append(commit := commit_line(note))
+        data = b"\n".join(lines) + b"\n"
+        chain, end = previous_hash(commit), old.end + len(data)
+        return data, Tip(old.first, frontier, chain, end, note, offsets)
+
+    def _write(self, data: bytes, tip: Tip, blobs: list[Sealed]) -> None:
+        syncs: list[Future[None]] = []
+        try:
+            if blobs:
+                files = self._blobs.write(self.tip.first, blobs)
+                syncs = [self._helpers.submit(file.sync) for file in files]
+            self._file.write(data)
+        except OSError as error:
+            self._give_back(error, syncs)
+        self._sync(syncs)
+        self._blobs.written(blobs)
+        tip.offsets, fresh = self.tip.offsets, tip.offsets
+        tip.offsets.extend(fresh)
+        self.tip = tip
+        self._after()
+
+    def _after(self) -> None:
+        """What follows an acknowledged commit, and must not undo it."""
+        try:
+            self._head.keep(self.tip.note)
+            self._hashes.write_out()
+        except OSError as error:
+            self._failure = f"cannot keep the log's head: {error.strerror}"
+
+    def _sync(self, syncs: list[Future[None]]) -> None:
+        try:
+            self._file.sync()
+            for sync in syncs:
+                sync.result()
+        except OSError as error:
+            self._failure = f"the log could not be synced: {error.strerror}"
+            raise self._stopped() from error
+
+    def _give_back(self, error: OSError, syncs: list[Future[None]]) -> None:
+        """Undoes a write that failed. Raises JournalWriteError."""
+        for sync in syncs:
+            sync.exception()
+        if error.errno not in _FULL:
+            self._failure = f"the log could not be written: {error.strerror}"
+            raise self._stopped() from error
+        try:
+            self._file.truncate(self.tip.end)
+            self._blobs.undo()
+            self._hashes.cut(self.size)
+        except OSError as second:
+            self._failure = f"the log could not be cut back: {second.strerror}"
+            raise self._stopped() from second
+        raise JournalWriteError(
+            f"the disk of {self._folder} is full; nothing was written",
+            hint="Free some space; agents stay stopped until the log can be written.",
+        ) from error
+
+    def _turn(self, following: Signer) -> None:
+        try:
+            self._hashes.write_out(whole=True)
+            file = self._storage.open_append(segment_path(self._folder, self.size))
+            self._file.close()
+            self._keys.keep_only(following.key)
+        except OSError as error:
+            self._failure = f"the next segment could not be opened: {error.strerror}"
+            raise self._stopped() from error
+        old, self._file, self.signer = self.tip, file, following
+        self.tip = Tip(self.size, old.frontier, old.chain, 0, old.note)
+
+    def _check_alive(self) -> None:
+        if self._failure:
+            raise self._stopped()
+
+    def _stopped(self) -> JournalWriteError:
+        return JournalWriteError(
+            f"{self._failure}; the log has stopped",
+            hint="Check the disk, then start again: the log is verified on opening.",
+        )
