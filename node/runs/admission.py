@@ -1,0 +1,134 @@
+"""Whether a step may happen: policy, guards on its arguments, and a person where one must say.
+
+Nothing is performed here. A refusal is a value, not an exception: the passage journals it first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from node.errors import FreeholdError, GuardRefusedError, PolicyDeniedError
+from node.journal.types import Draft, PolicyVerdict
+from node.runs.approvals import Answered, Ask, QuestionKind
+from node.runs.checks import Checked, check, verdict_drafts
+from node.runs.effect import Effect, GuardContext, GuardStage, Rewritable, StepKind
+from node.runs.policy import ASK, DENY
+from node.types import Json, digest
+
+if TYPE_CHECKING:
+    from node.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The step must not happen; `error` is what its program gets."""
+
+    decision: PolicyVerdict
+    error: FreeholdError
+    judged: tuple[Draft, ...] = ()
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The step may happen as `effect`. `judged` are the guards' verdicts, not yet on the log."""
+
+    effect: Effect
+    decision: PolicyVerdict
+    judged: tuple[Draft, ...] = ()
+    cause: tuple[int, ...] = ()
+
+
+class Admission:
+    """Decides about one effect at one path."""
+
+    def __init__(self, run: Run, path: str, effect: Effect) -> None:
+        self._run = run
+        self._path = path
+        self._effect = effect
+
+    def policy(self) -> PolicyVerdict | Refused:
+        """What the policy says: allow or ask, or a refusal."""
+        run = self._run
+        decision = run.door.policy.decide(self._effect, run.agent, run.labels)
+        if decision.verdict != DENY:
+            return decision
+        error = PolicyDeniedError(
+            f"step {self._path} ({self._effect.name}) is not allowed: {decision.rule}",
+            hint=f"The manifest of agent {run.agent.name} decides; see `freehold agent show`.",
+        )
+        return Refused(decision, error)
+
+    async def admit(self, decision: PolicyVerdict) -> Admitted | Refused:
+        """Runs the guards and asks the person that policy or a guard wants asked."""
+        checked = self.check(GuardStage.TOOL_ARGUMENTS, self._effect.args)
+        judged = tuple(self._verdicts(checked))
+        worst = checked.worst
+        if worst.verdict == "fail":
+            return self._guard_refusal(checked, judged)
+        if worst.verdict == "rewrite" or checked.content != self._effect.args:
+            if not self.rewrite(checked):
+                return self._guard_refusal(checked, judged)
+            again = self.policy()
+            if isinstance(again, Refused):
+                return Refused(again.decision, again.error, judged)
+            decision = again
+        if worst.verdict == "escalate":
+            rule = PolicyVerdict(f"guard.{checked.by}", ASK)
+            return await self._ask("guard", rule, worst.reason, judged)
+        if decision.verdict == ASK:
+            return await self._ask("policy", decision, "", judged)
+        return Admitted(self._effect, decision, judged)
+
+    def check(self, stage: GuardStage, content: Json) -> Checked:
+        """What the agent's guards of a stage say; tool calls only."""
+        run = self._run
+        looks = self._effect.kind is StepKind.TOOL
+        guards = run.door.guards.guards(run.agent, stage) if looks else ()
+        return check(guards, stage, content, GuardContext(self._effect.name, run.results))
+
+    def rewrite(self, checked: Checked) -> bool:
+        """Takes the content a guard left as the arguments, where the effect allows that."""
+        if not isinstance(self._effect, Rewritable):
+            return False
+        self._effect = self._effect.with_args(checked.content)
+        return True
+
+    @property
+    def effect(self) -> Effect:
+        """The effect as it would be performed."""
+        return self._effect
+
+    async def person(self, kind: QuestionKind, rule: str, reason: str) -> Answered:
+        """Asks a person about this step with these arguments, or reads the answer on record."""
+        run, effect, args = self._run, self._effect, digest(self._effect.args)
+        ask = Ask(self._path, effect.kind, effect.name, effect.args, kind, args, rule, reason)
+        earlier = run.record.question(self._path, kind, args)
+        run.check_live(self._path, unless=earlier is not None and earlier.settled is not None)
+        with run.waiting(self._path):
+            return await run.door.approvals.ask(run.scribe, ask, earlier=earlier)
+
+    async def _ask(
+        self, kind: QuestionKind, decision: PolicyVerdict, reason: str, judged: tuple[Draft, ...]
+    ) -> Admitted | Refused:
+        answer = await self.person(kind, decision.rule, reason)
+        if answer.yes:
+            approved = PolicyVerdict(decision.rule, "approved")
+            return Admitted(self._effect, approved, judged, (answer.index,))
+        why = f" ({answer.reason})" if answer.reason else ""
+        error = PolicyDeniedError(
+            f"step {self._path} ({self._effect.name}) was {answer.verdict} by {answer.actor}{why}",
+            hint="The person's answer is on the log.",
+        )
+        verdict = answer.verdict if answer.verdict == "expired" else DENY
+        return Refused(PolicyVerdict(decision.rule, verdict), error, judged)
+
+    def _guard_refusal(self, checked: Checked, judged: tuple[Draft, ...]) -> Refused:
+        error = GuardRefusedError(
+            f"guard {checked.by} refused {self._effect.name}: {checked.worst.reason}",
+            hint="Call it again with arguments the guard accepts.",
+        )
+        return Refused(PolicyVerdict(f"guard.{checked.by}", DENY), error, judged)
+
+    def _verdicts(self, checked: Checked) -> list[Draft]:
+        return verdict_drafts(self._run.scribe, self._path, checked, self._effect.args)

@@ -1,0 +1,235 @@
+"""Questions to a person: journalled before they are shown, answered once, open across restarts.
+
+A question is about one step with one digest of arguments; an answer to it allows nothing else. What
+nobody answers in time counts as a no. What only a person can know (did this payment go out before
+the power cut?) stays open until a person says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from node.clock import Clock
+from node.errors import ApprovalError, JournalError
+from node.journal.types import Draft, Entry, Log
+from node.runs.coding import Scribe, content
+from node.runs.effect import StepKind
+from node.runs.record import Question
+from node.types import Json, JsonObject, canonical
+
+QuestionKind = Literal["policy", "guard", "result", "outcome_unknown"]
+ANSWERS: dict[str, tuple[str, ...]] = {
+    "policy": ("approved", "denied"),
+    "guard": ("approved", "denied"),
+    "result": ("approved", "denied"),
+    "outcome_unknown": ("happened", "did_not_happen", "stop"),
+}
+
+
+@dataclass(frozen=True)
+class Approval:
+    """An open question. `id` is the index of its entry; `expires` is in seconds since 1970.
+
+    `args` are what the step would do, or did; None if they cannot be read any more.
+    """
+
+    id: str
+    run: str
+    path: str
+    agent: str
+    kind: QuestionKind
+    step: str
+    name: str
+    digest: str
+    rule: str
+    reason: str
+    asked: float
+    expires: float | None
+    args: Json
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question as the door puts it. `digest` is that of the arguments the answer is good for."""
+
+    path: str
+    step: StepKind
+    name: str
+    args: Json
+    kind: QuestionKind
+    digest: str
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How a question was settled, by whom, and the entry that says so."""
+
+    verdict: str
+    actor: str
+    reason: str
+    index: int
+
+    @property
+    def yes(self) -> bool:
+        return self.verdict in ("approved", "happened")
+
+
+@dataclass
+class _Open:
+    asked: Entry
+    answer: asyncio.Future[Answered] | None = None
+
+
+class Approvals:
+    """All open questions of the node.
+
+    Args:
+        timeout_s: how long a question stays open; 0 or less means that nobody is there to ask.
+    """
+
+    def __init__(self, *, log: Log, clock: Clock, timeout_s: float) -> None:
+        self._log = log
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._open: dict[int, _Open] = {}
+
+    def restore(self, asked: Entry) -> None:
+        """Takes up a question that an earlier process left open."""
+        self._open.setdefault(asked.index, _Open(asked))
+
+    def drop(self, run: str) -> None:
+        """Forgets the questions of a run that is over."""
+        for index in [i for i, item in self._open.items() if item.asked.draft.run == run]:
+            del self._open[index]
+
+    def list(self) -> list[Approval]:
+        """The open questions, oldest first."""
+        return [self._shown(self._open[index].asked) for index in sorted(self._open)]
+
+    async def ask(self, scribe: Scribe, ask: Ask, *, earlier: Question | None) -> Answered:
+        """Asks, or goes on waiting where an earlier process asked; returns the answer."""
+        if earlier is not None and earlier.settled is not None:
+            return answer_in(earlier.settled)
+        asked = earlier.asked if earlier else await self._put(scribe, ask)
+        return await self._wait(asked)
+
+    async def settle(
+        self, question: str, verdict: str, *, actor: str, reason: str = ""
+    ) -> Answered:
+        """Answers an open question; the answer is durable before this returns.
+
+        Raises:
+            ApprovalError: there is no such open question, or that is no answer to it.
+        """
+        item = self._find(question)
+        kind = str(item.asked.data.get("kind"))
+        if verdict not in (*ANSWERS[kind], "expired"):
+            raise ApprovalError(
+                f"approval {question} cannot be answered with {verdict}",
+                hint="Answer it with one of: " + ", ".join(ANSWERS[kind]),
+            )
+        del self._open[item.asked.index]
+        try:
+            answered = await self._record(item.asked, verdict, actor, reason)
+        except BaseException:
+            self._open[item.asked.index] = item
+            raise
+        if item.answer is not None and not item.answer.done():
+            item.answer.set_result(answered)
+        return answered
+
+    async def _put(self, scribe: Scribe, ask: Ask) -> Entry:
+        lasting = ask.kind == "outcome_unknown"
+        expires = None if lasting else self._clock.wall() + self._timeout_s
+        data: JsonObject = {
+            "kind": ask.kind,
+            "step": str(ask.step),
+            "name": ask.name,
+            "digest": ask.digest,
+            "rule": ask.rule,
+            "reason": ask.reason[:500],
+            "expires": expires,
+        }
+        blob = self._log.put_blob(canonical(ask.args), "args")
+        draft = scribe.draft("approval.asked", ask.path, data, blobs=(blob,))
+        (index,) = await self._log.append(draft)
+        asked = Entry(index, int(self._clock.wall() * 1000), "", 0, draft)
+        self._open[index] = _Open(asked)
+        return asked
+
+    async def _wait(self, asked: Entry) -> Answered:
+        item = self._open.setdefault(asked.index, _Open(asked))
+        item.answer = asyncio.get_running_loop().create_future()
+        expires = asked.data.get("expires")
+        left = expires - self._clock.wall() if isinstance(expires, int | float) else None
+        try:
+            return await asyncio.wait_for(item.answer, left)
+        except TimeoutError:
+            if asked.index in self._open:
+                return await self.settle(
+                    str(asked.index), "expired", actor="node", reason="nobody answered in time"
+                )
+            return await item.answer
+
+    async def _record(self, asked: Entry, verdict: str, actor: str, reason: str) -> Answered:
+        draft = Draft(
+            type="approval.settled",
+            run=asked.draft.run,
+            path=asked.draft.path,
+            cause=(asked.index,),
+            agent=asked.draft.agent,
+            actor=actor,
+            data={"id": str(asked.index), "verdict": verdict, "reason": reason[:500]},
+        )
+        (index,) = await self._log.append(draft)
+        return Answered(verdict, actor, reason, index)
+
+    def _find(self, question: str) -> _Open:
+        item = self._open.get(int(question)) if question.isdecimal() else None
+        if item is None:
+            raise ApprovalError(
+                f"there is no open approval {question}",
+                hint="`freehold approvals list` shows what is open.",
+            )
+        return item
+
+    def _shown(self, asked: Entry) -> Approval:
+        data, draft = asked.data, asked.draft
+        expires = data.get("expires")
+        return Approval(
+            id=str(asked.index),
+            run=draft.run or "",
+            path=draft.path or "",
+            agent=draft.agent or "",
+            kind=_kind(data.get("kind")),
+            step=str(data.get("step")),
+            name=str(data.get("name")),
+            digest=str(data.get("digest")),
+            rule=str(data.get("rule")),
+            reason=str(data.get("reason")),
+            asked=asked.ts / 1000,
+            expires=float(expires) if isinstance(expires, int | float) else None,
+            args=self._args(asked),
+        )
+
+    def _args(self, asked: Entry) -> Json:
+        try:
+            return content(self._log, asked, "args")
+        except JournalError:
+            return None
+
+
+def _kind(value: Json) -> QuestionKind:
+    return next((kind for kind in get_args(QuestionKind) if kind == value), "policy")
+
+
+def answer_in(settled: Entry) -> Answered:
+    """The answer an `approval.settled` holds."""
+    data = settled.data
+    return Answered(
+        str(data.get("verdict")), settled.draft.actor, str(data.get("reason")), settled.index
+    )

@@ -1,0 +1,198 @@
+"""Budgets: reserve before, reconcile after, in every pocket at once.
+
+A pocket is a run, a branch's share of one, an agent's day or the node's day. A step reserves the
+most it may use in all pockets it is paid from, or in none; nothing is awaited in between, so
+concurrent branches can never jointly overspend. A branch's share is itself a hold on its parent, so
+what a branch may spend does not depend on how fast its siblings are.
+
+The dimensions are those of `Usage`, with prompt and completion tokens counted together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+
+from node.errors import BudgetExceededError
+from node.runs.agent import AgentManifest
+from node.runs.effect import Usage
+
+DIMENSIONS = ("steps", "tool_calls", "tokens", "seconds", "egress_bytes", "msat")
+Amounts = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class NodeLimits:
+    """What the whole node may use, and what a manifest that says nothing gets.
+
+    Per run: `tool_calls`, `egress_bytes`. `step_seconds` is held for a step that does not say how
+    long it may take. Per UTC day: what ends in `_per_day`; `agent_tokens_per_day` for each agent
+    that sets none. `runs_at_once` counts unfinished runs. `approval_seconds`: how long a question
+    to a person stays open before it counts as a no.
+    """
+
+    tool_calls: int = 100
+    egress_bytes: int = 10_000_000
+    step_seconds: float = 60.0
+    steps_per_day: int = 1_000_000
+    tokens_per_day: int = 100_000_000
+    agent_tokens_per_day: int = 10_000_000
+    egress_bytes_per_day: int = 1_000_000_000
+    sats_per_day: int = 10_000
+    runs_at_once: int = 256
+    approval_seconds: float = 86_400.0
+
+
+def amounts(usage: Usage) -> dict[str, float]:
+    """The usage as one number a dimension."""
+    return {
+        "steps": usage.steps,
+        "tool_calls": usage.tool_calls,
+        "tokens": usage.prompt_tokens + usage.completion_tokens,
+        "seconds": usage.seconds,
+        "egress_bytes": usage.egress_bytes,
+        "msat": usage.msat,
+    }
+
+
+def part(usage: Usage, share: float) -> Usage:
+    """A share (0 to 1) of every dimension, counts rounded down."""
+    return Usage(
+        steps=int(usage.steps * share),
+        tool_calls=int(usage.tool_calls * share),
+        prompt_tokens=int(usage.prompt_tokens * share),
+        completion_tokens=int(usage.completion_tokens * share),
+        seconds=usage.seconds * share,
+        egress_bytes=int(usage.egress_bytes * share),
+        msat=int(usage.msat * share),
+    )
+
+
+def run_limits(agent: AgentManifest, node: NodeLimits) -> dict[str, float]:
+    """The limits of one run of an agent; every dimension has one."""
+    budget = agent.budget
+    return {
+        "steps": budget.steps,
+        "tool_calls": node.tool_calls if budget.tool_calls is None else budget.tool_calls,
+        "tokens": budget.tokens,
+        "seconds": budget.seconds,
+        "egress_bytes": node.egress_bytes if budget.egress_bytes is None else budget.egress_bytes,
+        "msat": budget.sats * 1000,
+    }
+
+
+@dataclass(eq=False)
+class Pocket:
+    """One budget: its limits, what was used, and what is held for steps under way.
+
+    A dimension that `limits` does not name is not limited here.
+    """
+
+    owner: str
+    limits: Amounts
+    used: Usage = field(default_factory=Usage)
+    holds: dict[object, Usage] = field(default_factory=dict)
+
+    def held(self) -> Usage:
+        """The sum of all holds."""
+        return sum(self.holds.values(), Usage())
+
+    def left(self) -> dict[str, float]:
+        """What may still be held, by limited dimension; never below zero."""
+        taken = amounts(self.used + self.held())
+        return {name: max(0, limit - taken[name]) for name, limit in self.limits.items()}
+
+    def lacks(self, wanted: Usage) -> str | None:
+        """The first dimension in which `wanted` does not fit."""
+        asked, left = amounts(wanted), self.left()
+        return next(
+            (name for name in DIMENSIONS if asked[name] > left.get(name, asked[name])), None
+        )
+
+
+class Hold:
+    """An amount held in several pockets. Leaving its `with` block gives back what was not
+    reconciled."""
+
+    def __init__(self, pockets: tuple[Pocket, ...], usage: Usage) -> None:
+        self.usage = usage
+        self._pockets = pockets
+        for pocket in pockets:
+            pocket.holds[self] = usage
+
+    def reconcile(self, actual: Usage) -> None:
+        """Turns the hold into what was really used, which may be more or less."""
+        for pocket in self._pockets:
+            if pocket.holds.pop(self, None) is not None:
+                pocket.used += actual
+
+    def release(self) -> None:
+        """Gives the hold back."""
+        for pocket in self._pockets:
+            pocket.holds.pop(self, None)
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def reserve(pockets: Iterable[Pocket], wanted: Usage) -> Hold:
+    """Holds `wanted` in all the pockets.
+
+    Seconds are clamped to what is left, since the door can enforce them while the step runs; every
+    other dimension must fit whole.
+
+    Raises:
+        BudgetExceededError: a pocket lacks it; nothing is held anywhere.
+    """
+    chain = tuple(pockets)
+    wanted = _clamp_seconds(chain, wanted)
+    for pocket in chain:
+        dimension = pocket.lacks(wanted)
+        if dimension is not None:
+            raise exceeded(pocket, dimension, wanted)
+    return Hold(chain, wanted)
+
+
+def _clamp_seconds(pockets: tuple[Pocket, ...], wanted: Usage) -> Usage:
+    for pocket in pockets:
+        left = pocket.left().get("seconds", wanted.seconds)
+        if left <= 0 < wanted.seconds:
+            raise exceeded(pocket, "seconds", wanted)
+        wanted = replace(wanted, seconds=min(wanted.seconds, left))
+    return wanted
+
+
+def exceeded(pocket: Pocket, dimension: str, wanted: Usage) -> BudgetExceededError:
+    """The error that says which dimension of whose budget, and what had been done."""
+    limit, used = pocket.limits[dimension], amounts(pocket.used)[dimension]
+    held = amounts(pocket.held())[dimension]
+    under_way = f", {_number(held)} held for steps under way" if held else ""
+    return BudgetExceededError(
+        f"the budget of {pocket.owner} is spent: {dimension} limit {_number(limit)}, used "
+        f"{_number(used)}{under_way}, the next step needs {_number(amounts(wanted)[dimension])}; "
+        f"done so far: {describe(pocket.used)}",
+        hint=f"Raise the {dimension} limit of {pocket.owner}, or ask for less.",
+        dimension=dimension,
+        owner=pocket.owner,
+        limit=limit,
+        used=used,
+    )
+
+
+def describe(usage: Usage) -> str:
+    """The usage in words, leaving out what is zero."""
+    parts = (f"{_number(value)} {name}" for name, value in amounts(usage).items() if value)
+    return ", ".join(parts) or "nothing"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

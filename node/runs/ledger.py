@@ -1,0 +1,95 @@
+"""What each agent and the node used today (UTC), rebuilt from the log on start.
+
+The log is the only store: a result's usage counts on the day it was logged, and an intent without
+a result counts as held until the run that left it is resumed and says what became of it.
+"""
+
+from __future__ import annotations
+
+from node.clock import Clock
+from node.journal.types import Entry
+from node.runs.agent import AgentManifest
+from node.runs.budget import Hold, NodeLimits, Pocket
+from node.runs.coding import usage_from
+from node.types import JsonObject
+
+DAY_S = 86_400
+
+
+class Ledger:
+    """The day's pockets. A hold taken before midnight is reconciled on the day it was taken."""
+
+    def __init__(self, *, limits: NodeLimits, clock: Clock) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._day = self._today()
+        self._node = self._node_pocket()
+        self._agents: dict[str, Pocket] = {}
+        self._left_open: dict[tuple[str, str], Hold] = {}
+
+    @property
+    def day_start_ms(self) -> int:
+        """The first millisecond of today, as entries are stamped."""
+        return self._today() * DAY_S * 1000
+
+    def pockets(self, agent: AgentManifest) -> tuple[Pocket, Pocket]:
+        """Today's pockets of the agent and of the node."""
+        self._turn_over()
+        pocket = self._agent_pocket(agent.name)
+        tokens = agent.budget.tokens_per_day
+        pocket.limits = {
+            "tokens": self._limits.agent_tokens_per_day if tokens is None else tokens,
+            "msat": agent.budget.sats_per_day * 1000,
+        }
+        return pocket, self._node
+
+    def count(self, entry: Entry) -> None:
+        """Counts one entry of today's log; entries must come in order."""
+        draft, data = entry.draft, entry.data
+        if entry.ts < self.day_start_ms or draft.run is None or "copied_from" in data:
+            return
+        step = (draft.run, draft.path or "")
+        pockets = (self._agent_pocket(draft.agent or ""), self._node)
+        if entry.type == "step.intent" and _was_let_through(entry):
+            self._left_open[step] = Hold(pockets, usage_from(_needs(data)))
+        elif entry.type == "step.result":
+            hold = self._left_open.pop(step, None)
+            (hold or Hold(pockets, usage_from(None))).reconcile(usage_from(data.get("usage")))
+
+    def take_over(self, run: str, path: str) -> None:
+        """Gives back what an interrupted step held; whoever resumes it reserves anew."""
+        hold = self._left_open.pop((run, path), None)
+        if hold is not None:
+            hold.release()
+
+    def _agent_pocket(self, name: str) -> Pocket:
+        return self._agents.setdefault(name, Pocket(f"agent {name} today", {}))
+
+    def _node_pocket(self) -> Pocket:
+        limits = self._limits
+        return Pocket(
+            "this node today",
+            {
+                "steps": limits.steps_per_day,
+                "tokens": limits.tokens_per_day,
+                "egress_bytes": limits.egress_bytes_per_day,
+                "msat": limits.sats_per_day * 1000,
+            },
+        )
+
+    def _turn_over(self) -> None:
+        if self._today() != self._day:
+            self._day, self._node, self._agents = self._today(), self._node_pocket(), {}
+
+    def _today(self) -> int:
+        return int(self._clock.wall() // DAY_S)
+
+
+def _was_let_through(entry: Entry) -> bool:
+    policy = entry.draft.policy
+    return policy is None or policy.verdict not in ("deny", "expired")
+
+
+def _needs(data: JsonObject) -> object:
+    needs = data.get("needs")
+    return needs.get("usage") if isinstance(needs, dict) else None

@@ -1,0 +1,285 @@
+"""One step's way through the door.
+
+policy -> budget -> guards -> (a person) -> intent -> perform -> guards -> result -> reconcile. An
+effect without a trace outside has all its entries in one commit after it was performed; any other
+has its intent durable before. Where the log already knows the step, what it knows is returned, and
+an intent without a result is settled, never blindly performed again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
+
+from node.errors import (
+    BudgetExceededError,
+    FreeholdError,
+    OutcomeUnknownError,
+    RunStoppedError,
+    StepFailedError,
+)
+from node.journal.types import Draft, PolicyVerdict
+from node.runs.admission import Admission, Admitted, Refused
+from node.runs.budget import Hold, Pocket, reserve
+from node.runs.checks import Checked, verdict_drafts
+from node.runs.effect import Effect, GuardStage, Outcome, StepKind, Usage
+from node.runs.events import result_shape
+from node.runs.performing import Performed, Result, perform
+from node.runs.policy import DENY
+from node.runs.program import RunEvent
+from node.runs.record import StepRecord, compare, diverged
+from node.types import canonical
+
+if TYPE_CHECKING:
+    from node.runs.run import Run
+
+
+class Passage:
+    """One effect of one run at one path. Used once."""
+
+    def __init__(self, run: Run, path: str, effect: Effect) -> None:
+        self._run = run
+        self._door = run.door
+        self._path = path
+        self._asked = effect  # what the program asked for: what the record is compared with
+        self._effect = effect  # what is performed: guards may have rewritten its arguments
+        self._admission = Admission(run, path, effect)
+        self._key = f"{run.id}:{path}"
+        self._cause: tuple[int, ...] = (run.tip,)
+
+    async def go(self) -> Outcome:
+        """The outcome, from the record or from the world."""
+        run = self._run
+        run.check_open()
+        recorded = run.record.steps.get(self._path)
+        if recorded is None:
+            if run.record.judged(self._path):
+                raise diverged(self._path, "a guard's verdict", self._asked.name)
+            run.check_live(self._path)
+            return await self._first()
+        compare(run.scribe, recorded, self._asked)
+        run.compared.append(self._path)
+        known = recorded.outcome(run.scribe.log)
+        if known is None:
+            run.check_live(self._path)
+            return await self._resume(recorded)
+        return await self._known(recorded, known)
+
+    # ── a step the log knows ────────────────────────────────────────────────────────────────
+
+    async def _known(self, recorded: StepRecord, known: Result) -> Outcome:
+        self._run.pocket.used += recorded.usage()
+        self._run.tip = recorded.results[-1].index
+        if isinstance(known, FreeholdError):
+            raise known
+        if recorded.held:
+            known = await self._let_in(known, "")
+        return self._take_in(known)
+
+    async def _resume(self, recorded: StepRecord) -> Outcome:
+        """An earlier process meant to do this, and no result is left of it."""
+        self._cause = (recorded.intent.index,)
+        self._door.ledger.take_over(self._run.id, self._path)
+        checked = self._admission.check(GuardStage.TOOL_ARGUMENTS, self._effect.args)
+        if checked.content != self._effect.args and self._admission.rewrite(checked):
+            self._effect = self._admission.effect
+        with Hold(self._pockets(), self._wanted()) as hold, self._run.in_flight(self._path, self):
+            settled = None if self._effect.needs.traceless else await self._settle()
+            done = Performed(settled, 0.0) if settled else await self._perform(hold)
+            return await self._finish(done, hold, before=())
+
+    # ── a step for the first time ───────────────────────────────────────────────────────────
+
+    async def _first(self) -> Outcome:
+        self._check_json(self._asked)
+        decision = self._admission.policy()
+        if isinstance(decision, Refused):
+            await self._refuse(decision)
+        with await self._reserve() as hold:
+            admitted = await self._admission.admit(decision)
+            if isinstance(admitted, Refused):
+                await self._refuse(admitted)
+            self._effect = admitted.effect
+            self._cause = (*self._cause, *admitted.cause)
+            if self._effect.needs.traceless:
+                return await self._at_once(admitted, hold)
+            return await self._in_two(admitted, hold)
+
+    async def _at_once(self, admitted: Admitted, hold: Hold) -> Outcome:
+        self._show_intent(admitted.decision)
+        done = await self._perform(hold)
+        before = (self._intent(admitted.decision), *admitted.judged)
+        return await self._finish(done, hold, before=before)
+
+    async def _in_two(self, admitted: Admitted, hold: Hold) -> Outcome:
+        with self._run.in_flight(self._path, self):
+            intent = self._intent(admitted.decision)
+            self._cause = (await self._run.commit(intent, *admitted.judged))[:1]
+            self._show_intent(admitted.decision, self._cause[0])
+            done = await self._perform(hold)
+            return await self._finish(done, hold, before=())
+
+    async def close(self) -> None:
+        """Finds out what became of a step whose run was cancelled while it was under way."""
+        error: FreeholdError = RunStoppedError("the run was cancelled during this step")
+        try:
+            result: Result = await self._effect.settle(self._key) or error
+        except OutcomeUnknownError as unknown:
+            result = unknown
+        with Hold(self._pockets(), self._wanted()) as hold:
+            await self._write(Performed(result, 0.0), hold, before=())
+
+    # ── its parts ───────────────────────────────────────────────────────────────────────────
+
+    async def _reserve(self) -> Hold:
+        try:
+            return reserve(self._pockets(), self._wanted())
+        except BudgetExceededError as error:
+            refused = Refused(PolicyVerdict(f"budget.{error.dimension}", DENY), error)
+        return await self._refuse(refused)
+
+    async def _perform(self, hold: Hold) -> Performed:
+        limit_s, clock = hold.usage.seconds, self._door.clock
+        done = await perform(self._effect, self._key, limit_s=limit_s, clock=clock)
+        if done.sure or self._effect.needs.traceless:
+            return done
+        settled = await self._settle()
+        return replace(done, result=settled) if settled else done
+
+    async def _settle(self) -> Outcome | None:
+        """What became of the effect; a person is asked where nothing else can tell."""
+        try:
+            return await self._effect.settle(self._key)
+        except OutcomeUnknownError as error:
+            answer = await self._admission.person("outcome_unknown", "settle", error.message)
+        if answer.verdict == "stop":
+            raise RunStoppedError(
+                f"{answer.actor} stopped the run: nobody knows what became of step {self._path}"
+            )
+        told = {"settled_by": answer.actor, "reason": answer.reason}
+        return Outcome(ok=True, value={**told}) if answer.yes else None
+
+    async def _finish(self, done: Performed, hold: Hold, *, before: tuple[Draft, ...]) -> Outcome:
+        result, checked = await self._write(done, hold, before=before)
+        if isinstance(result, FreeholdError):
+            raise result
+        if checked.worst.verdict == "escalate":
+            result = await self._let_in(result, checked.worst.reason)
+        return self._take_in(result)
+
+    async def _write(
+        self, done: Performed, hold: Hold, *, before: tuple[Draft, ...]
+    ) -> tuple[Result, Checked]:
+        """Judges the result, makes it durable, and settles the budget."""
+        usage, raw = self._used(done), _as_json(done.result)
+        value, checked = None, Checked(GuardStage.TOOL_RESULT, None, ())
+        if isinstance(raw, Outcome):
+            value = raw.value
+            checked = self._admission.check(GuardStage.TOOL_RESULT, value)
+        result = _judged(raw, checked, usage)
+        verdicts = verdict_drafts(self._run.scribe, self._path, checked, value)
+        after = (*before, *verdicts)
+        cause = (-len(after),) if before else self._cause
+        entry = self._result(result, usage, cause, checked)
+        indices = await self._run.commit(*after, entry)
+        hold.reconcile(usage)
+        self._run.tip = indices[-1]
+        self._show_result(entry, indices[-1])
+        return result, checked
+
+    async def _let_in(self, outcome: Outcome, reason: str) -> Outcome:
+        """A result a guard escalated goes on into the run only if a person says so."""
+        answer = await self._admission.person("result", "guard.tool_result", reason)
+        if answer.yes:
+            return outcome
+        held = {"error": f"the result was withheld: {answer.verdict} by {answer.actor}"}
+        return replace(outcome, ok=False, value={**held})
+
+    def _take_in(self, outcome: Outcome) -> Outcome:
+        self._run.take_in(outcome, remember=self._asked.kind in (StepKind.TOOL, StepKind.RETRIEVAL))
+        return outcome
+
+    async def _refuse(self, refused: Refused) -> NoReturn:
+        """Puts the refusal on the log, in one commit, and raises it."""
+        intent = self._intent(refused.decision)
+        after = (intent, *refused.judged)
+        cause = (-len(after),)
+        result = self._run.scribe.failure(self._path, refused.error, Usage(), cause=cause)
+        indices = await self._run.commit(*after, result)
+        self._run.tip = indices[-1]
+        self._show_intent(refused.decision, indices[0])
+        self._show_result(result, indices[-1])
+        raise refused.error
+
+    # ── small things ────────────────────────────────────────────────────────────────────────
+
+    def _check_json(self, effect: Effect) -> None:
+        try:
+            canonical(effect.args)
+        except ValueError:
+            raise StepFailedError(f"the arguments of {effect.name} are not JSON") from None
+
+    def _wanted(self) -> Usage:
+        usage = self._effect.needs.usage
+        calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
+        seconds = usage.seconds or self._door.limits.step_seconds
+        return replace(usage, steps=1, tool_calls=calls, seconds=seconds)
+
+    def _used(self, done: Performed) -> Usage:
+        usage = done.result.usage if isinstance(done.result, Outcome) else Usage()
+        calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
+        return replace(usage, steps=1, tool_calls=calls, seconds=round(done.seconds, 6))
+
+    def _pockets(self) -> tuple[Pocket, ...]:
+        return (self._run.pocket, *self._door.ledger.pockets(self._run.agent))
+
+    def _intent(self, decision: PolicyVerdict) -> Draft:
+        run = self._run
+        return run.scribe.intent(
+            self._path, self._asked, decision, private=run.private, cause=self._cause
+        )
+
+    def _result(
+        self, result: Result, usage: Usage, cause: tuple[int, ...], checked: Checked
+    ) -> Draft:
+        scribe = self._run.scribe
+        if isinstance(result, FreeholdError):
+            return scribe.failure(self._path, result, usage, cause=cause)
+        more = {"held": True} if checked.worst.verdict == "escalate" else None
+        kind, private = self._effect.kind, self._run.private
+        return scribe.result(self._path, kind, result, private=private, cause=cause, more=more)
+
+    def _show_intent(self, decision: PolicyVerdict, index: int | None = None) -> None:
+        data = {
+            "path": self._path,
+            "kind": str(self._asked.kind),
+            "name": self._asked.name,
+            "rule": decision.rule,
+            "verdict": decision.verdict,
+        }
+        self._run.stream.emit(RunEvent("step.intent", {**data}), index=index)
+
+    def _show_result(self, entry: Draft, index: int) -> None:
+        self._run.stream.emit(RunEvent("step.result", result_shape(entry)), index=index)
+
+
+def _as_json(result: Result) -> Result:
+    """The result, or an error where its value is not JSON."""
+    if isinstance(result, FreeholdError):
+        return result
+    try:
+        canonical(result.value)
+    except (ValueError, RecursionError):
+        return StepFailedError("the effect's result is not JSON")
+    return result
+
+
+def _judged(raw: Result, checked: Checked, usage: Usage) -> Result:
+    """The result as the guards leave it; one that failed them is withheld from log and run."""
+    if isinstance(raw, FreeholdError):
+        return raw
+    worst = checked.worst
+    if worst.verdict == "fail":
+        told = {"error": f"the result was withheld by guard {checked.by}: {worst.reason}"}
+        return replace(raw, ok=False, value={**told}, usage=usage)
+    return replace(raw, value=checked.content, usage=usage)

@@ -1,0 +1,91 @@
+"""Who may do what: allow, ask or deny, and the rule that said so.
+
+What the manifest does not grant does not exist: a tool without a `[[tools]]` table, a function
+outside its list, a capability its grant lacks. The door journals the rule with every intent, so
+that a log answers "by what right" for each step.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from node.journal.types import PolicyVerdict
+from node.runs.agent import AgentManifest, ToolGrant
+from node.runs.effect import Effect, Label, StepKind
+from node.runs.taint import unlisted
+from node.sandbox.types import Capability
+
+ALLOW, ASK, DENY = "allow", "ask", "deny"
+
+
+class Policy(Protocol):
+    """Decides about one effect. Pure: the same question gets the same answer."""
+
+    def decide(
+        self, effect: Effect, agent: AgentManifest, labels: frozenset[Label]
+    ) -> PolicyVerdict:
+        """The verdict is `allow`, `ask` or `deny`; the rule names what decided."""
+        ...
+
+
+class ManifestPolicy:
+    """The policy a manifest states, with the taint rule over it."""
+
+    def decide(
+        self, effect: Effect, agent: AgentManifest, labels: frozenset[Label]
+    ) -> PolicyVerdict:
+        stated = _stated(effect, agent)
+        if stated.verdict == DENY:
+            return stated
+        if unlisted(labels, effect.needs.destinations, agent.send_to):
+            return PolicyVerdict("taint.send", ASK)
+        return stated
+
+
+def _stated(effect: Effect, agent: AgentManifest) -> PolicyVerdict:
+    if effect.kind is StepKind.TOOL:
+        return _tool(effect, agent)
+    if effect.kind in (StepKind.MESSAGE, StepKind.DELEGATION):
+        return _sending(effect, agent)
+    return PolicyVerdict(f"kind.{effect.kind}", ALLOW)
+
+
+def _tool(effect: Effect, agent: AgentManifest) -> PolicyVerdict:
+    grant = _grant(effect.name, agent)
+    if grant is None:
+        return PolicyVerdict("tools.not-granted", DENY)
+    rule = f"tools.{grant.name}"
+    function = effect.name[len(grant.name) + 1 :]
+    if grant.functions is not None and function and function not in grant.functions:
+        return PolicyVerdict(f"{rule}.functions", DENY)
+    missing = sorted(effect.needs.capabilities - granted(grant))
+    if missing:
+        return PolicyVerdict(f"{rule}.{missing[0]}", DENY)
+    return PolicyVerdict(f"{rule}.approval", grant.approval)
+
+
+def _grant(name: str, agent: AgentManifest) -> ToolGrant | None:
+    """The table for `tool` or `tool.function`; the tool's own name may hold no dot."""
+    tool = name.partition(".")[0]
+    return next((grant for grant in agent.tools if grant.name == tool), None)
+
+
+def granted(grant: ToolGrant) -> frozenset[Capability]:
+    """The capabilities one `[[tools]]` table gives."""
+    held: dict[Capability, bool] = {
+        "workspace": grant.workspace is not None,
+        "http": bool(grant.http),
+        "knowledge": grant.knowledge,
+        "store": grant.store,
+        "clock": grant.clock,
+        "random": grant.random,
+    }
+    return frozenset(name for name, has in held.items() if has)
+
+
+def _sending(effect: Effect, agent: AgentManifest) -> PolicyVerdict:
+    """A message or a job for a peer goes where the owner listed; anywhere else a person says."""
+    places = effect.needs.destinations
+    if places and not unlisted(frozenset({"untrusted", "private"}), places, agent.send_to):
+        return PolicyVerdict("send_to", ALLOW)
+    return PolicyVerdict(f"kind.{effect.kind}", ASK)

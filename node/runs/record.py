@@ -1,0 +1,131 @@
+"""What the log already says about a run: its steps by path, and what people were asked.
+
+Recovery and replay look a step up here before anything else is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from node.errors import DivergenceError, FreeholdError, JournalError
+from node.journal.types import Entry, Log
+from node.runs.coding import Scribe, error_of, outcome_of, usage_from
+from node.runs.effect import Effect, GuardStage, Outcome, StepKind, Usage
+
+
+@dataclass
+class StepRecord:
+    """One step: its intent, and its results. There are two if the first one's blob was lost."""
+
+    path: str
+    intent: Entry
+    results: list[Entry] = field(default_factory=list)
+
+    def outcome(self, log: Log) -> Outcome | FreeholdError | None:
+        """What the step came to; None if that is not, or no longer, known."""
+        for entry in reversed(self.results):
+            error = error_of(entry)
+            if error is not None:
+                return error
+            try:
+                return outcome_of(log, entry)
+            except JournalError:
+                continue
+        return None
+
+    def usage(self) -> Usage:
+        """What the step used, as recorded."""
+        return usage_from(self.results[-1].data.get("usage")) if self.results else Usage()
+
+    @property
+    def held(self) -> bool:
+        """Whether a person must let the result into the run."""
+        return bool(self.results and self.results[-1].data.get("held"))
+
+    @property
+    def copied(self) -> bool:
+        """Whether a fork took the step over from the run it came from."""
+        return "copied_from" in self.intent.data
+
+
+@dataclass
+class Question:
+    """Something a person was asked, and the answer if there is one."""
+
+    asked: Entry
+    settled: Entry | None = None
+
+
+class Record:
+    """The steps and questions of one run, from its entries in order."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.steps: dict[str, StepRecord] = {}
+        self.questions: dict[int, Question] = {}
+        self.verdicts: dict[tuple[str, str], dict[str, StepRecord]] = {}
+        for entry in entries:
+            self.add(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Takes in the next entry."""
+        path = entry.draft.path or ""
+        if entry.type == "step.intent":
+            self._add_step(path, entry)
+        elif entry.type == "step.result" and path in self.steps:
+            self.steps[path].results.append(entry)
+        elif entry.type == "approval.asked":
+            self.questions[entry.index] = Question(entry)
+        elif entry.type == "approval.settled":
+            self._settle(entry)
+
+    def question(self, path: str, kind: str, digest: str) -> Question | None:
+        """The last question asked at a step about these very arguments."""
+        for question in reversed(self.questions.values()):
+            data = question.asked.data
+            if (question.asked.draft.path, data.get("kind")) == (path, kind):
+                return question if data.get("digest") == digest else None
+        return None
+
+    def judged(self, path: str) -> bool:
+        """Whether the program had content of its own judged here, instead of taking a step."""
+        return (path, GuardStage.INPUT) in self.verdicts or (
+            path,
+            GuardStage.ANSWER,
+        ) in self.verdicts
+
+    def _add_step(self, path: str, entry: Entry) -> None:
+        step = self.steps.setdefault(path, StepRecord(path, entry))
+        if entry.data.get("kind") == StepKind.GUARD:
+            under, stage, guard = path.rsplit(".", 2)
+            self.verdicts.setdefault((under, stage), {})[guard] = step
+
+    def _settle(self, entry: Entry) -> None:
+        for index in entry.draft.cause:
+            if index in self.questions:
+                self.questions[index].settled = entry
+
+
+def compare(scribe: Scribe, recorded: StepRecord, effect: Effect) -> None:
+    """Holds a step against its record: path, kind, name and the digest of the arguments.
+
+    A step that a fork copied is compared without its arguments: an edit changes those.
+
+    Raises:
+        DivergenceError: the program took another step than the one recorded.
+    """
+    data = recorded.intent.data
+    here, there = (str(effect.kind), effect.name), (data.get("kind"), data.get("name"))
+    if here != there:
+        raise diverged(recorded.path, " ".join(map(str, there)), " ".join(here))
+    if not recorded.copied and not scribe.matches(str(data.get("digest")), effect.args):
+        raise diverged(recorded.path, f"{effect.name} with other arguments", effect.name)
+
+
+def diverged(path: str, recorded: str, taken: str) -> DivergenceError:
+    """The error for a step that is not the one on record; names both, never the arguments."""
+    return DivergenceError(
+        f"step {path} diverged: the record has {recorded}, the program took {taken}",
+        hint="The program, a manifest or a model changed since. `freehold replay RUN --from STEP` "
+        "goes on live from a step instead.",
+    )

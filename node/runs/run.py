@@ -1,0 +1,309 @@
+"""A run as its program sees it: one door, one counter a branch, one share of the budget.
+
+A step's path is the branch's prefix and the branch's next number. So parallel branches replay the
+same whatever order they finished in, and what a program may do next depends on nothing but the
+results it was given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Literal, cast
+
+from node.errors import DivergenceError, RunError, RunStoppedError
+from node.journal.types import Draft, Entry
+from node.runs.agent import AgentManifest
+from node.runs.approvals import Ask
+from node.runs.budget import Hold, Pocket, amounts, part
+from node.runs.checks import Checked, check, verdict_drafts
+from node.runs.coding import Scribe
+from node.runs.coding import content as stored
+from node.runs.door import Door
+from node.runs.effect import (
+    Effect,
+    GuardContext,
+    GuardStage,
+    GuardVerdict,
+    Label,
+    Outcome,
+    StepKind,
+    Usage,
+)
+from node.runs.events import Stream
+from node.runs.passage import Passage
+from node.runs.program import RunEvent
+from node.runs.record import Record, diverged
+from node.runs.state import RunState
+from node.types import Json, JsonObject, digest
+
+Verdict = Literal["pass", "fail", "rewrite", "escalate"]
+
+
+class Run:
+    """One branch of a run; the first one is the run itself.
+
+    Leaving a branch's `with` block joins it: what its share still holds goes back to the parent.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        state: RunState,
+        *,
+        pocket: Pocket,
+        tip: int,
+        prefix: str = "",
+        labels: frozenset[Label] = frozenset(),
+        hold: Hold | None = None,
+    ) -> None:
+        self.door = door
+        self.state = state
+        self.pocket = pocket
+        self.tip = tip
+        self._prefix = prefix
+        self._labels = labels
+        self._hold = hold
+        self._taken = 0
+        self._branches: list[Run] = []
+        self._joined = False
+
+    # ── what a program uses ─────────────────────────────────────────────────────────────────
+
+    @property
+    def id(self) -> str:
+        return self.state.id
+
+    @property
+    def agent(self) -> AgentManifest:
+        """The manifest the run started with, whatever the file says now."""
+        return self.state.agent
+
+    @property
+    def prompt(self) -> str:
+        return self.state.prompt
+
+    @property
+    def labels(self) -> frozenset[Label]:
+        """What the branch and all its branches have read, and what it began with."""
+        return self._labels.union(*(branch.labels for branch in self._branches))
+
+    def remaining(self) -> Usage:
+        """What is left of this branch's budget. All tokens are counted as completion tokens."""
+        left = self.pocket.left()
+        return Usage(
+            steps=int(left["steps"]),
+            tool_calls=int(left["tool_calls"]),
+            completion_tokens=int(left["tokens"]),
+            seconds=float(left["seconds"]),
+            egress_bytes=int(left["egress_bytes"]),
+            msat=int(left["msat"]),
+        )
+
+    async def step(self, effect: Effect) -> Outcome:
+        """Opens the door once.
+
+        Raises:
+            PolicyDeniedError: policy, a guard or the person asked refused it; on the log.
+            BudgetExceededError: it does not fit; on the log.
+            RunStoppedError: the run was stopped, or the whole node.
+            DivergenceError: the log has another step here.
+            FreeholdError: what the effect itself raised.
+        """
+        return await Passage(self, self._next(), effect).go()
+
+    async def guard(self, stage: GuardStage, content: Json) -> GuardVerdict:
+        """Runs a stage's guards over content of the program's own; the worst verdict, or a pass.
+
+        Where a guard escalates a person is asked, so what comes back is pass, fail or rewrite.
+        """
+        path = self._next()
+        self.check_open()
+        if path in self.record.steps:
+            raise diverged(path, "a step", f"the {stage} guards")
+        checked = self._recorded(path, stage) or await self._judge(path, stage, content)
+        if checked.worst.verdict == "escalate":
+            return await self._escalate(path, checked, content)
+        return checked.worst
+
+    def branch(self, name: str, *, share: float = 0.5) -> Run:
+        """A child with its own step counter and `share` (0 to 1) of what is left of the budget."""
+        if not 0 < share <= 1:
+            raise ValueError(f"a branch's share is over 0 and at most 1, not {share}")
+        prefix = f"{self._next()}.{name}"
+        usage = part(self.remaining(), share)
+        child = Run(
+            self.door,
+            self.state,
+            pocket=Pocket(f"branch {prefix} of run {self.id}", amounts(usage)),
+            tip=self.tip,
+            prefix=f"{prefix}.",
+            labels=self.labels,
+            hold=Hold((self.pocket,), usage),
+        )
+        self._branches.append(child)
+        return child
+
+    def join(self) -> None:
+        """Ends a branch: its unused share goes back, what it read stays known."""
+        for branch in self._branches:
+            branch.join()
+        if self._hold is not None and not self._joined:
+            self._joined = True
+            self._hold.reconcile(self.pocket.used)
+
+    def emit(self, event: RunEvent) -> None:
+        """Shows something to whoever watches, at once and without journalling it."""
+        self.stream.emit(event)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.join()
+
+    # ── what the door uses ──────────────────────────────────────────────────────────────────
+
+    @property
+    def scribe(self) -> Scribe:
+        return self.state.scribe
+
+    @property
+    def record(self) -> Record:
+        return self.state.record
+
+    @property
+    def stream(self) -> Stream:
+        return self.state.stream
+
+    @property
+    def compared(self) -> list[str]:
+        return self.state.compared
+
+    @property
+    def results(self) -> tuple[Json, ...]:
+        return tuple(self.state.results)
+
+    @property
+    def private(self) -> bool:
+        """Whether what the run writes must be erasable."""
+        return "private" in self.labels
+
+    def check_open(self) -> None:
+        """Raises RunStoppedError if this run or the node was stopped."""
+        if self._joined:
+            raise RunError(f"branch {self._prefix} of run {self.id} was joined already")
+        if self.state.stopped:
+            raise RunStoppedError(self.state.stopped)
+        if not self.state.replaying:
+            self.door.check()
+
+    def check_live(self, path: str, *, unless: bool = False) -> None:
+        """Raises DivergenceError where a replay would have to act."""
+        if self.state.replaying and not unless:
+            raise DivergenceError(
+                f"step {path} is not on record: the program went on where the record ends",
+                hint="`freehold replay RUN --from STEP` goes on live.",
+            )
+
+    async def commit(self, *drafts: Draft) -> tuple[int, ...]:
+        """Appends in one commit. A cancelled run is cancelled after the commit, not within it."""
+        writing = asyncio.ensure_future(self.scribe.log.append(*drafts))
+        cancelled = False
+        while not writing.done():
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            _cancel_at_next_wait()
+        return writing.result()
+
+    def take_in(self, outcome: Outcome, *, remember: bool) -> None:
+        """Takes an outcome's labels, and its value where guards may ask for it."""
+        self._labels |= outcome.labels
+        if remember:
+            self.state.results.append(outcome.value)
+
+    @contextmanager
+    def in_flight(self, path: str, passage: Passage) -> Iterator[None]:
+        """Marks a step as under way. One that was cancelled stays marked, to be settled."""
+        self.state.flying[path] = passage
+        try:
+            yield
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self.state.flying.pop(path, None)
+            raise
+        self.state.flying.pop(path, None)
+
+    @contextmanager
+    def waiting(self, path: str) -> Iterator[None]:
+        """Marks a step as waiting for a person."""
+        self.state.waiting.add(path)
+        try:
+            yield
+        finally:
+            self.state.waiting.discard(path)
+
+    # ── its parts ───────────────────────────────────────────────────────────────────────────
+
+    def _next(self) -> str:
+        self._taken += 1
+        return f"{self._prefix}{self._taken}"
+
+    async def _judge(self, path: str, stage: GuardStage, content: Json) -> Checked:
+        guards = self.door.guards.guards(self.agent, stage)
+        checked = check(guards, stage, content, GuardContext("", self.results))
+        drafts = verdict_drafts(self.scribe, path, checked, content)
+        if drafts:
+            self.check_live(path)
+            self.tip = (await self.commit(*drafts))[-1]
+        return checked
+
+    def _recorded(self, path: str, stage: GuardStage) -> Checked | None:
+        steps = self.record.verdicts.get((path, stage))
+        if not steps:
+            return None
+        content: Json = None
+        verdicts: list[tuple[str, GuardVerdict]] = []
+        for name, step in steps.items():
+            verdict = self._verdict(step.results[-1])
+            content = verdict.value if verdict.verdict == "rewrite" else content
+            verdicts.append((name, verdict))
+            self.compared.append(step.path)
+        return Checked(stage, content, tuple(verdicts))
+
+    def _verdict(self, result: Entry) -> GuardVerdict:
+        told = cast("JsonObject", result.data.get("value") or {})
+        kind = cast("Verdict", told.get("verdict", "fail"))
+        value = stored(self.scribe.log, result, "rewritten") if kind == "rewrite" else None
+        return GuardVerdict(kind, str(told.get("reason", "")), value)
+
+    async def _escalate(self, path: str, checked: Checked, content: Json) -> GuardVerdict:
+        reason, args = checked.worst.reason, digest(content)
+        ask = Ask(path, StepKind.GUARD, checked.by, content, "guard", args, checked.stage, reason)
+        earlier = self.record.question(path, "guard", args)
+        self.check_live(path, unless=earlier is not None and earlier.settled is not None)
+        with self.waiting(path):
+            answer = await self.door.approvals.ask(self.scribe, ask, earlier=earlier)
+        self.tip = answer.index
+        if answer.yes:
+            return GuardVerdict("pass")
+        return GuardVerdict("fail", f"{answer.verdict} by {answer.actor}: {reason}")
+
+
+def _cancel_at_next_wait() -> None:
+    """Takes up a cancellation that came while something could not be interrupted."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+        task.cancel()

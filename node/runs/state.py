@@ -1,0 +1,38 @@
+"""What all branches of one run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from node.runs.agent import AgentManifest
+from node.runs.coding import Scribe
+from node.runs.events import Stream
+from node.runs.record import Record
+from node.types import Json
+
+if TYPE_CHECKING:
+    from node.runs.passage import Passage
+
+
+@dataclass
+class RunState:
+    """The state of a run in this process.
+
+    `replaying`: only the record may answer; nothing is performed and nothing written. `stopped`
+    says why no further step may be taken. `compared` are the paths answered from the record.
+    """
+
+    id: str
+    agent: AgentManifest
+    prompt: str
+    actor: str
+    scribe: Scribe
+    record: Record
+    stream: Stream
+    replaying: bool = False
+    stopped: str = ""
+    results: list[Json] = field(default_factory=list)
+    flying: dict[str, Passage] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
+    compared: list[str] = field(default_factory=list)
