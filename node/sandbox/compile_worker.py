@@ -1,0 +1,74 @@
+"""The process that compiles one component and says what it imports and exports.
+
+Component on stdin; compiled code into the file named by the first argument; one line of JSON on
+stdout. It is a process of its own because a hostile component can make a compiler use any time and
+memory: the parent kills it when its time is over, and its memory is limited here.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import wasmtime
+from wasmtime import component as wc
+
+from node.sandbox.engine import build_engine
+from node.sandbox.limits import Limits
+
+_TEXT = "string"
+
+
+def _type_name(kind: object) -> str:
+    if isinstance(kind, wc.ResultType):
+        return f"result<{_type_name(kind.ok)}, {_type_name(kind.err)}>"
+    return type(kind).__name__.lower()
+
+
+def _signature(extern: wc.ComponentExtern) -> str | None:
+    kind = extern.ty
+    if not isinstance(kind, wc.FuncType):
+        return None
+    params = ", ".join(_type_name(each) for _, each in kind.params)
+    return f"func({params}) -> {_type_name(kind.result)}"
+
+
+def _report(engine: wasmtime.Engine, component: wc.Component) -> dict[str, object]:
+    exports = component.type.exports(engine)
+    return {
+        "imports": sorted(component.type.imports(engine)),
+        "exports": {n: _signature(exports[n]) for n in ("describe", "call") if n in exports},
+    }
+
+
+def _limit(limits: Limits) -> None:
+    seconds = int(limits.compile_seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    memory = limits.compile_memory_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main(arguments: list[str]) -> int:
+    """Compiles stdin. Exit status 1, and the reason on stderr, where that cannot be done."""
+    target, shape = arguments
+    known = {field.name for field in fields(Limits)}
+    limits = Limits(**{k: v for k, v in json.loads(shape).items() if k in known})
+    _limit(limits)
+    engine = build_engine(limits)
+    try:
+        component = wc.Component(engine, sys.stdin.buffer.read(limits.component_bytes + 1))
+        report = _report(engine, component)
+        Path(target).write_bytes(component.serialize())
+    except (wasmtime.WasmtimeError, MemoryError, TypeError) as error:
+        sys.stderr.write(str(error))
+        return 1
+    sys.stdout.write(json.dumps(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,205 @@
+"""Compiled components, kept by what they were compiled from.
+
+Compiled code is native code: whoever can put a file into the cache can run anything as this user.
+So the folder is 0700, files are ours, 0600 and regular, and beside each lies a note with the
+SHA-256 of the code and what the component imports, under an HMAC whose key lies in the folder. A
+file that fails any of it is compiled again, never loaded. Compiling happens in a process of its own
+(`compile_worker`) with a time and a memory limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import stat
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import wasmtime
+from wasmtime import component as wc
+
+from node.errors import SandboxError, ToolError, ToolLimitError
+from node.sandbox.engine import fingerprint
+from node.sandbox.limits import Limits
+
+_MAGIC = b"\0asm\x0d\0\x01\0"
+_ROOT = Path(__file__).resolve().parents[2]
+_KEY_BYTES = 32
+_NOTE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A component ready to be linked; `imports` names the interfaces it wants."""
+
+    component: wc.Component
+    imports: tuple[str, ...]
+
+
+class Compiler:
+    """Compiles components for one engine and keeps the result in `folder`."""
+
+    def __init__(self, folder: Path, engine: wasmtime.Engine, limits: Limits) -> None:
+        self._folder, self._engine, self._limits = folder, engine, limits
+        self._fingerprint = fingerprint(limits)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_open_folder(folder)
+        self._key = _load_key(folder / "key")
+
+    async def get(self, sha256: str, component: bytes) -> Compiled:
+        """The compiled form of `component`, whose digest the caller has checked.
+
+        Raises:
+            ToolError: it is not a component, or not one that exports `describe` and `call`.
+            ToolLimitError: it took more time or memory to compile than it may.
+        """
+        cached = await asyncio.to_thread(self._load, sha256)
+        if cached is None:
+            await self._compile(sha256, component)
+            cached = await asyncio.to_thread(self._load, sha256)
+        if cached is None:
+            raise SandboxError(
+                f"the compiled code of {sha256[:12]} could not be kept in {self._folder}",
+                hint="Check the folder's owner, mode and free space.",
+            )
+        return cached
+
+    def _path(self, sha256: str, suffix: str) -> Path:
+        return self._folder / f"{sha256}-{self._fingerprint}{suffix}"
+
+    def _mac(self, note: str) -> str:
+        return hmac.new(self._key, note.encode(), hashlib.sha256).hexdigest()
+
+    def _load(self, sha256: str) -> Compiled | None:
+        try:
+            note_fd = _open_own(self._path(sha256, ".json"))
+            with os.fdopen(note_fd) as note_file:
+                mac, _, note = note_file.read(_NOTE_BYTES).partition("\n")
+            if not hmac.compare_digest(mac, self._mac(note)):
+                return None
+            return self._deserialize(sha256, json.loads(note))
+        except (OSError, ValueError, KeyError, wasmtime.WasmtimeError):
+            return None
+
+    def _deserialize(self, sha256: str, facts: dict[str, Any]) -> Compiled | None:
+        fd = _open_own(self._path(sha256, ".cwasm"))
+        with os.fdopen(fd, "rb") as code:
+            digest = hashlib.file_digest(code, "sha256").hexdigest()
+            if facts["component"] != sha256 or facts["code"] != digest:
+                return None
+            # By descriptor, so that what is mapped is what was hashed.
+            component = wc.Component.deserialize_file(self._engine, f"/dev/fd/{fd}")
+        return Compiled(component, tuple(facts["imports"]))
+
+    async def _compile(self, sha256: str, component: bytes) -> None:
+        if not component.startswith(_MAGIC):
+            raise ToolError("the file is not a WebAssembly component", hint="Build it anew.")
+        code = self._path(sha256, f".{secrets.token_hex(4)}.tmp")
+        try:
+            report = await self._run_worker(code, component)
+            _check_exports(report["exports"])
+            self._keep(sha256, code, report["imports"])
+        finally:
+            code.unlink(missing_ok=True)
+
+    async def _run_worker(self, code: Path, component: bytes) -> dict[str, Any]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "node.sandbox.compile_worker",
+            str(code), json.dumps(asdict(self._limits)),
+            cwd="/", env={"PYTHONPATH": str(_ROOT)},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(self._limits.compile_seconds):
+                out, err = await process.communicate(component)
+        except TimeoutError:
+            raise ToolLimitError(
+                f"compiling took longer than compile_seconds = {self._limits.compile_seconds:g}",
+                hint="Make the component smaller.",
+            ) from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return _read_report(process.returncode, out, err)
+
+    def _keep(self, sha256: str, code: Path, imports: object) -> None:
+        with code.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        note = json.dumps({"component": sha256, "code": digest, "imports": imports})
+        code.chmod(0o600)
+        _write_own(self._path(sha256, ".json"), f"{self._mac(note)}\n{note}")
+        code.rename(self._path(sha256, ".cwasm"))
+
+
+def _read_report(status: int | None, out: bytes, err: bytes) -> dict[str, Any]:
+    if status == 0:
+        report: dict[str, Any] = json.loads(out)
+        return report
+    reason = err.decode(errors="replace").strip()[-500:] or f"the compiler died ({status})"
+    if (status is not None and status < 0) or "memory" in reason.lower():
+        raise ToolLimitError(
+            f"compiling was stopped: {reason}", hint="Make the component smaller or simpler."
+        )
+    raise ToolError(f"the component cannot be compiled: {reason}", hint="Build it anew.")
+
+
+def _check_exports(exports: dict[str, str]) -> None:
+    wanted = {
+        "describe": "func() -> string",
+        "call": "func(string) -> result<string, string>",
+    }
+    for name, signature in wanted.items():
+        if exports.get(name) != signature:
+            raise ToolError(
+                f"the component does not export {name}: {signature}",
+                hint="Build it for the world `tool` of wasm_tools/tool.wit.",
+            )
+
+
+def _refuse_open_folder(folder: Path) -> None:
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise SandboxError(
+            f"{folder} must be a folder of this user that no one else can use",
+            hint=f"chmod 700 {folder}, after checking what is in it.",
+        )
+
+
+def _open_own(path: Path) -> int:
+    """Opens a regular file of ours that no one else can write. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    facts = os.fstat(fd)
+    if stat.S_ISREG(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o077:
+        return fd
+    os.close(fd)
+    raise PermissionError(f"{path} is not a private file of this user")
+
+
+def _write_own(path: Path, content: str) -> None:
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(content)
+    temporary.rename(path)
+
+
+def _load_key(path: Path) -> bytes:
+    if not path.exists():
+        _write_own(path, secrets.token_hex(_KEY_BYTES))
+    try:
+        with os.fdopen(_open_own(path)) as file:
+            return bytes.fromhex(file.read())
+    except (OSError, ValueError) as error:
+        raise SandboxError(
+            f"the key of the compiled code, {path}, is not usable: {error}",
+            hint=f"Remove {path.parent}; it is made again.",
+        ) from error

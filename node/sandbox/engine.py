@@ -1,0 +1,144 @@
+"""The one wasmtime engine: what a guest may be made of, and a ticker that bounds its time.
+
+Features that no tool here needs are off, because each is code of the host that a guest can reach:
+threads, GC, exceptions, 64-bit memories, stack switching, component-model async. Multi-memory stays
+on, since adapters between a module and the component model are built on it.
+
+Instances come from a pool of reserved address space, which makes a fresh one cost microseconds;
+where the process's address space is limited they are mapped on demand instead. `fingerprint` names
+everything that compiled code depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import wasmtime
+from wasmtime import _ffi as ffi
+
+from node.sandbox.limits import KIB, Limits
+
+TICK_S = 0.01
+_OFF = (
+    "wasm_threads",
+    "wasm_gc",
+    "wasm_exceptions",
+    "wasm_memory64",
+    "wasm_stack_switching",
+    "wasm_relaxed_simd",
+    "wasm_custom_page_sizes",
+    "wasm_wide_arithmetic",
+)
+_CONFIG_VERSION = 1
+
+
+def _use_pool(config: wasmtime.Config, limits: Limits) -> None:
+    calls = limits.concurrency + 1
+    pool = ffi.wasmtime_pooling_allocation_config_new()
+    settings = {
+        "total_memories": calls * limits.memories,
+        "total_tables": calls * limits.tables,
+        "total_stacks": 0,
+        "total_gc_heaps": 0,
+        "total_core_instances": calls * limits.instances,
+        "total_component_instances": calls,
+        "max_component_instance_size": 4096 * KIB,
+        "max_core_instance_size": 4096 * KIB,
+        "max_core_instances_per_component": limits.instances,
+        "max_memories_per_component": limits.memories,
+        "max_memories_per_module": limits.memories,
+        "max_tables_per_component": limits.tables,
+        "max_tables_per_module": limits.tables,
+        "table_elements": limits.table_elements,
+        "max_memory_size": limits.memory_bytes,
+        "linear_memory_keep_resident": 64 * KIB,
+        "table_keep_resident": 16 * KIB,
+        "max_unused_warm_slots": calls,
+    }
+    for name, value in settings.items():
+        getattr(ffi, f"wasmtime_pooling_allocation_config_{name}_set")(pool, value)
+    ffi.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
+    ffi.wasmtime_pooling_allocation_config_delete(pool)
+
+
+def _address_space_is_limited() -> bool:
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
+def build_engine(limits: Limits) -> wasmtime.Engine:
+    """An engine for these limits; a compiling process and a running one build the same."""
+    config = wasmtime.Config()
+    config.consume_fuel = True
+    config.epoch_interruption = True
+    config.max_wasm_stack = limits.stack_bytes
+    config.wasm_multi_memory = True
+    config.cranelift_nan_canonicalization = True
+    config.parallel_compilation = False
+    for feature in _OFF:
+        setattr(config, feature, False)
+    ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)
+    ffi.wasmtime_config_concurrency_support_set(config.ptr(), False)
+    if not _address_space_is_limited():
+        _use_pool(config, limits)
+    return wasmtime.Engine(config)
+
+
+def fingerprint(limits: Limits) -> str:
+    """What compiled code depends on besides the component, as 16 hex digits."""
+    pooled = not _address_space_is_limited()
+    parts = (_CONFIG_VERSION, version("wasmtime"), platform.machine(), platform.system(), pooled)
+    shape = (limits.stack_bytes, limits.memory_bytes, limits.memories, limits.tables)
+    return hashlib.sha256(repr((parts, shape)).encode()).hexdigest()[:16]
+
+
+class Ticker:
+    """Moves the engine's epoch every `TICK_S` seconds while a call is in flight, else sleeps."""
+
+    def __init__(self, engine: wasmtime.Engine) -> None:
+        self._engine = engine
+        self._in_flight = 0
+        self._closed = False
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Ticks for as long as the block runs."""
+        with self._wake:
+            self._in_flight += 1
+            if self._in_flight == 1:
+                self._start()
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._in_flight -= 1
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._tick, name="sandbox-ticker", daemon=True)
+            self._thread.start()
+        self._wake.notify()
+
+    def _tick(self) -> None:
+        with self._wake:
+            while not self._closed:
+                if self._in_flight:
+                    self._wake.wait(TICK_S)
+                    self._engine.increment_epoch()
+                else:
+                    self._wake.wait()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()

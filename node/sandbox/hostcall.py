@@ -1,0 +1,83 @@
+"""One call of one tool, as the host's side of it sees it: what it may use and what it has used."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from node.clock import Clock
+from node.errors import FreeholdError, ToolLimitError
+from node.sandbox.limits import Limits
+from node.sandbox.types import Grant
+
+
+@dataclass
+class Usage:
+    """What a workspace holds: bytes, and names of files and folders."""
+
+    size: int = 0
+    files: int = 0
+
+
+@dataclass
+class HostCall:
+    """The state behind the host functions of one call.
+
+    `deadline_s` is on the clock's monotonic time. `entropy` gives that many unpredictable bytes.
+    `loop` is where the grant's coroutines run; a call made outside of one has none. Whatever the
+    call opened is on `resources` and closed with it.
+    """
+
+    tool: str
+    seed: str
+    grant: Grant
+    limits: Limits
+    clock: Clock
+    entropy: Callable[[int], bytes]
+    deadline_s: float
+    loop: asyncio.AbstractEventLoop | None = None
+    resources: ExitStack = field(default_factory=ExitStack)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    error: FreeholdError | None = None
+    host_calls: int = 0
+    egress_bytes: int = 0
+    ingress_bytes: int = 0
+    origins: dict[str, None] = field(default_factory=dict)
+    usage: Usage | None = None
+    stdout: bytearray = field(default_factory=bytearray)
+
+    def remaining_s(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self.deadline_s - self.clock.monotonic())
+
+    def stop(self, error: FreeholdError) -> FreeholdError:
+        """Notes why the call ends; the first reason stays."""
+        self.error = self.error or error
+        return self.error
+
+    def check(self) -> None:
+        """Raises ToolLimitError where the call's time is over or nobody waits for it any more."""
+        if self.cancelled.is_set():
+            raise self.stop(ToolLimitError(f"the call of {self.tool} was cancelled"))
+        if self.clock.monotonic() >= self.deadline_s:
+            raise self.stop(self.over("seconds", self.limits.seconds))
+
+    def count(self) -> None:
+        """Counts a host call. Raises ToolLimitError past the limit."""
+        self.host_calls += 1
+        if self.host_calls > self.limits.host_calls:
+            raise self.stop(self.over("host_calls", self.limits.host_calls))
+
+    def over(self, limit: str, value: float) -> ToolLimitError:
+        """The error for a limit of `Limits` that was hit."""
+        return ToolLimitError(
+            f"tool {self.tool} went over its limit {limit} = {value:g} and was stopped",
+            hint="Give it less to do in one call.",
+        )
+
+    def close(self) -> None:
+        """Closes whatever the call opened."""
+        self.resources.close()

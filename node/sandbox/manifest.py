@@ -1,0 +1,120 @@
+"""`tool.toml`, read strictly: an unknown key is an error, and every error names file and key."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import jsonschema
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from node.errors import ToolError
+from node.sandbox.types import Capability, Function, ToolManifest
+from node.types import JsonObject
+
+MANIFEST = "tool.toml"
+_MANIFEST_BYTES = 256 * 1024
+_NAME = r"[a-z][a-z0-9_]{0,31}"
+_Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$")]
+_FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+_Line = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Function(_Strict):
+    name: _FunctionName
+    description: _Line
+    parameters: dict[str, Any]
+    read_only: bool = False
+    idempotent: bool = False
+
+
+class _Tool(_Strict):
+    name: _Name
+    version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
+    about: _Line
+    language: Annotated[str, StringConstraints(min_length=1, max_length=32)]
+    capabilities: list[Capability] = []
+    sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
+    component: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+\.wasm$")] = "tool.wasm"
+    functions: Annotated[list[_Function], Field(min_length=1, max_length=64)]
+
+
+def is_tool_name(name: str) -> bool:
+    """Whether a tool may have that name: lower case, digits and `_`, 32 characters at most."""
+    return re.fullmatch(_NAME, name) is not None
+
+
+def read_manifest(folder: Path) -> ToolManifest:
+    """Parses `folder/tool.toml`.
+
+    Raises:
+        ToolError: it is missing, not TOML, or not a tool's manifest.
+    """
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise ToolError(f"{path} cannot be read: {error.strerror}") from error
+    if len(text) > _MANIFEST_BYTES:
+        raise ToolError(f"{path} is larger than {_MANIFEST_BYTES} bytes")
+    return parse_manifest(text, path)
+
+
+def parse_manifest(text: bytes, path: Path) -> ToolManifest:
+    """Parses the bytes of a `tool.toml` found at `path`. Raises ToolError."""
+    try:
+        tool = _Tool.model_validate(tomllib.loads(text.decode()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ToolError(
+            f"{path}: {where}: {first['msg']}",
+            hint="See docs/tools.md for the keys of a tool.toml.",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ToolError(f"{path} is not TOML: {error}") from None
+    functions = tuple(_function(path, each) for each in tool.functions)
+    names = [function.name for function in functions]
+    if len(set(names)) != len(names):
+        raise ToolError(f"{path}: functions: two of them have the same name")
+    return ToolManifest(
+        name=tool.name,
+        version=tool.version,
+        about=tool.about,
+        language=tool.language,
+        capabilities=frozenset(tool.capabilities),
+        sha256=tool.sha256,
+        functions=functions,
+        folder=path.parent,
+        component=tool.component,
+    )
+
+
+def _function(path: Path, function: _Function) -> Function:
+    schema: JsonObject = function.parameters
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except (jsonschema.SchemaError, RecursionError) as error:
+        message = getattr(error, "message", str(error))
+        raise ToolError(f"{path}: functions.{function.name}.parameters: {message}") from None
+    if schema.get("type") != "object":
+        raise ToolError(f"{path}: functions.{function.name}.parameters: type must be object")
+    return Function(
+        name=function.name,
+        description=function.description,
+        parameters=schema,
+        read_only=function.read_only,
+        idempotent=function.idempotent,
+    )
+
+
+def capabilities() -> tuple[Capability, ...]:
+    """All capabilities there are."""
+    return get_args(Capability)

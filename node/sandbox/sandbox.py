@@ -1,0 +1,247 @@
+"""Runs tools: each call in a fresh store, off the event loop, with what it was granted.
+
+A component is compiled once, kept on disk and in memory by its SHA-256, and instantiated anew for
+every call, so that nothing of one call is there in the next. Guests run on a few threads of this
+process; wasmtime lets go of the interpreter's lock while they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import wasmtime
+from wasmtime import component as wc
+
+from node.clock import Clock, SystemClock
+from node.errors import CapabilityError, ToolError
+from node.sandbox.abi import Err, TooLongError
+from node.sandbox.binding import Guest
+from node.sandbox.compiler import Compiler
+from node.sandbox.engine import Ticker, build_engine
+from node.sandbox.hostcall import HostCall
+from node.sandbox.limits import Limits
+from node.sandbox.linking import HostFunctions, check_grant, wanted
+from node.sandbox.store import read_component
+from node.sandbox.traps import translate
+from node.sandbox.types import Capability, Grant, ToolManifest, ToolResult
+from node.types import Json, JsonObject, canonical
+
+_T = TypeVar("_T")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A component that can be instantiated at once."""
+
+    component: wc.Component
+    linker: wc.Linker
+    wants: frozenset[Capability]
+    describe: wc.ExportIndex
+    call: wc.ExportIndex
+
+
+class Sandbox:
+    """Runs the functions of tools.
+
+    Args:
+        cache: folder of compiled code; made, 0700, if it is not there.
+        limits: of each call and of the sandbox.
+        clock: time of deadlines and of the guests that were granted `clock`.
+        entropy: unpredictable bytes, for the guests that were granted `random`.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        *,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._clock, self._entropy = clock or SystemClock(), entropy
+        self._engine = build_engine(self._limits)
+        self._ticker = Ticker(self._engine)
+        self._functions = HostFunctions(self._limits)
+        self._compiler = Compiler(cache, self._engine, self._limits)
+        self._threads = ThreadPoolExecutor(self._limits.concurrency, "sandbox")
+        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
+        self._preparing: dict[str, asyncio.Task[Prepared]] = {}
+
+    async def call(
+        self, manifest: ToolManifest, function: str, arguments: JsonObject, grant: Grant
+    ) -> ToolResult:
+        """Calls one function of a tool with `arguments`, which fit its schema.
+
+        Raises:
+            ToolLimitError: time, fuel, memory, input or output went over its limit.
+            ToolTrapError: the guest trapped.
+            CapabilityError: the component wants what the grant does not hold.
+            ToolError: no such function, a changed component, or an answer that is not JSON.
+        """
+        manifest.function(function)
+        prepared = await self._prepare(manifest)
+        check_grant(manifest.name, prepared.wants, grant)
+        call = self._host_call(manifest, grant)
+        text = _input(manifest.name, function, arguments)
+        if len(text) > self._limits.input_bytes:
+            raise call.over("input_bytes", self._limits.input_bytes)
+        return await self._on_thread(call, lambda: self._run(prepared, call, text))
+
+    async def describe(self, manifest: ToolManifest) -> JsonObject:
+        """What the component says of itself, as parsed JSON; it is given no capability.
+
+        Raises: as `call`.
+        """
+        prepared = await self._prepare(manifest)
+        call = self._host_call(manifest, Grant())
+        return await self._on_thread(call, lambda: self._describe(prepared, call))
+
+    async def prepare(self, manifest: ToolManifest) -> frozenset[Capability]:
+        """Compiles a tool so that the next call is quick; answers the capabilities it wants.
+
+        Raises: as `call`.
+        """
+        return (await self._prepare(manifest)).wants
+
+    async def aclose(self) -> None:
+        """Waits for calls in flight and ends the threads."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._ticker.close()
+
+    def _host_call(self, manifest: ToolManifest, grant: Grant) -> HostCall:
+        return HostCall(
+            tool=manifest.name,
+            seed=manifest.sha256,
+            grant=grant,
+            limits=self._limits,
+            clock=self._clock,
+            entropy=self._entropy,
+            deadline_s=self._clock.monotonic() + self._limits.seconds,
+            loop=asyncio.get_running_loop(),
+        )
+
+    async def _on_thread(self, call: HostCall, work: Callable[[], _T]) -> _T:
+        """Runs `work` on a thread. Where the caller is cancelled, the guest stops at its tick."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._timed, call, work
+            )
+        except asyncio.CancelledError:
+            call.cancelled.set()
+            raise
+
+    def _timed(self, call: HostCall, work: Callable[[], _T]) -> _T:
+        call.deadline_s = self._clock.monotonic() + self._limits.seconds
+        with self._ticker.running(), closing(call):
+            try:
+                call.check()
+                return work()
+            except wasmtime.WasmtimeError as error:
+                raise translate(str(error), call) from None
+            except TooLongError:
+                raise call.over("output_bytes", self._limits.output_bytes) from None
+
+    def _run(self, prepared: Prepared, call: HostCall, text: bytes) -> ToolResult:
+        started = self._clock.monotonic()
+        with closing(Guest(self._engine, prepared.linker, prepared.component, call)) as guest:
+            answer = guest.call(prepared.call, text)
+            fuel = guest.fuel_used()
+        failed = isinstance(answer, Err)
+        return ToolResult(
+            ok=not failed,
+            value={"error": answer.value} if isinstance(answer, Err) else _parse(answer, call.tool),
+            seconds=self._clock.monotonic() - started,
+            fuel=fuel,
+            egress_bytes=call.egress_bytes,
+            ingress_bytes=call.ingress_bytes,
+            origins=tuple(call.origins),
+        )
+
+    def _describe(self, prepared: Prepared, call: HostCall) -> JsonObject:
+        linker = self._functions.empty_linker(self._engine, prepared.component)
+        with closing(Guest(self._engine, linker, prepared.component, call)) as guest:
+            told = _parse(guest.describe(prepared.describe), call.tool)
+        if not isinstance(told, dict):
+            raise ToolError(f"tool {call.tool} describes itself as something that is no object")
+        return told
+
+    async def _prepare(self, manifest: ToolManifest) -> Prepared:
+        known = self._prepared.get(manifest.sha256)
+        if known is None:
+            known = await self._prepare_once(manifest)
+            self._prepared[manifest.sha256] = known
+            while len(self._prepared) > self._limits.kept_components:
+                self._prepared.popitem(last=False)
+        self._prepared.move_to_end(manifest.sha256)
+        if not known.wants <= manifest.capabilities:
+            extra = ", ".join(sorted(known.wants - manifest.capabilities))
+            raise CapabilityError(
+                f"tool {manifest.name} imports {extra}, which its tool.toml does not list",
+                hint="List it under capabilities, or use another build of the tool.",
+            )
+        return known
+
+    async def _prepare_once(self, manifest: ToolManifest) -> Prepared:
+        """One compilation for all who wait for the same component."""
+        task = self._preparing.get(manifest.sha256)
+        if task is None:
+            task = asyncio.create_task(self._compile(manifest))
+            self._preparing[manifest.sha256] = task
+            task.add_done_callback(lambda _: self._preparing.pop(manifest.sha256, None))
+        return await asyncio.shield(task)
+
+    async def _compile(self, manifest: ToolManifest) -> Prepared:
+        path = manifest.folder / manifest.component
+        component = await asyncio.to_thread(read_component, path, self._limits)
+        if hashlib.sha256(component).hexdigest() != manifest.sha256:
+            raise ToolError(
+                f"tool {manifest.name}: {path} is not the file its tool.toml pins",
+                hint="Install it again, or rebuild it with scripts/build_tools.",
+            )
+        compiled = await self._compiler.get(manifest.sha256, component)
+        wants = wanted(manifest.name, compiled.imports)
+        exports = [compiled.component.get_export_index(name) for name in ("describe", "call")]
+        if exports[0] is None or exports[1] is None:
+            raise ToolError(f"tool {manifest.name} does not export describe and call")
+        linker = self._functions.linker(self._engine, compiled.component, compiled.imports)
+        return Prepared(compiled.component, linker, wants, exports[0], exports[1])
+
+
+def _input(tool: str, function: str, arguments: JsonObject) -> bytes:
+    """What `call` is given, in UTF-8. Raises ToolError where the arguments are not JSON."""
+    given = {"function": function, "arguments": arguments}
+    try:
+        return json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ToolError(f"the arguments for {tool} are not JSON: {error}") from None
+
+
+def _no_constant(name: str) -> Json:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parse(text: str, tool: str) -> Json:
+    """The JSON a tool answered. Raises ToolError."""
+    try:
+        value: Json = json.loads(text, parse_constant=_no_constant)
+        if _ESCAPED_SURROGATE.search(text):
+            canonical(value)
+    except (ValueError, RecursionError) as error:
+        raise ToolError(
+            f"tool {tool} answered something that is not JSON: {str(error)[:200]}",
+            hint="Its author can find it with `freehold tool test`.",
+        ) from None
+    return value

@@ -1,0 +1,119 @@
+"""Calls of real components: what comes back, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from node.errors import CapabilityError, ToolError, ToolLimitError
+from node.sandbox import Grant, Limits, Sandbox, WorkspaceGrant
+from node.sandbox.testing import component_wat, write_tool
+
+ECHO = component_wat(
+    """(call $answer (i32.const 0) (i32.sub (local.get $text) (i32.const 1))
+         (i32.add (local.get $size) (i32.const 2)))"""
+)
+FAIL = component_wat("(call $answer (i32.const 1) (local.get $text) (local.get $size))")
+RAW = component_wat("(call $answer (i32.const 0) (local.get $text) (local.get $size))")
+READ = component_wat(
+    """(call $workspace.read (local.get $text) (local.get $size) (i32.const 32))
+       (call $quote (i32.const 32))""",
+    imports=["workspace.read"],
+)
+
+
+@pytest.fixture
+async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    cache = tmp_path_factory.getbasetemp() / "sandbox-cache"
+    sandbox = Sandbox(cache, limits=Limits(input_bytes=1000, output_bytes=100))
+    yield sandbox
+    await sandbox.aclose()
+
+
+async def test_answers_what_the_component_answers(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, ECHO)
+    result = await sandbox.call(tool, "tool", {"v": "grüße"}, Grant())
+    assert (result.ok, result.value) == (True, "grüße")
+    assert result.fuel > 0
+    assert result.seconds > 0
+
+
+async def test_an_error_of_the_tool_is_a_result(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, FAIL)
+    result = await sandbox.call(tool, "tool", {"v": "no such thing"}, Grant())
+    assert (result.ok, result.value) == (False, {"error": "no such thing"})
+
+
+@pytest.mark.parametrize("text", ["x", "NaN", "[" * 99, "Infinity", ""])
+async def test_an_answer_that_is_not_json_is_refused(
+    sandbox: Sandbox, tmp_path: Path, text: str
+) -> None:
+    tool = write_tool(tmp_path, RAW)
+    with pytest.raises(ToolError, match="not JSON"):
+        await sandbox.call(tool, "tool", {"v": text}, Grant())
+
+
+async def test_sizes_are_limited_by_name(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, ECHO)
+    with pytest.raises(ToolLimitError, match="input_bytes = 1000"):
+        await sandbox.call(tool, "tool", {"v": "é" * 600}, Grant())
+    with pytest.raises(ToolLimitError, match="output_bytes = 100"):
+        await sandbox.call(tool, "tool", {"v": "x" * 200}, Grant())
+
+
+async def test_an_import_that_was_not_granted_is_refused_by_name(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    tool = write_tool(tmp_path, READ, wants=["workspace"])
+    with pytest.raises(CapabilityError, match="workspace"):
+        await sandbox.call(tool, "tool", {"v": "a"}, Grant(clock=True))
+
+
+async def test_an_import_that_the_manifest_hides_is_refused(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    tool = write_tool(tmp_path, READ)
+    with pytest.raises(CapabilityError, match=r"imports workspace, which its tool\.toml"):
+        await sandbox.call(tool, "tool", {"v": "a"}, Grant(workspace=WorkspaceGrant(tmp_path)))
+
+
+async def test_a_granted_import_works(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, READ, wants=["workspace"])
+    (tmp_path / "a").write_text("content")
+    grant = Grant(workspace=WorkspaceGrant(tmp_path))
+    result = await sandbox.call(tool, "tool", {"v": "a"}, grant)
+    assert result.value == "content"
+    assert result.origins == ("workspace:a",)
+
+
+async def test_nothing_of_a_call_is_there_in_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
+    counting = component_wat(
+        """(i32.store8 (i32.const 2000)
+             (i32.add (i32.const 1) (i32.load8_u (i32.const 2000))))
+           (i32.store8 (i32.const 2001)
+             (i32.add (i32.const 48) (i32.load8_u (i32.const 2000))))
+           (call $answer (i32.const 0) (i32.const 2001) (i32.const 1))"""
+    )
+    tool = write_tool(tmp_path, counting)
+    assert [(await sandbox.call(tool, "tool", {}, Grant())).value for _ in range(3)] == [1, 1, 1]
+
+
+async def test_a_changed_component_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, component_wat("(call $quote (i32.const 64)) (drop) (i32.const 3)"))
+    path = tool.folder / tool.component
+    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(ToolError, match="not the file its tool"):
+        await sandbox.call(tool, "tool", {}, Grant())
+
+
+async def test_describe_is_given_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, READ, wants=["workspace"])
+    assert await sandbox.describe(tool) == {"name": "tool"}
+
+
+async def test_an_unknown_function_names_the_known_ones(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, ECHO)
+    with pytest.raises(ToolError, match="no function other"):
+        await sandbox.call(tool, "other", {}, Grant())

@@ -1,0 +1,205 @@
+"""The `workspace` capability: what a path may reach, and what it may not."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from node.clock import ManualClock
+from node.sandbox import Grant, Limits, WorkspaceGrant
+from node.sandbox.abi import Err
+from node.sandbox.hostcall import HostCall
+from node.sandbox.workspace import workspace_functions
+
+PIECES = ["..", ".", "a", "link", "", "~", "%2e%2e", "\0"]
+
+
+def host_call(root: Path, mode: str = "rw", **limits: int) -> HostCall:
+    return HostCall(
+        tool="tool",
+        seed="",
+        grant=Grant(workspace=WorkspaceGrant(root, mode)),
+        limits=Limits(**limits),
+        clock=ManualClock(),
+        entropy=os.urandom,
+        deadline_s=1e9,
+    )
+
+
+def do(call: HostCall, name: str, *arguments: str) -> object:
+    functions = {each.name: each for each in workspace_functions(call.limits)}
+    return functions[name].run(call, *arguments)
+
+
+def refused(call: HostCall, name: str, *arguments: str) -> str:
+    answer = do(call, name, *arguments)
+    assert isinstance(answer, Err), answer
+    return answer.value
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    return folder
+
+
+def test_writes_reads_lists_and_removes(root: Path) -> None:
+    call = host_call(root)
+    assert do(call, "write", "notes/today.txt", "grüße") == 7
+    assert do(call, "read", "./notes//today.txt") == "grüße"
+    assert do(call, "list", ".") == "notes/"
+    assert do(call, "list", "notes") == "today.txt"
+    assert call.origins == {"workspace:notes/today.txt": None}
+    assert do(call, "remove", "notes/today.txt") == "notes/today.txt"
+    assert do(call, "remove", "notes") == "notes"
+    assert list(root.iterdir()) == []
+
+
+def test_replaces_a_file_whole_and_leaves_nothing_beside_it(root: Path) -> None:
+    call = host_call(root)
+    do(call, "write", "a", "long before")
+    do(call, "write", "a", "now")
+    assert (root / "a").read_text() == "now"
+    assert [path.name for path in root.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret",
+        "a/../../secret",
+        "..",
+        "/etc/passwd",
+        "//etc/passwd",
+        "a\0b",
+        "..\\secret",
+        "x" * 256,
+        "/".join("a" * 33),
+        "é" * 600,
+        "a\nb",
+    ],
+)
+@pytest.mark.parametrize("name", ["read", "list", "remove"])
+def test_refuses_paths_that_lead_out_or_are_no_paths(root: Path, path: str, name: str) -> None:
+    assert refused(host_call(root), name, path)
+    assert refused(host_call(root), "write", path, "x")
+    assert (root.parent / "secret").read_text() == "secret"
+
+
+@pytest.mark.parametrize("target", ["../secret", "absolute", "inside"])
+def test_follows_no_link_whoever_planted_it(root: Path, target: str) -> None:
+    (root / "inside").write_text("inside")
+    (root / "link").symlink_to(root.parent / "secret" if target == "absolute" else target)
+    call = host_call(root)
+    assert "link" in refused(call, "read", "link")
+    assert refused(call, "write", "link", "x")
+    assert (root.parent / "secret").read_text() == "secret"
+
+
+def test_follows_no_linked_folder(root: Path) -> None:
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("secret")
+    (root / "folder").symlink_to(outside)
+    call = host_call(root)
+    for arguments in (("read", "folder/file"), ("list", "folder"), ("write", "folder/new", "x")):
+        assert "links are not followed" in refused(call, *arguments)
+    assert refused(call, "remove", "folder/file")
+    assert (outside / "file").exists()
+
+
+def test_removing_a_link_leaves_what_it_names(root: Path) -> None:
+    (root / "link").symlink_to(root.parent / "secret")
+    assert do(host_call(root), "remove", "link") == "link"
+    assert (root.parent / "secret").exists()
+
+
+def test_refuses_hard_links(root: Path) -> None:
+    os.link(root.parent / "secret", root / "link")
+    call = host_call(root)
+    assert "hard link" in refused(call, "read", "link")
+    assert "hard link" in refused(call, "write", "link", "x")
+    assert (root.parent / "secret").read_text() == "secret"
+
+
+def test_refuses_what_is_no_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(root / "pipe")
+    monkeypatch.chdir(root)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        call = host_call(root)
+        for name in ("pipe", "socket"):
+            assert "regular file" in refused(call, "read", name)
+            assert "regular file" in refused(call, "write", name, "x")
+
+
+def test_writes_nothing_to_a_read_only_grant(root: Path) -> None:
+    (root / "a").write_text("a")
+    call = host_call(root, mode="ro")
+    assert "read-only" in refused(call, "write", "a", "x")
+    assert "read-only" in refused(call, "remove", "a")
+    assert do(call, "read", "a") == "a"
+
+
+@pytest.mark.parametrize("name", [".git", ".GIT", ".git.", ".git ", ".g\u200cit", "．git"])
+def test_version_control_does_not_exist(root: Path, name: str) -> None:
+    (root / ".git").mkdir()
+    (root / ".git" / "config").write_text("x")
+    call = host_call(root)
+    assert "no such file" in refused(call, "read", f"{name}/config")
+    assert "no such file" in refused(call, "write", f"{name}/hooks", "x")
+    assert do(call, "list", ".") == ""
+
+
+def test_keeps_quotas_within_one_call_and_between_calls(root: Path) -> None:
+    call = host_call(root, workspace_bytes=10, workspace_files=3)
+    assert do(call, "write", "a", "12345") == 5
+    assert do(call, "write", "a", "1234567890") == 10
+    assert "workspace_bytes = 10" in refused(call, "write", "b", "x")
+    assert "workspace_files = 3" in refused(call, "write", "1/2/3", "")
+    again = host_call(root, workspace_bytes=10, workspace_files=3)
+    assert "workspace_bytes = 10" in refused(again, "write", "b", "x")
+    assert do(again, "write", "a", "") == 0
+
+
+def test_names_the_limit_of_a_file(root: Path) -> None:
+    (root / "big").write_text("x" * 11)
+    call = host_call(root, file_bytes=10)
+    assert "file_bytes = 10" in refused(call, "read", "big")
+    assert "file_bytes = 10" in refused(call, "write", "big", "x" * 11)
+
+
+def test_refuses_what_is_not_text(root: Path) -> None:
+    (root / "binary").write_bytes(b"\xff\xfe")
+    assert "UTF-8" in refused(host_call(root), "read", "binary")
+
+
+@settings(
+    max_examples=int(os.environ.get("FREEHOLD_FUZZ", "150")),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
+@given(
+    path=st.one_of(
+        st.text(max_size=40),
+        st.lists(
+            st.sampled_from(["..", ".", "a", "link", "", "~", "%2e%2e", "\0"]), max_size=6
+        ).map("/".join),
+    )
+)
+def test_no_path_reaches_outside(root: Path, path: str) -> None:
+    if not (root / "link").is_symlink():
+        (root / "link").symlink_to("..")
+    call = host_call(root)
+    answer = do(call, "read", path)
+    assert isinstance(answer, Err) or answer == "inside"
+    assert isinstance(do(call, "write", path, "inside"), int | Err)
+    assert (root.parent / "secret").read_text() == "secret"
+    assert sorted(each.name for each in root.parent.iterdir()) == ["secret", "workspace"]
