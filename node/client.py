@@ -115,9 +115,9 @@ class Client:
         """The run as a tree of steps, each with durations, usage and verdicts."""
         return self._get(f"/runs/{_part(run_id)}/trace")
 
-    def watch(self, run_id: str, start: int = 0) -> Iterator[Event]:
-        """Tokens and steps as they come, from the run's `start`-th event, until it is finished."""
-        return self._stream(f"/runs/{_part(run_id)}/events", {"from": str(start)})
+    def watch(self, run_id: str, after: int = 0) -> Iterator[Event]:
+        """Tokens and steps as they come, those with an id above `after`, until the run is over."""
+        return self._stream(f"/runs/{_part(run_id)}/events", {"after": str(after)})
 
     def cancel(self, run_id: str, reason: str) -> None:
         self._post(f"/runs/{_part(run_id)}/cancel", {"reason": reason})
@@ -139,9 +139,9 @@ class Client:
     def agents(self) -> list[AgentReply]:
         return cast("list[AgentReply]", self._get("/agents")["agents"])
 
-    def reload_agents(self) -> list[str]:
-        """Reads the manifests again; the names of those that changed."""
-        return cast("list[str]", self._post("/agents/reload")["changed"])
+    def reload_agents(self) -> dict[str, str]:
+        """Reads the manifests again; what is wrong with those that cannot be used, by name."""
+        return cast("dict[str, str]", self._post("/agents/reload")["broken"])
 
     def approvals(self) -> list[ApprovalReply]:
         return cast("list[ApprovalReply]", self._get("/approvals")["approvals"])

@@ -9,6 +9,7 @@ file that `freehold init` writes is made from these models, so it cannot say som
 from __future__ import annotations
 
 import json
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ ENV_PREFIX = "FREEHOLD_"
 TOKEN_MIN = 32
 
 Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -93,6 +94,34 @@ class ModelsSection(Section):
     )
 
 
+class LimitsSection(Section):
+    """What the whole node may use; days are UTC. An agent's own [budget] comes on top."""
+
+    tool_calls: Count = Field(
+        default=100, description="Tool calls a run, where its agent says none."
+    )
+    egress_bytes: Count = Field(
+        default=10_000_000, description="Bytes a run may send, where its agent says none."
+    )
+    step_seconds: Seconds = Field(
+        default=60.0, description="Seconds held for a step that does not say how long it may take."
+    )
+    steps_per_day: Count = Field(default=1_000_000, description="Steps a day, all agents.")
+    tokens_per_day: Count = Field(default=100_000_000, description="Tokens a day, all agents.")
+    agent_tokens_per_day: Count = Field(
+        default=10_000_000, description="Tokens a day for each agent that sets no own limit."
+    )
+    egress_bytes_per_day: Count = Field(
+        default=1_000_000_000, description="Bytes a day that tools may send, all agents."
+    )
+    sats_per_day: Count = Field(default=10_000, description="Satoshis a day, all agents.")
+    runs_at_once: Count = Field(default=256, description="Unfinished runs at a time.")
+    approval_seconds: Seconds = Field(
+        default=86_400.0,
+        description="Seconds a question to a person stays open before it counts as a no.",
+    )
+
+
 class Config(Section):
     """The whole file."""
 
@@ -100,6 +129,7 @@ class Config(Section):
     control: ControlSection = ControlSection()
     daemon: DaemonSection = DaemonSection()
     models: ModelsSection = ModelsSection()
+    limits: LimitsSection = LimitsSection()
 
 
 def load(path: Path, env: Mapping[str, str]) -> Config:
@@ -201,7 +231,9 @@ def template(name: str) -> str:
         assert issubclass(kind, Section)
         lines += ["", f"# {(kind.__doc__ or '').strip()}", f"[{section}]"]
         for key, field in kind.model_fields.items():
-            lines.append(f"# {field.description}")
+            lines += textwrap.wrap(
+                field.description or "", 96, initial_indent="# ", subsequent_indent="# "
+            )
             if (section, key) == ("node", "name"):
                 lines.append(f"name = {_toml(name)}")
             else:

@@ -150,6 +150,11 @@ class Home:
         finally:
             os.close(descriptor)
 
+    def wait_until_free(self) -> None:
+        """Returns when no process holds the home; the kernel wakes us, however the holder ends."""
+        with contextlib.suppress(FileNotFoundError), open(self.lock, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+
 
 @contextlib.contextmanager
 def private_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:

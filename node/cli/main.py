@@ -9,11 +9,31 @@ import click
 
 from node.errors import FreeholdError
 
-# command -> (module, attribute): the one place that says what there is
-COMMANDS: dict[str, tuple[str, str]] = {
-    "audit": ("node.cli.audit", "audit"),
-    "model": ("node.cli.model", "model"),
-    "tool": ("node.cli.tool", "tool"),
+# command -> (module, attribute, help): the one place that says what there is
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "agent": ("node.cli.agent", "agent", "Make, list, show, edit, pause and remove agents."),
+    "approvals": ("node.cli.approvals", "approvals", "Questions that wait for a person."),
+    "ask": ("node.cli.ask", "ask", "Ask an agent something and wait for its answer."),
+    "audit": ("node.cli.audit", "audit", "Verify, read and prove what is in the log."),
+    "backup": ("node.cli.backup", "backup", "Write the whole node into one archive."),
+    "completion": ("node.cli.completion", "completion", "Print a shell completion script."),
+    "doctor": ("node.cli.doctor", "doctor", "Check the node and say what to do about it."),
+    "down": ("node.cli.daemon", "down", "Stop the daemon."),
+    "estop": ("node.cli.approvals", "estop", "Stop all runs at once."),
+    "init": ("node.cli.init", "init", "Make a new node: config, folders, a first agent."),
+    "logs": ("node.cli.logs", "logs", "Show what the node did, as it does it."),
+    "model": ("node.cli.model", "model", "List, show and verify models."),
+    "replay": ("node.cli.runs", "replay", "Run a run again from its record, or fork it at a step."),
+    "restore": ("node.cli.backup", "restore", "Make a node out of an archive."),
+    "resume": ("node.cli.approvals", "resume", "Lift the emergency stop."),
+    "runs": ("node.cli.runs", "runs", "List, show and cancel runs."),
+    "secret": ("node.cli.secret", "secret", "Keep secrets that tools use and never see."),
+    "service": ("node.cli.service", "service", "Run the daemon as a service of your user."),
+    "status": ("node.cli.daemon", "status", "Show how the node is."),
+    "tool": ("node.cli.tool", "tool", "List, show, make, add and test tools."),
+    "trace": ("node.cli.trace", "trace", "Show a run as a tree of its steps."),
+    "up": ("node.cli.daemon", "up", "Start the daemon."),
+    "workspace": ("node.cli.workspace", "workspace", "An agent's files and their history."),
 }
 
 
@@ -26,10 +46,14 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name]
+        module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

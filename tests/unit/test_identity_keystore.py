@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from node.errors import IdentityError
 from node.identity import KeyStore
+from node.identity.keystore import NAME
 
 
 @pytest.fixture
@@ -41,9 +42,7 @@ def test_missing_secrets_are_named(store: KeyStore) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o620])
-def test_a_wide_file_is_refused_until_repaired(
-    store: KeyStore, tmp_path: Path, mode: int
-) -> None:
+def test_a_wide_file_is_refused_until_repaired(store: KeyStore, tmp_path: Path, mode: int) -> None:
     store.set("api", b"s")
     path = tmp_path / "keys" / "api.secret"
     path.chmod(mode)
@@ -85,17 +84,17 @@ def test_sizes_are_bounded(store: KeyStore, value: bytes) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(name=st.text(max_size=70))
-def test_names_cannot_leave_the_folder(
+@given(name=st.text(max_size=70) | st.text("a./_-", max_size=70))
+def test_odd_names_cannot_leave_the_folder(
     tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "fuzz-keys"
     store = KeyStore(folder)
-    try:
-        store.set(name, b"v")
-    except IdentityError as error:
-        assert error.hint
+    if not NAME.match(name):
+        with pytest.raises(IdentityError):
+            store.set(name, b"v")
         return
+    store.set(name, b"v")
     assert store.get(name) == b"v"
     assert (folder / f"{name}.secret").resolve().parent == folder.resolve()
     store.remove(name)

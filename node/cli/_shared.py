@@ -1,0 +1,97 @@
+"""What commands share: the home, the client, output for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from node.home import Home
+from node.types import Json
+
+if TYPE_CHECKING:
+    from node.client import Client
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def home() -> Home:
+    """The home the environment names."""
+    return Home.locate()
+
+
+def connect() -> Client:
+    """A client of this home's daemon."""
+    from node.client import Client
+
+    return Client.unix(home().socket)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_line(value: Json) -> None:
+    """One JSON value on one line, flushed: for streams that a program reads."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Something for the person at the terminal: standard error, so that answers stay clean."""
+    click.echo(clean(text), err=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Aligned columns on standard output; nothing is cut off, so `grep` finds what is there."""
+    lines = [[clean(cell, lines=False) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def clean(text: str, *, lines: bool = True) -> str:
+    """Text from outside made safe for a terminal: control characters are shown, not obeyed."""
+    keep = "\n\t" if lines else ""
+    return "".join(
+        char if char in keep or char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def ago(seconds: float) -> str:
+    """How long ago a moment of wall time was: `12s`, `5m`, `3h`, `8d`."""
+    passed = max(0.0, time.time() - seconds)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if passed >= size:
+            return f"{passed / size:.0f}{unit}"
+    return f"{passed:.0f}s"
+
+
+def span(seconds: float) -> str:
+    """A duration as people read it: `850 µs`, `12 ms`, `3.2 s`, `4 min`."""
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the command with an exit code that docs/cli.md lists."""
+    raise click.exceptions.Exit(code)

@@ -1,0 +1,229 @@
+"""`freehold agent`: the files in agents/ are the truth, with or without a daemon.
+
+Every change is checked as the daemon will check it before it takes the old file's place, and a
+running daemon is told at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli._shared import clean, connect, home, json_option, note, print_json, table
+from node.errors import DaemonNotRunningError, FreeholdError, ManifestError
+from node.home import write_private
+
+if TYPE_CHECKING:
+    from node.runs import AgentManifest
+
+INSTRUCTIONS = (
+    "You are a helpful assistant that works for one person. "
+    "Use a tool when it helps; otherwise answer in a sentence."
+)
+
+
+@click.group()
+def agent() -> None:
+    """Make, list, show, edit, pause and remove agents."""
+
+
+@agent.command()
+@click.argument("name")
+@click.option("--about", default="", help="What it is for, in a sentence.")
+@click.option("--instructions", default=INSTRUCTIONS, help="What the model is told first.")
+@click.option("--model", default="default", show_default=True, help="A name in models/.")
+@click.option("--tool", "tools", multiple=True, help="A tool to grant; may be repeated.")
+def new(name: str, about: str, instructions: str, model: str, tools: tuple[str, ...]) -> None:
+    """Write agents/NAME.toml.
+
+    A tool is granted without capabilities; `freehold agent edit` adds them.
+    """
+    path = _path(name)
+    _save(path, _fresh(name, about, instructions, model, tools), replace=False)
+    note(f"wrote {path}")
+
+
+@agent.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """Show the agents there are."""
+    found = [_summary(path) for path in sorted(home().agents.glob("*.toml"))]
+    if as_json:
+        print_json(found)
+        return
+    rows = [[str(item[key]) for key in ("name", "state", "model", "about")] for item in found]
+    table(("NAME", "STATE", "MODEL", "ABOUT"), rows)
+
+
+@agent.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Print an agent's file, or with --json what it comes to."""
+    path = _existing(name)
+    if as_json:
+        print_json(_described(_read(path)))
+    else:
+        click.echo(clean(path.read_text(errors="replace")), nl=False)
+        _read(path)
+
+
+@agent.command()
+@click.argument("name")
+def edit(name: str) -> None:
+    """Edit an agent's file in $EDITOR.
+
+    The file changes only if what you wrote is valid; otherwise your text is kept beside it.
+    """
+    path = _existing(name)
+    before = path.read_bytes()
+    after = _edited(before, path)
+    if after == before:
+        note("nothing changed")
+        return
+    try:
+        _save(path, after)
+    except ManifestError as error:
+        draft = path.with_name(f".{name}.rejected")
+        write_private(draft, after)
+        raise ManifestError(error.message, hint=f"{error.hint} Your text is in {draft}.") from error
+    note(f"wrote {path}")
+
+
+@agent.command()
+@click.argument("name")
+@click.option("--off", is_flag=True, help="Let it take work again.")
+def pause(name: str, off: bool) -> None:
+    """Let an agent take no new runs."""
+    import tomlkit
+
+    path = _existing(name)
+    _read(path)
+    document = tomlkit.parse(path.read_text())
+    document["paused"] = not off
+    _save(path, tomlkit.dumps(document).encode())
+    note(f"{name} {'takes runs again' if off else 'is paused'}")
+
+
+@agent.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(name: str, yes: bool) -> None:
+    """Remove an agent's file.
+
+    Its workspace and its part of the log stay.
+    """
+    path = _existing(name)
+    if not yes:
+        click.confirm(f"Remove {path}?", abort=True)
+    path.unlink()
+    _tell_daemon()
+    note(f"removed {path}")
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _path(name: str) -> Path:
+    """Where an agent's file is. Raises ManifestError if that is not a plain name."""
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ManifestError(
+            f"{name!r} cannot be an agent's name", hint="Use a-z 0-9 _ - and begin with a letter."
+        )
+    home().require()
+    return home().agents / f"{name}.toml"
+
+
+def _existing(name: str) -> Path:
+    path = _path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(item.stem for item in home().agents.glob("*.toml"))) or "none"
+        raise ManifestError(
+            f"there is no agent {name!r}", hint=f"Agents: {known}. `freehold agent new` makes one."
+        )
+    return path
+
+
+def _read(path: Path) -> AgentManifest:
+    from node.runs import read_manifest
+
+    return read_manifest(path)
+
+
+def _save(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """Checks the text as the daemon will, then puts it in place and tells the daemon."""
+    from node.runs import parse_manifest
+
+    parse_manifest(content, path)
+    try:
+        write_private(path, content, replace=replace)
+    except FileExistsError:
+        raise ManifestError(
+            f"there is an agent {path.stem!r} already",
+            hint=f"`freehold agent edit {path.stem}` changes it.",
+        ) from None
+    _tell_daemon()
+
+
+def _tell_daemon() -> None:
+    with contextlib.suppress(DaemonNotRunningError), connect() as client:
+        for name, problem in client.reload_agents().items():
+            note(f"warning: {name}: {problem}")
+
+
+def _fresh(name: str, about: str, instructions: str, model: str, tools: tuple[str, ...]) -> bytes:
+    import tomlkit
+
+    document = tomlkit.document()
+    document["name"] = name
+    document["about"] = about
+    document["instructions"] = tomlkit.string(instructions, multiline="\n" in instructions)
+    document["model"] = model
+    if tools:
+        tables = tomlkit.aot()
+        for tool in tools:
+            granted = tomlkit.table()
+            granted["name"] = tool
+            tables.append(granted)
+        document["tools"] = tables
+    return tomlkit.dumps(document).encode()
+
+
+def _edited(content: bytes, path: Path) -> bytes:
+    """The text as the person's editor left it."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.NamedTemporaryFile(suffix=".toml", prefix=f"{path.stem}-") as file:
+        file.write(content)
+        file.flush()
+        try:
+            subprocess.run([*shlex.split(editor), file.name], check=True)
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            raise FreeholdError(
+                f"the editor {editor!r} failed: {error}", hint="Set EDITOR to one that works."
+            ) from error
+        return Path(file.name).read_bytes()
+
+
+def _summary(path: Path) -> dict[str, object]:
+    try:
+        found = _read(path)
+    except ManifestError as error:
+        return {"name": path.stem, "state": "broken", "model": "", "about": error.message}
+    state = "paused" if found.paused else "ready"
+    return {"name": found.name, "state": state, "model": found.model, "about": found.about}
+
+
+def _described(manifest: AgentManifest) -> dict[str, object]:
+    """The manifest as JSON, its defaults filled in."""
+    import dataclasses
+
+    shown = dataclasses.asdict(manifest)
+    shown["source"] = str(manifest.source)
+    return shown

@@ -1,0 +1,168 @@
+"""`freehold ask`: one question to an agent, its steps as they happen, its answer.
+
+The answer alone goes to standard output, so that it can be piped; what the agent does meanwhile
+goes to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli._shared import clean, connect, json_option, leave, note, print_json, print_line, span
+from node.errors import FreeholdError
+
+if TYPE_CHECKING:
+    from node.client import Client
+    from node.gateway.replies import ApprovalReply, Event, RunReply
+
+# how a run ended -> exit status; docs/cli.md has the same table
+EXIT = {"completed": 0, "failed": 1, "stopped": 4, "could_not": 6}
+PARKED, INTERRUPTED = 5, 130
+
+
+@click.command()
+@click.argument("agent")
+@click.argument("prompt")
+@click.option("--stream", is_flag=True, help="Print the model's words as they come.")
+@json_option
+def ask(agent: str, prompt: str, stream: bool, as_json: bool) -> None:
+    """Ask an agent something and wait for its answer.
+
+    PROMPT - is read from standard input. Ctrl-C cancels the run. With --json the result is one
+    object; with --json --stream every event is a line and the result is the last one.
+    """
+    if prompt == "-":
+        prompt = _standard_input()
+    with connect() as client:
+        run_id = client.start(agent, prompt)
+        watcher = Watcher(client, run_id, stream=stream, as_json=as_json)
+        leave(watcher.follow())
+
+
+class Watcher:
+    """Shows one run until it ends, waits for a person who is not here, or is cancelled."""
+
+    def __init__(self, client: Client, run_id: str, *, stream: bool, as_json: bool) -> None:
+        self._client = client
+        self._run = run_id
+        self._stream = stream
+        self._json = as_json
+        self._seen = 0
+        self._names: dict[str, str] = {}
+        self._in_words = False
+
+    def follow(self) -> int:
+        """The exit status the command ends with."""
+        try:
+            waiting = self._watch()
+        except KeyboardInterrupt:
+            return self._cancel()
+        if waiting:
+            return self._left_waiting(waiting)
+        return self._finish(self._client.run(self._run))
+
+    def _watch(self) -> ApprovalReply | None:
+        """Shows events until the run is over; the question that nobody here can answer, if any."""
+        while True:
+            asked = False
+            for event in self._client.watch(self._run, self._seen):
+                self._seen = event["id"]
+                self._show(event)
+                if event["type"] == "approval.asked":
+                    asked = True
+                    break
+            if not asked:
+                return None
+            for question in self._client.approvals():
+                if question["run"] == self._run and not self._answer(question):
+                    return question
+
+    def _show(self, event: Event) -> None:
+        if self._json:
+            if self._stream:
+                print_line(dict(event))
+        elif event["type"] == "token":
+            if self._stream:
+                sys.stdout.write(clean(str(event["data"].get("text", ""))))
+                sys.stdout.flush()
+                self._in_words = True
+        else:
+            self._show_step(event)
+
+    def _show_step(self, event: Event) -> None:
+        data = event["data"]
+        path = str(data.get("path"))
+        if event["type"] == "step.intent":
+            self._names[path] = f"{data.get('kind')} {data.get('name')}"
+        elif event["type"] == "step.result" and not self._names.get(path, "guard").startswith(
+            "guard"
+        ):
+            self._break_line()
+            took = data.get("ms")
+            spent = span(took / 1000) if isinstance(took, int | float) else ""
+            problem = f": {data['error']}" if data.get("error") else ""
+            mark = "✓" if data.get("ok") else "✗"
+            note(f"{mark} {path} {self._names[path]}  {spent}{problem}")
+
+    def _answer(self, question: ApprovalReply) -> bool:
+        """Asks the person at this terminal, if there is one."""
+        if self._json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return False
+        self._break_line()
+        note(f"{question['agent']} wants {question['name']}: {question['args']}")
+        note(f"asked because: {question['reason']}")
+        if click.confirm("Let it happen?", err=True):
+            self._client.approve(question["id"])
+        else:
+            self._client.deny(question["id"], "refused at the terminal")
+        return True
+
+    def _left_waiting(self, question: ApprovalReply) -> int:
+        note(f"run {self._run} waits for a person: {question['name']} ({question['reason']})")
+        note(f"`freehold approvals approve {question['id']}` or `... deny {question['id']}`")
+        if self._json:
+            print_json({"run": self._client.run(self._run), "approval": question})
+        return PARKED
+
+    def _cancel(self) -> int:
+        """Cancels the run and waits until it has ended; a second Ctrl-C does not wait."""
+        self._break_line()
+        note(f"cancelling run {self._run}")
+        try:
+            self._client.cancel(self._run, "cancelled at the terminal")
+            for event in self._client.watch(self._run, self._seen):
+                self._seen = event["id"]
+        except KeyboardInterrupt:
+            note("not waiting; the run stops by itself")
+        return INTERRUPTED
+
+    def _finish(self, run: RunReply) -> int:
+        self._break_line()
+        if self._json:
+            (print_line if self._stream else print_json)(dict(run))  # type: ignore[operator]
+        elif run["status"] == "completed":
+            if not self._stream:
+                click.echo(clean(run["text"]))
+        else:
+            if run["text"]:
+                click.echo(clean(run["text"]))
+            note(f"{run['status']}: {run['reason']}")
+            note(f"`freehold trace {self._run}` shows what it did")
+        return EXIT.get(run["status"], PARKED)
+
+    def _break_line(self) -> None:
+        if self._in_words:
+            click.echo()
+            self._in_words = False
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise FreeholdError(
+            f"standard input is not UTF-8 at byte {error.start}", hint="Convert it first."
+        ) from error

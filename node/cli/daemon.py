@@ -1,0 +1,143 @@
+"""`freehold up`, `down` and `status`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from node.cli._shared import ago, connect, home, json_option, leave, note, print_json, size
+from node.errors import ControlError, DaemonNotRunningError, FreeholdError
+from node.home import Home
+from node.readiness import READY_FD
+
+LOG_KEEP_BYTES = 1_000_000
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Go to the background once the node is ready.")
+def up(detach: bool) -> None:
+    """Start the daemon.
+
+    In the foreground until it is stopped with Ctrl-C or `freehold down`; a second Ctrl-C does not
+    wait for runs to finish.
+    """
+    where = home()
+    where.require()
+    if detach:
+        start_detached(where, [sys.executable, "-m", "node.cli", "up"])
+    else:
+        from node.daemon import run
+
+        run(where)
+
+
+def start_detached(where: Home, command: list[str]) -> None:
+    """Starts the daemon in a session of its own and returns when it is ready.
+
+    Raises:
+        ControlError: it ended before it was; with the last lines of its log.
+    """
+    where.create()
+    start = _cut(where.log)
+    reading, writing = os.pipe()
+    with open(where.log, "ab") as log, open(reading, "rb") as ready:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[writing],
+            env={**os.environ, READY_FD: str(writing)},
+        )
+        os.close(writing)
+        if ready.readline() == b"ready\n":
+            _greet(process.pid)
+            return
+    code = process.wait()
+    said = where.log.read_bytes()[start:].decode(errors="replace").strip()
+    raise ControlError(
+        f"the daemon did not start (exit status {code})",
+        hint=said or f"It said nothing; see {where.log}.",
+    )
+
+
+def _greet(pid: int) -> None:
+    with connect() as client:
+        resumed = client.status()["resumed"]
+    note(f"freehold is up (pid {pid})")
+    if resumed:
+        note(f"resumed {len(resumed)} unfinished runs: {', '.join(resumed)}")
+
+
+def _cut(log: Path) -> int:
+    """Keeps the log's last file when it has grown; where the next line will stand."""
+    try:
+        length = log.stat().st_size
+    except FileNotFoundError:
+        return 0
+    if length <= LOG_KEEP_BYTES:
+        return length
+    log.replace(log.with_suffix(".log.1"))
+    return 0
+
+
+@click.command()
+def down() -> None:
+    """Stop the daemon.
+
+    Runs get a while (daemon.drain_s) to finish; what does not is parked and goes on at the next
+    start.
+    """
+    where = home()
+    with connect() as client:
+        pid = client.status()["pid"]
+        client.shutdown()
+    where.wait_until_free()
+    note(f"freehold is down (was pid {pid})")
+
+
+@click.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Show how the node is.
+
+    Exit status 3 if it is not running.
+    """
+    try:
+        with connect() as client:
+            state = client.status()
+    except DaemonNotRunningError as error:
+        if as_json:
+            print_json({"running": False, "home": str(home().root)})
+            leave(error.exit_code)
+        raise _explain(error) from None
+    if as_json:
+        print_json({"running": True, **state})
+        return
+    click.echo(f"{state['name']} is up: version {state['version']}, pid {state['pid']}")
+    click.echo(f"home       {state['home']}")
+    click.echo(f"started    {ago(state['started'])} ago")
+    click.echo(f"memory     {size(state['rss_bytes'])}")
+    click.echo(f"log        {state['journal_size']} entries")
+    click.echo(f"agents     {state['agents']}")
+    click.echo(f"runs       {state['runs_active']} active")
+    click.echo(f"approvals  {state['approvals_waiting']} waiting")
+    if state["estop"]:
+        click.echo("EMERGENCY STOP: no run moves until `freehold resume`")
+    if state["stopping"]:
+        click.echo("shutting down")
+
+
+def _explain(error: DaemonNotRunningError) -> FreeholdError:
+    """Says that there is no node at all, where that is why nothing answers."""
+    where = home()
+    if where.config.exists():
+        return error
+    return DaemonNotRunningError(
+        f"there is no node at {where.root}", hint="Run `freehold init` first, or set FREEHOLD_HOME."
+    )

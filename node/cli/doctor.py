@@ -1,0 +1,173 @@
+"""`freehold doctor`: what is wrong with a node, and the repair where that is safe.
+
+`--fix` only ever takes permissions away, makes missing folders and removes a dead socket; what
+needs judgement is said, not done.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import click
+
+from node.cli._shared import clean, connect, home, json_option, leave, print_json, size
+from node.errors import DaemonNotRunningError, FreeholdError
+from node.home import Home
+from node.identity import KeyStore
+
+DISK_LOW_BYTES = 500 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `problem` is empty where all is well."""
+
+    what: str
+    problem: str = ""
+    hint: str = ""
+    fixed: bool = False
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong, and how to put it right where that is safe."""
+
+    problem: str
+    hint: str
+    repair: Callable[[], None] | None = None
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Repair what is safe to repair.")
+@json_option
+def doctor(fix: bool, as_json: bool) -> None:
+    """Check the node and say what to do about it.
+
+    Exit status 1 if something is still wrong.
+    """
+    findings = [finding for what, check in CHECKS for finding in _examine(what, check, fix)]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            _show(finding)
+    leave(1 if any(item.problem and not item.fixed for item in findings) else 0)
+
+
+def _examine(what: str, check: Callable[[Home], Iterator[Fault]], fix: bool) -> Iterator[Finding]:
+    """Runs one check and repairs what it may."""
+    sound = True
+    for fault in check(home()):
+        sound = False
+        if fix and fault.repair:
+            fault.repair()
+        yield Finding(what, fault.problem, fault.hint, fixed=bool(fix and fault.repair))
+    if sound:
+        yield Finding(what)
+
+
+def _show(finding: Finding) -> None:
+    state = "ok" if not finding.problem else "fixed" if finding.fixed else "WRONG"
+    click.echo(
+        f"{state:5}  {finding.what}" + (f": {clean(finding.problem)}" * bool(finding.problem))
+    )
+    if finding.problem and not finding.fixed and finding.hint:
+        click.echo(f"       {clean(finding.hint)}")
+
+
+# ── the checks ──────────────────────────────────────────────────────────────────────────────
+
+
+def _folders(where: Home) -> Iterator[Fault]:
+    for folder in where.folders:
+        if not folder.is_dir():
+            hint = "`freehold init` makes it." if folder == where.root else "--fix makes it."
+            yield Fault(
+                f"{folder} is missing", hint, where.create if where.config.exists() else None
+            )
+            return
+        if folder.stat().st_mode & 0o077:
+            yield Fault(
+                f"{folder} is open to others (mode {stat.S_IMODE(folder.stat().st_mode):04o})",
+                "--fix closes it.",
+                lambda folder=folder: folder.chmod(0o700),  # type: ignore[misc]
+            )
+
+
+def _config(where: Home) -> Iterator[Fault]:
+    from node import config
+
+    try:
+        where.require()
+        config.load(where.config, os.environ)
+    except FreeholdError as error:
+        yield Fault(error.message, error.hint)
+        return
+    if where.config.stat().st_mode & 0o077:
+        yield Fault(
+            f"{where.config} is open to others, and may hold the control token",
+            "--fix closes it.",
+            lambda: where.config.chmod(0o600),
+        )
+
+
+def _keys(where: Home) -> Iterator[Fault]:
+    store = KeyStore(where.keys)
+    for problem in store.problems():
+        yield Fault(problem, "--fix closes it; others may have read it before.", store.repair)
+
+
+def _agents(where: Home) -> Iterator[Fault]:
+    from node.runs import read_manifest
+
+    for path in sorted(where.agents.glob("*.toml")):
+        try:
+            read_manifest(path)
+        except FreeholdError as error:
+            yield Fault(error.message, error.hint)
+
+
+def _disk(where: Home) -> Iterator[Fault]:
+    if where.root.exists():
+        free = shutil.disk_usage(where.root).free
+        if free < DISK_LOW_BYTES:
+            yield Fault(
+                f"{size(free)} are free on the disk of {where.root}",
+                "The node stops when its log cannot be written; make room.",
+            )
+
+
+def _daemon(where: Home) -> Iterator[Fault]:
+    try:
+        with connect() as client:
+            client.status()
+    except DaemonNotRunningError as error:
+        if where.socket.exists():
+            yield Fault(
+                f"{where.socket} is left from a daemon that died",
+                "--fix removes it; so does `freehold up`.",
+                lambda: _remove_socket(where),
+            )
+        yield Fault("the daemon is not running", error.hint)
+    except FreeholdError as error:
+        yield Fault(error.message, error.hint)
+
+
+def _remove_socket(where: Home) -> None:
+    """Removes a dead socket; holding the home shows that it is dead."""
+    with where.hold():
+        where.socket.unlink(missing_ok=True)
+
+
+CHECKS: tuple[tuple[str, Callable[[Home], Iterator[Fault]]], ...] = (
+    ("folders", _folders),
+    ("config", _config),
+    ("keys", _keys),
+    ("agents", _agents),
+    ("disk", _disk),
+    ("daemon", _daemon),
+)

@@ -1,0 +1,80 @@
+"""`freehold init`: a new node that can be asked something right away."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+from pathlib import Path
+
+import click
+
+from node.cli._shared import home, note
+from node.errors import ConfigError
+from node.home import Home, write_private
+
+CLERK = '''\
+# An agent is this file. Unknown keys are errors; docs/agents.md lists the others.
+name = "clerk"
+about = "Does sums, works on text and keeps files in its own folder"
+instructions = """
+You are a helpful assistant that works for one person. Use a tool when it helps; otherwise answer \
+in a sentence."""
+model = "default"
+
+[[tools]]
+name = "calc"
+
+[[tools]]
+name = "files"
+grant.workspace = "rw"
+
+[[tools]]
+name = "text"
+'''
+
+
+@click.command()
+@click.option("--name", help="Names the node's log; made from the host's name if left out.")
+def init(name: str | None) -> None:
+    """Make a new node: config, folders, a first agent.
+
+    What is there already is kept.
+    """
+    made = create(home(), name or node_name())
+    for path in made:
+        note(f"wrote {path}")
+    note('Next: `freehold up --detach`, then `freehold ask clerk "What is 12 * 34?"`')
+
+
+def create(where: Home, name: str) -> list[Path]:
+    """Makes what is missing of a home; the files written."""
+    from node import config
+
+    where.create()
+    made = []
+    for path, text in (
+        (where.config, config.template(name)),
+        (where.agents / "clerk.toml", CLERK),
+    ):
+        if not _written_before(where, path):
+            try:
+                write_private(path, text.encode(), replace=False)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot write {path}: {error.strerror}", hint="Is the disk full or read-only?"
+                ) from error
+            made.append(path)
+    config.load(where.config, {})
+    return made
+
+
+def _written_before(where: Home, path: Path) -> bool:
+    """An agent that was removed is not brought back by a second init."""
+    return path.exists() or (path != where.config and any(where.agents.glob("*.toml")))
+
+
+def node_name() -> str:
+    """The host's name and eight random digits: two nodes of one host keep two logs apart."""
+    host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:40]
+    return f"{host or 'node'}-{secrets.token_hex(4)}"

@@ -1,0 +1,79 @@
+"""`freehold logs`: what the node did, a line an entry of its log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from node.cli._shared import clean, connect, home, json_option, print_line
+from node.errors import FreeholdError
+from node.types import Json, JsonObject
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on as new entries are written.")
+@click.option("-n", "count", default=20, show_default=True, help="How many of the latest.")
+@click.option("--daemon", is_flag=True, help="The daemon's own diagnostics, from its file.")
+@json_option
+def logs(follow: bool, count: int, daemon: bool, as_json: bool) -> None:
+    """Show what the node did, as it does it.
+
+    `freehold audit log` searches the same log, with or without a daemon.
+    """
+    if daemon:
+        if follow or as_json:
+            raise click.UsageError("--daemon goes with neither --follow nor --json")
+        _diagnostics(count)
+        return
+    with connect() as client:
+        start = max(0, client.status()["journal_size"] - count)
+        try:
+            for event in client.events(start, follow=follow):
+                if as_json:
+                    print_line(event["data"])
+                else:
+                    click.echo(line(event["data"]))
+        except KeyboardInterrupt:
+            pass
+
+
+def line(entry: JsonObject) -> str:
+    """An entry for a person."""
+    at = entry.get("ts")
+    moment = datetime.fromtimestamp(at / 1000).astimezone() if isinstance(at, int) else None
+    who = " ".join(str(entry[key]) for key in ("run", "path") if entry.get(key))
+    data = entry.get("data")
+    said = " ".join(_said(data)) if isinstance(data, dict) else ""
+    policy = entry.get("policy")
+    verdict = ""
+    if isinstance(policy, dict) and policy.get("verdict") != "allow":
+        verdict = f"[{policy.get('verdict')}: {policy.get('rule')}]"
+    time = moment.strftime("%H:%M:%S") if moment else ""
+    parts = (str(entry.get("i", "")), time, str(entry.get("type")), who, said, verdict)
+    return clean("  ".join(part for part in parts if part), lines=False)
+
+
+def _said(data: dict[str, Json]) -> list[str]:
+    """The short facts of an entry; what is long or nested is for `audit show`."""
+    shown = []
+    for key, value in data.items():
+        if key in ("digest", "needs", "usage", "salt"):
+            continue
+        if isinstance(value, str | int | float | bool) and len(str(value)) <= 60:
+            shown.append(f"{key}={value}")
+    return shown
+
+
+def _diagnostics(count: int) -> None:
+    path = home().log
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise FreeholdError(
+            f"cannot read {path}: {error.strerror}",
+            hint="It is written by `freehold up --detach`; a service's is in its journal "
+            "(`journalctl --user -u freehold`).",
+        ) from error
+    for text in lines[-count:]:
+        click.echo(clean(text))

@@ -1,0 +1,142 @@
+"""`freehold runs` and `freehold replay`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli._shared import (
+    ago,
+    clean,
+    connect,
+    json_option,
+    leave,
+    note,
+    print_json,
+    span,
+    table,
+)
+from node.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from node.client import Client
+
+
+@click.group()
+def runs() -> None:
+    """List, show and cancel runs."""
+
+
+@runs.command("list")
+@click.option("--agent", help="Only this agent's.")
+@click.option("-n", "limit", default=50, show_default=True, help="How many.")
+@json_option
+def list_(agent: str | None, limit: int, as_json: bool) -> None:
+    """Show runs, newest first."""
+    with connect() as client:
+        found = client.runs(agent=agent, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (item["id"], ago(item["started"]), item["agent"], item["status"], item["prompt"][:60])
+        for item in found
+    ]
+    table(("RUN", "AGE", "AGENT", "STATUS", "PROMPT"), rows)
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+def show(run: str, as_json: bool) -> None:
+    """Show how a run ended, or how far it is."""
+    with connect() as client:
+        found = client.run(resolve(client, run))
+    if as_json:
+        print_json(found)
+        return
+    usage = found["usage"]
+    end = found["finished"]
+    click.echo(f"run      {found['id']}")
+    click.echo(f"agent    {found['agent']}")
+    click.echo(
+        f"status   {found['status']}" + (f" ({clean(found['reason'])})" * bool(found["reason"]))
+    )
+    click.echo(f"started  {ago(found['started'])} ago")
+    if end is not None:
+        click.echo(f"took     {span(end - found['started'])}")
+    tokens = f"{usage['prompt_tokens']}+{usage['completion_tokens']} tokens"
+    click.echo(f"used     {usage['steps']} steps, {usage['tool_calls']} tool calls, {tokens}")
+    click.echo(f"prompt   {clean(found['prompt'])}")
+    click.echo(f"answer   {clean(found['text'])}")
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--reason", default="cancelled from the command line", help="The log keeps it.")
+def cancel(run: str, reason: str) -> None:
+    """Stop a run."""
+    with connect() as client:
+        run_id = resolve(client, run)
+        client.cancel(run_id, reason)
+    note(f"cancelled {run_id}")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--from", "from_step", metavar="STEP", help="Fork a new run here, live from there.")
+@click.option("--model", help="With --from: the model the new run uses.")
+@click.option(
+    "--edit", metavar="TEXT", help="With --from: the prompt of the new run (- for stdin)."
+)
+@json_option
+def replay(
+    run: str, from_step: str | None, model: str | None, edit: str | None, as_json: bool
+) -> None:
+    """Run a run again from its record, or fork it at a step.
+
+    Without --from nothing is performed: recorded results are given back, and the first step that
+    differs is reported with exit status 1.
+    """
+    if from_step is None and (model or edit):
+        raise click.UsageError("--model and --edit need --from STEP")
+    if edit == "-":
+        edit = sys.stdin.read()
+    with connect() as client:
+        found = client.replay(resolve(client, run), from_step=from_step, model=model, edit=edit)
+    diverged = found.get("divergence")
+    if as_json:
+        print_json(found)
+    elif from_step is not None:
+        click.echo(f"{found['run']}")
+        note(f"`freehold trace {found['run']}` shows it")
+    elif diverged:
+        note(f"diverged: {diverged}")
+    else:
+        click.echo(f"the same: {found['steps']} steps, status {found['status']}")
+    leave(1 if diverged else 0)
+
+
+def resolve(client: Client, run: str) -> str:
+    """A run's id from `last` or from its first characters.
+
+    Raises:
+        NotFoundError: no run, or more than one, begins so.
+    """
+    if run == "last":
+        latest = client.runs(limit=1)
+        if not latest:
+            raise NotFoundError(
+                "there are no runs yet", hint='`freehold ask AGENT "..."` makes one.'
+            )
+        return latest[0]["id"]
+    found = [item["id"] for item in client.runs(limit=1000) if item["id"].startswith(run)]
+    if run in found or not found:
+        return run  # the daemon says whether there is such a run
+    if len(found) > 1:
+        raise NotFoundError(
+            f"{len(found)} runs begin with {run}", hint="Give more characters of the id."
+        )
+    return found[0]

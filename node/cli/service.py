@@ -1,0 +1,168 @@
+"""`freehold service`: a systemd user unit, or a launchd agent on macOS.
+
+A user's service, not the system's: the node's home, its socket and its uid are that user's. The
+unit is told of readiness by sd_notify, so what is ordered after it finds a node that answers.
+systemd.service(5), systemd.exec(5), launchd.plist(5).
+"""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from node.cli._shared import home, json_option, leave, note, print_json
+from node.errors import FreeholdError
+from node.home import Home
+
+UNIT = "freehold.service"
+LABEL = "org.freehold.node"
+
+
+@click.group()
+def service() -> None:
+    """Run the daemon as a service of your user."""
+
+
+@service.command()
+@click.option("--print", "only_print", is_flag=True, help="Print the file; install nothing.")
+def install(only_print: bool) -> None:
+    """Install, enable and start the service."""
+    where = home()
+    where.require()
+    content = definition(where)
+    if only_print:
+        click.echo(content, nl=False)
+        return
+    path = _path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    note(f"wrote {path}")
+    for command in _start_commands(path):
+        _manage(command)
+    if sys.platform == "linux":
+        note("To keep it running when you are logged out: loginctl enable-linger")
+
+
+@service.command()
+def remove() -> None:
+    """Stop the service and remove its file."""
+    path = _path()
+    if not path.exists():
+        raise FreeholdError(f"there is no {path}", hint="`freehold service install` makes it.")
+    for command in _stop_commands(path):
+        _manage(command)
+    path.unlink()
+    note(f"removed {path}")
+
+
+@service.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Show whether the service is installed.
+
+    Exit status 1 if it is not. `freehold status` shows whether the daemon runs.
+    """
+    path = _path()
+    installed = path.exists()
+    current = installed and path.read_text() == definition(home())
+    if as_json:
+        print_json({"installed": installed, "current": current, "path": str(path)})
+    elif not installed:
+        note(f"not installed (no {path})")
+    else:
+        note(f"{path} is installed" + ("" if current else ", but differs from what we would write"))
+    leave(0 if installed else 1)
+
+
+def definition(where: Home) -> str:
+    """The unit or property list for a home."""
+    command = [sys.executable, "-m", "node.cli", "up"]
+    return _plist(where, command) if sys.platform == "darwin" else _unit(where, command)
+
+
+def _unit(where: Home, command: list[str]) -> str:
+    return f"""\
+[Unit]
+Description=Freehold agent node
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={" ".join(map(_quoted, command))}
+Environment={_quoted(f"FREEHOLD_HOME={where.root}", dollar="$")}
+Restart=always
+RestartSec=1s
+TimeoutStartSec=60s
+TimeoutStopSec=90s
+KillMode=mixed
+UMask=0077
+NoNewPrivileges=yes
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def _quoted(text: str, *, dollar: str = "$$") -> str:
+    """A word as systemd.syntax(7) reads it: quotes, specifiers and variables taken literally."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return '"' + escaped.replace("$", dollar) + '"'
+
+
+def _plist(where: Home, command: list[str]) -> str:
+    return plistlib.dumps(
+        {
+            "Label": LABEL,
+            "ProgramArguments": command,
+            "EnvironmentVariables": {"FREEHOLD_HOME": str(where.root)},
+            "RunAtLoad": True,
+            "KeepAlive": True,
+            "ExitTimeOut": 90,
+            "Umask": 0o077,
+            "StandardErrorPath": str(where.log),
+        },
+        sort_keys=False,
+    ).decode()
+
+
+def _path() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+    configured = os.environ.get("XDG_CONFIG_HOME")
+    folder = Path(configured) if configured else Path.home() / ".config"
+    return folder / "systemd" / "user" / UNIT
+
+
+def _start_commands(path: Path) -> list[list[str]]:
+    if sys.platform == "darwin":
+        return [["launchctl", "bootstrap", f"gui/{os.getuid()}", str(path)]]
+    return [
+        ["systemctl", "--user", "daemon-reload"],
+        ["systemctl", "--user", "enable", "--now", UNIT],
+    ]
+
+
+def _stop_commands(path: Path) -> list[list[str]]:
+    if sys.platform == "darwin":
+        return [["launchctl", "bootout", f"gui/{os.getuid()}", str(path)]]
+    return [["systemctl", "--user", "disable", "--now", UNIT]]
+
+
+def _manage(command: list[str]) -> None:
+    """Runs the service manager. Raises FreeholdError with what it said."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        said, code = (done.stderr or done.stdout).strip(), done.returncode
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said, code = str(error), 1
+    if code:
+        raise FreeholdError(
+            f"`{' '.join(command)}` failed: {said}",
+            hint="Is a service manager running for this user? `freehold up --detach` needs none.",
+        )

@@ -1,0 +1,143 @@
+"""`freehold trace RUN`: the run as a tree of its steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from node.cli._shared import clean, connect, json_option, print_json, span
+from node.types import JsonObject
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
+
+WIDTH = 100
+MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("…", "yellow")}
+
+
+@click.command()
+@click.argument("run")
+@click.option("--full", is_flag=True, help="Do not shorten arguments and results.")
+@json_option
+def trace(run: str, full: bool, as_json: bool) -> None:
+    """Show a run as a tree of its steps, with durations, tokens, costs and verdicts."""
+    from node.cli.runs import resolve
+
+    with connect() as client:
+        found = client.trace(resolve(client, run))
+    if as_json:
+        print_json(found)
+        return
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True).print(tree(found, None if full else WIDTH))
+
+
+def tree(found: JsonObject, width: int | None) -> Tree:
+    """The trace for a terminal; `width` cuts arguments and results to so many characters."""
+    from rich.tree import Tree
+
+    root = Tree(_head(found))
+    root.add(_text("prompt ", "bold", _short(found.get("prompt"), width)))
+    for step in _list(found, "steps"):
+        _grow(root, step, width)
+    for event in _list(found, "events"):
+        if event["type"] not in ("run.started",):
+            root.add(_text(f"{event['type']} ", "yellow", _event(event)))
+    if found.get("text"):
+        root.add(_text("answer ", "bold", _short(found.get("text"), width)))
+    return root
+
+
+def _head(found: JsonObject) -> Text:
+    status = str(found.get("status"))
+    color = {"completed": "green", "unfinished": "yellow"}.get(status, "red")
+    text = _text(f"{found.get('run')} {found.get('agent')} ", "bold", "")
+    text.append(status, color)
+    parts = [span(_number(found.get("seconds"))), *_usage(found.get("usage"))]
+    reason = found.get("reason")
+    return text.append("  " + "  ".join([*parts, *([f"({clean(str(reason))})"] if reason else [])]))
+
+
+def _grow(parent: Tree, step: JsonObject, width: int | None) -> None:
+    mark, color = MARKS.get(step.get("ok"), MARKS[None])  # type: ignore[arg-type]
+    line = _text(f"{mark} ", color, f"{step['path']} ")
+    line.append(clean(f"{step['kind']} {step['name']}"), "bold")
+    line.append("  " + "  ".join(_facts(step)), "dim")
+    branch = parent.add(line)
+    if step.get("kind") not in ("model", "guard") and step.get("args") not in (None, {}, ""):
+        branch.add(_text("→ ", "dim", _short(step["args"], width)))
+    error = step.get("error")
+    if isinstance(error, dict):
+        branch.add(_text("✗ ", "red", clean(str(error.get("message")))))
+    elif step.get("value") is not None and step.get("kind") != "guard":
+        branch.add(_text("← ", "dim", _short(_said(step), width)))
+    for child in _list(step, "steps"):
+        _grow(branch, child, width)
+
+
+def _said(step: JsonObject) -> Any:
+    """A model step's own text where it has one; else its whole value."""
+    value = step.get("value")
+    if isinstance(value, dict) and step.get("kind") == "model":
+        return value.get("tool_calls") or value.get("text") or value
+    return value
+
+
+def _facts(step: JsonObject) -> Iterator[str]:
+    if step.get("seconds") is not None:
+        yield span(_number(step["seconds"]))
+    yield from _usage(step.get("usage"))
+    policy = step.get("policy")
+    if isinstance(policy, dict) and policy.get("verdict") != "allow":
+        yield clean(f"{policy.get('verdict')} by {policy.get('rule')}")
+    value = step.get("value")
+    if step.get("kind") == "guard" and isinstance(value, dict):
+        yield clean(f"{value.get('verdict')} {value.get('reason') or ''}".strip())
+    labels = step.get("labels")
+    if isinstance(labels, list):
+        yield from (f"[{label}]" for label in labels)
+
+
+def _usage(usage: object) -> Iterator[str]:
+    """Tokens and money; what is zero is left out."""
+    if not isinstance(usage, dict):
+        return
+    prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+    if prompt or completion:
+        yield f"{prompt}+{completion} tokens"
+    if usage.get("egress_bytes"):
+        yield f"{usage['egress_bytes']} bytes out"
+    if usage.get("msat"):
+        yield f"{usage['msat'] / 1000:g} sat"
+
+
+def _event(event: JsonObject) -> str:
+    data = event.get("data")
+    said = data.get("reason") or data.get("verdict") or "" if isinstance(data, dict) else ""
+    return clean(f"{event.get('path') or ''} {said} by {event.get('actor')}".strip())
+
+
+def _short(value: object, width: int | None) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = clean(text, lines=width is None)
+    return text if width is None or len(text) <= width else text[: width - 1] + "…"
+
+
+def _text(lead: str, style: str, rest: str) -> Text:
+    from rich.text import Text
+
+    return Text(lead, style).append(rest, "default")
+
+
+def _list(found: JsonObject, key: str) -> list[JsonObject]:
+    value = found.get(key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,0 +1,154 @@
+"""What every route of the control API shares: who asks, strict bodies, errors as JSON."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from node.errors import (
+    BudgetExceededError,
+    FreeholdError,
+    JournalWriteError,
+    NotFoundError,
+    PolicyDeniedError,
+    RequestError,
+    StoppingError,
+    UnknownRunError,
+)
+from node.gateway.replies import ErrorReply
+
+BODY_MAX_BYTES = 4 * 1024 * 1024
+
+# an error's class decides; the first that fits, 400 otherwise
+STATUS: tuple[tuple[type[FreeholdError], int], ...] = (
+    (NotFoundError, 404),
+    (UnknownRunError, 404),
+    (PolicyDeniedError, 403),
+    (BudgetExceededError, 403),
+    (StoppingError, 503),
+    (JournalWriteError, 503),
+)
+
+
+class Body(BaseModel):
+    """A request's body: unknown keys and loosely typed values are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+BodyT = TypeVar("BodyT", bound=Body)
+
+
+async def read(request: Request, model: type[BodyT]) -> BodyT:
+    """The body as `model`; an empty one is `{}`.
+
+    Raises:
+        RequestError: too large, not JSON, or not what the route takes.
+    """
+    content = bytearray()
+    try:
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > BODY_MAX_BYTES:
+                raise RequestError(
+                    f"the request is larger than {BODY_MAX_BYTES} bytes",
+                    hint="Put long documents into the agent's workspace.",
+                )
+    except ClientDisconnect as error:
+        raise RequestError("the client went away", hint="Send the request again.") from error
+    try:
+        return model.model_validate_json(bytes(content) or b"{}")
+    except ValidationError as error:
+        raise _refusal(error, model) from error
+
+
+def query_int(request: Request, name: str, default: int, maximum: int) -> int:
+    """A whole number out of the query string. Raises RequestError if it is not 0..maximum."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= maximum):
+        raise RequestError(
+            f"{name} must be a whole number from 0 to {maximum}", hint=f"Correct {name}."
+        )
+    return int(text)
+
+
+def actor(request: Request) -> str:
+    """Who asks, as the journal names them: `uid:1000`, or `token` over TCP."""
+    return _actor(request.scope)
+
+
+def _actor(scope: Scope) -> str:
+    client = scope.get("client")
+    name = client[0] if client else ""
+    return name if name.startswith("uid:") else "token"
+
+
+def _refusal(error: ValidationError, model: type[Body]) -> RequestError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    allowed = ", ".join(model.model_fields) or "nothing"
+    return RequestError(f"{where}: {first['msg']}", hint=f"This request takes: {allowed}.")
+
+
+class TokenGate:
+    """Lets UNIX peers through (the kernel vouched for them) and asks all others for the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _actor(scope) != "token" or self._presented(scope):
+            await self._app(scope, receive, send)
+            return
+        refusal = RequestError(
+            "this address needs the control token",
+            hint="Send it as `Authorization: Bearer TOKEN`; it is control.token in config.toml.",
+        )
+        response = error_response(refusal, 401)
+        response.headers["www-authenticate"] = "Bearer"
+        await response(scope, receive, send)
+
+    def _presented(self, scope: Scope) -> bool:
+        sent = dict(scope["headers"]).get(b"authorization", b"")
+        scheme, _, value = sent.partition(b" ")
+        right = hmac.compare_digest(value.strip(), self._token)
+        return bool(self._token) and scheme.lower() == b"bearer" and right
+
+
+def error_response(error: FreeholdError, status: int) -> JSONResponse:
+    """An error as clients get it; `code` lets them raise the same class again."""
+    body = ErrorReply(error=error.message, hint=error.hint, code=type(error).__name__)
+    return JSONResponse(body, status)
+
+
+async def on_error(_request: Request, error: Exception) -> Response:
+    """Exception handler for the node's own errors and for Starlette's routing errors."""
+    if isinstance(error, FreeholdError):
+        status = next((code for kind, code in STATUS if isinstance(error, kind)), 400)
+        return error_response(error, status)
+    assert isinstance(error, HTTPException)
+    missing = NotFoundError(
+        f"the control API has no such route ({error.detail})",
+        hint="Client and daemon may be of different versions; compare `freehold status`.",
+    )
+    return error_response(missing, error.status_code)
+
+
+async def on_bug(request: Request, error: Exception) -> Response:
+    """What nobody foresaw: uvicorn logs the traceback, the client gets a sentence."""
+    return error_response(
+        FreeholdError(
+            f"the daemon failed on {request.method} {request.url.path}: {type(error).__name__}",
+            hint="The daemon's own log has the details; please report it.",
+        ),
+        500,
+    )

@@ -1,0 +1,231 @@
+"""Routes a person operates the node with: status, log, agents, approvals, stop, workspaces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated
+
+import psutil
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from node.errors import RequestError
+from node.gateway import sse
+from node.gateway.control import Control, control
+from node.gateway.http import Body, actor, query_int, read
+from node.gateway.replies import AgentReply, ApprovalReply, StatusReply
+from node.gateway.runs import Reason
+from node.journal import Draft, Entry
+from node.runs import AgentManifest
+from node.types import JsonObject
+
+COMMITS_MAX = 1_000
+
+
+class Rollback(Body):
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{4,64}$")]
+
+
+# ── the node ────────────────────────────────────────────────────────────────────────────────
+
+
+async def status(request: Request) -> Response:
+    return JSONResponse(_status(control(request)))
+
+
+def _status(node: Control) -> StatusReply:
+    from importlib.metadata import version
+
+    return StatusReply(
+        version=version("freehold"),
+        pid=os.getpid(),
+        home=str(node.home.root),
+        name=node.config.node.name,
+        started=node.started,
+        uptime_s=round(node.clock.wall() - node.started, 3),
+        rss_bytes=psutil.Process().memory_info().rss,
+        stopping=node.stopping,
+        estop=node.runs.stopped,
+        journal_size=node.log.size,
+        agents=len(node.agents.list()),
+        runs_active=len(node.runs.active()),
+        approvals_waiting=len(node.runs.approvals()),
+        resumed=list(node.resumed),
+    )
+
+
+async def shutdown(request: Request) -> Response:
+    control(request).stop()
+    return JSONResponse({}, 202)
+
+
+async def events(request: Request) -> Response:
+    node = control(request)
+    seen = sse.after(request)
+    start = query_int(request, "from", 0, sse.INDEX_MAX) if seen is None else seen + 1
+    follow = request.query_params.get("follow", "1") != "0"
+    return sse.stream(_entries(node, start, follow=follow), node.streams_end)
+
+
+async def _entries(node: Control, start: int, *, follow: bool) -> AsyncIterator[bytes]:
+    if not follow:
+        for entry in node.log.entries(start):
+            yield _frame(entry)
+        return
+    async for entry in node.log.subscribe(start):
+        yield _frame(entry)
+
+
+def _frame(entry: Entry) -> bytes:
+    return sse.frame(entry.index, entry.type, entry_json(entry))
+
+
+def entry_json(entry: Entry) -> JsonObject:
+    """An entry with the names the journal's file has (docs/journal.md)."""
+    draft = entry.draft
+    return {
+        "i": entry.index,
+        "ts": entry.ts,
+        "boot": entry.boot,
+        "mono": entry.mono,
+        "type": draft.type,
+        "run": draft.run,
+        "path": draft.path,
+        "cause": list(draft.cause),
+        "agent": draft.agent,
+        "actor": draft.actor,
+        "policy": None if draft.policy is None else asdict(draft.policy),
+        "blobs": [{"id": blob.id, "len": blob.size, "role": blob.role} for blob in draft.blobs],
+        "data": draft.data,
+    }
+
+
+async def estop(request: Request) -> Response:
+    await control(request).runs.estop(actor(request))
+    return JSONResponse({})
+
+
+async def resume(request: Request) -> Response:
+    await control(request).runs.resume(actor(request))
+    return JSONResponse({})
+
+
+# ── agents ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def agents(request: Request) -> Response:
+    registry = control(request).agents
+    found = [_agent(manifest) for manifest in registry.list()]
+    found += [
+        _agent(None, name=name, error=error.message, hint=error.hint)
+        for name, error in registry.broken().items()
+    ]
+    return JSONResponse({"agents": sorted(found, key=lambda item: item["name"])})
+
+
+def _agent(
+    manifest: AgentManifest | None, *, name: str = "", error: str = "", hint: str = ""
+) -> AgentReply:
+    return AgentReply(
+        name=manifest.name if manifest else name,
+        about=manifest.about if manifest else "",
+        model=manifest.model if manifest else "",
+        paused=manifest.paused if manifest else False,
+        digest=manifest.digest if manifest else "",
+        tools=[tool.name for tool in manifest.tools] if manifest else [],
+        error=error,
+        hint=hint,
+    )
+
+
+async def reload(request: Request) -> Response:
+    node = control(request)
+    await node.runs.refresh_agents()
+    broken = {name: error.message for name, error in node.agents.broken().items()}
+    return JSONResponse({"broken": broken})
+
+
+# ── approvals ───────────────────────────────────────────────────────────────────────────────
+
+
+async def approvals(request: Request) -> Response:
+    found = [
+        ApprovalReply(
+            id=item.id,
+            run=item.run,
+            agent=item.agent,
+            path=item.path,
+            kind=item.kind,
+            step=item.step,
+            name=item.name,
+            args=item.args,
+            rule=item.rule,
+            reason=item.reason,
+            asked=item.asked,
+            expires=item.expires,
+        )
+        for item in control(request).runs.approvals()
+    ]
+    return JSONResponse({"approvals": found})
+
+
+async def approve(request: Request) -> Response:
+    await control(request).runs.approve(request.path_params["approval"], actor(request))
+    return JSONResponse({})
+
+
+async def deny(request: Request) -> Response:
+    body = await read(request, Reason)
+    runs, approval = control(request).runs, request.path_params["approval"]
+    await runs.deny(approval, actor(request), body.reason)
+    return JSONResponse({})
+
+
+# ── workspaces ──────────────────────────────────────────────────────────────────────────────
+
+
+async def workspace_log(request: Request) -> Response:
+    limit = query_int(request, "limit", 50, COMMITS_MAX)
+    found = await control(request).workspaces.log(request.path_params["agent"], limit=limit)
+    return JSONResponse({"commits": [asdict(commit) for commit in found]})
+
+
+async def workspace_diff(request: Request) -> Response:
+    commit = request.query_params.get("commit")
+    diff = await control(request).workspaces.diff(request.path_params["agent"], commit)
+    return JSONResponse({"diff": diff})
+
+
+async def workspace_rollback(request: Request) -> Response:
+    node, body = control(request), await read(request, Rollback)
+    agent = request.path_params["agent"]
+    if any(run.agent == agent for run in node.runs.active()):
+        raise RequestError(
+            f"{agent} is at work on its files", hint="Cancel its runs first, or wait for them."
+        )
+    commit = await node.workspaces.rollback(agent, body.commit)
+    data: JsonObject = {"to": body.commit, "commit": commit}
+    who = actor(request)
+    await node.log.append(Draft("workspace.rolled_back", agent=agent, actor=who, data=data))
+    return JSONResponse({"commit": commit})
+
+
+ROUTES = [
+    Route("/status", status, methods=["GET"]),
+    Route("/shutdown", shutdown, methods=["POST"]),
+    Route("/events", events, methods=["GET"]),
+    Route("/estop", estop, methods=["POST"]),
+    Route("/resume", resume, methods=["POST"]),
+    Route("/agents", agents, methods=["GET"]),
+    Route("/agents/reload", reload, methods=["POST"]),
+    Route("/approvals", approvals, methods=["GET"]),
+    Route("/approvals/{approval}/approve", approve, methods=["POST"]),
+    Route("/approvals/{approval}/deny", deny, methods=["POST"]),
+    Route("/workspaces/{agent}/log", workspace_log, methods=["GET"]),
+    Route("/workspaces/{agent}/diff", workspace_diff, methods=["GET"]),
+    Route("/workspaces/{agent}/rollback", workspace_rollback, methods=["POST"]),
+]

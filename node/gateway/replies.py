@@ -1,0 +1,98 @@
+"""The shapes the control API answers in, as its client's type checker sees them.
+
+Nothing is imported here at run time that a command line would wait for.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from node.types import Json, JsonObject
+
+
+class ErrorReply(TypedDict):
+    """Every answer that is not 2xx. `code` is the error's class in node/errors.py."""
+
+    error: str
+    hint: str
+    code: str
+
+
+class StatusReply(TypedDict):
+    """The node at a glance. Times are seconds since 1970, sizes bytes."""
+
+    version: str
+    pid: int
+    home: str
+    name: str
+    started: float
+    uptime_s: float
+    rss_bytes: int
+    stopping: bool
+    estop: bool
+    journal_size: int
+    agents: int
+    runs_active: int
+    approvals_waiting: int
+    resumed: list[str]
+
+
+class UsageReply(TypedDict):
+    steps: int
+    tool_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    egress_bytes: int
+    msat: int
+
+
+class RunReply(TypedDict):
+    """A run, as `runs list` and `runs show` have it. Times are seconds since 1970."""
+
+    id: str
+    agent: str
+    status: str
+    prompt: str
+    text: str
+    reason: str
+    citations: list[str]
+    started: float
+    finished: float | None
+    usage: UsageReply
+
+
+class ApprovalReply(TypedDict):
+    """A question to a person. Times are seconds since 1970; `expires` None never does."""
+
+    id: str
+    run: str
+    agent: str
+    path: str
+    kind: str
+    step: str
+    name: str
+    args: Json
+    rule: str
+    reason: str
+    asked: float
+    expires: float | None
+
+
+class AgentReply(TypedDict):
+    name: str
+    about: str
+    model: str
+    paused: bool
+    digest: str
+    tools: list[str]
+    error: str
+    hint: str
+
+
+class Event(TypedDict):
+    """One server-sent event. `id` resumes after it."""
+
+    id: int
+    type: str
+    data: JsonObject

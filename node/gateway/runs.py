@@ -1,0 +1,121 @@
+"""Routes about runs: start, look, follow, cancel, replay."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated, cast
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from node.errors import NotFoundError
+from node.gateway import sse
+from node.gateway.control import control
+from node.gateway.http import Body, actor, query_int, read
+from node.gateway.replies import RunReply, UsageReply
+from node.gateway.trace import trace
+from node.runs import RunSummary, Runs
+
+LIST_MAX = 1_000
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+
+class Start(Body):
+    agent: Annotated[str, Field(min_length=1, max_length=128)]
+    prompt: Annotated[str, Field(min_length=1, max_length=2_000_000)]
+
+
+class Reason(Body):
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class Replay(Body):
+    from_step: Annotated[str, Field(max_length=200)] | None = None
+    model: Annotated[str, Field(max_length=128)] | None = None
+    edit: Annotated[str, Field(min_length=1, max_length=2_000_000)] | None = None
+
+
+async def start(request: Request) -> Response:
+    node, body = control(request), await read(request, Start)
+    node.accept()
+    run_id = await node.runs.start(body.agent, body.prompt, actor=actor(request))
+    return JSONResponse({"id": run_id}, 201)
+
+
+async def list_(request: Request) -> Response:
+    limit = query_int(request, "limit", 50, LIST_MAX)
+    found = control(request).runs.list(agent=request.query_params.get("agent"), limit=limit)
+    return JSONResponse({"runs": [reply(item) for item in found]})
+
+
+async def show(request: Request) -> Response:
+    return JSONResponse(reply(control(request).runs.show(request.path_params["run"])))
+
+
+async def trace_(request: Request) -> Response:
+    run_id = request.path_params["run"]
+    found = trace(control(request).log, run_id)
+    if not found:
+        raise NotFoundError(f"there is no run {run_id}", hint="`freehold runs list` shows them.")
+    return JSONResponse(found)
+
+
+async def events(request: Request) -> Response:
+    node, run_id = control(request), request.path_params["run"]
+    node.runs.show(run_id)
+    return sse.stream(_frames(node.runs, run_id, sse.after(request) or 0), node.streams_end)
+
+
+async def _frames(runs: Runs, run_id: str, after: int) -> AsyncIterator[bytes]:
+    async for event in runs.watch(run_id, after):
+        yield sse.frame(event.id, event.type, event.data)
+
+
+async def cancel(request: Request) -> Response:
+    body = await read(request, Reason)
+    reason = body.reason or "cancelled"
+    await control(request).runs.cancel(request.path_params["run"], reason, actor=actor(request))
+    return JSONResponse({})
+
+
+async def replay(request: Request) -> Response:
+    node, body = control(request), await read(request, Replay)
+    node.accept()
+    found = await node.runs.replay(
+        request.path_params["run"],
+        from_step=body.from_step,
+        model=body.model,
+        edit=body.edit,
+        actor=actor(request),
+    )
+    return JSONResponse({"run": found} if isinstance(found, str) else asdict(found))
+
+
+def reply(run: RunSummary) -> RunReply:
+    """A run as clients get it."""
+    return RunReply(
+        id=run.id,
+        agent=run.agent,
+        status=run.status,
+        prompt=run.prompt,
+        text=run.text,
+        reason=run.reason,
+        citations=list(run.citations),
+        started=run.started,
+        finished=run.finished,
+        usage=cast(UsageReply, asdict(run.usage)),
+    )
+
+
+ROUTES = [
+    Route("/runs", start, methods=["POST"]),
+    Route("/runs", list_, methods=["GET"]),
+    Route("/runs/{run}", show, methods=["GET"]),
+    Route("/runs/{run}/trace", trace_, methods=["GET"]),
+    Route("/runs/{run}/events", events, methods=["GET"]),
+    Route("/runs/{run}/cancel", cancel, methods=["POST"]),
+    Route("/runs/{run}/replay", replay, methods=["POST"]),
+]

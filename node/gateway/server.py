@@ -1,0 +1,152 @@
+"""Serves the control API on the home's UNIX socket and, if asked, on TCP.
+
+uvicorn's own UNIX socket handling widens the file's mode to 0666 and its main loop wakes ten times
+a second, so the sockets are bound here and the loop waits for an event instead. Signals belong to
+the daemon, not to uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from node.errors import ConfigError, DaemonRunningError
+from node.gateway.peer import allowed, peer_uid
+
+BACKLOG = 64
+KEEP_ALIVE_S = 30
+CLOSE_WITHIN_S = 2
+
+log = logging.getLogger("freehold.control")
+
+
+class PeerProtocol(H11Protocol):
+    """HTTP/1.1 that asks the kernel who connected before it reads a byte.
+
+    A UNIX peer appears in the ASGI scope as client `("uid:1000", 0)`.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        connection = transport.get_extra_info("socket")
+        if connection.family != socket.AF_UNIX:
+            super().connection_made(transport)
+            return
+        uid = peer_uid(connection)
+        if not allowed(uid):
+            log.warning("refused a control connection from uid %s", uid)
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self.client = (f"uid:{uid}", 0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.transport is not None:
+            super().connection_lost(exc)
+
+
+class ControlServer(uvicorn.Server):
+    """uvicorn on sockets that are bound already, until `stop` is called."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=PeerProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=CLOSE_WITHIN_S,
+            )
+        )
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Lets `serve` end: no new connections, two seconds for those there are."""
+        self.should_exit = True
+        self._stop.set()
+
+    async def main_loop(self) -> None:
+        await self._stop.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A listening socket at `path`, 0600; a file left by a dead process gives way.
+
+    Raises:
+        DaemonRunningError: somebody answers there.
+        ConfigError: something that is not a socket stands there.
+    """
+    _clear(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        mask = os.umask(0o177)  # the file is never there with a wider mode
+        try:
+            listener.bind(os.fspath(path))
+        finally:
+            os.umask(mask)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _clear(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"{path} is not a socket", hint="Move it away and start again.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise ConfigError(
+                f"cannot tell who holds {path}: {error}", hint="Stop that process first."
+            ) from error
+    raise DaemonRunningError(
+        f"a daemon already answers on {path}", hint="`freehold status` shows it."
+    )
+
+
+def bind_tcp(address: tuple[str, int]) -> socket.socket:
+    """A listening TCP socket. Raises ConfigError if the address cannot be had."""
+    host, port = address
+    try:
+        found: list[Any] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listener = socket.create_server(found[0][4][:2], family=found[0][0], backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"control.bind = {host}:{port}: {error.strerror or error}",
+            hint="Choose another port, or leave control.bind out.",
+        ) from error
+    listener.setblocking(False)
+    return listener
