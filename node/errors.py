@@ -170,7 +170,15 @@ class UnknownRunError(RunError):
 
 
 class DivergenceError(RunError):
-    """A replayed run took another step than the one recorded."""
+    """A replayed run took another step than the one recorded; `path` is where."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", path: str = "", recorded: str = "", taken: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+        self.recorded = recorded
+        self.taken = taken
 
 
 class OutcomeUnknownError(RunError):

@@ -1,1 +1,45 @@
-"""Local and remote models behind one `Engine` seam."""
+"""Local and remote models behind one `Engine` seam. Knows nothing of runs."""
+
+from __future__ import annotations
+
+from node.inference.engine import EngineLimits, LlamaEngine
+from node.inference.scripted import Call, Fail, Say, ScriptedEngine, Wait
+from node.inference.store import CheckedFile, ModelStore, Pin, pin_shipped
+from node.inference.types import (
+    Engine,
+    Finish,
+    FinishReason,
+    FunctionSpec,
+    Generation,
+    Message,
+    ModelInfo,
+    Role,
+    Sampling,
+    Token,
+    ToolCall,
+)
+
+__all__ = [
+    "Call",
+    "CheckedFile",
+    "Engine",
+    "EngineLimits",
+    "Fail",
+    "Finish",
+    "FinishReason",
+    "FunctionSpec",
+    "Generation",
+    "LlamaEngine",
+    "Message",
+    "ModelInfo",
+    "ModelStore",
+    "Pin",
+    "Role",
+    "Sampling",
+    "Say",
+    "ScriptedEngine",
+    "Token",
+    "ToolCall",
+    "Wait",
+    "pin_shipped",
+]

@@ -73,7 +73,8 @@ class Finish:
 
     `text` is the answer without call markup or reasoning. `malformed` says, in words a model can
     act on, why the raw output could not be parsed as a call; then `tool_calls` is empty.
-    `prompt_tokens_cached` of the `prompt_tokens` were not evaluated again.
+    `prompt_tokens_cached` of the `prompt_tokens` were not evaluated again. `sampling` is what was
+    used and `model_sha256` the digest of the weights, so that the answer can be made again.
     """
 
     reason: FinishReason
@@ -85,6 +86,8 @@ class Finish:
     seconds: float
     malformed: str | None = None
     prompt_tokens_cached: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    model_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,246 @@
+"""The engine's end of one runner process: start it, talk to it, notice its death."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+from pathlib import Path
+
+import node
+from node.errors import EngineBusyError, InferenceError, RunnerCrashedError
+from node.inference import protocol
+from node.inference.protocol import Frame, Load
+from node.inference.types import Generation, Token
+
+_PASSED = (
+    "CUDA_VISIBLE_DEVICES",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "LLAMA_CPP_LIB_PATH",
+    "OMP_NUM_THREADS",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+)
+_STDERR_LINES = 20
+_STDERR_LINE_CHARS = 500
+
+
+class RunnerProcess:
+    """A started runner with its model loaded. Made by `start`."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        *,
+        name: str,
+        max_waiting: int,
+    ) -> None:
+        self.context_tokens = 0
+        self.architecture = ""
+        self.format = ""
+        self._process = process
+        self._reader, self._writer = streams
+        self._name = name
+        self._max_waiting = max_waiting
+        self._next_id = 1
+        self._requests: dict[int, asyncio.Queue[Frame | None]] = {}
+        self._generating: set[int] = set()
+        self._lines: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._tasks = [asyncio.create_task(self._drain_stderr())]
+        self._dead = False
+
+    @classmethod
+    async def start(cls, load: Load, *, name: str, max_waiting: int) -> RunnerProcess:
+        """Starts a process and waits until the model is loaded.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            RunnerCrashedError: the process died while loading it.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "node.inference.runner"),
+                *(str(theirs.fileno()), str(os.getpid())),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=_environment(),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        streams = await asyncio.open_connection(sock=ours, limit=1 << 20)
+        runner = cls(process, streams, name=name, max_waiting=max_waiting)
+        try:
+            await runner._load(load)
+        except BaseException:
+            await runner.aclose()
+            raise
+        return runner
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests can be made."""
+        return not self._dead
+
+    @property
+    def pending(self) -> int:
+        """Requests running or waiting, counts among them."""
+        return len(self._requests)
+
+    async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
+        """Streams one generation; closing the iterator cancels it."""
+        if len(self._generating) > self._max_waiting:
+            raise EngineBusyError(
+                f"the model {self._name} is busy, {len(self._generating) - 1} waiting",
+                hint="Try again later, or run fewer agents on this model at once.",
+            )
+        number, queue = self._send("generate", request)
+        self._generating.add(number)
+        ended = False
+        try:
+            while not ended:
+                frame = await self._next(queue)
+                ended = frame["event"] != "token"
+                yield self._token(frame)
+        finally:
+            self._forget(number)
+            if not ended and self.alive:
+                self._write({"op": "cancel", "id": number})
+
+    async def count(self, request: Generation) -> int:
+        """Tokens of the request's prompt."""
+        number, queue = self._send("count", request)
+        try:
+            frame = await self._next(queue)
+        finally:
+            self._forget(number)
+        if frame["event"] == "error":
+            raise protocol.to_error(frame)
+        return int(frame["tokens"])
+
+    async def aclose(self) -> None:
+        """Kills the process and waits for its end; its memory is the system's again."""
+        self._dead = True
+        self._writer.close()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def _load(self, load: Load) -> None:
+        self._write(asdict(load))
+        frame = await protocol.receive(self._reader)
+        if frame is None:
+            raise await self._crash("while loading")
+        if frame["event"] == "failed":
+            raise protocol.to_error(frame)
+        self.context_tokens = int(frame["context_tokens"])
+        self.architecture, self.format = str(frame["architecture"]), str(frame["format"])
+        self._tasks.append(asyncio.create_task(self._dispatch()))
+
+    def _send(self, operation: str, request: Generation) -> tuple[int, asyncio.Queue[Frame | None]]:
+        number, self._next_id = self._next_id, self._next_id + 1
+        self._write({"op": operation, "id": number, "request": protocol.pack_request(request)})
+        queue: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self._requests[number] = queue
+        if self._dead:
+            queue.put_nowait(None)
+        return number, queue
+
+    def _write(self, frame: Frame) -> None:
+        data = protocol.encode(frame)
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
+    def _forget(self, number: int) -> None:
+        self._requests.pop(number, None)
+        self._generating.discard(number)
+
+    async def _next(self, queue: asyncio.Queue[Frame | None]) -> Frame:
+        frame = await queue.get()
+        if frame is None:
+            raise await self._crash("during a generation")
+        return frame
+
+    def _token(self, frame: Frame) -> Token:
+        match frame["event"]:
+            case "token":
+                return Token(str(frame["text"]))
+            case "end":
+                return Token("", protocol.unpack_finish(frame["finish"]))
+            case "error":
+                raise protocol.to_error(frame)
+            case event:
+                raise InferenceError(f"the runner of {self._name} sent an unknown event {event}")
+
+    async def _dispatch(self) -> None:
+        """Gives each frame to the request it is for, until the process ends."""
+        try:
+            while (frame := await protocol.receive(self._reader)) is not None:
+                queue = self._requests.get(frame["id"])
+                if queue is not None:
+                    queue.put_nowait(frame)
+        finally:
+            self._dead = True
+            for queue in self._requests.values():
+                queue.put_nowait(None)
+
+    async def _crash(self, when: str) -> RunnerCrashedError:
+        self._dead = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        code = await self._process.wait()
+        await asyncio.wait(self._tasks[:1])
+        last = "\n".join(self._lines)
+        return RunnerCrashedError(
+            f"the runner of {self._name} died {when} ({_describe(code)})"
+            + (f"; its last words:\n{last}" if last else ""),
+            hint="Trying again is safe. If it dies again, use a smaller model or context.",
+        )
+
+    async def _drain_stderr(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None
+        pending = b""
+        while chunk := await stream.read(4096):
+            *lines, pending = (pending + chunk).split(b"\n")
+            pending = pending[-_STDERR_LINE_CHARS:]
+            self._lines.extend(
+                line[:_STDERR_LINE_CHARS].decode(errors="replace") for line in lines if line
+            )
+
+
+def _describe(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _environment() -> dict[str, str]:
+    """What a runner is told of the daemon's environment: no secrets, and passive OpenMP threads."""
+    passed = {key: os.environ[key] for key in _PASSED if key in os.environ}
+    passed.update({key: value for key, value in os.environ.items() if key.startswith("GGML_")})
+    root = str(Path(node.__file__).parent.parent)
+    return {**passed, "PYTHONPATH": root, "OMP_WAIT_POLICY": "passive"}

@@ -1,0 +1,191 @@
+"""Frames between an engine and its runner process.
+
+A frame is four bytes of big-endian length and that many bytes of UTF-8 JSON, an object. Both sides
+cap the length before they read, so that neither can be made to hold more than `MAX_FRAME_BYTES`.
+
+To the runner: `generate`, `count` (both with an id and a request), `cancel` (an id). From it: first
+`ready` or `failed`, then per id `token` pieces and one `end`, `counted` or `error`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO, Final
+
+from node.errors import (
+    ContextOverflowError,
+    GrammarError,
+    InferenceError,
+    ModelError,
+    TemplateError,
+)
+from node.inference.types import Finish, FunctionSpec, Generation, Message, Sampling, ToolCall
+
+MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
+_HEAD = struct.Struct(">I")
+_ERRORS: Final = {
+    kind.__name__: kind
+    for kind in (
+        ContextOverflowError,
+        GrammarError,
+        InferenceError,
+        ModelError,
+        TemplateError,
+    )
+}
+Frame = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a runner is to load, its first frame. `identity` is the file's, as it was hashed."""
+
+    path: str
+    sha256: str
+    identity: tuple[int, ...]
+    context_tokens: int
+    threads: int
+    reuse: bool
+
+
+class ProtocolError(InferenceError):
+    """The other side sent what is not a frame."""
+
+
+def encode(frame: Frame) -> bytes:
+    """The bytes of one frame.
+
+    Raises:
+        InferenceError: the frame is over the cap, or text in it cannot be UTF-8.
+    """
+    try:
+        body = json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode()
+    except (UnicodeEncodeError, ValueError, TypeError, RecursionError) as error:
+        raise InferenceError(
+            f"a request cannot be sent to the model: {error}",
+            hint="Text must be valid Unicode without lone surrogates.",
+        ) from error
+    if len(body) > MAX_FRAME_BYTES:
+        raise InferenceError(
+            f"a request of {len(body)} bytes is over the limit of {MAX_FRAME_BYTES}",
+            hint="Shorten the conversation; no model's context holds this much.",
+        )
+    return _HEAD.pack(len(body)) + body
+
+
+def decode(body: bytes) -> Frame:
+    """The frame in `body`.
+
+    Raises:
+        ProtocolError: it is not a JSON object.
+    """
+    try:
+        frame = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a frame that is not JSON: {error}") from error
+    if not isinstance(frame, dict):
+        raise ProtocolError("a frame that is not an object")
+    return frame
+
+
+def _length(head: bytes) -> int:
+    (length,) = _HEAD.unpack(head)
+    if length > MAX_FRAME_BYTES:
+        raise ProtocolError(f"a frame of {length} bytes is over the limit of {MAX_FRAME_BYTES}")
+    return int(length)
+
+
+def read(stream: BinaryIO) -> Frame | None:
+    """The next frame of a blocking stream; None at its end, also in the middle of a frame."""
+    head = stream.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    length = _length(head)
+    body = stream.read(length)
+    return decode(body) if len(body) == length else None
+
+
+async def receive(stream: asyncio.StreamReader) -> Frame | None:
+    """The next frame of an asyncio stream; None at its end, also in the middle of a frame."""
+    try:
+        length = _length(await stream.readexactly(_HEAD.size))
+        return decode(await stream.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+
+
+def error_frame(request: int, error: InferenceError) -> Frame:
+    """An error of the runner, to be raised by the engine as the same class."""
+    kind = type(error).__name__
+    return {
+        "event": "error",
+        "id": request,
+        "kind": kind if kind in _ERRORS else "InferenceError",
+        "message": error.message,
+        "hint": error.hint,
+    }
+
+
+def to_error(frame: Frame) -> InferenceError:
+    """The error in an `error` or `failed` frame."""
+    kind = _ERRORS.get(str(frame.get("kind")), InferenceError)
+    return kind(str(frame.get("message", "")), hint=str(frame.get("hint", "")))
+
+
+def pack_request(request: Generation) -> Frame:
+    """A request as JSON. Order of keys in schemas is kept: the grammar and the prompt follow it."""
+    return {
+        "messages": [asdict(message) for message in request.messages],
+        "tools": [asdict(tool) for tool in request.tools],
+        "tool_choice": request.tool_choice,
+        "sampling": asdict(request.sampling),
+    }
+
+
+def unpack_request(frame: Frame) -> Generation:
+    """The request of `pack_request`.
+
+    Raises:
+        ProtocolError: a field is missing or of the wrong kind.
+    """
+    try:
+        return Generation(
+            model="",
+            messages=tuple(_message(message) for message in frame["messages"]),
+            tools=tuple(FunctionSpec(**tool) for tool in frame["tools"]),
+            tool_choice=frame["tool_choice"],
+            sampling=_sampling(frame["sampling"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ProtocolError(f"a request that is not whole: {error!r}") from error
+
+
+def pack_finish(finish: Finish) -> Frame:
+    """A finish as JSON."""
+    return asdict(finish)
+
+
+def unpack_finish(frame: Frame) -> Finish:
+    """The finish of `pack_finish`.
+
+    Raises:
+        ProtocolError: a field is missing or of the wrong kind.
+    """
+    try:
+        calls = tuple(ToolCall(**call) for call in frame["tool_calls"])
+        rest = {key: value for key, value in frame.items() if key not in ("tool_calls", "sampling")}
+        return Finish(tool_calls=calls, sampling=_sampling(frame["sampling"]), **rest)
+    except (KeyError, TypeError) as error:
+        raise ProtocolError(f"a finish that is not whole: {error!r}") from error
+
+
+def _message(frame: Frame) -> Message:
+    calls = tuple(ToolCall(**call) for call in frame["tool_calls"])
+    return Message(frame["role"], frame["content"], calls, frame["name"])
+
+
+def _sampling(frame: Frame) -> Sampling:
+    return Sampling(**{**frame, "stop": tuple(frame["stop"])})

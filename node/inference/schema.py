@@ -1,0 +1,292 @@
+"""From a tool's JSON Schema to GBNF, libllama's grammar notation.
+
+The language made is of one spelling: that of `json.dumps(value, ensure_ascii=False)`, properties in
+the schema's order. It holds every value that the schema allows, save that undeclared properties are
+not offered beside declared ones and numbers have at most 40 digits; it may hold more (a pattern, a
+format, `multipleOf`, `uniqueItems`, long lengths are not expressed), so arguments are validated
+again by whoever performs the call. What cannot be expressed at all is refused by name and path.
+
+Spec: JSON Schema 2020-12 (the subset named in `_compile`), llama.cpp's `grammars/README.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Final
+
+from node.errors import GrammarError
+from node.inference.ranges import integer_rule
+from node.types import Json, JsonObject
+
+MAX_DEPTH: Final = 32
+MAX_RULES: Final = 2000
+MAX_REPEAT: Final = 256  # libllama unrolls repetitions and refuses over 2000 rules
+_REFUSED: Final = ("allOf", "not", "if", "patternProperties", "dependentSchemas", "prefixItems")
+
+PRIMITIVES: Final = r"""
+json-char ::= [^"\\\x00-\x1F] | "\\" (["\\bfnrt] | "u00" [01] [0-9a-f])
+json-string ::= "\"" json-char* "\""
+json-integer ::= "-"? ("0" | [1-9] [0-9]{0,39})
+json-number ::= json-integer ("." [0-9]{1,40})? ([eE] [-+]? [0-9]{1,3})?
+json-boolean ::= "true" | "false"
+json-null ::= "null"
+json-value ::= json-object | json-array | json-string | json-number | json-boolean | json-null
+json-object ::= "{" (json-string ": " json-value (", " json-string ": " json-value)*)? "}"
+json-array ::= "[" (json-value (", " json-value)*)? "]"
+"""
+
+
+def literal(text: str) -> str:
+    """GBNF that matches exactly `text`."""
+    return '"' + "".join(_spell(char) for char in text) + '"'
+
+
+def dumps(value: Json) -> str:
+    """The one spelling of a value that the grammar knows."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+class Grammar:
+    """Rules under construction. Names that begin with `json-` are the primitives."""
+
+    def __init__(self) -> None:
+        self.rules: dict[str, str] = {}
+
+    def add(self, name: str, body: str) -> str:
+        """Adds a rule under `name`, made unique, and returns its name."""
+        unique, count = name, 1
+        while unique in self.rules:
+            count += 1
+            unique = f"{name}-{count}"
+        self.rules[unique] = body
+        return unique
+
+    def arguments(self, function: str, schema: JsonObject) -> str:
+        """Adds the rules of a function's arguments and returns the name of their root.
+
+        Raises:
+            GrammarError: the schema cannot be expressed; names function and path.
+        """
+        return _Compiler(self, function, schema).compile(schema, "#", "args", 0)
+
+    def text(self) -> str:
+        """The grammar, primitives included."""
+        return "".join(f"{name} ::= {body}\n" for name, body in self.rules.items()) + PRIMITIVES
+
+
+class _Compiler:
+    def __init__(self, grammar: Grammar, function: str, root: JsonObject) -> None:
+        self._grammar = grammar
+        self._function = function
+        self._root = root
+        self._references: dict[str, str] = {}
+
+    def compile(self, schema: Json, path: str, name: str, depth: int) -> str:
+        """The name of a rule for `schema`."""
+        if schema is True:
+            return "json-value"
+        if not isinstance(schema, dict):
+            raise self._error(path, "is not a schema")
+        if depth > MAX_DEPTH:
+            raise self._error(path, f"is nested over {MAX_DEPTH} deep")
+        if len(self._grammar.rules) > MAX_RULES:
+            raise self._error(path, f"makes over {MAX_RULES} rules")
+        refused = next((key for key in _REFUSED if key in schema), None)
+        if refused:
+            raise self._error(path, f"uses {refused}, which cannot be made into a grammar")
+        return self._schema(schema, path, name, depth)
+
+    def _schema(self, schema: JsonObject, path: str, name: str, depth: int) -> str:
+        if "$ref" in schema:
+            return self._reference(schema["$ref"], path, depth)
+        if "const" in schema:
+            return self._grammar.add(name, self._literals([schema["const"]], path))
+        if "enum" in schema:
+            return self._grammar.add(name, self._literals(schema["enum"], path))
+        for key in ("anyOf", "oneOf"):
+            if key in schema:
+                return self._any(schema[key], f"{path}/{key}", name, depth)
+        kind = schema.get("type")
+        if isinstance(kind, list):
+            each: list[Json] = [{**schema, "type": one} for one in kind]
+            return self._any(each, f"{path}/type", name, depth)
+        return self._typed(kind, schema, path, name, depth)
+
+    def _typed(self, kind: Json, schema: JsonObject, path: str, name: str, depth: int) -> str:
+        match kind:
+            case "object":
+                return self._object(schema, path, name, depth)
+            case "array":
+                return self._array(schema, path, name, depth)
+            case "string":
+                return self._string(schema, path, name)
+            case "integer":
+                return self._integer(schema, path, name)
+            case "number" | "boolean" | "null":
+                return f"json-{kind}"
+            case None:
+                return self._untyped(schema, path, name, depth)
+            case _:
+                raise self._error(path, f"has the unknown type {dumps(kind)}")
+
+    def _untyped(self, schema: JsonObject, path: str, name: str, depth: int) -> str:
+        if "properties" in schema:
+            return self._object(schema, path, name, depth)
+        if "items" in schema:
+            return self._array(schema, path, name, depth)
+        return "json-value"
+
+    def _object(self, schema: JsonObject, path: str, name: str, depth: int) -> str:
+        properties = schema.get("properties", {})
+        required = schema.get("required", [])
+        if not isinstance(properties, dict) or not isinstance(required, list):
+            raise self._error(path, "has properties or required of the wrong kind")
+        missing = [key for key in required if key not in properties]
+        if missing:
+            raise self._error(path, f"requires {dumps(missing[0])}, which it does not declare")
+        if not properties:
+            return self._map(schema.get("additionalProperties", True), path, name, depth)
+        pairs = []
+        for key, value in properties.items():
+            rule = self.compile(value, f"{path}/properties/{key}", f"{name}-p", depth + 1)
+            pairs.append((literal(f"{dumps(key)}: ") + " " + rule, key in required))
+        return self._grammar.add(name, f'"{{" {self._sequence(pairs, name)} "}}"')
+
+    def _sequence(self, pairs: list[tuple[str, bool]], name: str) -> str:
+        """Any subset that holds the required ones, in order: two rules a property.
+
+        `first` matches what may follow when nothing has been written yet, `more` after something.
+        """
+        first = more = '""'
+        for pair, needed in reversed(pairs):
+            after = self._grammar.add(f"{name}-m", more)
+            tail = f"{pair} {after}"
+            if needed:
+                first, more = tail, f'", " {tail}'
+            else:
+                skip = self._grammar.add(f"{name}-f", first)
+                first, more = f"{tail} | {skip}", f'", " {tail} | {after}'
+        return f"({first})"
+
+    def _map(self, extra: Json, path: str, name: str, depth: int) -> str:
+        if extra is False:
+            return self._grammar.add(name, '"{}"')
+        value = self.compile(extra, f"{path}/additionalProperties", f"{name}-v", depth + 1)
+        pair = f'json-string ": " {value}'
+        return self._grammar.add(name, f'"{{" ({pair} (", " {pair})*)? "}}"')
+
+    def _array(self, schema: JsonObject, path: str, name: str, depth: int) -> str:
+        low = self._count(schema, "minItems", path) or 0
+        high = self._count(schema, "maxItems", path)
+        item = self.compile(schema.get("items", True), f"{path}/items", f"{name}-i", depth + 1)
+        if high is not None and high < low:
+            raise self._error(path, "has minItems over maxItems")
+        if high == 0:
+            return self._grammar.add(name, '"[]"')
+        more = self._grammar.add(f"{name}-n", f'", " {item}')
+        bounded = high if high is not None and high <= MAX_REPEAT else None
+        some = item + " " + _repeat(more, max(low - 1, 0), None if bounded is None else bounded - 1)
+        return self._grammar.add(name, f'"[" ({some}) "]"' if low else f'"[" ({some})? "]"')
+
+    def _string(self, schema: JsonObject, path: str, name: str) -> str:
+        low = self._count(schema, "minLength", path) or 0
+        high = self._count(schema, "maxLength", path)
+        if high is not None and high < low:
+            raise self._error(path, "has minLength over maxLength")
+        bounded = high if high is not None and high <= MAX_REPEAT else None
+        if not low and bounded is None:
+            return "json-string"
+        return self._grammar.add(name, rf'"\"" {_repeat("json-char", low, bounded)} "\""')
+
+    def _integer(self, schema: JsonObject, path: str, name: str) -> str:
+        low = self._bound(schema, "minimum", "exclusiveMinimum", 1, path)
+        high = self._bound(schema, "maximum", "exclusiveMaximum", -1, path)
+        if low is None and high is None:
+            return "json-integer"
+        if low is not None and high is not None and low > high:
+            raise self._error(path, "has minimum over maximum")
+        return self._grammar.add(name, integer_rule(low, high))
+
+    def _any(self, options: Json, path: str, name: str, depth: int) -> str:
+        if not isinstance(options, list) or not options:
+            raise self._error(path, "must be a list of schemas")
+        rules = [
+            self.compile(option, f"{path}/{index}", f"{name}-o", depth + 1)
+            for index, option in enumerate(options)
+        ]
+        return self._grammar.add(name, " | ".join(dict.fromkeys(rules)))
+
+    def _reference(self, pointer: Json, path: str, depth: int) -> str:
+        parts = str(pointer).split("/")
+        if parts[0] != "#" or len(parts) != 3 or parts[1] not in ("$defs", "definitions"):
+            raise self._error(path, f"refers to {dumps(pointer)}; only #/$defs/NAME is known")
+        known = self._references.get(str(pointer))
+        if known:
+            return known
+        definitions = self._root.get(parts[1])
+        target = definitions.get(parts[2]) if isinstance(definitions, dict) else None
+        if target is None:
+            raise self._error(path, f"refers to {dumps(pointer)}, which is not there")
+        rule = self._references[str(pointer)] = self._grammar.add("ref", "")
+        self._grammar.rules[rule] = self.compile(target, str(pointer), "def", depth + 1)
+        return rule
+
+    def _literals(self, values: Json, path: str) -> str:
+        if not isinstance(values, list) or not values:
+            raise self._error(path, "must list at least one value")
+        try:
+            return " | ".join(literal(dumps(value)) for value in values)
+        except ValueError as error:
+            raise self._error(path, "lists a value that is not JSON") from error
+
+    def _count(self, schema: JsonObject, key: str, path: str) -> int | None:
+        value = schema.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self._error(path, f"has a {key} that is not a count")
+        return min(value, MAX_REPEAT) if key.startswith("min") else value
+
+    def _bound(
+        self, schema: JsonObject, key: str, exclusive: str, step: int, path: str
+    ) -> int | None:
+        """The tighter of an inclusive and an exclusive bound; `step` is 1 for lower ones."""
+        found = []
+        for name, shift in ((key, 0), (exclusive, step)):
+            value = schema.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise self._error(path, f"has a {name} that is not a number")
+            if not math.isfinite(value):
+                raise self._error(path, f"has a {name} that is not a number")
+            whole = int(value)
+            found.append(whole + shift if whole == value else _inward(value, step))
+        return (max(found) if step > 0 else min(found)) if found else None
+
+    def _error(self, path: str, problem: str) -> GrammarError:
+        return GrammarError(
+            f"{self._function}: the schema at {path} {problem}",
+            hint="Simplify the tool's parameters; the tool cannot be offered to a model as it is.",
+        )
+
+
+def _inward(value: float, step: int) -> int:
+    floor = int(value // 1)
+    return floor + 1 if step > 0 else floor
+
+
+def _repeat(rule: str, low: int, high: int | None) -> str:
+    if (low, high) == (0, None):
+        return f"{rule}*"
+    return f"{rule}{{{low},{'' if high is None else high}}}"
+
+
+def _spell(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    if char.isascii() and char.isprintable():
+        return char
+    point = ord(char)
+    return f"\\x{point:02X}" if point < 0x100 else f"\\U{point:08X}"

@@ -1,0 +1,152 @@
+"""Tiny models of random weights, for tests and benches of this room.
+
+A model made here is a valid GGUF (version 3) of the `llama` architecture: byte-level `gpt2`
+vocabulary, the special tokens asked for, a chat template. It says nothing sensible; under a
+grammar it still makes well-formed calls, and that is what the tests need. The same file comes out
+for the same arguments.
+
+Spec: GGUF as described in ggml's `docs/gguf.md`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+CHATML_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+    "{% for call in message.tool_calls or [] %}<tool_call>"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
+    "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if tools %}{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<tool_call>{% endif %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+_TYPES = {"u32": 4, "i32": 5, "f32": 6, "str": 8}
+_PACK = {"u32": "<I", "i32": "<i", "f32": "<f"}
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+_ALIGNMENT = 32
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """What to make. Widths in floats, `context` in tokens; specials are (text, token type)."""
+
+    width: int = 32
+    layers: int = 2
+    heads: int = 2
+    ff: int = 64
+    context: int = 2048
+    seed: int = 1
+    template: str | None = CHATML_TEMPLATE
+    specials: tuple[tuple[str, int], ...] = (
+        ("<|im_start|>", CONTROL),
+        ("<|im_end|>", CONTROL),
+        ("<tool_call>", USER_DEFINED),
+        ("</tool_call>", USER_DEFINED),
+    )
+    eos: str = "<|im_end|>"
+
+
+def byte_symbols() -> list[str]:
+    """The 256 printable stand-ins that GPT-2's byte-level BPE uses, in byte order."""
+    kept = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    spare = iter(range(256, 512))
+    return [chr(byte if byte in kept else next(spare)) for byte in range(256)]
+
+
+def write_tiny_gguf(path: Path, model: TinyModel | None = None) -> Path:
+    """Writes the model to `path` and returns it."""
+    spec = model or TinyModel()
+    tokens = [*byte_symbols(), *(text for text, _ in spec.specials)]
+    meta = _metadata(spec, tokens)
+    path.write_bytes(pack_gguf(meta, _tensors(spec, len(tokens))))
+    return path
+
+
+def pack_gguf(meta: Sequence[bytes], tensors: dict[str, np.ndarray]) -> bytes:
+    """A whole file from packed key-value pairs (see `pair`, `array`) and float32 tensors."""
+    infos, blobs, offset = [], [], 0
+    for name, tensor in tensors.items():
+        dims = tensor.shape[::-1]
+        infos.append(_string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, 0, offset))
+        blob = tensor.astype("<f4").tobytes()
+        blob += bytes(-len(blob) % _ALIGNMENT)
+        blobs.append(blob)
+        offset += len(blob)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(meta)) + b"".join([*meta, *infos])
+    return head + bytes(-len(head) % _ALIGNMENT) + b"".join(blobs)
+
+
+def pair(key: str, kind: str, value: object) -> bytes:
+    """One metadata pair; `kind` is u32, i32, f32 or str."""
+    return _string(key) + struct.pack("<I", _TYPES[kind]) + _scalar(kind, value)
+
+
+def array(key: str, kind: str, values: Sequence[object]) -> bytes:
+    """One metadata array of scalars of one kind."""
+    head = struct.pack("<IIQ", 9, _TYPES[kind], len(values))
+    return _string(key) + head + b"".join(_scalar(kind, value) for value in values)
+
+
+def _scalar(kind: str, value: object) -> bytes:
+    return _string(str(value)) if kind == "str" else struct.pack(_PACK[kind], value)
+
+
+def _string(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _metadata(spec: TinyModel, tokens: list[str]) -> list[bytes]:
+    kinds = [NORMAL] * 256 + [kind for _, kind in spec.specials]
+    meta = [
+        pair("general.architecture", "str", "llama"),
+        pair("general.name", "str", "tiny random model"),
+        pair("llama.block_count", "u32", spec.layers),
+        pair("llama.context_length", "u32", spec.context),
+        pair("llama.embedding_length", "u32", spec.width),
+        pair("llama.feed_forward_length", "u32", spec.ff),
+        pair("llama.attention.head_count", "u32", spec.heads),
+        pair("llama.attention.layer_norm_rms_epsilon", "f32", 1e-5),
+        pair("llama.rope.dimension_count", "u32", spec.width // spec.heads),
+        pair("llama.vocab_size", "u32", len(tokens)),
+        pair("tokenizer.ggml.model", "str", "gpt2"),
+        pair("tokenizer.ggml.pre", "str", "gpt-2"),
+        array("tokenizer.ggml.tokens", "str", tokens),
+        array("tokenizer.ggml.token_type", "i32", kinds),
+        array("tokenizer.ggml.merges", "str", ["t h", "th e"][:0]),
+        pair("tokenizer.ggml.eos_token_id", "u32", tokens.index(spec.eos)),
+    ]
+    if spec.template is not None:
+        meta.append(pair("tokenizer.chat_template", "str", spec.template))
+    return meta
+
+
+def _tensors(spec: TinyModel, vocabulary: int) -> dict[str, np.ndarray]:
+    rng = np.random.Generator(np.random.PCG64(spec.seed))
+
+    def random(rows: int, columns: int) -> np.ndarray:
+        return np.asarray(rng.standard_normal((rows, columns)) / np.sqrt(columns))
+
+    tensors = {"token_embd.weight": random(vocabulary, spec.width) * 3}
+    for layer in range(spec.layers):
+        block = f"blk.{layer}."
+        tensors[block + "attn_norm.weight"] = np.ones(spec.width)
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            tensors[f"{block}{name}.weight"] = random(spec.width, spec.width)
+        tensors[block + "ffn_norm.weight"] = np.ones(spec.width)
+        tensors[block + "ffn_gate.weight"] = random(spec.ff, spec.width)
+        tensors[block + "ffn_up.weight"] = random(spec.ff, spec.width)
+        tensors[block + "ffn_down.weight"] = random(spec.width, spec.ff)
+    tensors["output_norm.weight"] = np.ones(spec.width)
+    return tensors
