@@ -7,8 +7,10 @@ JavaScript and Python come with their interpreter, from componentize-qjs and com
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -41,6 +43,24 @@ def _zig(tool: ToolSource, work: Path) -> None:
     _core_module(work, modules)
 
 
+def _javascript(tool: ToolSource, work: Path) -> None:
+    shutil.copytree(tool.folder, work / "tool", ignore=shutil.ignore_patterns("*.wasm"))
+    shutil.copy(GUEST / "js" / "main.js", work)
+    description = json.dumps(tool.describe())
+    (work / "describe.js").write_text(f"export const description = {description};\n")
+    _node("javascript.mjs", "main.js", "tool.wit", "tool.wasm", cwd=work, fixed=_fixed(work))
+
+
+def _fixed(work: Path) -> dict[str, str]:
+    """What makes a memory snapshot the same each time, where the dynamic linker is Linux's."""
+    if sys.platform != "linux":
+        return {}
+    library = work / "fixed.so"
+    compiler = [str(PYTHON), "-m", "ziglang", "cc", "-shared", "-fPIC", "-O2"]
+    run([*compiler, "-o", str(library), str(FOLDER / "fixed.c")])
+    return {"LD_PRELOAD": str(library), "SOURCE_DATE_EPOCH": "0"}
+
+
 def _core_module(work: Path, modules: list[str]) -> None:
     cache = Path(os.environ.get("FREEHOLD_TOOL_CACHE", ROOT / ".cache" / "zig"))
     command = [str(PYTHON), "-m", "ziglang", "build-exe", "-target", "wasm32-freestanding"]
@@ -50,11 +70,13 @@ def _core_module(work: Path, modules: list[str]) -> None:
     _node("component.mjs", "core.wasm", "tool.wit", "tool.wasm", cwd=work)
 
 
-def _node(script: str, *arguments: str, cwd: Path) -> None:
+def _node(
+    script: str, *arguments: str, cwd: Path, fixed: dict[str, str] | None = None
+) -> None:
     node = shutil.which("node")
     if node is None:
         raise ToolchainError("node is missing: install Node.js 20 or newer")
-    run([node, str(FOLDER / script), *arguments], cwd=cwd)
+    run([node, str(FOLDER / script), *arguments], cwd=cwd, extra=fixed)
 
 
-BUILDERS = {"zig": _zig}
+BUILDERS = {"zig": _zig, "js": _javascript}

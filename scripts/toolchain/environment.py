@@ -8,6 +8,7 @@ does nothing.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -44,9 +45,17 @@ def ensure() -> None:
         _remember(NODE_MODULES, "package-lock.json")
 
 
-def run(command: list[str], *, cwd: Path | None = None) -> None:
-    """Runs a build step. Raises ToolchainError with what it printed if it fails."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+def run(
+    command: list[str], *, cwd: Path | None = None, extra: dict[str, str] | None = None
+) -> None:
+    """Runs a build step, with `extra` in its environment.
+
+    Raises ToolchainError with what it printed if it fails.
+    """
+    environment = {**os.environ, **(extra or {})}
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         raise ToolchainError(f"{Path(command[0]).name} failed:\n{said}")
