@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from node.inference.engine import EngineLimits, LlamaEngine
+from node.inference.formats import recognise
 from node.inference.scripted import Call, Fail, Say, ScriptedEngine, Wait
 from node.inference.store import CheckedFile, ModelStore, Pin, pin_shipped
 from node.inference.types import (
@@ -42,4 +43,5 @@ __all__ = [
     "ToolCall",
     "Wait",
     "pin_shipped",
+    "recognise",
 ]

@@ -21,8 +21,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import tomlkit
-
 from node.clock import Clock, SystemClock
 from node.errors import ModelError
 from node.inference.files import Identity, Progress, digest, identity, replacing
@@ -231,6 +229,8 @@ class ModelStore:
 
 def lock_text(pins: Any) -> str:
     """A lock of these pins, as TOML."""
+    import tomlkit  # slow to import, and only needed to write
+
     document = tomlkit.document()
     document.add(tomlkit.comment("Models by name, pinned by SHA-256. Written by `freehold model`."))
     document["version"] = 1
