@@ -153,6 +153,10 @@ class PolicyDeniedError(RunError):
     """Policy, or the person asked, refused an effect."""
 
 
+class WorkspaceError(RunError):
+    """An agent's files, or their history, cannot be read or written as they must be."""
+
+
 class GuardRefusedError(PolicyDeniedError):
     """A guard refused what a step was about to do."""
 

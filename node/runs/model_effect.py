@@ -1,0 +1,241 @@
+"""What a run asks of its model, as effects: to open, to generate, to fit its context.
+
+Counting tokens and asking a model for its context length are reads of something that may change
+under a run (another build of the model, another engine). All that the loop's next move depends on
+is therefore in a recorded outcome: that a prompt did not fit is an outcome of the model step, and
+how to make it fit is one of a step of its own. The model's name is not among the arguments: the
+run's manifest says it once, and a replay may put another model to the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from node.errors import InferenceError, RunnerCrashedError
+from node.inference import (
+    Engine,
+    Finish,
+    FunctionSpec,
+    Generation,
+    Message,
+    Sampling,
+    ToolCall,
+)
+from node.runs.content import clean, clean_text
+from node.runs.context import Conversation, Plan, plan
+from node.runs.effect import Needs, Outcome, StepKind, Usage
+from node.runs.program import RunEvent
+from node.runs.tool_effect import Offer
+from node.types import Json, JsonObject, digest
+
+Emit = Callable[[RunEvent], None]
+_LEAST_REPLY = 16
+_GENERATION_SECONDS = 600.0
+
+
+def reply_room(max_tokens: int, context_tokens: int) -> int:
+    """Tokens a prompt leaves free for the reply: all it may use, or a quarter of the context."""
+    return max(1, min(max_tokens, context_tokens // 4))
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The first step: which model, how much fits it, which functions are offered, the sizes."""
+
+    engine: Engine = field(repr=False)
+    request: Generation
+    offers: tuple[Offer, ...]
+
+    kind = StepKind.MODEL
+    name = "open"
+    needs = Needs(traceless=True)
+
+    @property
+    def args(self) -> Json:
+        return {"messages": messages_json(self.request.messages)}
+
+    async def perform(self, key: str) -> Outcome:
+        """Raises ModelError if the model cannot be used."""
+        info = await self.engine.info(self.request.model)
+        value: JsonObject = {
+            "model": info.name,
+            "sha256": info.sha256,
+            "context_tokens": info.context_tokens,
+            "prompt_tokens": await self.engine.count(self.request),
+            "functions": [offer.to_json() for offer in self.offers],
+        }
+        return Outcome(ok=True, value=value)
+
+    async def settle(self, key: str) -> Outcome | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Generate:
+    """One generation. `estimate` is the most prompt tokens it can have, to reserve.
+
+    The outcome's value: `text`, `tool_calls`, `finish`, `raw` where the output was malformed, and
+    the model's digest. Where the prompt leaves too little room, `ok` is False and the value is
+    `{"overflow": {"prompt_tokens", "context_tokens", "reply_tokens"}}`: nothing was generated.
+    """
+
+    engine: Engine = field(repr=False)
+    request: Generation
+    estimate: int
+    name: str = "generate"
+    emit: Emit | None = field(default=None, repr=False)
+
+    kind = StepKind.MODEL
+
+    @property
+    def args(self) -> Json:
+        sampling = cast("JsonObject", dict(vars(self.request.sampling)))
+        return {
+            "messages": messages_json(self.request.messages),
+            "functions": [spec.name for spec in self.request.tools],
+            "schemas": digest([spec.parameters for spec in self.request.tools]),
+            "tool_choice": self.request.tool_choice,
+            "sampling": {**sampling, "stop": list(self.request.sampling.stop)},
+        }
+
+    @property
+    def needs(self) -> Needs:
+        most = self.request.sampling.max_tokens
+        usage = Usage(
+            prompt_tokens=self.estimate, completion_tokens=most, seconds=_GENERATION_SECONDS
+        )
+        return Needs(usage=usage, traceless=True)
+
+    async def perform(self, key: str) -> Outcome:
+        """Generates; after a crash of the runner once more, then raises RunnerCrashedError."""
+        info = await self.engine.info(self.request.model)
+        prompt = await self.engine.count(self.request)
+        most = self.request.sampling.max_tokens
+        if prompt + min(reply_room(most, info.context_tokens), _LEAST_REPLY) > info.context_tokens:
+            return _overflow(prompt, info.context_tokens, most)
+        room = min(most, info.context_tokens - prompt)
+        sampling = replace(self.request.sampling, max_tokens=room)
+        finish = await self._finish(replace(self.request, sampling=sampling), key)
+        return Outcome(
+            ok=True,
+            value={**_reply(finish), "model": info.name, "sha256": info.sha256},
+            usage=Usage(
+                prompt_tokens=finish.prompt_tokens, completion_tokens=finish.completion_tokens
+            ),
+        )
+
+    async def settle(self, key: str) -> Outcome | None:
+        return None
+
+    async def _finish(self, request: Generation, key: str) -> Finish:
+        try:
+            return await self._once(request, key)
+        except RunnerCrashedError:
+            self._show("token.reset", key, {})
+            return await self._once(request, key)
+
+    async def _once(self, request: Generation, key: str) -> Finish:
+        async with aclosing(cast("Any", self.engine.generate(request))) as tokens:
+            async for token in tokens:
+                if token.text:
+                    self._show("token", key, {"text": token.text})
+                if token.finish is not None:
+                    return cast("Finish", token.finish)
+        raise InferenceError(
+            f"model {request.model} ended without saying how",
+            hint="This is an error in the engine; `freehold logs` has what it wrote.",
+        )
+
+    def _show(self, kind: str, key: str, data: JsonObject) -> None:
+        if self.emit is not None:
+            self.emit(RunEvent(kind, {"path": key.rpartition(":")[2], **data}))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How to make a conversation fit that does not: what to summarise, what to cut."""
+
+    engine: Engine = field(repr=False)
+    request: Generation
+    conversation: Conversation
+
+    kind = StepKind.MODEL
+    name = "fit"
+    needs = Needs(traceless=True)
+
+    @property
+    def args(self) -> Json:
+        return {"messages": messages_json(self.conversation.messages())}
+
+    async def perform(self, key: str) -> Outcome:
+        """The plan, as `Plan.to_json`."""
+        info = await self.engine.info(self.request.model)
+        reply = reply_room(self.request.sampling.max_tokens, info.context_tokens)
+
+        async def count(messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
+            return await self.engine.count(replace(self.request, messages=messages, tools=tools))
+
+        found = await plan(
+            self.conversation,
+            tools=self.request.tools,
+            room=info.context_tokens - reply,
+            count=count,
+        )
+        return Outcome(ok=found.fits, value=found.to_json())
+
+    async def settle(self, key: str) -> Outcome | None:
+        return None
+
+
+def plan_of(outcome: Outcome) -> Plan:
+    """The plan a `Fit` step recorded."""
+    return Plan(**cast("Any", outcome.value))
+
+
+def messages_json(messages: tuple[Message, ...]) -> Json:
+    """Messages as they are recorded; empty fields are left out."""
+    return [_message(message) for message in messages]
+
+
+def _message(message: Message) -> JsonObject:
+    data: JsonObject = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        data["tool_calls"] = [_call(call) for call in message.tool_calls]
+    if message.name is not None:
+        data["name"] = message.name
+    return data
+
+
+def _call(call: ToolCall) -> JsonObject:
+    return {"name": clean_text(call.name), "arguments": clean(call.arguments)}
+
+
+def _reply(finish: Finish) -> JsonObject:
+    value: JsonObject = {"text": clean_text(finish.text), "finish": finish.reason}
+    if finish.tool_calls:
+        value["tool_calls"] = [_call(call) for call in finish.tool_calls]
+    if finish.malformed is not None:
+        value["malformed"] = clean_text(finish.malformed)
+    if finish.malformed is not None or finish.tool_calls:
+        value["raw"] = clean_text(finish.raw)
+    if finish.prompt_tokens_cached:
+        value["prompt_tokens_cached"] = finish.prompt_tokens_cached
+    return value
+
+
+def _overflow(prompt: int, context: int, reply: int) -> Outcome:
+    sizes: JsonObject = {
+        "prompt_tokens": prompt,
+        "context_tokens": context,
+        "reply_tokens": reply_room(reply, context),
+    }
+    return Outcome(ok=False, value={"overflow": sizes})
+
+
+def sampling_of(temperature: float, max_tokens: int, run_id: str) -> Sampling:
+    """The run's sampling; the seed follows from the run's id, so that a replay draws the same."""
+    seed = int(digest(run_id)[:8], 16) & 0x7FFFFFFF if temperature else 0
+    return Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed)

@@ -1,0 +1,144 @@
+"""A tool call as an effect: what it needs, what it leaves behind, what its result carries.
+
+A call leaves no trace outside only where its function is read-only and cannot reach the network: a
+fetch is seen by the server that answers it. What a read brings in decides the run's labels, by the
+host or file that the sandbox says it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+from node.errors import OutcomeUnknownError, SandboxError
+from node.runs.agent import ToolGrant
+from node.runs.content import clean
+from node.runs.effect import Label, Needs, Outcome, StepKind, Usage
+from node.sandbox import Capability, ToolResult
+from node.types import Json, JsonObject
+
+FETCH_EGRESS_BYTES = 65_536
+_CALL_SECONDS = 15.0
+_VARYING: frozenset[Capability] = frozenset({"http", "clock", "random"})
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A function as it was offered to a run; recorded when the run starts."""
+
+    tool: str
+    sha256: str
+    name: str
+    description: str
+    parameters: JsonObject
+    read_only: bool
+    idempotent: bool
+    capabilities: frozenset[Capability]
+
+    @property
+    def varies(self) -> bool:
+        """Whether the same call may come to another result although nothing here changed."""
+        return bool(self.capabilities & _VARYING)
+
+    def to_json(self) -> JsonObject:
+        """As it is recorded."""
+        capabilities = cast("list[Json]", sorted(self.capabilities))
+        return {**self.__dict__, "capabilities": capabilities}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Offer:
+        """From what `to_json` recorded."""
+        return cls(**{**data, "capabilities": frozenset(data["capabilities"])})
+
+
+@dataclass(frozen=True)
+class ToolEffect:
+    """One call. `args` are its arguments, so that guards judge exactly what the tool will get."""
+
+    offer: Offer
+    arguments: JsonObject
+    grant: ToolGrant
+    call: Callable[[JsonObject], Awaitable[ToolResult]]
+    foreign: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> StepKind:
+        return StepKind.TOOL
+
+    @property
+    def name(self) -> str:
+        return f"{self.offer.tool}.{self.offer.name}"
+
+    @property
+    def args(self) -> Json:
+        return self.arguments
+
+    @property
+    def needs(self) -> Needs:
+        fetches = "http" in self.offer.capabilities
+        return Needs(
+            usage=Usage(
+                tool_calls=1,
+                seconds=_CALL_SECONDS,
+                egress_bytes=FETCH_EGRESS_BYTES if fetches else 0,
+            ),
+            capabilities=self.offer.capabilities,
+            destinations=self.grant.http if fetches else (),
+            traceless=self.offer.read_only and not fetches,
+        )
+
+    def with_args(self, args: Json) -> ToolEffect:
+        """The same call with arguments a guard rewrote."""
+        return replace(self, arguments=cast("JsonObject", args))
+
+    async def perform(self, key: str) -> Outcome:
+        """Calls the tool. A limit, a trap or a broken tool is an answer for the model too."""
+        try:
+            result = await self.call(self.arguments)
+        except SandboxError as error:
+            return Outcome(ok=False, value={"error": error.message})
+        return Outcome(
+            ok=result.ok,
+            value=clean(result.value),
+            usage=Usage(tool_calls=1, egress_bytes=result.egress_bytes),
+            labels=labels(result.origins, foreign=self.foreign, private=self.private),
+        )
+
+    async def settle(self, key: str) -> Outcome | None:
+        """A call that may be made twice with the effect of one is simply made again."""
+        if self.offer.read_only or self.offer.idempotent:
+            return None
+        raise OutcomeUnknownError(
+            f"{self.name} may or may not have run before the node stopped, and running it twice "
+            "is not the same as once",
+            hint="Look at what the tool changes, then approve (run it again) or deny.",
+        )
+
+
+def labels(
+    origins: tuple[str, ...], *, foreign: tuple[str, ...], private: tuple[str, ...]
+) -> frozenset[Label]:
+    """What content from these origins carries: `workspace:PATH`, `knowledge:…`, or a host.
+
+    Patterns match a whole path; `*` also matches `/`.
+    """
+    found: set[Label] = set()
+    for origin in origins:
+        kind, _, path = origin.partition(":")
+        if kind == "workspace":
+            found.update(_file_labels(path, foreign, private))
+        else:
+            found.add("private" if kind == "knowledge" else "untrusted")
+    return frozenset(found)
+
+
+def _file_labels(path: str, foreign: tuple[str, ...], private: tuple[str, ...]) -> set[Label]:
+    found: set[Label] = set()
+    if any(fnmatchcase(path, pattern) for pattern in foreign):
+        found.add("untrusted")
+    if any(fnmatchcase(path, pattern) for pattern in private):
+        found.add("private")
+    return found

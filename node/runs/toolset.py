@@ -1,0 +1,212 @@
+"""The functions an agent may call: its grants over the installed tools.
+
+What a run was offered is written down when it starts (`Offer`), and the run keeps to that: a tool
+that is replaced while a run is away is noticed by its digest, never silently used in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Protocol
+
+from node.errors import ManifestError, ToolError
+from node.inference import FunctionSpec
+from node.runs.agent import AgentManifest, ToolGrant
+from node.runs.policy import granted
+from node.runs.schemas import Checker, checker
+from node.runs.tool_effect import Offer, ToolEffect
+from node.sandbox import Function, Grant, ToolManifest, ToolResult, WorkspaceGrant
+from node.types import JsonObject
+
+_HOW_TO_GRANT = {
+    "workspace": 'grant.workspace = "ro" (or "rw")',
+    "http": 'grant.http = ["https://api.example.org/*"]',
+    "store": "grant.store = true",
+    "clock": "grant.clock = true",
+    "random": "grant.random = true",
+    "knowledge": "a later version: knowledge cannot be granted yet",
+}
+
+
+class ToolSource(Protocol):
+    """Where tools come from. `ToolStore` is the real one."""
+
+    def get(self, name: str) -> ToolManifest:
+        """Raises ToolError if there is no sound tool of that name."""
+        ...
+
+    def names(self) -> Sequence[str]: ...
+
+
+class ToolRunner(Protocol):
+    """What runs them. `Sandbox` is the real one."""
+
+    async def call(
+        self, manifest: ToolManifest, function: str, arguments: JsonObject, grant: Grant
+    ) -> ToolResult:
+        """Raises SandboxError where the call has no result."""
+        ...
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where agents keep things: `workspaces`/AGENT and `stores`/AGENT/TOOL."""
+
+    workspaces: Path
+    stores: Path
+
+
+class Toolset:
+    """Offers functions to agents, and makes the effects that call them."""
+
+    def __init__(self, *, tools: ToolSource, sandbox: ToolRunner, places: Places) -> None:
+        self._tools = tools
+        self._sandbox = sandbox
+        self._places = places
+        self._known: dict[str, ToolManifest] = {}
+
+    def check(self, agent: AgentManifest) -> None:
+        """Holds an agent's grants against the installed tools.
+
+        Raises:
+            ManifestError: a tool is unknown or broken, wants a capability that is not granted, is
+                granted one that it does not use, or two functions share a name.
+        """
+        self.offers(agent)
+
+    def offers(self, agent: AgentManifest) -> tuple[Offer, ...]:
+        """The functions the agent may call, in the manifest's order. Raises as `check`."""
+        offers: list[Offer] = []
+        for grant in agent.tools:
+            tool = self._installed(agent, grant)
+            _check_capabilities(agent, grant, tool)
+            offers += [_offer(tool, function) for function in _chosen(agent, grant, tool)]
+        names = [offer.name for offer in offers]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise _wrong(
+                agent,
+                f"two tools have a function {twice[0]}",
+                "Narrow one of them with functions = [...].",
+            )
+        return tuple(offers)
+
+    def effect(self, agent: AgentManifest, offer: Offer, arguments: JsonObject) -> ToolEffect:
+        """The effect of one call. Nothing is looked up before it is performed."""
+        grant = next(grant for grant in agent.tools if grant.name == offer.tool)
+        return ToolEffect(
+            offer=offer,
+            arguments=arguments,
+            grant=grant,
+            foreign=agent.foreign,
+            private=agent.private,
+            call=lambda given: self._call(agent, offer, given),
+        )
+
+    def checker(self, name: str) -> Checker | None:
+        """The compiled schema of `tool.function`, for the schema guard; None if unknown."""
+        tool, _, function = name.partition(".")
+        try:
+            return checker(self._tool(tool).function(function).parameters)
+        except (ToolError, ValueError):
+            return None
+
+    async def _call(self, agent: AgentManifest, offer: Offer, arguments: JsonObject) -> ToolResult:
+        tool = self._tool(offer.tool)
+        if tool.sha256 != offer.sha256:
+            raise ToolError(
+                f"tool {offer.tool} was replaced since this run started",
+                hint="Start the run again to use the tool that is installed now.",
+            )
+        return await self._sandbox.call(tool, offer.name, arguments, self._grant(agent, offer))
+
+    def _grant(self, agent: AgentManifest, offer: Offer) -> Grant:
+        grant = next(grant for grant in agent.tools if grant.name == offer.tool)
+        workspace = None
+        if grant.workspace is not None:
+            root = self._places.workspaces / agent.name
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            workspace = WorkspaceGrant(root.absolute(), grant.workspace)
+        store = self._places.stores / agent.name / grant.name if grant.store else None
+        return Grant(
+            workspace=workspace,
+            http=grant.http,
+            store=store,
+            clock=grant.clock,
+            random=grant.random,
+        )
+
+    def _tool(self, name: str) -> ToolManifest:
+        if name not in self._known:
+            self._known[name] = self._tools.get(name)
+        return self._known[name]
+
+    def _installed(self, agent: AgentManifest, grant: ToolGrant) -> ToolManifest:
+        known = self._tools.names()
+        if grant.name not in known:
+            near = get_close_matches(grant.name, known, n=1)
+            guess = f"Did you mean {near[0]}? " if near else ""
+            raise _wrong(
+                agent,
+                f"there is no tool {grant.name!r}",
+                f"{guess}Tools: {', '.join(known) or 'none'}.",
+            )
+        try:
+            self._known[grant.name] = self._tools.get(grant.name)
+        except ToolError as error:
+            raise _wrong(agent, error.message, error.hint) from error
+        return self._known[grant.name]
+
+
+def specs(offers: Sequence[Offer]) -> tuple[FunctionSpec, ...]:
+    """The offers as a model is told of them."""
+    return tuple(FunctionSpec(each.name, each.description, each.parameters) for each in offers)
+
+
+def _offer(tool: ToolManifest, function: Function) -> Offer:
+    return Offer(
+        tool=tool.name,
+        sha256=tool.sha256,
+        name=function.name,
+        description=function.description,
+        parameters=function.parameters,
+        read_only=function.read_only,
+        idempotent=function.idempotent,
+        capabilities=tool.capabilities,
+    )
+
+
+def _chosen(agent: AgentManifest, grant: ToolGrant, tool: ToolManifest) -> tuple[Function, ...]:
+    if grant.functions is None:
+        return tool.functions
+    known = [function.name for function in tool.functions]
+    unknown = [name for name in grant.functions if name not in known]
+    if unknown:
+        raise _wrong(
+            agent, f"tool {tool.name} has no function {unknown[0]!r}", f"It has {', '.join(known)}."
+        )
+    return tuple(function for function in tool.functions if function.name in grant.functions)
+
+
+def _check_capabilities(agent: AgentManifest, grant: ToolGrant, tool: ToolManifest) -> None:
+    given, used = granted(grant), ", ".join(sorted(tool.capabilities)) or "no capability"
+    for name in sorted(tool.capabilities - given):
+        raise _wrong(
+            agent,
+            f"tool {tool.name} wants {name}, which is not granted",
+            f"Grant it with {_HOW_TO_GRANT[name]}, or remove the tool.",
+        )
+    for name in sorted(given - tool.capabilities):
+        raise _wrong(
+            agent,
+            f"tool {tool.name} is granted {name} but does not use it",
+            f"Remove grant.{name}; {tool.name} uses {used}.",
+        )
+
+
+def _wrong(agent: AgentManifest, what: str, hint: str) -> ManifestError:
+    where: Any = agent.source or f"agent {agent.name}"
+    return ManifestError(f"{where}: tools: {what}", hint=hint)

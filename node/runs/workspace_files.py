@@ -1,0 +1,155 @@
+"""Reads and restores the files of a workspace without ever following a link.
+
+A tool, or a person, may have left anything there: links to `/etc`, pipes, devices, a file of a
+terabyte. Every folder is opened relative to the one before it with O_NOFOLLOW; only regular files
+with one name are read, up to a size. What is not read is not touched when files are put back.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from node.errors import WorkspaceError
+
+MAX_FILE_BYTES = 8 * 1024 * 1024
+MAX_TOTAL_BYTES = 512 * 1024 * 1024
+MAX_FILES = 20_000
+MAX_DEPTH = 32
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_TEMPORARY = ".freehold-restoring-"
+Files = dict[str, bytes]
+
+
+def read_files(root: Path) -> Files:
+    """The regular files by their path with `/`; empty if the folder is not there.
+
+    Left out: links, files with several names, special files, what is over 8 MiB or nested over 32
+    deep, names that are not UTF-8, and `.git`.
+
+    Raises:
+        WorkspaceError: there are more than 20,000 files or 512 MiB.
+        OSError: a file cannot be read.
+    """
+    files: Files = {}
+    total = 0
+    for path, content in _walk(root):
+        files[path] = content
+        total += len(content)
+        if len(files) > MAX_FILES or total > MAX_TOTAL_BYTES:
+            raise WorkspaceError(
+                f"{root} holds more than {MAX_FILES} files or {MAX_TOTAL_BYTES} bytes",
+                hint="Move what the agent does not need elsewhere; then its history goes on.",
+            )
+    return files
+
+
+def restore_files(root: Path, wanted: Files) -> None:
+    """Makes the files `wanted`: writes those that differ, removes those that are not among them.
+
+    Raises:
+        WorkspaceError: something that is no file or folder of the workspace stands in the way.
+        OSError: a file cannot be written.
+    """
+    present = read_files(root)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in sorted(present.keys() - wanted.keys(), reverse=True):
+        _remove(root, path)
+    for path in sorted(wanted):
+        if present.get(path) != wanted[path]:
+            _write(root, path, wanted[path])
+
+
+def _walk(root: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        top = os.open(root, _DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        for folder, folders, names, handle in os.fwalk(dir_fd=top, follow_symlinks=False):
+            prefix = "" if folder == "." else folder[2:] + "/"
+            deep = prefix.count("/") >= MAX_DEPTH
+            folders[:] = [] if deep else sorted(name for name in folders if _tracked(name))
+            for name in sorted(names):
+                content = _read(name, handle) if _tracked(name) else None
+                if content is not None:
+                    yield prefix + name, content
+    finally:
+        os.close(top)
+
+
+def _tracked(name: str) -> bool:
+    """Whether git can hold the name, and it is not git's own."""
+    return name.isprintable() and name.lower() != ".git" and not name.startswith(_TEMPORARY)
+
+
+def _read(name: str, folder: int) -> bytes | None:
+    try:
+        handle = os.open(name, _READ, dir_fd=folder)
+    except OSError:
+        return None  # a link, or gone since the folder was listed
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+            return None
+        content = file.read(MAX_FILE_BYTES + 1)
+    return content if len(content) <= MAX_FILE_BYTES else None
+
+
+@contextmanager
+def _folder_of(root: Path, path: str, *, make: bool) -> Iterator[tuple[int, str]]:
+    """The open folder that holds `path`, and the last part of it."""
+    *folders, name = path.split("/")
+    at = os.open(root, _DIRECTORY)
+    try:
+        for part in folders:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, mode=0o700, dir_fd=at)
+            inner = os.open(part, _DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = inner
+        yield at, name
+    except NotADirectoryError as error:
+        raise WorkspaceError(
+            f"{root / path}: something that is not a folder stands in the way",
+            hint="Move it away and try again.",
+        ) from error
+    finally:
+        os.close(at)
+
+
+def _remove(root: Path, path: str) -> None:
+    with _folder_of(root, path, make=False) as (folder, name):
+        os.unlink(name, dir_fd=folder)
+    *folders, _ = path.split("/")
+    while folders:
+        with _folder_of(root, "/".join(folders), make=False) as (folder, name):
+            try:
+                os.rmdir(name, dir_fd=folder)
+            except OSError:
+                return  # not empty
+        folders.pop()
+
+
+def _write(root: Path, path: str, content: bytes) -> None:
+    with _folder_of(root, path, make=True) as (folder, name):
+        temporary = _TEMPORARY + secrets.token_hex(8)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except (IsADirectoryError, NotADirectoryError) as error:
+            os.unlink(temporary, dir_fd=folder)
+            raise WorkspaceError(
+                f"{root / path}: a folder stands in the way of a file",
+                hint="Move it away and try again.",
+            ) from error
