@@ -33,6 +33,7 @@ _LIST = ffi.WASMTIME_COMPONENT_LIST.value
 _RECORD = ffi.WASMTIME_COMPONENT_RECORD.value
 _TUPLE = ffi.WASMTIME_COMPONENT_TUPLE.value
 _VARIANT = ffi.WASMTIME_COMPONENT_VARIANT.value
+_ENUM = ffi.WASMTIME_COMPONENT_ENUM.value
 _OPTION = ffi.WASMTIME_COMPONENT_OPTION.value
 _RESULT = ffi.WASMTIME_COMPONENT_RESULT.value
 _RESOURCE = ffi.WASMTIME_COMPONENT_RESOURCE.value
@@ -52,7 +53,7 @@ class TooLongError(Exception):
 
 
 class GuestTypeError(Exception):
-    """A guest imports a host function with other types than it has."""
+    """A guest used a host function as it cannot be used; the guest traps with these words."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,12 @@ def put_case(_: Context, val: Any, value: str) -> None:
     val.kind = _VARIANT
     _bytes(val.of.variant.discriminant, value.encode())
     val.of.variant.val = None
+
+
+def put_enum(_: Context, val: Any, value: str) -> None:
+    """An enum's case."""
+    val.kind = _ENUM
+    _bytes(val.of.enumeration, value.encode())
 
 
 def put_handle(resource_type: int) -> Lower:

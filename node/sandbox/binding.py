@@ -18,7 +18,7 @@ from wasmtime import _ffi as ffi
 from wasmtime import component as wc
 
 from node.errors import FreeholdError, SandboxError
-from node.sandbox.abi import Err, Lift, Lower, TooLongError, Value, put_utf8
+from node.sandbox.abi import Err, GuestTypeError, Lift, Lower, TooLongError, Value, put_utf8
 from node.sandbox.abi import text as take_text
 from node.sandbox.hostcall import HostCall
 
@@ -55,7 +55,7 @@ def _error(message: str) -> int:
 
 def _arguments(function: HostFunction, context: Any, args: Any, count: int) -> list[Value]:
     if count != len(function.params):
-        raise SandboxError(f"{function.name} takes {len(function.params)} arguments")
+        raise GuestTypeError(f"it takes {len(function.params)} arguments")
     return [lift(context, args[i], function.limit) for i, lift in enumerate(function.params)]
 
 
@@ -78,7 +78,7 @@ def _serve(  # noqa: PLR0917 - the shape of wasmtime's callback
     call.count()
     value = _answer(function, call, context, args, n)
     if (m == 1) != (function.result is not None):
-        raise SandboxError(f"{function.name} is imported with another result than it has")
+        raise GuestTypeError("it is imported with another result than it has")
     if function.result is not None:
         function.result(context, results[0], value)
 
@@ -92,9 +92,18 @@ def _callback(  # noqa: PLR0917 - the shape of wasmtime's callback
         _serve(function, context, args, n, results, m)
     except FreeholdError as error:
         return _error(error.message)
+    except (GuestTypeError, TooLongError) as error:
+        return _error(f"{function.name}: {error}")
     except BaseException as error:  # an exception must not unwind through native code
-        return _error(f"host function {function.name} failed: {error!r}")
+        return _error(_fault(function, error))
     return 0
+
+
+def _fault(function: HostFunction, error: BaseException) -> str:
+    message = f"the host's function {function.name} failed: {error!r}"
+    if _current.call is not None:
+        _current.call.stop(SandboxError(message, hint="This is a fault of the node; report it."))
+    return message
 
 
 _NO_FINALIZER = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from node.clock import Clock
 from node.errors import FreeholdError, ToolLimitError
 from node.sandbox.limits import Limits
+from node.sandbox.network import Network
 from node.sandbox.types import Grant
 
 
@@ -28,7 +30,8 @@ class HostCall:
 
     `deadline_s` is on the clock's monotonic time. `entropy` gives that many unpredictable bytes.
     `loop` is where the grant's coroutines run; a call made outside of one has none. Whatever the
-    call opened is on `resources` and closed with it.
+    call opened is on `resources` and closed with it. `skipped_ns` and `chance` are the state of the
+    virtual clock and of the virtual chance of `wasi`.
     """
 
     tool: str
@@ -36,6 +39,7 @@ class HostCall:
     grant: Grant
     limits: Limits
     clock: Clock
+    network: Network
     entropy: Callable[[int], bytes]
     deadline_s: float
     loop: asyncio.AbstractEventLoop | None = None
@@ -47,6 +51,10 @@ class HostCall:
     ingress_bytes: int = 0
     origins: dict[str, None] = field(default_factory=dict)
     usage: Usage | None = None
+    database: sqlite3.Connection | None = None
+    started_s: float = 0.0
+    skipped_ns: int = 0
+    chance: int = 0
     stdout: bytearray = field(default_factory=bytearray)
 
     def remaining_s(self) -> float:
@@ -74,10 +82,19 @@ class HostCall:
     def over(self, limit: str, value: float) -> ToolLimitError:
         """The error for a limit of `Limits` that was hit."""
         return ToolLimitError(
-            f"tool {self.tool} went over its limit {limit} = {value:g} and was stopped",
+            f"tool {self.tool} went over its limit {limit} = {_plain(value)} and was stopped",
             hint="Give it less to do in one call.",
         )
+
+    def count_bytes(self, sent: int, received: int) -> None:
+        """Counts what went over the network."""
+        self.egress_bytes += sent
+        self.ingress_bytes += received
 
     def close(self) -> None:
         """Closes whatever the call opened."""
         self.resources.close()
+
+
+def _plain(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)

@@ -17,7 +17,7 @@ class Limits:
     """
 
     seconds: float = 10.0
-    fuel: int = 20_000_000_000
+    fuel: int = 100_000_000_000
     input_bytes: int = 1 * MIB
     output_bytes: int = 1 * MIB
     stdout_bytes: int = 64 * KIB

@@ -14,10 +14,11 @@ from wasmtime import component as wc
 
 from node.errors import CapabilityError
 from node.sandbox.binding import link, register
+from node.sandbox.capabilities import host_interfaces
 from node.sandbox.limits import Limits
 from node.sandbox.manifest import capabilities
 from node.sandbox.types import Capability, Grant
-from node.sandbox.workspace import workspace_functions
+from node.sandbox.wasi import RESOURCES, wasi_interfaces
 
 _PACKAGE, _VERSION = "freehold:tool/", "@1.0.0"
 _WASI = "wasi:"
@@ -67,29 +68,33 @@ def check_grant(tool: str, wants: frozenset[Capability], grant: Grant) -> None:
 
 
 @cache
-def _interfaces(limits: Limits) -> dict[str, dict[str, int]]:
-    return {f"{_PACKAGE}workspace{_VERSION}": register(workspace_functions(limits))}
+def _numbers(limits: Limits) -> dict[str, dict[str, int]]:
+    ours = host_interfaces(limits).items()
+    numbers = {f"{_PACKAGE}{name}{_VERSION}": register(each) for name, each in ours}
+    return numbers | _wasi_numbers()
 
 
-class HostFunctions:
-    """The host's side of every interface, for one set of limits."""
+@cache
+def _wasi_numbers() -> dict[str, dict[str, int]]:
+    return {name: register(functions) for name, functions in wasi_interfaces().items()}
 
-    def __init__(self, limits: Limits) -> None:
-        self._interfaces = _interfaces(limits)
 
-    def linker(
-        self, engine: wasmtime.Engine, component: wc.Component, imports: Iterable[str]
-    ) -> wc.Linker:
-        """A linker that holds exactly what `component` imports."""
-        linker = wc.Linker(engine)
-        for name in imports:
-            if name in self._interfaces:
-                link(linker, name, self._interfaces[name], {})
-        linker.define_unknown_imports_as_traps(component)
-        return linker
+def full_linker(
+    engine: wasmtime.Engine, component: wc.Component, imports: Iterable[str], limits: Limits
+) -> wc.Linker:
+    """A linker that holds what `component` imports; what WASI has and we have not traps."""
+    linker, numbers = wc.Linker(engine), _numbers(limits)
+    for name in imports:
+        short = name.partition("@")[0] if name.startswith(_WASI) else name
+        if short in numbers:
+            link(linker, name, numbers[short], RESOURCES.get(short, {}))
+    linker.define_unknown_imports_as_traps(component)
+    return linker
 
-    def empty_linker(self, engine: wasmtime.Engine, component: wc.Component) -> wc.Linker:
-        """A linker that gives `component` nothing: each of its imports traps."""
-        linker = wc.Linker(engine)
-        linker.define_unknown_imports_as_traps(component)
-        return linker
+
+def empty_linker(
+    engine: wasmtime.Engine, component: wc.Component, imports: Iterable[str], limits: Limits
+) -> wc.Linker:
+    """A linker without capabilities: each traps when it is called. The virtual WASI is there."""
+    wasi = [name for name in imports if name.startswith(_WASI)]
+    return full_linker(engine, component, wasi, limits)

@@ -31,7 +31,8 @@ from node.sandbox.compiler import Compiler
 from node.sandbox.engine import Ticker, build_engine
 from node.sandbox.hostcall import HostCall
 from node.sandbox.limits import Limits
-from node.sandbox.linking import HostFunctions, check_grant, wanted
+from node.sandbox.linking import check_grant, empty_linker, full_linker, wanted
+from node.sandbox.network import Network, SystemNetwork
 from node.sandbox.store import read_component
 from node.sandbox.traps import translate
 from node.sandbox.types import Capability, Grant, ToolManifest, ToolResult
@@ -46,6 +47,7 @@ class Prepared:
     """A component that can be instantiated at once."""
 
     component: wc.Component
+    imports: tuple[str, ...]
     linker: wc.Linker
     wants: frozenset[Capability]
     describe: wc.ExportIndex
@@ -60,6 +62,7 @@ class Sandbox:
         limits: of each call and of the sandbox.
         clock: time of deadlines and of the guests that were granted `clock`.
         entropy: unpredictable bytes, for the guests that were granted `random`.
+        network: where requests of guests that were granted `http` go.
     """
 
     def __init__(
@@ -69,12 +72,13 @@ class Sandbox:
         limits: Limits | None = None,
         clock: Clock | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
+        network: Network | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._clock, self._entropy = clock or SystemClock(), entropy
+        self._network = network or SystemNetwork()
         self._engine = build_engine(self._limits)
         self._ticker = Ticker(self._engine)
-        self._functions = HostFunctions(self._limits)
         self._compiler = Compiler(cache, self._engine, self._limits)
         self._threads = ThreadPoolExecutor(self._limits.concurrency, "sandbox")
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
@@ -128,6 +132,7 @@ class Sandbox:
             grant=grant,
             limits=self._limits,
             clock=self._clock,
+            network=self._network,
             entropy=self._entropy,
             deadline_s=self._clock.monotonic() + self._limits.seconds,
             loop=asyncio.get_running_loop(),
@@ -144,7 +149,8 @@ class Sandbox:
             raise
 
     def _timed(self, call: HostCall, work: Callable[[], _T]) -> _T:
-        call.deadline_s = self._clock.monotonic() + self._limits.seconds
+        call.started_s = self._clock.monotonic()
+        call.deadline_s = call.started_s + self._limits.seconds
         with self._ticker.running(), closing(call):
             try:
                 call.check()
@@ -171,7 +177,7 @@ class Sandbox:
         )
 
     def _describe(self, prepared: Prepared, call: HostCall) -> JsonObject:
-        linker = self._functions.empty_linker(self._engine, prepared.component)
+        linker = empty_linker(self._engine, prepared.component, prepared.imports, self._limits)
         with closing(Guest(self._engine, linker, prepared.component, call)) as guest:
             told = _parse(guest.describe(prepared.describe), call.tool)
         if not isinstance(told, dict):
@@ -216,8 +222,9 @@ class Sandbox:
         exports = [compiled.component.get_export_index(name) for name in ("describe", "call")]
         if exports[0] is None or exports[1] is None:
             raise ToolError(f"tool {manifest.name} does not export describe and call")
-        linker = self._functions.linker(self._engine, compiled.component, compiled.imports)
-        return Prepared(compiled.component, linker, wants, exports[0], exports[1])
+        imports = compiled.imports
+        linker = full_linker(self._engine, compiled.component, imports, self._limits)
+        return Prepared(compiled.component, imports, linker, wants, exports[0], exports[1])
 
 
 def _input(tool: str, function: str, arguments: JsonObject) -> bytes:

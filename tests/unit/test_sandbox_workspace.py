@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from node.clock import ManualClock
 from node.sandbox import Grant, Limits, WorkspaceGrant
 from node.sandbox.abi import Err
+from node.sandbox.capabilities.workspace import workspace_functions
 from node.sandbox.hostcall import HostCall
-from node.sandbox.workspace import workspace_functions
+from node.sandbox.network import SystemNetwork
 
 PIECES = ["..", ".", "a", "link", "", "~", "%2e%2e", "\0"]
 
@@ -26,6 +27,7 @@ def host_call(root: Path, mode: str = "rw", **limits: int) -> HostCall:
         grant=Grant(workspace=WorkspaceGrant(root, mode)),
         limits=Limits(**limits),
         clock=ManualClock(),
+        network=SystemNetwork(),
         entropy=os.urandom,
         deadline_s=1e9,
     )

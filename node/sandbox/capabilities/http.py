@@ -1,0 +1,244 @@
+"""The `http` capability: requests to the destinations on the grant's allow-list.
+
+Each hop is checked anew: its URL must match the list, its name is resolved once, every address it
+has must be allowed, and the connection goes to one of those. Headers that carry a secret are added
+here for the URLs they belong to, so they do not follow a redirect elsewhere, and are taken out of
+what comes back. One connection a hop; nothing is shared between calls.
+
+An answer of status 402 is given to the guest as it is; paying for it belongs in `_send`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import quote, urljoin
+
+import httpcore
+
+from node.errors import CapabilityError
+from node.sandbox import abi
+from node.sandbox.abi import Err
+from node.sandbox.binding import HostFunction
+from node.sandbox.capabilities.allowlist import Url, UrlError, is_public, parse_pattern, parse_url
+from node.sandbox.hostcall import HostCall
+from node.sandbox.limits import Limits
+from node.sandbox.network import Pinned
+from node.types import Json
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_ASKED = frozenset({"accept", "accept-language", "content-type", "if-modified-since"})
+_ASKED |= {"if-none-match", "range"}
+_TOLD = frozenset({"cache-control", "content-disposition", "content-language", "content-length"})
+_TOLD |= {"content-range", "content-type", "date", "etag", "expires", "last-modified", "link"}
+_TOLD |= {"location", "retry-after", "x-cashu"}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_KEEPS_METHOD = frozenset({307, 308})
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]{0,4096}")
+_CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_-]{1,20})", re.IGNORECASE)
+_CHARSETS = re.compile(
+    r"utf-?8|us-ascii|iso-8859-\d{1,2}|windows-125\d|latin1|utf-16(le|be)?|shift_jis|euc-(jp|kr)"
+    r"|gb2312|gbk|gb18030|big5|koi8-[ru]"
+)
+_SECRET_CHARS = 4
+_HIDDEN = "[secret]"
+
+
+class _RefusedError(Exception):
+    """What the guest is told."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    url: Url
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class _Response:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def _text(value: object, key: str) -> str:
+    if not isinstance(value, str):
+        raise _RefusedError(f"{key} is text")
+    return value
+
+
+def _parse(call: HostCall, text: str) -> _Request:
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _RefusedError("a request is JSON") from None
+    if not isinstance(given, dict) or not given.keys() <= {"method", "url", "headers", "body"}:
+        raise _RefusedError("a request is an object of method, url, headers and body")
+    method = _text(given.get("method", "GET"), "method").upper()
+    if method not in _METHODS:
+        raise _RefusedError(f"method is one of {', '.join(sorted(_METHODS))}")
+    url = parse_url(_text(given.get("url"), "url"))
+    body = _text(given.get("body", ""), "body").encode(errors="replace")
+    return _Request(method, url, _asked_headers(given.get("headers", {})), body)
+
+
+def _asked_headers(given: object) -> dict[str, str]:
+    if not isinstance(given, dict):
+        raise _RefusedError("headers is an object")
+    headers = {name.lower(): _text(value, "a header") for name, value in given.items()}
+    for name, value in headers.items():
+        if name not in _ASKED:
+            raise _RefusedError(
+                f"header {name[:40]!r} may not be set; {', '.join(sorted(_ASKED))} may"
+            )
+        if not _HEADER_VALUE.fullmatch(value):
+            raise _RefusedError(f"header {name} has characters that a header cannot have")
+    return headers
+
+
+def _addresses(call: HostCall, url: Url, remaining_s: float) -> list[str]:
+    """Where to connect for a URL; every address that its name has must be allowed."""
+    allowed = [each for each in map(parse_pattern, call.grant.http) if each.matches(url)]
+    if not allowed:
+        raise _RefusedError(f"{url.origin}{url.path} is not on the allow-list of the grant")
+    try:
+        found = call.network.resolve(url.host, url.port, remaining_s)
+    except (OSError, TimeoutError, UnicodeError):
+        raise _RefusedError(f"{url.host} cannot be resolved") from None
+    is_private_allowed = any(each.may_be_private for each in allowed)
+    if not found or not (is_private_allowed or all(is_public(each) for each in found)):
+        raise _RefusedError(
+            f"{url.host} is not on the open internet, and the grant does not say so"
+        )
+    return found
+
+
+def _secret_headers(call: HostCall, url: Url) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for pattern, added in call.grant.secrets.items():
+        if parse_pattern(pattern).matches(url):
+            headers |= {name.lower(): value for name, value in added.items()}
+    return headers
+
+
+def _send(call: HostCall, request: _Request, remaining_s: Callable[[], float]) -> _Response:
+    url = request.url
+    addresses = _addresses(call, url, remaining_s())
+    headers = {"host": url.authority, "user-agent": "freehold", "accept-encoding": "identity"}
+    headers |= request.headers
+    headers |= _secret_headers(call, url)
+    if request.body or request.method in {"POST", "PUT", "PATCH"}:
+        headers["content-length"] = str(len(request.body))
+    backend = Pinned(call.network, addresses, remaining_s, call.count_bytes)
+    tls = call.network.tls() if url.scheme == "https" else None
+    with httpcore.ConnectionPool(ssl_context=tls, network_backend=backend) as pool:
+        target = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
+        sent = list(headers.items())
+        with pool.stream(request.method, target, headers=sent, content=request.body) as answer:
+            call.origins[url.origin] = None
+            return _receive(call.limits, answer)
+
+
+def _receive(limits: Limits, answer: httpcore.Response) -> _Response:
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers
+    }
+    if headers.get("content-encoding", "identity") != "identity":
+        raise _RefusedError("the server compressed its answer, which it was not asked to")
+    body = bytearray()
+    for piece in answer.iter_stream():
+        body += piece
+        if len(body) > limits.http_response_bytes:
+            limit = f"http_response_bytes = {limits.http_response_bytes}"
+            raise _RefusedError(f"the answer is larger than {limit}")
+    return _Response(answer.status, headers, bytes(body))
+
+
+def _next(request: _Request, response: _Response) -> _Request:
+    """The request that a redirect asks for."""
+    url = parse_url(urljoin(str(request.url), response.headers["location"]))
+    if request.url.scheme == "https" and url.scheme == "http":
+        raise _RefusedError("the server redirects from https to http")
+    if response.status in _KEEPS_METHOD or request.method in {"GET", "HEAD"}:
+        return replace(request, url=url)
+    headers = {name: value for name, value in request.headers.items() if name != "content-type"}
+    return _Request("GET", url, headers, b"")
+
+
+def _follow(call: HostCall, request: _Request) -> tuple[_Request, _Response]:
+    deadline_s = min(call.deadline_s, call.clock.monotonic() + call.limits.http_seconds)
+
+    def remaining_s() -> float:
+        return max(0.0, deadline_s - call.clock.monotonic())
+
+    for _ in range(call.limits.http_redirects + 1):
+        response = _send(call, request, remaining_s)
+        if response.status not in _REDIRECTS or "location" not in response.headers:
+            return request, response
+        request = _next(request, response)
+    raise _RefusedError(f"more redirects than http_redirects = {call.limits.http_redirects}")
+
+
+def _scrubber(call: HostCall) -> Callable[[str], str]:
+    """Takes the grant's secrets out of a text, as they are and as a URL or JSON writes them."""
+    secrets = set()
+    for headers in call.grant.secrets.values():
+        for value in headers.values():
+            secrets |= {value, value.rpartition(" ")[2]}
+    forms = {
+        form for each in secrets for form in (each, quote(each, safe=""), json.dumps(each)[1:-1])
+    }
+    found = sorted((form for form in forms if len(form) >= _SECRET_CHARS), key=len, reverse=True)
+    if not found:
+        return lambda text: text
+    pattern = re.compile("|".join(map(re.escape, found)))
+    return lambda text: pattern.sub(_HIDDEN, text)
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def _decode(response: _Response) -> str:
+    charset = _CHARSET.search(response.headers.get("content-type", ""))
+    name = charset[1].lower() if charset else "utf-8"
+    return response.body.decode(name if _CHARSETS.fullmatch(name) else "utf-8", errors="replace")
+
+
+def _told(request: _Request, response: _Response, scrub: Callable[[str], str]) -> Json:
+    headers: dict[str, Json] = {
+        name: scrub(value) for name, value in sorted(response.headers.items()) if name in _TOLD
+    }
+    return {
+        "status": response.status,
+        "headers": headers,
+        "body": scrub(_decode(response)),
+        "url": scrub(str(request.url)),
+    }
+
+
+def _fetch(call: HostCall, text: str) -> str | Err:
+    if not call.grant.http:
+        raise CapabilityError(f"tool {call.tool} was not granted http")
+    scrub = _scrubber(call)
+    try:
+        request, response = _follow(call, _parse(call, text))
+    except (_RefusedError, UrlError) as error:
+        return Err(scrub(str(error)))
+    except (httpcore.TimeoutException, TimeoutError):
+        return Err(f"the server took longer than http_seconds = {call.limits.http_seconds:g}")
+    except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
+        return Err(scrub(f"the request failed: {type(error).__name__}: {error}"[:300]))
+    return json.dumps(_told(request, response, scrub), ensure_ascii=False)
+
+
+def http_functions(limits: Limits) -> tuple[HostFunction, ...]:
+    """The functions of `freehold:tool/http`."""
+    answer = abi.put_result(abi.put_text, abi.put_text)
+    return (
+        HostFunction("fetch", _fetch, (abi.text,), answer, limits.http_request_bytes, soft=True),
+    )

@@ -1,0 +1,113 @@
+"""The `store` capability: small values that outlive a call, private to one agent and one tool.
+
+One SQLite file an agent, opened by the call that needs it and closed with it: SQLite settles what
+two calls at once do, and a value is durable when `set` answers.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+from node.errors import CapabilityError
+from node.sandbox import abi
+from node.sandbox.abi import Err
+from node.sandbox.binding import HostFunction
+from node.sandbox.hostcall import HostCall
+from node.sandbox.limits import Limits
+
+STORE_FILE = "store.db"
+_KEY_BYTES = 256
+_BUSY_S = 1.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS value (
+    tool TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tool, key)
+) WITHOUT ROWID
+"""
+_USED = "SELECT count(*), coalesce(sum(length(CAST(value AS BLOB))), 0) FROM value WHERE tool = ?"
+
+
+def _open(call: HostCall) -> sqlite3.Connection:
+    folder = call.grant.store
+    if folder is None:
+        raise CapabilityError(f"tool {call.tool} was not granted store")
+    if call.database is None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        timeout = min(_BUSY_S, call.remaining_s())
+        database = sqlite3.connect(folder / STORE_FILE, timeout=timeout, isolation_level=None)
+        call.resources.enter_context(closing(database))
+        database.execute(_SCHEMA)
+        call.database = database
+    return call.database
+
+
+def _get(call: HostCall, key: str) -> str | None:
+    row = _open(call).execute(
+        "SELECT value FROM value WHERE tool = ? AND key = ?", (call.tool, key)
+    )
+    found = row.fetchone()
+    return None if found is None else str(found[0])
+
+
+def _set(call: HostCall, key: str, value: str) -> str | Err:
+    if not key or len(key.encode()) > _KEY_BYTES or "\n" in key:
+        return Err(f"a key is one line of 1 to {_KEY_BYTES} bytes")
+    database = _open(call)
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        database.execute(
+            "INSERT INTO value VALUES (?, ?, ?) "
+            "ON CONFLICT (tool, key) DO UPDATE SET value = excluded.value",
+            (call.tool, key, value),
+        )
+        full = _over_quota(call.limits, *database.execute(_USED, (call.tool,)).fetchone())
+        database.execute("ROLLBACK" if full else "COMMIT")
+    except sqlite3.Error:
+        database.rollback()
+        raise
+    return Err(full) if full else key
+
+
+def _over_quota(limits: Limits, keys: int, size: int) -> str:
+    if keys > limits.store_keys:
+        return f"the store is full: store_keys = {limits.store_keys}"
+    if size > limits.store_bytes:
+        return f"the store is full: store_bytes = {limits.store_bytes}"
+    return ""
+
+
+def _delete(call: HostCall, key: str) -> str:
+    _open(call).execute("DELETE FROM value WHERE tool = ? AND key = ?", (call.tool, key))
+    return key
+
+
+def _keys(call: HostCall) -> str:
+    rows = _open(call).execute("SELECT key FROM value WHERE tool = ? ORDER BY key", (call.tool,))
+    return "\n".join(row[0] for row in rows)
+
+
+def _guarded(work: Callable[..., Any]) -> Callable[..., Any]:
+    def run(call: HostCall, *arguments: str) -> Any:
+        try:
+            return work(call, *arguments)
+        except (sqlite3.Error, OSError) as error:
+            return Err(f"the store cannot be used: {type(error).__name__}")
+
+    return run
+
+
+def store_functions(limits: Limits) -> tuple[HostFunction, ...]:
+    """The functions of `freehold:tool/store`."""
+    text = abi.put_result(abi.put_text, abi.put_text)
+    maybe = abi.put_result(abi.put_option(abi.put_text), abi.put_text)
+    define = partial(HostFunction, soft=True)
+    both = (abi.text, abi.text)
+    return (
+        define("get", _guarded(_get), params=(abi.text,), result=maybe),
+        define("set", _guarded(_set), params=both, result=text, limit=limits.store_bytes),
+        define("delete", _guarded(_delete), params=(abi.text,), result=text),
+        define("keys", _guarded(_keys), result=text),
+    )
