@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from node.errors import FreeholdError, GuardRefusedError, PolicyDeniedError
-from node.journal.types import Draft, PolicyVerdict
+from node.journal import Draft, PolicyVerdict
 from node.runs.approvals import Answered, Ask, QuestionKind
 from node.runs.checks import Checked, check, verdict_drafts
 from node.runs.effect import Effect, GuardContext, GuardStage, Rewritable, StepKind
@@ -85,7 +85,9 @@ class Admission:
         run = self._run
         looks = self._effect.kind is StepKind.TOOL
         guards = run.door.guards.guards(run.agent, stage) if looks else ()
-        return check(guards, stage, content, GuardContext(self._effect.name, run.results))
+        return check(
+            guards, stage, content, GuardContext(self._effect.name, run.results, run.prompt)
+        )
 
     def rewrite(self, checked: Checked) -> bool:
         """Takes the content a guard left as the arguments, where the effect allows that."""

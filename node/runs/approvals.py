@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from node.clock import Clock
 from node.errors import ApprovalError, JournalError
-from node.journal.types import Draft, Entry, Log
+from node.journal import Draft, Entry, Log
 from node.runs.coding import Scribe, content
 from node.runs.effect import StepKind
 from node.runs.record import Question
@@ -24,7 +24,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "policy": ("approved", "denied"),
     "guard": ("approved", "denied"),
     "result": ("approved", "denied"),
-    "outcome_unknown": ("happened", "did_not_happen", "stop"),
+    "outcome_unknown": ("happened", "did_not_happen"),
 }
 
 
@@ -116,6 +116,11 @@ class Approvals:
             return answer_in(earlier.settled)
         asked = earlier.asked if earlier else await self._put(scribe, ask)
         return await self._wait(asked)
+
+    async def reply(self, question: str, *, yes: bool, actor: str, reason: str = "") -> Answered:
+        """Answers an open question with its own word for yes or no. Raises ApprovalError."""
+        words = ANSWERS[str(self._find(question).asked.data.get("kind"))]
+        return await self.settle(question, words[0 if yes else 1], actor=actor, reason=reason)
 
     async def settle(
         self, question: str, verdict: str, *, actor: str, reason: str = ""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from node.journal.types import BlobRef, Draft, PolicyVerdict
+from node.journal import BlobRef, Draft, PolicyVerdict
 from node.runs.agent import AgentManifest
 from node.runs.coding import Scribe
 from node.runs.effect import Guard, GuardContext, GuardStage, GuardVerdict, StepKind

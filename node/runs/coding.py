@@ -16,7 +16,7 @@ from typing import cast
 
 from node import errors
 from node.errors import FreeholdError, JournalError, RunError
-from node.journal.types import BlobRef, Draft, Entry, Log, PolicyVerdict
+from node.journal import BlobRef, Draft, Entry, Log, PolicyVerdict
 from node.runs.effect import Effect, Label, Needs, Outcome, StepKind, Usage
 from node.types import Json, JsonObject, canonical, digest
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from node.clock import Clock
 from node.errors import RunStoppedError
-from node.journal.types import Log
+from node.journal import Log
 from node.runs.approvals import Approvals
 from node.runs.budget import NodeLimits
 from node.runs.checks import Guards

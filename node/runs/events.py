@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
-from node.journal.types import Draft, Entry
+from node.journal import Draft, Entry
 from node.runs.program import RunEvent
 from node.types import JsonObject
 

@@ -7,7 +7,7 @@ a result counts as held until the run that left it is resumed and says what beca
 from __future__ import annotations
 
 from node.clock import Clock
-from node.journal.types import Entry
+from node.journal import Entry
 from node.runs.agent import AgentManifest
 from node.runs.budget import Hold, NodeLimits, Pocket
 from node.runs.coding import usage_from

@@ -18,7 +18,7 @@ from node.errors import (
     RunStoppedError,
     StepFailedError,
 )
-from node.journal.types import Draft, PolicyVerdict
+from node.journal import Draft, PolicyVerdict
 from node.runs.admission import Admission, Admitted, Refused
 from node.runs.budget import Hold, Pocket, reserve
 from node.runs.checks import Checked, verdict_drafts
@@ -50,9 +50,9 @@ class Passage:
     async def go(self) -> Outcome:
         """The outcome, from the record or from the world."""
         run = self._run
-        run.check_open()
         recorded = run.record.steps.get(self._path)
         if recorded is None:
+            run.check_open()
             if run.record.judged(self._path):
                 raise diverged(self._path, "a guard's verdict", self._asked.name)
             run.check_live(self._path)
@@ -84,9 +84,18 @@ class Passage:
         if checked.content != self._effect.args and self._admission.rewrite(checked):
             self._effect = self._admission.effect
         with Hold(self._pockets(), self._wanted()) as hold, self._run.in_flight(self._path, self):
-            settled = None if self._effect.needs.traceless else await self._settle()
-            done = Performed(settled, 0.0) if settled else await self._perform(hold)
-            return await self._finish(done, hold, before=())
+            return await self._finish(await self._taken_up(hold), hold, before=())
+
+    async def _taken_up(self, hold: Hold) -> Performed:
+        """What an interrupted effect came to; a run that was stopped only finds out."""
+        if not self._effect.needs.traceless:
+            if self._run.halted:
+                return Performed(await self._found_out(), 0.0)
+            settled = await self._settle()
+            if settled:
+                return Performed(settled, 0.0)
+        self._run.check_open()
+        return await self._perform(hold)
 
     # ── a step for the first time ───────────────────────────────────────────────────────────
 
@@ -121,11 +130,7 @@ class Passage:
 
     async def close(self) -> None:
         """Finds out what became of a step whose run was cancelled while it was under way."""
-        error: FreeholdError = RunStoppedError("the run was cancelled during this step")
-        try:
-            result: Result = await self._effect.settle(self._key) or error
-        except OutcomeUnknownError as unknown:
-            result = unknown
+        result = await self._found_out()
         with Hold(self._pockets(), self._wanted()) as hold:
             await self._write(Performed(result, 0.0), hold, before=())
 
@@ -151,13 +156,18 @@ class Passage:
         try:
             return await self._effect.settle(self._key)
         except OutcomeUnknownError as error:
-            answer = await self._admission.person("outcome_unknown", "settle", error.message)
-        if answer.verdict == "stop":
-            raise RunStoppedError(
-                f"{answer.actor} stopped the run: nobody knows what became of step {self._path}"
-            )
+            question = f"{error.message} Did it happen? If not, it is done now."
+            answer = await self._admission.person("outcome_unknown", "settle", question)
         told = {"settled_by": answer.actor, "reason": answer.reason}
         return Outcome(ok=True, value={**told}) if answer.yes else None
+
+    async def _found_out(self) -> Result:
+        """What became of the effect of a stopped run, as far as it can tell by itself."""
+        try:
+            settled = await self._effect.settle(self._key)
+        except OutcomeUnknownError as unknown:
+            return unknown
+        return settled or RunStoppedError(f"step {self._path} did not happen: the run was stopped")
 
     async def _finish(self, done: Performed, hold: Hold, *, before: tuple[Draft, ...]) -> Outcome:
         result, checked = await self._write(done, hold, before=before)

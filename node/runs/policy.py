@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from node.journal.types import PolicyVerdict
+from node.journal import PolicyVerdict
 from node.runs.agent import AgentManifest, ToolGrant
 from node.runs.effect import Effect, Label, StepKind
 from node.runs.taint import unlisted

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from node.errors import DivergenceError, FreeholdError, JournalError
-from node.journal.types import Entry, Log
+from node.journal import Entry, Log
 from node.runs.coding import Scribe, error_of, outcome_of, usage_from
 from node.runs.effect import Effect, GuardStage, Outcome, StepKind, Usage
 
@@ -128,4 +128,7 @@ def diverged(path: str, recorded: str, taken: str) -> DivergenceError:
         f"step {path} diverged: the record has {recorded}, the program took {taken}",
         hint="The program, a manifest or a model changed since. `freehold replay RUN --from STEP` "
         "goes on live from a step instead.",
+        path=path,
+        recorded=recorded,
+        taken=taken,
     )

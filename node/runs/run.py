@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Literal, cast
 
 from node.errors import DivergenceError, RunError, RunStoppedError
-from node.journal.types import Draft, Entry
+from node.journal import Draft, Entry
 from node.runs.agent import AgentManifest
 from node.runs.approvals import Ask
 from node.runs.budget import Hold, Pocket, amounts, part
@@ -112,7 +112,11 @@ class Run:
             DivergenceError: the log has another step here.
             FreeholdError: what the effect itself raised.
         """
-        return await Passage(self, self._next(), effect).go()
+        try:
+            return await Passage(self, self._next(), effect).go()
+        except DivergenceError as error:
+            self.state.divergence = self.state.divergence or error
+            raise
 
     async def guard(self, stage: GuardStage, content: Json) -> GuardVerdict:
         """Runs a stage's guards over content of the program's own; the worst verdict, or a pass.
@@ -120,13 +124,11 @@ class Run:
         Where a guard escalates a person is asked, so what comes back is pass, fail or rewrite.
         """
         path = self._next()
-        self.check_open()
-        if path in self.record.steps:
-            raise diverged(path, "a step", f"the {stage} guards")
-        checked = self._recorded(path, stage) or await self._judge(path, stage, content)
-        if checked.worst.verdict == "escalate":
-            return await self._escalate(path, checked, content)
-        return checked.worst
+        try:
+            return await self._guarded(path, stage, content)
+        except DivergenceError as error:
+            self.state.divergence = self.state.divergence or error
+            raise
 
     def branch(self, name: str, *, share: float = 0.5) -> Run:
         """A child with its own step counter and `share` (0 to 1) of what is left of the budget."""
@@ -196,6 +198,11 @@ class Run:
         """Whether what the run writes must be erasable."""
         return "private" in self.labels
 
+    @property
+    def halted(self) -> bool:
+        """Whether this run or the node was stopped."""
+        return bool(self.state.stopped or self.door.shut)
+
     def check_open(self) -> None:
         """Raises RunStoppedError if this run or the node was stopped."""
         if self._joined:
@@ -211,6 +218,9 @@ class Run:
             raise DivergenceError(
                 f"step {path} is not on record: the program went on where the record ends",
                 hint="`freehold replay RUN --from STEP` goes on live.",
+                path=path,
+                recorded="nothing",
+                taken="a step",
             )
 
     async def commit(self, *drafts: Draft) -> tuple[int, ...]:
@@ -260,9 +270,18 @@ class Run:
         self._taken += 1
         return f"{self._prefix}{self._taken}"
 
+    async def _guarded(self, path: str, stage: GuardStage, content: Json) -> GuardVerdict:
+        self.check_open()
+        if path in self.record.steps:
+            raise diverged(path, "a step", f"the {stage} guards")
+        checked = self._recorded(path, stage) or await self._judge(path, stage, content)
+        if checked.worst.verdict == "escalate":
+            return await self._escalate(path, checked, content)
+        return checked.worst
+
     async def _judge(self, path: str, stage: GuardStage, content: Json) -> Checked:
         guards = self.door.guards.guards(self.agent, stage)
-        checked = check(guards, stage, content, GuardContext("", self.results))
+        checked = check(guards, stage, content, GuardContext("", self.results, self.prompt))
         drafts = verdict_drafts(self.scribe, path, checked, content)
         if drafts:
             self.check_live(path)

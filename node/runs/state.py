@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from node.errors import DivergenceError
 from node.runs.agent import AgentManifest
 from node.runs.coding import Scribe
 from node.runs.events import Stream
@@ -26,11 +27,11 @@ class RunState:
     id: str
     agent: AgentManifest
     prompt: str
-    actor: str
     scribe: Scribe
     record: Record
     stream: Stream
     replaying: bool = False
+    divergence: DivergenceError | None = None
     stopped: str = ""
     results: list[Json] = field(default_factory=list)
     flying: dict[str, Passage] = field(default_factory=dict)

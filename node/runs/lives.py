@@ -1,0 +1,89 @@
+"""The runs that are alive in this process, and when the others come back to life."""
+
+from __future__ import annotations
+
+import asyncio
+
+from node.errors import JournalError
+from node.journal import Entry
+from node.runs.door import Door
+from node.runs.events import event_of
+from node.runs.life import Life
+from node.runs.program import Program
+from node.runs.recover import crash_loop_draft, pause_s, resumed_draft, revive, unreadable_draft
+from node.runs.survey import RunLine, RunLog, Survey
+
+ENDED_KEPT = 64
+
+
+class Lives:
+    """Starts and keeps the tasks of runs. The last few that ended stay to be watched."""
+
+    def __init__(self, log: RunLog, door: Door, survey: Survey, program: Program) -> None:
+        self._log = log
+        self._door = door
+        self._survey = survey
+        self._program = program
+        self._lives: dict[str, Life] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[bool]] = set()
+
+    def get(self, run_id: str) -> Life | None:
+        """The run's life in this process, over or not."""
+        return self._lives.get(run_id)
+
+    def alive(self) -> list[Life]:
+        """Those that are not over."""
+        return [life for life in self._lives.values() if not life.over.is_set()]
+
+    def take_up(self, run_id: str) -> Life:
+        """A life, not begun, for a run on the log. Raises JournalError if that was erased."""
+        run = revive(self._door, self._log.run_entries(run_id))
+        life = self._lives[run_id] = Life(run, self._program)
+        for old in [key for key, kept in self._lives.items() if kept.over.is_set()][:-ENDED_KEPT]:
+            del self._lives[old]
+        return life
+
+    async def resume_all(self) -> list[str]:
+        """Resumes the unfinished runs that may be; returns their ids."""
+        return [line.id for line in self._survey.unfinished() if await self.resume(line)]
+
+    async def resume(self, line: RunLine) -> bool:
+        """Resumes a run, or leaves it alone for a while if it keeps going down with the process."""
+        pause = pause_s(line)
+        if pause is not None:
+            until = self._door.clock.wall() + pause
+            await self._log.append(crash_loop_draft(line, until))
+        if line.until is not None and line.until > self._door.clock.wall():
+            self._later(line, line.until - self._door.clock.wall())
+            return False
+        try:
+            self.take_up(line.id).begin(resumed_draft(line))
+        except JournalError as error:
+            await self._log.append(unreadable_draft(line, error))
+            return False
+        return True
+
+    def no_more(self) -> None:
+        """Drops what was to be resumed later."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def show(self, entry: Entry) -> None:
+        """Shows an entry to the run's watchers; steps show themselves."""
+        life = self._lives.get(entry.draft.run or "")
+        event = None if entry.type.startswith("step.") else event_of(entry)
+        if life is not None and event is not None:
+            life.run.stream.emit(event, index=entry.index)
+
+    def _later(self, line: RunLine, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[line.id] = loop.call_later(seconds, self._now, line)
+
+    def _now(self, line: RunLine) -> None:
+        self._timers.pop(line.id, None)
+        if not self._door.shut and line.unfinished:
+            task = asyncio.ensure_future(self.resume(line))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)

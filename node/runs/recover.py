@@ -1,0 +1,89 @@
+"""Taking up what an earlier process left: reading the log, and bringing a run back from it.
+
+A run is brought back by running its program again: steps with results return them, an intent
+without one is settled, and where the record ends the run is live.
+"""
+
+from __future__ import annotations
+
+from node.errors import JournalError
+from node.journal import Draft, Entry
+from node.runs.budget import Pocket, run_limits
+from node.runs.coding import Scribe
+from node.runs.door import Door
+from node.runs.events import Stream
+from node.runs.record import Record
+from node.runs.run import Run
+from node.runs.started import Started, started_from
+from node.runs.state import RunState
+from node.runs.survey import RunLine, RunLog, Survey
+from node.types import JsonObject
+
+FRUITLESS = 3
+FIRST_PAUSE_S = 60.0
+LONGEST_PAUSE_S = 86_400.0
+
+
+def read_log(log: RunLog, survey: Survey, door: Door) -> None:
+    """Rebuilds the index of runs, the day's ledger and the open questions from the log."""
+    for entry in log.entries():
+        survey.add(entry)
+        door.ledger.count(entry)
+    for asked in survey.questions.values():
+        door.approvals.restore(asked)
+
+
+def revive(door: Door, entries: list[Entry], *, replaying: bool = False) -> Run:
+    """A run from its entries, about to take its first step again.
+
+    Raises:
+        JournalError: what it began with was erased.
+    """
+    started = started_from(door.log, entries[0])
+    log, last = door.log, entries[-1].index
+    state = RunState(
+        id=started.id,
+        agent=started.agent,
+        prompt=started.prompt,
+        scribe=Scribe(log, run=started.id, agent=started.agent.name, salt=started.salt),
+        record=Record(entries),
+        stream=Stream(lambda: log.run_entries(started.id), before=last),
+        replaying=replaying,
+    )
+    return Run(door, state, pocket=run_pocket(door, started), tip=started.index)
+
+
+def run_pocket(door: Door, started: Started) -> Pocket:
+    """The budget of one run."""
+    return Pocket(f"run {started.id}", run_limits(started.agent, door.limits))
+
+
+def pause_s(line: RunLine) -> float | None:
+    """How long a run that keeps going down with the process is left alone; None: not at all."""
+    if line.status != "running" or line.fruitless < FRUITLESS:
+        return None
+    return min(FIRST_PAUSE_S * 2.0 ** (line.fruitless - FRUITLESS), LONGEST_PAUSE_S)
+
+
+def crash_loop_draft(line: RunLine, until: float) -> Draft:
+    """`run.parked` of a run that is left alone for a while."""
+    reason = f"resumed {line.fruitless} times without getting any further"
+    data: JsonObject = {"reason": reason, "until": until, "in_order": False}
+    return Draft("run.parked", run=line.id, agent=line.agent, cause=(line.last,), data=data)
+
+
+def resumed_draft(line: RunLine) -> Draft:
+    """`run.resumed`."""
+    data: JsonObject = {"attempt": line.fruitless + 1}
+    return Draft("run.resumed", run=line.id, agent=line.agent, cause=(line.last,), data=data)
+
+
+def unreadable_draft(line: RunLine, error: JournalError) -> Draft:
+    """`run.finished` of a run whose beginning was erased."""
+    data: JsonObject = {
+        "status": "failed",
+        "reason": f"it cannot be resumed: {error.message}",
+        "citations": [],
+        "usage": {},
+    }
+    return Draft("run.finished", run=line.id, agent=line.agent, cause=(line.last,), data=data)

@@ -1,0 +1,360 @@
+"""All runs of a node: starting, watching, stopping, asking people.
+
+The log is the only memory. What this keeps besides is an index of it (`Survey`), the day's ledger
+and the tasks of the runs that are alive; `Recovery` rebuilds all three from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import secrets
+from base64 import b32encode
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import islice
+from typing import Protocol
+
+from node.clock import Clock
+from node.errors import JournalWriteError, RunError, RunStoppedError, UnknownRunError
+from node.journal import Draft, Entry
+from node.runs.agent import AgentManifest
+from node.runs.approvals import Approval, Approvals
+from node.runs.budget import NodeLimits
+from node.runs.checks import Guards
+from node.runs.door import Door
+from node.runs.events import event_of
+from node.runs.ledger import Ledger
+from node.runs.life import Life
+from node.runs.lives import Lives
+from node.runs.policy import ManifestPolicy, Policy
+from node.runs.program import Program, RunEvent, RunResult
+from node.runs.recover import read_log
+from node.runs.registry import AgentChange
+from node.runs.replay import Edit, ReplayReport, fork, replay
+from node.runs.started import Started
+from node.runs.summary import RunSummary, result_of, summary_of
+from node.runs.survey import RunLog, Survey
+from node.runs.tap import Tap
+from node.types import JsonObject
+
+
+class Agents(Protocol):
+    """Where manifests come from. `AgentRegistry` is the real one."""
+
+    def get(self, name: str) -> AgentManifest: ...
+
+    async def refresh(self) -> tuple[AgentChange, ...]: ...
+
+
+class Runs:
+    """The runs of one node.
+
+    Args:
+        log: the journal, or its double.
+        program: what every run does; the agents' loop.
+        agents: the manifests by name.
+        clock: the source of time.
+        guards: which guards look at what.
+        limits: what the whole node may use.
+        policy: who may do what; the manifests say, unless another is given.
+        random: the source of run ids and salts.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: RunLog,
+        program: Program,
+        agents: Agents,
+        clock: Clock,
+        guards: Guards,
+        limits: NodeLimits | None = None,
+        policy: Policy | None = None,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._limits = limits or NodeLimits()
+        self._log = Tap(log, clock, told=self._told, failed=self._fail)
+        self._agents = agents
+        self._random = random
+        self._survey = Survey()
+        self._draining = False
+        self.failure: JournalWriteError | None = None
+        self.failed = asyncio.Event()
+        timeout_s = self._limits.approval_seconds
+        self._door = Door(
+            log=self._log,
+            clock=clock,
+            policy=policy or ManifestPolicy(),
+            guards=guards,
+            approvals=Approvals(log=self._log, clock=clock, timeout_s=timeout_s),
+            ledger=Ledger(limits=self._limits, clock=clock),
+            limits=self._limits,
+        )
+        self._program = program
+        self._lives = Lives(self._log, self._door, self._survey, program)
+
+    # ── starting and following ──────────────────────────────────────────────────────────────
+
+    async def start(self, agent: str, prompt: str, *, actor: str) -> str:
+        """Starts a run; its first entry is durable before this returns.
+
+        Raises:
+            ManifestError: there is no such agent, or its file is broken.
+            RunStoppedError: the node is stopped or shutting down.
+            RunError: the agent is paused, or too many runs are unfinished.
+            JournalWriteError: the log cannot be written.
+        """
+        self._check_open()
+        changes = _change_drafts(await self._agents.refresh())
+        manifest = self._startable(agent)
+        started = Started(self._new_id(), manifest, prompt, actor, self._random(32))
+        await self._log.append(*changes, started.draft(self._log))
+        self._lives.take_up(started.id).begin()
+        return started.id
+
+    async def wait(self, run_id: str) -> RunResult:
+        """The result of a run, when it has ended.
+
+        Raises:
+            UnknownRunError: the log has no such run.
+            RunStoppedError: it was parked; it goes on when the node does.
+            JournalWriteError: the log could not be written.
+        """
+        life = self._lives.get(run_id)
+        if life is not None:
+            return await life.wait()
+        found = result_of(self._log, self._entries(run_id))
+        if found is None:
+            raise RunStoppedError(f"run {run_id} is parked", hint="It is on the log, unfinished.")
+        return found
+
+    async def watch(self, run_id: str, from_event: int = 0) -> AsyncIterator[RunEvent]:
+        """A run's events with ids above `from_event`, live, until it ends or is parked.
+
+        Raises:
+            UnknownRunError: the log has no such run.
+        """
+        life = self._lives.get(run_id)
+        if life is not None:
+            async for event in life.run.stream.watch(from_event):
+                yield event
+            return
+        for entry in self._entries(run_id):
+            past = event_of(entry)
+            if past is not None and past.id > from_event:
+                yield past
+
+    def show(self, run_id: str) -> RunSummary:
+        """A run and how it stands. Raises UnknownRunError."""
+        return summary_of(self._log, self._entries(run_id), alive=self._lives.get(run_id))
+
+    def list(self, *, agent: str | None = None, limit: int = 50) -> list[RunSummary]:
+        """The last runs, newest first."""
+        lines = reversed(self._survey.runs.values())
+        found = (line.id for line in lines if agent in (None, line.agent))
+        return [self.show(run_id) for run_id in islice(found, limit)]
+
+    def active(self) -> builtins.list[RunSummary]:
+        """The runs that are alive in this process."""
+        return [self.show(life.run.id) for life in self._lives.alive()]
+
+    # ── stopping ────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an emergency stop is in force."""
+        return bool(self._survey.stopped)
+
+    async def cancel(self, run_id: str, reason: str = "cancelled", *, actor: str = "node") -> None:
+        """Ends a run as stopped; returns when that is on the log. No-op on a finished one.
+
+        Raises:
+            UnknownRunError: the log has no such run.
+        """
+        life = self._lives.get(run_id)
+        why = reason if actor == "node" else f"{reason} ({actor})"
+        if life is None or life.over.is_set():
+            line = self._survey.runs.get(run_id)
+            if line is None or not line.unfinished:
+                self._entries(run_id)
+                return
+            life = self._lives.take_up(run_id)
+            life.begin_stopped(why)
+        else:
+            life.cancel(why)
+        await life.over.wait()
+
+    async def estop(self, actor: str) -> None:
+        """Stops all runs at the door, at once. In force across restarts, until `resume`.
+
+        Raises:
+            JournalWriteError: the door is shut all the same, but only in this process.
+        """
+        self._door.shut = f"the node was stopped by {actor}"
+        lives = self._lives.alive()
+        for life in lives:
+            life.park("emergency stop", announced=True)
+        data: JsonObject = {"reason": "emergency stop", "in_order": True}
+        parked = [life.run.scribe.draft("run.parked", None, data, actor=actor) for life in lives]
+        await self._log.append(Draft("node.estop", actor=actor), *parked)
+        await _all_over(lives)
+
+    async def resume(self, actor: str) -> builtins.list[str]:
+        """Lifts the emergency stop and takes the unfinished runs up again; returns their ids."""
+        if self.failure is not None:
+            raise self.failure
+        await self._log.append(Draft("node.resumed", actor=actor))
+        self._door.shut = ""
+        return await self._lives.resume_all()
+
+    async def drain(self, seconds: float) -> None:
+        """Takes no more runs; lets those under way finish for `seconds`, then parks them.
+
+        A run that waits for a person is parked at once.
+        """
+        self._draining = True
+        self._lives.no_more()
+        lives = self._lives.alive()
+        for life in lives:
+            if life.waiting:
+                life.park("shutdown")
+        await _all_over(lives, seconds)
+        late = self._lives.alive()
+        for life in late:
+            life.park("shutdown")
+        await _all_over(late)
+
+    # ── people ──────────────────────────────────────────────────────────────────────────────
+
+    def approvals(self) -> builtins.list[Approval]:
+        """The questions people have not answered yet, oldest first."""
+        return self._door.approvals.list()
+
+    async def approve(self, approval: str, actor: str, reason: str = "") -> None:
+        """Says yes; to "did it happen?", that it did. Raises ApprovalError."""
+        await self._door.approvals.reply(approval, yes=True, actor=actor, reason=reason)
+
+    async def deny(self, approval: str, actor: str, reason: str = "") -> None:
+        """Says no; to "did it happen?", that it did not, so that it is done now."""
+        await self._door.approvals.reply(approval, yes=False, actor=actor, reason=reason)
+
+    # ── restarts, replay ────────────────────────────────────────────────────────────────────
+
+    async def recover(self) -> builtins.list[str]:
+        """Reads the log and takes up what an earlier process left; ids of the resumed runs.
+
+        To be called once, before anything is started.
+        """
+        await asyncio.to_thread(read_log, self._log, self._survey, self._door)
+        if self._survey.stopped:
+            self._door.shut = f"the node was {self._survey.stopped}"
+            return []
+        return await self._lives.resume_all()
+
+    async def replay(
+        self,
+        run_id: str,
+        *,
+        from_step: str | None = None,
+        model: str | None = None,
+        edit: Edit | str | None = None,
+        actor: str = "node",
+    ) -> str | ReplayReport:
+        """Runs it again on its record and compares; with `from_step`, forks a run live from there.
+
+        Raises:
+            UnknownRunError: the log has no such run.
+            RunError: there is no such step, or content it needs was erased.
+        """
+        entries = self._entries(run_id)
+        if from_step is None:
+            if model is not None or edit is not None:
+                raise RunError("a replay changes nothing", hint="Say --from STEP to fork the run.")
+            return await replay(self._door, self._program, entries)
+        self._check_open()
+        new, change = self._new_id(), Edit.of(edit)
+        drafts = fork(
+            self._log, entries, from_step, model=model, edit=change, actor=actor, run_id=new
+        )
+        await self._log.append(*drafts)
+        self._lives.take_up(new).begin()
+        return new
+
+    async def refresh_agents(self) -> tuple[AgentChange, ...]:
+        """Reads the manifests again; what changed is journalled and used by the next run."""
+        changes = await self._agents.refresh()
+        drafts = _change_drafts(changes)
+        if drafts:
+            await self._log.append(*drafts)
+        return changes
+
+    # ── its parts ───────────────────────────────────────────────────────────────────────────
+
+    def _check_open(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self._door.check()
+        if self._draining:
+            raise RunStoppedError("the node is shutting down", hint="Start it again first.")
+        unfinished = len(self._survey.unfinished())
+        if unfinished >= self._limits.runs_at_once:
+            raise RunError(
+                f"{unfinished} runs are unfinished, the most this node keeps",
+                hint="Wait for some to end, or cancel them: `freehold runs list`.",
+            )
+
+    def _startable(self, agent: str) -> AgentManifest:
+        manifest = self._agents.get(agent)
+        if manifest.paused:
+            raise RunError(
+                f"agent {agent} is paused", hint=f"`freehold agent pause {agent} --off` ends that."
+            )
+        return manifest
+
+    def _new_id(self) -> str:
+        return "r-" + b32encode(self._random(10)).decode().lower()
+
+    def _told(self, entry: Entry) -> None:
+        self._survey.add(entry)
+        self._lives.show(entry)
+        if entry.type == "run.finished":
+            self._door.approvals.drop(entry.draft.run or "")
+
+    def _fail(self, error: JournalWriteError) -> None:
+        """Without a log nothing may happen: shuts the door and ends all runs."""
+        if self.failure is None:
+            self.failure = error
+            self._door.shut = f"the log cannot be written: {error.message}"
+            self.failed.set()
+            for life in self._lives.alive():
+                life.abandon(error)
+
+    def _entries(self, run_id: str) -> builtins.list[Entry]:
+        entries = self._log.run_entries(run_id)
+        if not entries or entries[0].type != "run.started":
+            raise UnknownRunError(
+                f"there is no run {run_id}", hint="`freehold runs list` shows the runs there are."
+            )
+        return entries
+
+
+def _change_drafts(changes: Iterable[AgentChange]) -> builtins.list[Draft]:
+    """`agent.changed` for each manifest that is not what it was."""
+    return [_change_draft(change) for change in changes]
+
+
+def _change_draft(change: AgentChange) -> Draft:
+    data: JsonObject = {"change": change.change, "digest": change.digest}
+    if change.error is not None:
+        data["error"] = change.error.message[:500]
+    return Draft("agent.changed", agent=change.name, data=data)
+
+
+async def _all_over(lives: Iterable[Life], limit_s: float | None = None) -> None:
+    """Returns when all are over, or after `limit_s` seconds."""
+    waits = [asyncio.ensure_future(life.over.wait()) for life in lives]
+    if not waits:
+        return
+    _, late = await asyncio.wait(waits, timeout=limit_s)
+    for wait in late:
+        wait.cancel()

@@ -1,0 +1,89 @@
+"""What a run begins with, and how its first entry keeps it.
+
+The manifest is kept with the run, so that a run that is resumed or replayed goes on under the one
+it began with. `salt` keys the digests of content that may be erased; it is erased with the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from pydantic import TypeAdapter, ValidationError
+
+from node.errors import JournalError
+from node.journal import BlobRef, Draft, Entry, Log
+from node.runs.agent import AgentManifest
+from node.types import JsonObject
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run as `run.started` has it. `forked_from` is the run and step a fork goes on from."""
+
+    id: str
+    agent: AgentManifest
+    prompt: str
+    actor: str
+    salt: bytes
+    forked_from: tuple[str, str] | None = None
+    index: int = -1
+
+    def draft(self, log: Log, *, cause: tuple[int, ...] = ()) -> Draft:
+        """The entry that starts the run."""
+        blobs = (
+            log.put_blob(self.prompt.encode(), "prompt"),
+            log.put_blob(_manifests().dump_json(self.agent), "manifest"),
+            log.put_blob(self.salt, "salt"),
+        )
+        data: JsonObject = {"manifest": self.agent.digest, "model": self.agent.model}
+        if self.forked_from:
+            run, step = self.forked_from
+            data["forked_from"] = {"run": run, "step": step}
+        return Draft(
+            type="run.started",
+            run=self.id,
+            cause=cause,
+            agent=self.agent.name,
+            actor=self.actor,
+            blobs=blobs,
+            data=data,
+        )
+
+
+def started_from(log: Log, entry: Entry) -> Started:
+    """The run a `run.started` began.
+
+    Raises:
+        JournalError: its content was erased, or is not what this version wrote.
+    """
+    blobs = {ref.role: ref for ref in entry.draft.blobs}
+    try:
+        agent = _manifests().validate_json(_blob(log, blobs, "manifest", entry))
+        prompt = _blob(log, blobs, "prompt", entry).decode()
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise JournalError(f"entry {entry.index} does not start a run as it must") from error
+    return Started(
+        id=entry.draft.run or "",
+        agent=agent,
+        prompt=prompt,
+        actor=entry.draft.actor,
+        salt=_blob(log, blobs, "salt", entry),
+        forked_from=_forked(entry.data.get("forked_from")),
+        index=entry.index,
+    )
+
+
+def _blob(log: Log, blobs: dict[str, BlobRef], role: str, entry: Entry) -> bytes:
+    if role not in blobs:
+        raise JournalError(f"entry {entry.index} starts a run without its {role}")
+    return log.blob(blobs[role])
+
+
+def _forked(data: object) -> tuple[str, str] | None:
+    return (str(data.get("run")), str(data.get("step"))) if isinstance(data, dict) else None
+
+
+@cache
+def _manifests() -> TypeAdapter[AgentManifest]:
+    return TypeAdapter(AgentManifest)

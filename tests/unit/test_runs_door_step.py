@@ -1,0 +1,345 @@
+"""The door: what a step leaves on the log, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from node.clock import ManualClock
+from node.errors import BudgetExceededError, PolicyDeniedError, StepFailedError, ToolError
+from node.journal import Entry, MemoryLog
+from node.runs import (
+    Answer,
+    Effect,
+    GuardContext,
+    GuardStage,
+    GuardVerdict,
+    NoGuards,
+    Program,
+    ProgramRun,
+    RunResult,
+    Runs,
+    Usage,
+)
+from node.runs.agent import BudgetLimits, ToolGrant
+from node.runs.checks import Guards
+from node.runs.testing import (
+    CountingEffect,
+    FailingEffect,
+    FixedGuards,
+    MemoryAgents,
+    PlainEffect,
+    ScriptedProgram,
+    agent,
+)
+from node.types import Json
+
+
+def make(program: Program, *agents, log=None, guards: Guards | None = None, **more) -> Runs:
+    clock = more.pop("clock", None) or ManualClock()
+    return Runs(
+        log=log or MemoryLog(clock=clock),
+        program=program,
+        agents=MemoryAgents(*(agents or (agent(),))),
+        clock=clock,
+        guards=guards or NoGuards(),
+        **more,
+    )
+
+
+async def run_script(log: MemoryLog, effects: Sequence[Effect], *agents, **more) -> RunResult:
+    runs = make(ScriptedProgram(lambda _: effects), *agents, log=log, **more)
+    return await runs.wait(await runs.start("clerk", "go", actor="uid:1000"))
+
+
+def types(log: MemoryLog) -> list[str]:
+    return [entry.type for entry in log.entries()]
+
+
+def of(log: MemoryLog, kind: str) -> list[Entry]:
+    return [entry for entry in log.entries() if entry.type == kind]
+
+
+class Appends(MemoryLog):
+    """Counts the commits."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=ManualClock())
+        self.commits: list[list[str]] = []
+
+    async def append(self, *drafts):
+        indices = await super().append(*drafts)
+        self.commits.append([draft.type for draft in drafts])
+        return indices
+
+
+async def test_traceless_step_is_one_commit() -> None:
+    log = Appends()
+    result = await run_script(log, [PlainEffect(args={"a": 1}, value=7)])
+    assert result.status == "completed"
+    assert result.text == "[7]"
+    assert log.commits == [["run.started"], ["step.intent", "step.result"], ["run.finished"]]
+    intent, answer = of(log, "step.intent")[0], of(log, "step.result")[0]
+    assert intent.draft.policy is not None
+    assert (intent.draft.policy.rule, intent.draft.policy.verdict) == (
+        "tools.plain.approval",
+        "allow",
+    )
+    assert intent.data["args"] == {"a": 1}
+    assert answer.data["value"] == 7
+    assert answer.draft.cause == (intent.index,)
+
+
+async def test_effect_with_a_trace_has_its_intent_before(tmp_path) -> None:
+    log, file = Appends(), tmp_path / "count"
+    seen: list[list[str]] = []
+
+    class Looking(CountingEffect):
+        async def perform(self, key: str):
+            seen.append(list(log.commits[-1]))
+            return await super().perform(key)
+
+    result = await run_script(log, [Looking(file, 3)])
+    assert result.status == "completed"
+    assert seen == [["step.intent"]]
+    assert log.commits[1:3] == [["step.intent"], ["step.result"]]
+    key = f"{result.run_id}:1"
+    assert Looking(file, 3).happened(key) == 1
+
+
+async def test_ungranted_tool_is_refused_and_on_the_log() -> None:
+    log = MemoryLog(clock=ManualClock())
+    effect = PlainEffect(name="web.fetch", value=1)
+    result = await run_script(log, [effect])
+    assert result.text == '[{"error":"PolicyDeniedError"}]'
+    assert effect.performed == []
+    intent = of(log, "step.intent")[0]
+    assert intent.draft.policy is not None
+    assert intent.draft.policy.verdict == "deny"
+    assert of(log, "step.result")[0].data["error"]["type"] == "PolicyDeniedError"
+
+
+async def test_a_capability_beyond_the_grant_is_refused() -> None:
+    log = MemoryLog(clock=ManualClock())
+    effect = PlainEffect(capabilities=frozenset({"http"}))
+    await run_script(log, [effect], agent("clerk", "plain"))
+    policy = of(log, "step.intent")[0].draft.policy
+    assert policy is not None
+    assert (policy.rule, policy.verdict) == ("tools.plain.http", "deny")
+    assert effect.performed == []
+
+
+async def test_a_function_outside_the_list_is_refused() -> None:
+    log = MemoryLog(clock=ManualClock())
+    clerk = agent("clerk", tools=(ToolGrant("plain", functions=("write",)),))
+    await run_script(log, [PlainEffect(name="plain.read")], clerk)
+    policy = of(log, "step.intent")[0].draft.policy
+    assert policy is not None
+    assert (policy.rule, policy.verdict) == ("tools.plain.functions", "deny")
+
+
+async def test_budget_refusal_names_the_dimension_and_what_was_done() -> None:
+    log = MemoryLog(clock=ManualClock())
+    clerk = agent("clerk", "plain", budget=BudgetLimits(steps=2))
+    caught: list[BudgetExceededError] = []
+
+    async def program(run: ProgramRun) -> Answer:
+        for number in range(5):
+            try:
+                await run.step(PlainEffect(args=number))
+            except BudgetExceededError as error:
+                caught.append(error)
+                raise
+        return Answer("completed", "")
+
+    runs = make(program, clerk, log=log)
+    result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
+    assert result.status == "stopped"
+    (error,) = caught
+    assert (error.dimension, error.limit, error.used) == ("steps", 2, 2)
+    assert "done so far: 2 steps, 2 tool_calls" in error.message
+    assert "steps limit 2" in result.reason
+    policy = of(log, "step.intent")[-1].draft.policy
+    assert policy is not None
+    assert (policy.rule, policy.verdict) == ("budget.steps", "deny")
+
+
+async def test_a_failed_effect_gives_its_hold_back_and_counts_as_a_step() -> None:
+    log = MemoryLog(clock=ManualClock())
+    effects = [FailingEffect(error=ToolError("gone"), needs_usage=Usage(egress_bytes=9_000_000))]
+    result = await run_script(log, effects * 2)
+    assert result.text == '[{"error":"ToolError"},{"error":"ToolError"}]'
+    assert result.usage.steps == 2
+    assert result.usage.egress_bytes == 0
+
+
+async def test_an_unknown_failure_keeps_its_text_out_of_the_log() -> None:
+    log = MemoryLog(clock=ManualClock())
+    result = await run_script(log, [FailingEffect(error=KeyError("nsec1secret"))])
+    assert result.text == '[{"error":"StepFailedError"}]'
+    assert "nsec1secret" not in str(list(log.entries()))
+    assert StepFailedError.__name__ in str(of(log, "step.result")[0].data)
+
+
+async def test_a_value_that_is_not_json_fails_the_step() -> None:
+    log = MemoryLog(clock=ManualClock())
+    result = await run_script(log, [PlainEffect(value=float("nan"))])
+    assert result.text == '[{"error":"StepFailedError"}]'
+
+
+async def test_large_and_private_content_goes_to_blobs() -> None:
+    log = MemoryLog(clock=ManualClock())
+    effects = [
+        PlainEffect(args="x" * 5000, value="y" * 5000),
+        PlainEffect(value="diary", labels=frozenset({"private"})),
+        PlainEffect(args="diary says", value="more"),
+    ]
+    result = await run_script(log, effects)
+    assert result.status == "completed"
+    text = str(list(log.entries()))
+    assert "xxxx" not in text
+    assert "yyyy" not in text
+    assert "diary" not in text
+    assert '"diary"' in result.text
+
+
+class Judge:
+    """Says what it is told to about content that holds a word."""
+
+    def __init__(self, word: str, verdict: GuardVerdict, name: str = "judge") -> None:
+        self.name = name
+        self._word = word
+        self._verdict = verdict
+
+    def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+        return self._verdict if self._word in str(content) else GuardVerdict("pass")
+
+
+async def test_guard_verdicts_share_the_commit_of_their_step() -> None:
+    log = Appends()
+    guards = FixedGuards(
+        {
+            GuardStage.TOOL_ARGUMENTS: [Judge("never", GuardVerdict("fail"))],
+            GuardStage.TOOL_RESULT: [Judge("never", GuardVerdict("fail"), "after")],
+        }
+    )
+    await run_script(log, [PlainEffect(value=1)], guards=guards)
+    assert log.commits[1] == [
+        "step.intent",
+        "step.intent",
+        "step.result",
+        *["step.intent"],
+        *["step.result"] * 2,
+    ]
+    paths = [entry.draft.path for entry in log.entries() if entry.draft.path]
+    assert paths == [
+        "1",
+        "1.tool_arguments.judge",
+        "1.tool_arguments.judge",
+        "1.tool_result.after",
+        "1.tool_result.after",
+        "1",
+    ]
+    results = of(log, "step.result")
+    assert [log.entry(entry.draft.cause[0]).draft.path for entry in results] == [
+        "1.tool_arguments.judge",
+        "1.tool_result.after",
+        "1",
+    ]
+
+
+async def test_a_guard_refuses_arguments() -> None:
+    log = MemoryLog(clock=ManualClock())
+    bad = GuardVerdict("fail", "not that")
+    guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Judge("bad", bad)]})
+    effect = PlainEffect(args="bad")
+    result = await run_script(log, [effect], guards=guards)
+    assert result.text == '[{"error":"GuardRefusedError"}]'
+    assert effect.performed == []
+
+
+async def test_a_guard_withholds_a_result() -> None:
+    log = MemoryLog(clock=ManualClock())
+    guards = FixedGuards({GuardStage.TOOL_RESULT: [Judge("secret", GuardVerdict("fail", "a key"))]})
+    result = await run_script(log, [PlainEffect(value="the secret")], guards=guards)
+    assert "withheld by guard judge: a key" in result.text
+    assert "the secret" not in str(list(log.entries()))
+
+
+async def test_a_guard_rewrites_a_result() -> None:
+    log = MemoryLog(clock=ManualClock())
+    told = GuardVerdict("rewrite", "hidden", "the [key]")
+    guards = FixedGuards({GuardStage.TOOL_RESULT: [Judge("secret", told)]})
+    result = await run_script(log, [PlainEffect(value="the secret")], guards=guards)
+    assert result.text == '["the [key]"]'
+
+
+async def test_arguments_that_cannot_be_rewritten_are_refused() -> None:
+    log = MemoryLog(clock=ManualClock())
+    told = GuardVerdict("rewrite", "hidden", "ok")
+    guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Judge("bad", told)]})
+    effect = PlainEffect(args="bad")
+    result = await run_script(log, [effect], guards=guards)
+    assert result.text == '[{"error":"GuardRefusedError"}]'
+    assert effect.performed == []
+
+
+async def test_a_guard_that_raises_lets_nothing_pass() -> None:
+    class Broken(Judge):
+        def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+            raise ValueError("oops")
+
+    log = MemoryLog(clock=ManualClock())
+    guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Broken("", GuardVerdict("pass"))]})
+    effect = PlainEffect()
+    await run_script(log, [effect], guards=guards)
+    assert effect.performed == []
+
+
+async def test_input_and_answer_guards_are_steps_of_the_run() -> None:
+    log = MemoryLog(clock=ManualClock())
+    looks = [Judge("never", GuardVerdict("fail"))]
+    guards = FixedGuards({GuardStage.INPUT: looks, GuardStage.ANSWER: looks})
+    program = ScriptedProgram(lambda _: [PlainEffect(value=1)], judged=True)
+    runs = make(program, log=log, guards=guards)
+    await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
+    paths = [entry.draft.path for entry in of(log, "step.result")]
+    assert paths == ["1.input.judge", "2", "3.answer.judge"]
+
+
+async def test_a_slow_effect_is_stopped_at_its_seconds() -> None:
+    from node.runs.testing import WaitingEffect
+
+    log = MemoryLog(clock=ManualClock())
+    effect = WaitingEffect(needs_usage=Usage(seconds=0.02))
+    result = await run_script(log, [effect])
+    assert result.text == '[{"error":"BudgetExceededError"}]'
+    assert effect.begun.is_set()
+
+
+async def test_policy_error_is_raised_to_the_program() -> None:
+    caught: list[PolicyDeniedError] = []
+
+    async def program(run: ProgramRun) -> Answer:
+        try:
+            await run.step(PlainEffect(name="web.fetch"))
+        except PolicyDeniedError as error:
+            caught.append(error)
+        return Answer("could_not", "no")
+
+    runs = make(program)
+    result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
+    assert result.status == "could_not"
+    assert "tools.not-granted" in caught[0].message
+
+
+@pytest.mark.parametrize("labels", [("untrusted",), ("private",)])
+async def test_one_label_alone_asks_nobody(labels) -> None:
+    log = MemoryLog(clock=ManualClock())
+    effects = [
+        PlainEffect(labels=frozenset(labels)),
+        PlainEffect(destinations=("https://evil.example/*",), value="sent"),
+    ]
+    result = await run_script(log, effects)
+    assert '"sent"' in result.text
