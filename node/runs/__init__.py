@@ -24,6 +24,7 @@ from node.runs.effect import (
 )
 from node.runs.guards import GuardSet
 from node.runs.loop import AgentLoop, LoopLimits
+from node.runs.manifest import parse_manifest, read_manifest
 from node.runs.policy import ManifestPolicy, Policy
 from node.runs.program import Answer, Program, ProgramRun, RunEvent, RunResult
 from node.runs.registry import AgentChange, AgentRegistry
@@ -31,7 +32,7 @@ from node.runs.replay import Divergence, Edit, ReplayReport
 from node.runs.run import Run
 from node.runs.service import Runs
 from node.runs.summary import RunSummary
-from node.runs.toolset import Toolset
+from node.runs.toolset import Places, Toolset
 from node.runs.workspace import Workspaces
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "NoGuards",
     "NodeLimits",
     "Outcome",
+    "Places",
     "Policy",
     "Program",
     "ProgramRun",
@@ -71,4 +73,6 @@ __all__ = [
     "Toolset",
     "Usage",
     "Workspaces",
+    "parse_manifest",
+    "read_manifest",
 ]
