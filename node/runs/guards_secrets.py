@@ -167,8 +167,11 @@ def _listed_runs(text: str) -> Iterator[list[re.Match[str]]]:
 
 
 def _is_seed(words: list[re.Match[str]], size: int) -> bool:
-    """Whether the words' checksum holds (BIP-39: one bit for every 32 of entropy)."""
-    if len(words) != size:
+    """Whether the words' checksum holds (BIP-39: one bit for every 32 of entropy).
+
+    One word said over and over is text, whatever its checksum.
+    """
+    if len(words) != size or len({word.group().lower() for word in words}) == 1:
         return False
     bits = 0
     for word in words:
