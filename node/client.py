@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -54,7 +55,18 @@ class Client:
 
     @classmethod
     def unix(cls, path: Path) -> Client:
-        """The node whose control socket is at `path`."""
+        """The node whose control socket is at `path`.
+
+        Raises:
+            DaemonNotRunningError: nothing answers there.
+        """
+        # asked first, because httpcore leaks the socket of a connect that is refused
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(CONNECT_S)
+            try:
+                probe.connect(str(path))
+            except OSError as error:
+                raise _not_running(path, error) from error
         return cls(httpx.HTTPTransport(uds=str(path)), where=str(path))
 
     def __enter__(self) -> Client:
@@ -157,15 +169,15 @@ class Client:
         reply = self._get(f"/workspaces/{_part(agent)}/log", {"limit": str(limit)})
         return cast("list[JsonObject]", reply["commits"])
 
-    def workspace_diff(self, agent: str, commit: str | None = None) -> str:
-        """What a commit changed, as a unified diff; the latest one if none is named."""
-        query = {"commit": commit} if commit else {}
+    def workspace_diff(self, agent: str, old: str = "", new: str = "") -> str:
+        """A unified diff of two commits; by default from the newest to the files as they are."""
+        query = {"old": old, "new": new}
         return str(self._get(f"/workspaces/{_part(agent)}/diff", query)["diff"])
 
-    def workspace_rollback(self, agent: str, commit: str) -> str:
-        """Puts the files back to `commit` in a new commit, whose id this returns."""
-        body = {"commit": commit}
-        return str(self._post(f"/workspaces/{_part(agent)}/rollback", body)["commit"])
+    def workspace_rollback(self, agent: str, commit: str) -> str | None:
+        """Puts the files back to `commit` in a new commit; its id, or None if nothing changed."""
+        reply = self._post(f"/workspaces/{_part(agent)}/rollback", {"commit": commit})
+        return cast("str | None", reply["commit"])
 
     # ── transport ───────────────────────────────────────────────────────────────────────────
 
@@ -206,15 +218,23 @@ class Client:
                     raise _error(_object(response))
                 yield response
         except httpx.ConnectError as error:
-            raise DaemonNotRunningError(
-                f"no daemon answers on {self._where}",
-                hint="Start it with `freehold up` (or `freehold up --detach`).",
-            ) from error
+            raise _not_running(self._where, error) from error
         except httpx.TransportError as error:
             raise ControlError(
                 f"the daemon stopped answering: {str(error) or type(error).__name__}",
                 hint="`freehold status` tells whether it is up; run/daemon.log says why not.",
             ) from error
+
+
+def _not_running(where: object, error: Exception) -> FreeholdError:
+    if isinstance(error, PermissionError):
+        return ControlError(
+            f"you may not use {where}", hint="Run this as the user the daemon runs as."
+        )
+    return DaemonNotRunningError(
+        f"no daemon answers on {where}",
+        hint="Start it with `freehold up` (or `freehold up --detach`).",
+    )
 
 
 def _part(name: str) -> str:

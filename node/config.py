@@ -41,6 +41,11 @@ class NodeSection(Section):
         description="Names the node's log in its signatures; do not change it later.",
     )
 
+    @property
+    def origin(self) -> str:
+        """What the node's log is named in its checkpoints."""
+        return f"freehold/{self.name}"
+
 
 class ControlSection(Section):
     """The control API. It is always served on the home's UNIX socket, to this user and root."""

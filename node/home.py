@@ -62,6 +62,11 @@ class Home:
         return self.root / "workspaces"
 
     @property
+    def stores(self) -> Path:
+        """What agents' tools keep between calls."""
+        return self.root / "stores"
+
+    @property
     def cache(self) -> Path:
         """Compiled tools: made again when missing, so left out of backups."""
         return self.root / "cache"
@@ -94,6 +99,7 @@ class Home:
             self.keys,
             self.journal,
             self.workspaces,
+            self.stores,
             self.cache,
             self.run,
         )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from node.home import Home
-from node.types import Json
 
 if TYPE_CHECKING:
     from node.client import Client
@@ -36,7 +35,7 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_line(value: Json) -> None:
+def print_line(value: object) -> None:
     """One JSON value on one line, flushed: for streams that a program reads."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
     sys.stdout.flush()

@@ -54,7 +54,8 @@ def new(name: str, about: str, instructions: str, model: str, tools: tuple[str, 
 @json_option
 def list_(as_json: bool) -> None:
     """Show the agents there are."""
-    found = [_summary(path) for path in sorted(home().agents.glob("*.toml"))]
+    refused = _refused()
+    found = [_summary(path, refused) for path in sorted(home().agents.glob("*.toml"))]
     if as_json:
         print_json(found)
         return
@@ -211,11 +212,20 @@ def _edited(content: bytes, path: Path) -> bytes:
         return Path(file.name).read_bytes()
 
 
-def _summary(path: Path) -> dict[str, object]:
+def _refused() -> dict[str, str]:
+    """What a running daemon has against agents: it also knows which tools are installed."""
+    with contextlib.suppress(DaemonNotRunningError), connect() as client:
+        return {item["name"]: item["error"] for item in client.agents() if item["error"]}
+    return {}
+
+
+def _summary(path: Path, refused: dict[str, str]) -> dict[str, object]:
     try:
         found = _read(path)
     except ManifestError as error:
-        return {"name": path.stem, "state": "broken", "model": "", "about": error.message}
+        refused = {path.stem: error.message}
+    if path.stem in refused:
+        return {"name": path.stem, "state": "broken", "model": "", "about": refused[path.stem]}
     state = "paused" if found.paused else "ready"
     return {"name": found.name, "state": state, "model": found.model, "about": found.about}
 

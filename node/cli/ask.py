@@ -83,7 +83,7 @@ class Watcher:
     def _show(self, event: Event) -> None:
         if self._json:
             if self._stream:
-                print_line(dict(event))
+                print_line(event)
         elif event["type"] == "token":
             if self._stream:
                 sys.stdout.write(clean(str(event["data"].get("text", ""))))
@@ -142,7 +142,7 @@ class Watcher:
     def _finish(self, run: RunReply) -> int:
         self._break_line()
         if self._json:
-            (print_line if self._stream else print_json)(dict(run))  # type: ignore[operator]
+            (print_line if self._stream else print_json)(run)
         elif run["status"] == "completed":
             if not self._stream:
                 click.echo(clean(run["text"]))

@@ -144,7 +144,10 @@ def _disk(where: Home) -> Iterator[Fault]:
 def _daemon(where: Home) -> Iterator[Fault]:
     try:
         with connect() as client:
-            client.status()
+            agents = client.agents()
+        for agent in agents:
+            if agent["error"]:
+                yield Fault(agent["error"], agent["hint"])
     except DaemonNotRunningError as error:
         if where.socket.exists():
             yield Fault(

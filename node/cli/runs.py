@@ -19,6 +19,7 @@ from node.cli._shared import (
     table,
 )
 from node.errors import NotFoundError
+from node.types import JsonObject
 
 if TYPE_CHECKING:
     from node.client import Client
@@ -106,17 +107,24 @@ def replay(
         edit = sys.stdin.read()
     with connect() as client:
         found = client.replay(resolve(client, run), from_step=from_step, model=model, edit=edit)
-    diverged = found.get("divergence")
+    diverged = found.get("ok") is False
     if as_json:
         print_json(found)
     elif from_step is not None:
         click.echo(f"{found['run']}")
         note(f"`freehold trace {found['run']}` shows it")
     elif diverged:
-        note(f"diverged: {diverged}")
+        note(f"not the same after {found['steps']} steps: {_divergence(found)}")
     else:
-        click.echo(f"the same: {found['steps']} steps, status {found['status']}")
+        click.echo(f"the same: {found['steps']} steps and the answer")
     leave(1 if diverged else 0)
+
+
+def _divergence(report: JsonObject) -> str:
+    found = report.get("divergence")
+    if not isinstance(found, dict):
+        return "it ended another way"
+    return clean(", ".join(f"{key} {value}" for key, value in found.items()))
 
 
 def resolve(client: Client, run: str) -> str:

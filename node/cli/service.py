@@ -21,6 +21,7 @@ from node.home import Home
 
 UNIT = "freehold.service"
 LABEL = "org.freehold.node"
+STOP_MARGIN_S = 40
 
 
 @click.group()
@@ -81,11 +82,16 @@ def status(as_json: bool) -> None:
 
 def definition(where: Home) -> str:
     """The unit or property list for a home."""
+    from node.config import load
+
     command = [sys.executable, "-m", "node.cli", "up"]
-    return _plist(where, command) if sys.platform == "darwin" else _unit(where, command)
+    if sys.platform == "darwin":
+        return plist(where, command)
+    return unit(where, command, load(where.config, os.environ).daemon.drain_s)
 
 
-def _unit(where: Home, command: list[str]) -> str:
+def unit(where: Home, command: list[str], drain_s: float) -> str:
+    """The systemd unit. It waits longer than runs get to finish before it kills."""
     return f"""\
 [Unit]
 Description=Freehold agent node
@@ -99,7 +105,7 @@ Environment={_quoted(f"FREEHOLD_HOME={where.root}", dollar="$")}
 Restart=always
 RestartSec=1s
 TimeoutStartSec=60s
-TimeoutStopSec=90s
+TimeoutStopSec={drain_s + STOP_MARGIN_S:.0f}s
 KillMode=mixed
 UMask=0077
 NoNewPrivileges=yes
@@ -115,7 +121,8 @@ def _quoted(text: str, *, dollar: str = "$$") -> str:
     return '"' + escaped.replace("$", dollar) + '"'
 
 
-def _plist(where: Home, command: list[str]) -> str:
+def plist(where: Home, command: list[str]) -> str:
+    """The launchd property list."""
     return plistlib.dumps(
         {
             "Label": LABEL,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from node.cli._shared import clean, connect, json_option, note, print_json, table
+from node.cli._shared import ago, clean, connect, json_option, note, print_json, table
+from node.types import JsonObject
 
 
 @click.group()
@@ -23,17 +24,20 @@ def log(agent: str, limit: int, as_json: bool) -> None:
     if as_json:
         print_json(commits)
         return
-    rows = [[str(item.get(key) or "") for key in ("id", "when", "message")] for item in commits]
-    table(("COMMIT", "WHEN", "WHAT"), rows)
+    table(("COMMIT", "AGE", "RUN", "CHANGED"), map(_row, commits))
 
 
 @workspace.command()
 @click.argument("agent")
-@click.argument("commit", required=False)
-def diff(agent: str, commit: str | None) -> None:
-    """Show what a commit changed; the latest if none is named."""
+@click.argument("old", default="")
+@click.argument("new", default="")
+def diff(agent: str, old: str, new: str) -> None:
+    """Show what changed between two commits.
+
+    By default from the newest commit to the files as they are.
+    """
     with connect() as client:
-        click.echo(clean(client.workspace_diff(agent, commit)), nl=False)
+        click.echo(clean(client.workspace_diff(agent, old, new)), nl=False)
 
 
 @workspace.command()
@@ -49,4 +53,11 @@ def rollback(agent: str, commit: str, yes: bool) -> None:
         click.confirm(f"Put {agent}'s files back to {commit}?", abort=True)
     with connect() as client:
         made = client.workspace_rollback(agent, commit)
-    note(f"files are as in {commit}; commit {made}")
+    note(f"files are as in {commit}; " + (f"commit {made}" if made else "nothing had changed"))
+
+
+def _row(commit: JsonObject) -> tuple[str, ...]:
+    changed, when = commit.get("changed"), commit.get("when")
+    names = ", ".join(map(str, changed)) if isinstance(changed, list) else ""
+    age = ago(when) if isinstance(when, int | float) else ""
+    return str(commit.get("id"))[:12], age, str(commit.get("run") or "a person"), names

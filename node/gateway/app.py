@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from node.errors import FreeholdError
-from node.gateway import operate, runs
+from node.gateway import archive, operate, runs
 from node.gateway.control import Control
 from node.gateway.http import TokenGate, on_bug, on_error
 
@@ -15,7 +15,7 @@ from node.gateway.http import TokenGate, on_bug, on_error
 def create_app(control: Control) -> ASGIApp:
     """The application that serves one node, behind the check of who asks."""
     app = Starlette(
-        routes=[*operate.ROUTES, *runs.ROUTES],
+        routes=[*operate.ROUTES, *runs.ROUTES, *archive.ROUTES],
         exception_handlers={
             FreeholdError: on_error,
             HTTPException: on_error,

@@ -195,8 +195,8 @@ async def workspace_log(request: Request) -> Response:
 
 
 async def workspace_diff(request: Request) -> Response:
-    commit = request.query_params.get("commit")
-    diff = await control(request).workspaces.diff(request.path_params["agent"], commit)
+    old, new = (request.query_params.get(name, "") for name in ("old", "new"))
+    diff = await control(request).workspaces.diff(request.path_params["agent"], old, new)
     return JSONResponse({"diff": diff})
 
 
@@ -207,11 +207,11 @@ async def workspace_rollback(request: Request) -> Response:
         raise RequestError(
             f"{agent} is at work on its files", hint="Cancel its runs first, or wait for them."
         )
-    commit = await node.workspaces.rollback(agent, body.commit)
-    data: JsonObject = {"to": body.commit, "commit": commit}
+    made = await node.workspaces.rollback(agent, body.commit)
+    data: JsonObject = {"to": body.commit, "commit": made.id if made else None}
     who = actor(request)
     await node.log.append(Draft("workspace.rolled_back", agent=agent, actor=who, data=data))
-    return JSONResponse({"commit": commit})
+    return JSONResponse(data)
 
 
 ROUTES = [

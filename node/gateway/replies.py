@@ -48,10 +48,15 @@ class UsageReply(TypedDict):
 
 
 class RunReply(TypedDict):
-    """A run, as `runs list` and `runs show` have it. Times are seconds since 1970."""
+    """A run, as `runs list` and `runs show` have it. Times are seconds since 1970.
+
+    `status` is completed, failed, stopped or could_not; or running, waiting or parked.
+    `forked_from` is the run and the step it was forked at.
+    """
 
     id: str
     agent: str
+    actor: str
     status: str
     prompt: str
     text: str
@@ -59,6 +64,7 @@ class RunReply(TypedDict):
     citations: list[str]
     started: float
     finished: float | None
+    forked_from: list[str] | None
     usage: UsageReply
 
 

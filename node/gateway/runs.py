@@ -17,7 +17,7 @@ from node.gateway.control import control
 from node.gateway.http import Body, actor, query_int, read
 from node.gateway.replies import RunReply, UsageReply
 from node.gateway.trace import trace
-from node.runs import RunSummary, Runs
+from node.runs import Runs, RunSummary
 
 LIST_MAX = 1_000
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -99,6 +99,7 @@ def reply(run: RunSummary) -> RunReply:
     return RunReply(
         id=run.id,
         agent=run.agent,
+        actor=run.actor,
         status=run.status,
         prompt=run.prompt,
         text=run.text,
@@ -106,6 +107,7 @@ def reply(run: RunSummary) -> RunReply:
         citations=list(run.citations),
         started=run.started,
         finished=run.finished,
+        forked_from=None if run.forked_from is None else list(run.forked_from),
         usage=cast(UsageReply, asdict(run.usage)),
     )
 

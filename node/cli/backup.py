@@ -1,0 +1,79 @@
+"""`freehold backup` and `freehold restore`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from node.cli._shared import connect, home, json_option, note, print_json, size
+from node.errors import BackupError, DaemonNotRunningError
+from node.home import private_file
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def backup(file: Path, as_json: bool) -> None:
+    """Write the whole node into one archive.
+
+    Config, agents, tools, keys, log and workspaces as of one moment, whether or not the daemon
+    runs; model weights are left out. The archive holds secrets: it is made 0600, keep it so.
+    """
+    try:
+        try:
+            with connect() as client:
+                client.backup(file)
+        except DaemonNotRunningError:
+            _offline(file)
+    except FileExistsError:
+        raise BackupError(
+            f"{file} exists", hint="Choose another name; nothing is replaced."
+        ) from None
+    except OSError as error:
+        raise BackupError(
+            f"cannot write {file}: {error.strerror}", hint="Nothing was kept."
+        ) from error
+    length = file.stat().st_size
+    if as_json:
+        print_json({"file": str(file), "bytes": length})
+    else:
+        note(f"wrote {file} ({size(length)})")
+
+
+def _offline(file: Path) -> None:
+    """Makes the archive in this process; no daemon can start meanwhile."""
+    from node.backup import write
+    from node.config import load
+
+    where = home()
+    where.require()
+    where.create()
+    with where.hold(), private_file(file, replace=False) as target:
+        write(where, load(where.config, {}).node.name, 0, target)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--force", is_flag=True, help="Even if there is a node; it is kept beside.")
+@json_option
+def restore(file: Path, force: bool, as_json: bool) -> None:
+    """Make a node out of an archive.
+
+    The home must be empty. With --force the node that is there is moved aside, and an archive whose
+    log is older than what that node has acknowledged is refused all the same.
+    """
+    from node.backup import restore as restore_archive
+
+    about, kept = restore_archive(file, home(), force=force)
+    if as_json:
+        print_json({"name": about.name, "created": about.created, "kept": str(kept or "") or None})
+        return
+    made = datetime.fromtimestamp(about.created).astimezone()
+    note(f"restored {about.name} as of {made:%Y-%m-%d %H:%M} into {home().root}")
+    if kept:
+        note(f"the node that was there is in {kept}")
+    if sys.stderr.isatty():
+        note("Do not start the node it was made from again: two nodes with one log do not agree.")

@@ -1,0 +1,206 @@
+"""The composition root: the one place that knows every room. Startup, serve, shutdown.
+
+A test, or a program that embeds the node, may give an engine of its own; no configuration can, so
+that a scripted double is never presented to a person as a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from socket import socket
+
+from node.clock import Clock, SystemClock
+from node.config import Config, load
+from node.gateway import Control, ControlServer, bind_tcp, bind_unix, create_app
+from node.home import Home
+from node.inference import Engine, LlamaEngine, ModelStore
+from node.journal import Draft, Journal
+from node.readiness import Readiness
+from node.runs import (
+    AgentLoop,
+    AgentRegistry,
+    GuardSet,
+    NodeLimits,
+    Places,
+    Runs,
+    Toolset,
+    Workspaces,
+)
+from node.sandbox import Sandbox, ToolStore
+from node.types import JsonObject
+
+HARD_EXIT = 1
+
+log = logging.getLogger("freehold")
+
+
+def run(home: Home, engine: Engine | None = None) -> None:
+    """Runs the daemon in this process until it is told to stop.
+
+    Raises:
+        FreeholdError: it cannot start, or had to stop; what was acknowledged is on the log.
+    """
+    home.require()
+    home.create()
+    config = load(home.config, os.environ)
+    logging.basicConfig(
+        level=config.daemon.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    with home.hold():
+        asyncio.run(Daemon(home, config, engine=engine).run())
+
+
+class Daemon:
+    """One node's life."""
+
+    def __init__(
+        self,
+        home: Home,
+        config: Config,
+        *,
+        engine: Engine | None = None,
+        clock: Clock | None = None,
+        readiness: Readiness | None = None,
+    ) -> None:
+        self.home = home
+        self.config = config
+        self._engine = engine
+        self._clock = clock or SystemClock()
+        self._readiness = readiness or Readiness(os.environ)
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Startup, serve, shutdown.
+
+        Raises:
+            FreeholdError: a room cannot be opened.
+            JournalWriteError: the log could not be written any more, and the node stopped.
+        """
+        async with AsyncExitStack() as rooms:
+            control = await self.startup(rooms)
+            await self.serve(control)
+            await self.shutdown(control)
+            if control.runs.failure is not None:
+                raise control.runs.failure
+        log.info("stopped")
+
+    async def startup(self, rooms: AsyncExitStack) -> Control:
+        """Opens the rooms, takes unfinished runs up again, serves the control API."""
+        sockets = _bind(self.home, self.config, rooms)
+        control = await compose(
+            self.home, self.config, rooms, clock=self._clock, engine=self._engine, stop=self.stop
+        )
+        data: JsonObject = {"version": version("freehold"), "pid": os.getpid()}
+        await control.log.append(Draft("node.started", data=data))
+        control.resumed = tuple(await control.runs.recover())
+        if control.resumed:
+            count = len(control.resumed)
+            log.info("resumed %d unfinished runs: %s", count, ", ".join(control.resumed))
+        await control.runs.refresh_agents()
+        self._server = ControlServer(create_app(control))
+        self._serving = asyncio.create_task(self._server.serve(sockets))
+        return control
+
+    async def serve(self, control: Control) -> None:
+        """Until a signal or a client asks for the end, or the log cannot be written."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        log.info("%s is ready (pid %d)", self.config.node.name, os.getpid())
+        self._readiness.ready()
+        ends = {
+            asyncio.create_task(control.runs.failed.wait()),
+            asyncio.create_task(self._stopping.wait()),
+        }
+        await asyncio.wait({*ends, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+
+    async def shutdown(self, control: Control) -> None:
+        """Finishes or parks runs, writes the last entry, lets followers read it, ends the API."""
+        self.stop()
+        self._readiness.stopping()
+        control.stopping = True
+        if control.runs.failure is None:
+            await control.runs.drain(self.config.daemon.drain_s)
+            await control.log.append(Draft("node.stopped", data={"pid": os.getpid()}))
+        control.streams_end.set()
+        self._server.stop()
+        await self._serving
+
+    def stop(self) -> None:
+        """Begins the shutdown; harmless when it has begun."""
+        self._stopping.set()
+
+    def _on_signal(self, number: int) -> None:
+        if self._stopping.is_set():
+            log.warning("second %s: not waiting", signal.Signals(number).name)
+            os._exit(HARD_EXIT)
+        log.info("%s: finishing runs", signal.Signals(number).name)
+        self.stop()
+
+
+async def compose(
+    home: Home,
+    config: Config,
+    rooms: AsyncExitStack,
+    *,
+    clock: Clock,
+    engine: Engine | None,
+    stop: Callable[[], None],
+) -> Control:
+    """Opens every room and joins them; `rooms` closes them, last opened first."""
+    journal = await Journal.open(home.journal, origin=config.node.origin, clock=clock)
+    rooms.push_async_callback(journal.aclose)
+    models = engine or LlamaEngine(ModelStore(home.models))
+    rooms.push_async_callback(models.aclose)
+    sandbox = Sandbox(home.cache, clock=clock)
+    rooms.push_async_callback(sandbox.aclose)
+    toolset = Toolset(
+        tools=ToolStore(Path(str(files("wasm_tools"))), home.tools),
+        sandbox=sandbox,
+        places=Places(workspaces=home.workspaces, stores=home.stores),
+    )
+    agents = AgentRegistry(home.agents, check=toolset.check)
+    workspaces = Workspaces(home.workspaces, clock=clock)
+    runs = Runs(
+        log=journal,
+        program=AgentLoop(engine=models, toolset=toolset, workspaces=workspaces),
+        agents=agents,
+        clock=clock,
+        guards=GuardSet(checkers=toolset.checker),
+        limits=NodeLimits(**config.limits.model_dump()),
+    )
+    return Control(
+        home=home,
+        config=config,
+        clock=clock,
+        log=journal,
+        runs=runs,
+        agents=agents,
+        workspaces=workspaces,
+        stop=stop,
+        started=clock.wall(),
+    )
+
+
+def _bind(home: Home, config: Config, rooms: AsyncExitStack) -> list[socket]:
+    """The sockets to serve; the UNIX socket's file goes away at the end."""
+    sockets = [bind_unix(home.socket)]
+    rooms.callback(home.socket.unlink, missing_ok=True)
+    if config.control.bind:
+        sockets.append(bind_tcp(config.control.address()))
+        log.info("the control API is on %s too", config.control.bind)
+    return sockets

@@ -1,0 +1,43 @@
+"""The route that streams a backup: written in a thread, handed on as it is made."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from node import backup
+from node.gateway.control import Control, control
+
+CHUNK_BYTES = 256 * 1024
+
+
+async def download(request: Request) -> Response:
+    return StreamingResponse(_archive(control(request)), media_type="application/gzip")
+
+
+async def _archive(node: Control) -> AsyncIterator[bytes]:
+    """The archive's bytes. A failure half-way breaks the connection off, so it is not mistaken."""
+    reading, writing = os.pipe()
+    entries = node.log.size
+
+    def produce() -> None:
+        with contextlib.suppress(BrokenPipeError), open(writing, "wb") as target:
+            backup.write(node.home, node.config.node.name, entries, target)
+
+    producer = asyncio.ensure_future(asyncio.to_thread(produce))
+    try:
+        while chunk := await asyncio.to_thread(os.read, reading, CHUNK_BYTES):
+            yield chunk
+    finally:
+        os.close(reading)  # a producer that still writes gets EPIPE
+        await asyncio.wait({producer})
+    producer.result()
+
+
+ROUTES = [Route("/backup", download, methods=["GET"])]

@@ -1,0 +1,318 @@
+"""Commands that need no daemon, run in this process on a home of their own."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import plistlib
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from node.cli import service
+from node.cli._shared import ago, clean, size, span
+from node.cli.main import COMMANDS, root
+from node.errors import FreeholdError
+from node.home import Home
+
+# `audit verify` and its like have exit codes of their own; these groups belong to other rooms
+ELSEWHERE = {"audit", "tool", "model"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("FREEHOLD_HOME", str(tmp_path / "h"))
+    return Home(tmp_path / "h")
+
+
+def run(*words: str, stdin: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(root, list(words), input=stdin, prog_name="freehold")
+
+
+def made(home: Home) -> Home:
+    assert run("init", "--name", "test-node").exit_code == 0
+    return home
+
+
+def error_of(result: Result) -> FreeholdError:
+    assert isinstance(result.exception, FreeholdError), result.output
+    return result.exception
+
+
+# ── the command table ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - ELSEWHERE))
+def test_the_table_says_what_the_command_says(name: str) -> None:
+    module, attribute, text = COMMANDS[name]
+    command = getattr(importlib.import_module(module), attribute)
+    assert isinstance(command, click.Command)
+    assert (command.help or "").split("\n\n")[0].startswith(text[:-1])
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from node.cli.main import main\n"
+        "sys.argv = ['freehold', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'httpx', 'pydantic', 'starlette', 'rich', 'node.runs', 'node.cli.ask'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in COMMANDS:
+        assert f"  {name} " in done.stdout
+
+
+# ── init ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_init_makes_a_node_and_keeps_what_is_there(home: Home) -> None:
+    made(home)
+    assert tomllib.loads(home.config.read_text())["node"]["name"] == "test-node"
+    assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
+    clerk = tomllib.loads((home.agents / "clerk.toml").read_text())
+    assert [tool["name"] for tool in clerk["tools"]] == ["calc", "files", "text"]
+    home.config.write_text(home.config.read_text() + "# mine\n")
+    (home.agents / "clerk.toml").rename(home.agents / "mine.toml")
+    run("init", "--name", "other")
+    assert home.config.read_text().endswith("# mine\n")
+    assert not (home.agents / "clerk.toml").exists()
+
+
+def test_init_names_nodes_apart(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from node.cli.init import node_name
+
+    monkeypatch.setattr("socket.gethostname", lambda: "Meine Büchse.local")
+    assert node_name() != node_name()
+    assert node_name().startswith("meine-b-chse-local-")
+
+
+def test_init_refuses_a_name_that_cannot_be(home: Home) -> None:
+    assert "node.name" in error_of(run("init", "--name", "Ä b")).message
+
+
+@pytest.mark.parametrize("command", [["up"], ["agent", "new", "x"], ["service", "install"]])
+def test_without_a_node_the_way_is_shown(home: Home, command: list[str]) -> None:
+    error = error_of(run(*command))
+    assert "no node" in error.message
+    assert "freehold init" in error.hint
+
+
+def test_without_a_daemon_status_is_3(home: Home) -> None:
+    assert error_of(run("status")).exit_code == 3
+    made(home)
+    assert "freehold up" in error_of(run("status")).hint
+    result = run("status", "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout) == {"running": False, "home": str(home.root)}
+
+
+# ── agents ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_agent_new_list_show(home: Home) -> None:
+    made(home)
+    done = run("agent", "new", "poet", "--about", "Rhymes", "--tool", "text", "--tool", "calc")
+    assert done.exit_code == 0, done.output
+    listed = json.loads(run("agent", "list", "--json").stdout)
+    assert [(item["name"], item["state"]) for item in listed] == [
+        ("clerk", "ready"),
+        ("poet", "ready"),
+    ]
+    shown = json.loads(run("agent", "show", "poet", "--json").stdout)
+    assert [tool["name"] for tool in shown["tools"]] == ["text", "calc"]
+    assert 'name = "poet"' in run("agent", "show", "poet").stdout
+    assert "already" in error_of(run("agent", "new", "poet")).message
+
+
+@pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "Ä", "x" * 50])
+def test_agent_names_are_plain(home: Home, name: str) -> None:
+    made(home)
+    error = error_of(run("agent", "new", "--", name))
+    assert error.hint
+    assert sorted(path.name for path in home.root.rglob("*.toml")) == ["clerk.toml", "config.toml"]
+
+
+def test_agent_pause_keeps_the_rest_of_the_file(home: Home) -> None:
+    made(home)
+    path = home.agents / "clerk.toml"
+    before = path.read_text()
+    assert run("agent", "pause", "clerk").exit_code == 0
+    paused = tomllib.loads(path.read_text())
+    assert paused["paused"] is True
+    assert {**tomllib.loads(before), "paused": True} == paused
+    assert before.splitlines()[0] in path.read_text()
+    assert json.loads(run("agent", "list", "--json").stdout)[0]["state"] == "paused"
+    run("agent", "pause", "clerk", "--off")
+    assert tomllib.loads(path.read_text())["paused"] is False
+
+
+def test_agent_edit_takes_only_what_is_valid(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(home)
+    path = home.agents / "clerk.toml"
+    before = path.read_bytes()
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nprintf 'nonsense = 1\\n' >> \"$1\"\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    error = error_of(run("agent", "edit", "clerk"))
+    assert "nonsense" in error.message
+    assert path.read_bytes() == before
+    assert b"nonsense" in (home.agents / ".clerk.rejected").read_bytes()
+    editor.write_text("#!/bin/sh\nsed -i 's/Does sums/Does many sums/' \"$1\"\n")
+    assert run("agent", "edit", "clerk").exit_code == 0
+    assert b"Does many sums" in path.read_bytes()
+
+
+def test_agent_remove_asks(home: Home) -> None:
+    made(home)
+    assert run("agent", "remove", "clerk", stdin="n\n").exit_code == 1
+    assert (home.agents / "clerk.toml").exists()
+    assert run("agent", "remove", "clerk", stdin="y\n").exit_code == 0
+    assert not (home.agents / "clerk.toml").exists()
+    assert "no agent" in error_of(run("agent", "show", "clerk")).message
+
+
+# ── secrets, doctor, completion ─────────────────────────────────────────────────────────────
+
+
+def test_secrets_come_from_standard_input(home: Home) -> None:
+    made(home)
+    assert run("secret", "set", "api", stdin=b"top\n").exit_code == 0
+    assert run("secret", "list").stdout == "api\n"
+    assert (home.keys / "api.secret").read_bytes() == b"top"
+    assert "top" not in run("secret", "list", "--json").output
+    run("secret", "remove", "api")
+    assert json.loads(run("secret", "list", "--json").stdout) == []
+
+
+def test_doctor_finds_and_fixes(home: Home) -> None:
+    made(home)
+    run("secret", "set", "api", stdin=b"top\n")
+    (home.keys / "api.secret").chmod(0o644)
+    home.agents.chmod(0o755)
+    home.config.chmod(0o640)
+    home.tools.rmdir()
+    wrong = json.loads(run("doctor", "--json").stdout)
+    assert {item["what"] for item in wrong if item["problem"]} == {
+        "folders",
+        "config",
+        "keys",
+        "daemon",
+    }
+    assert run("doctor").exit_code == 1
+    run("doctor", "--fix")
+    left = json.loads(run("doctor", "--fix", "--json").stdout)
+    assert [item["what"] for item in left if item["problem"] and not item["fixed"]] == ["daemon"]
+    assert stat.S_IMODE((home.keys / "api.secret").stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.agents.stat().st_mode) == 0o700
+    assert home.tools.is_dir()
+
+
+def test_doctor_says_what_is_wrong_with_files(home: Home) -> None:
+    made(home)
+    home.config.write_text("[daemon]\nx = 1\n")
+    (home.agents / "bad.toml").write_text("name = 3\n")
+    found = {item["what"]: item for item in json.loads(run("doctor", "--json").stdout)}
+    assert "daemon.x" in found["config"]["problem"]
+    assert "bad.toml" in found["agents"]["problem"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_the_shell_takes(shell: str) -> None:
+    script = run("completion", shell).stdout
+    assert "_FREEHOLD_COMPLETE" in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True)
+
+
+# ── service ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+@pytest.mark.parametrize("folder", ["h", 'with space %h $HOME "q" \\n'])
+def test_systemd_accepts_the_unit(tmp_path: Path, folder: str) -> None:
+    where = Home(tmp_path / folder)
+    unit = tmp_path / "freehold.service"
+    unit.write_text(service.unit(where, [sys.executable, "-m", "node.cli", "up"], 20))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "freehold.service" not in done.stderr
+
+
+def test_a_broken_unit_is_seen(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not here")
+    unit = tmp_path / "freehold.service"
+    text = service.unit(Home(tmp_path), ["/no/such/program"], 20)
+    unit.write_text(text.replace("Type=notify", "Type=nonsense"))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+    assert "nonsense" in done.stderr or done.returncode != 0
+
+
+def test_the_property_list_is_one(tmp_path: Path) -> None:
+    found = plistlib.loads(service.plist(Home(tmp_path / "h"), ["freehold", "up"]).encode())
+    assert found["ProgramArguments"] == ["freehold", "up"]
+    assert found["KeepAlive"] is True
+    assert found["EnvironmentVariables"] == {"FREEHOLD_HOME": str(tmp_path / "h")}
+
+
+def test_service_files_go_where_the_manager_looks(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(home)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    calls = tmp_path / "calls"
+    for name in ("systemctl", "launchctl"):
+        (tools / name).write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setattr("sys.platform", "linux")
+    assert run("service", "status").exit_code == 1
+    assert run("service", "install").exit_code == 0
+    assert json.loads(run("service", "status", "--json").stdout)["current"] is True
+    assert "--user enable --now freehold.service" in calls.read_text()
+    assert run("service", "remove").exit_code == 0
+    assert "--user disable --now freehold.service" in calls.read_text()
+    assert run("service", "status").exit_code == 1
+
+
+# ── output ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_text_from_outside_cannot_drive_the_terminal() -> None:
+    assert clean("a\x1b[2Jb\u202ec\n\td") == "a\\x1b[2Jb\\u202ec\n\td"
+    assert clean("a\nb", lines=False) == "a\\nb"
+    assert clean("größe 漢字 🙂") == "größe 漢字 🙂"
+
+
+def test_quantities_read_well() -> None:
+    assert [span(s) for s in (0.00002, 0.0123, 3.21, 600)] == ["20 µs", "12 ms", "3.2 s", "10 min"]
+    assert [size(n) for n in (5, 2048, 3 << 30)] == ["5 B", "2.0 KiB", "3.0 GiB"]
+    assert ago(0).endswith("d")
