@@ -15,8 +15,6 @@ import hashlib
 import platform
 import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 
 import wasmtime
@@ -25,6 +23,7 @@ from wasmtime import _ffi as ffi
 from node.sandbox.limits import KIB, Limits
 
 TICK_S = 0.01
+_LINGER_TICKS = 20
 _OFF = (
     "wasm_threads",
     "wasm_gc",
@@ -98,47 +97,48 @@ def fingerprint(limits: Limits) -> str:
 
 
 class Ticker:
-    """Moves the engine's epoch every `TICK_S` seconds while a call is in flight, else sleeps."""
+    """Moves the engine's epoch every `TICK_S` seconds while a call is in flight, else sleeps.
+
+    It goes on for `_LINGER_TICKS` after the last call, so that calls in quick succession do not
+    each pay for waking a thread.
+    """
 
     def __init__(self, engine: wasmtime.Engine) -> None:
         self._engine = engine
         self._in_flight = 0
-        self._closed = False
+        self._idle_ticks = 0
+        self._is_asleep = True
+        self._is_closed = False
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Ticks for as long as the block runs."""
+    def enter(self) -> None:
+        """Ticks until `leave` was called as often as this."""
         with self._wake:
             self._in_flight += 1
-            if self._in_flight == 1:
-                self._start()
-        try:
-            yield
-        finally:
-            with self._wake:
-                self._in_flight -= 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sandbox-tick", daemon=True)
+                self._thread.start()
+            elif self._is_asleep:
+                self._wake.notify()
 
-    def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._tick, name="sandbox-ticker", daemon=True)
-            self._thread.start()
-        self._wake.notify()
-
-    def _tick(self) -> None:
+    def leave(self) -> None:
+        """The end of what `enter` began."""
         with self._wake:
-            while not self._closed:
-                if self._in_flight:
-                    self._wake.wait(TICK_S)
-                    self._engine.increment_epoch()
-                else:
-                    self._wake.wait()
+            self._in_flight -= 1
+
+    def _run(self) -> None:
+        with self._wake:
+            while not self._is_closed:
+                self._is_asleep = self._idle_ticks > _LINGER_TICKS
+                self._wake.wait(None if self._is_asleep else TICK_S)
+                self._engine.increment_epoch()
+                self._idle_ticks = 0 if self._in_flight else self._idle_ticks + 1
 
     def close(self) -> None:
         """Ends the thread."""
         with self._wake:
-            self._closed = True
+            self._is_closed = True
             self._wake.notify()
         if self._thread is not None:
             self._thread.join()

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from node.clock import Clock
 from node.errors import FreeholdError, ToolLimitError
 from node.sandbox.limits import Limits
 from node.sandbox.network import Network
 from node.sandbox.types import Grant
+
+
+class Closable(Protocol):
+    """Something that must be closed."""
+
+    def close(self) -> None:
+        """Closes it."""
+        ...
 
 
 @dataclass
@@ -43,8 +51,8 @@ class HostCall:
     entropy: Callable[[int], bytes]
     deadline_s: float
     loop: asyncio.AbstractEventLoop | None = None
-    resources: ExitStack = field(default_factory=ExitStack)
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    resources: ExitStack | None = None
+    is_cancelled: bool = False
     error: FreeholdError | None = None
     host_calls: int = 0
     egress_bytes: int = 0
@@ -68,7 +76,7 @@ class HostCall:
 
     def check(self) -> None:
         """Raises ToolLimitError where the call's time is over or nobody waits for it any more."""
-        if self.cancelled.is_set():
+        if self.is_cancelled:
             raise self.stop(ToolLimitError(f"the call of {self.tool} was cancelled"))
         if self.clock.monotonic() >= self.deadline_s:
             raise self.stop(self.over("seconds", self.limits.seconds))
@@ -91,9 +99,15 @@ class HostCall:
         self.egress_bytes += sent
         self.ingress_bytes += received
 
+    def keep(self, resource: Closable) -> None:
+        """Closes `resource` when the call ends."""
+        self.resources = self.resources or ExitStack()
+        self.resources.callback(resource.close)
+
     def close(self) -> None:
         """Closes whatever the call opened."""
-        self.resources.close()
+        if self.resources is not None:
+            self.resources.close()
 
 
 def _plain(value: float) -> str:

@@ -14,7 +14,6 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from node.sandbox.limits import Limits
 from node.sandbox.linking import check_grant, empty_linker, full_linker, wanted
 from node.sandbox.network import Network, SystemNetwork
 from node.sandbox.store import read_component
+from node.sandbox.threads import Threads
 from node.sandbox.traps import translate
 from node.sandbox.types import Capability, Grant, ToolManifest, ToolResult
 from node.types import Json, JsonObject, canonical
@@ -80,7 +80,7 @@ class Sandbox:
         self._engine = build_engine(self._limits)
         self._ticker = Ticker(self._engine)
         self._compiler = Compiler(cache, self._engine, self._limits)
-        self._threads = ThreadPoolExecutor(self._limits.concurrency, "sandbox")
+        self._threads = Threads(self._limits.concurrency, "sandbox")
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
         self._preparing: dict[str, asyncio.Task[Prepared]] = {}
 
@@ -122,7 +122,7 @@ class Sandbox:
 
     async def aclose(self) -> None:
         """Waits for calls in flight and ends the threads."""
-        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._threads.close)
         self._ticker.close()
 
     def _host_call(self, manifest: ToolManifest, grant: Grant) -> HostCall:
@@ -141,24 +141,25 @@ class Sandbox:
     async def _on_thread(self, call: HostCall, work: Callable[[], _T]) -> _T:
         """Runs `work` on a thread. Where the caller is cancelled, the guest stops at its tick."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._timed, call, work
-            )
+            return await self._threads.run(lambda: self._timed(call, work))
         except asyncio.CancelledError:
-            call.cancelled.set()
+            call.is_cancelled = True
             raise
 
     def _timed(self, call: HostCall, work: Callable[[], _T]) -> _T:
         call.started_s = self._clock.monotonic()
         call.deadline_s = call.started_s + self._limits.seconds
-        with self._ticker.running(), closing(call):
-            try:
-                call.check()
-                return work()
-            except wasmtime.WasmtimeError as error:
-                raise translate(str(error), call) from None
-            except TooLongError:
-                raise call.over("output_bytes", self._limits.output_bytes) from None
+        self._ticker.enter()
+        try:
+            call.check()
+            return work()
+        except wasmtime.WasmtimeError as error:
+            raise translate(str(error), call) from None
+        except TooLongError:
+            raise call.over("output_bytes", self._limits.output_bytes) from None
+        finally:
+            self._ticker.leave()
+            call.close()
 
     def _run(self, prepared: Prepared, call: HostCall, text: bytes) -> ToolResult:
         started = self._clock.monotonic()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -38,7 +37,7 @@ def _open(call: HostCall) -> sqlite3.Connection:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         timeout = min(_BUSY_S, call.remaining_s())
         database = sqlite3.connect(folder / STORE_FILE, timeout=timeout, isolation_level=None)
-        call.resources.enter_context(closing(database))
+        call.keep(database)
         database.execute(_SCHEMA)
         call.database = database
     return call.database
