@@ -10,8 +10,8 @@ Content put waits in memory until an entry that names it is committed; then pack
 written and synced at the same time as the segment, so that a commit costs one sync's time with or
 without blobs.
 
-    slot: id 32 | salt 32 | key 32 | offset u64 | length u64 | check 16      (big endian)
-    check = first 16 bytes of SHA-256(id || offset || length)
+    slot: id 32 | salt 32 | key 32 | offset u64 | length u64 | place 8 | secret 8   (big endian)
+    place = first 8 bytes of SHA-256(id || offset || length), secret = of SHA-256(salt || key)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SLOT_BYTES = 128
 _TAG_BYTES = 16
 _NONCE = bytes(12)
 _ERASED = bytes(64)
-_SLOT = struct.Struct(">32s32s32sQQ16s")
+_SLOT = struct.Struct(">32s32s32sQQ8s8s")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,10 @@ _RESTORE = "Restore the blobs folder from a backup; the log itself does not depe
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a blob is. `number` counts slots in the keys file of `segment`."""
+    """Where a blob is. `number` counts slots in the keys file of `segment`.
+
+    `whole` says that salt and key are as they were written; it is False once they are erased.
+    """
 
     segment: int
     number: int
@@ -82,6 +85,7 @@ class Slot:
     key: bytes
     offset: int
     length: int
+    whole: bool
 
     @property
     def erased(self) -> bool:
@@ -194,8 +198,8 @@ class BlobStore(BlobReader):
         slots, packs, offset = [], [], self._sizes[0]
         for blob in blobs:
             length = len(blob.ciphertext)
-            check = _check(blob.id, offset, length)
-            slots.append(_SLOT.pack(blob.id, blob.salt, blob.key, offset, length, check))
+            checks = _place(blob.id, offset, length), _secret(blob.salt, blob.key)
+            slots.append(_SLOT.pack(blob.id, blob.salt, blob.key, offset, length, *checks))
             packs.append(blob.ciphertext)
             offset += length
         for file, data in zip(files, (b"".join(packs), b"".join(slots)), strict=True):
@@ -264,14 +268,19 @@ def _identity(identity: str) -> bytes:
     return raw
 
 
-def _check(identity: bytes, offset: int, length: int) -> bytes:
-    return hashlib.sha256(identity + struct.pack(">QQ", offset, length)).digest()[:16]
+def _place(identity: bytes, offset: int, length: int) -> bytes:
+    return hashlib.sha256(identity + struct.pack(">QQ", offset, length)).digest()[:8]
+
+
+def _secret(salt: bytes, key: bytes) -> bytes:
+    return hashlib.sha256(salt + key).digest()[:8]
 
 
 def _slot(segment: int, number: int, raw: bytes) -> Slot | None:
     if len(raw) != SLOT_BYTES:
         return None
-    identity, salt, key, offset, length, check = _SLOT.unpack(raw)
-    if check != _check(identity, offset, length) or length < _TAG_BYTES:
+    identity, salt, key, offset, length, place, secret = _SLOT.unpack(raw)
+    if place != _place(identity, offset, length) or length < _TAG_BYTES:
         return None
-    return Slot(segment, number, identity, salt, key, offset, length)
+    whole = secret == _secret(salt, key)
+    return Slot(segment, number, identity, salt, key, offset, length, whole)

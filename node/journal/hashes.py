@@ -8,7 +8,6 @@ kept in memory. Whoever takes hashes from here checks what they fold to against 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -48,24 +47,28 @@ class HashFiles:
             count, level = count >> 8, level + 1
         return Frontier(size, [self.subtree(*part) for part in ranges(0, size)])
 
-    def push(self, frontier: Frontier, leaf: bytes) -> None:
-        """Adds a leaf to the frontier and keeps the tile hashes this completes."""
-        peaks, rest, level = frontier.peaks, frontier.size, 0
-        self._keep(0, leaf)
-        while rest & 1:
-            leaf = hashlib.sha256(b"\x01" + peaks.pop() + leaf).digest()
-            rest >>= 1
+    def begin(self, frontier: Frontier) -> None:
+        """Starts behind a pruned part whose hashes are lost: they read as zeros from then on."""
+        self._written, self._fresh = [], []
+        level = 0
+        while count := frontier.size >> (8 * level):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            fd = os.open(self._folder / str(level), os.O_WRONLY | os.O_CREAT, 0o600)
+            os.ftruncate(fd, 32 * count)
+            os.close(fd)
+            self._written.append(count)
+            self._fresh.append(bytearray())
             level += 1
-            if not level & 7:
-                self._keep(level >> 3, leaf)
-        peaks.append(leaf)
-        frontier.size += 1
 
-    def _keep(self, level: int, value: bytes) -> None:
+    def extend(self, frontier: Frontier, leaves: list[bytes]) -> None:
+        """Adds leaves to the frontier and keeps the tile hashes this completes."""
+        frontier.extend(leaves, self._keep)
+
+    def _keep(self, level: int, nodes: list[bytes]) -> None:
         if level == len(self._fresh):
             self._fresh.append(bytearray())
             self._written.append(0)
-        self._fresh[level] += value
+        self._fresh[level] += b"".join(nodes)
 
     def cut(self, size: int) -> None:
         """Forgets leaves from `size` on; they must not have been written out yet."""

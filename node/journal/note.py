@@ -59,9 +59,9 @@ class VerifierKey:
     @classmethod
     def parse(cls, text: str) -> VerifierKey:
         """From `name+hex id+base64 key`. Raises JournalError."""
-        parts = text.strip().split("+", 2)
+        parts = text.split("+", 2)
         if len(parts) != 3 or not _NAME.match(parts[0]):
-            raise JournalError(f"not a verifier key: {text.strip()[:80]!r}", hint=_VKEY_HINT)
+            raise JournalError(f"not a verifier key: {text[:80]!r}", hint=_VKEY_HINT)
         try:
             raw = unbase64(parts[2])
         except JournalDamagedError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,14 @@ from node.journal.keys import EpochKeys
 from node.journal.note import Checkpoint, Signer, VerifierKey, handed_over
 from node.journal.pruned import Pruned, read_pruned
 from node.journal.segment import (
+    Batch,
     Scan,
     last_commit,
     previous_hash,
     scan,
     segment_path,
     segments,
+    signed_commit,
     torn,
 )
 from node.journal.storage import write_durably
@@ -99,11 +102,14 @@ def first_key(folder: Path) -> VerifierKey | None:
     """The key of the first epoch, from `log.vkey`; None in a folder without a log."""
     path = folder / "log.vkey"
     try:
-        return VerifierKey.parse(path.read_text("ascii"))
+        text = path.read_bytes().decode("ascii", "replace")
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise JournalError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}") from error
+    if text[-1:] != "\n":
+        raise JournalDamagedError(f"{path} is damaged", hint=_DAMAGED)
+    return VerifierKey.parse(text[:-1])
 
 
 def open_log(
@@ -153,45 +159,58 @@ def _existing(folder: Path, genesis: VerifierKey, firsts: list[int], hashes: Has
         line, seal = last_commit(segment_path(folder, first))
         keys.append(handed_over(seal, keys[-1]))
         chain = previous_hash(line)
-    start = _start(folder, seal, hashes, firsts, genesis.name, pruned)
-    found = _last_segment(folder, firsts, start, chain, keys[-1], hashes)
+    start = _start(folder, seal, hashes, firsts[:-1], pruned)
+    hashed = _Hashed(hashes, start.size)
+    found = Scan(start.size, start, chain)
+    if firsts:
+        found = _last_segment(segment_path(folder, firsts[-1]), found, keys[-1], hashed)
     if found.last is None:
         tip = Tip(start.size, start, chain, 0, seal.note if seal else b"")
         return Opened(tip, keys, fresh=seal is None)
-    end, note = found.end, found.last.checkpoint.note
-    tip = Tip(found.first, found.frontier, found.chain, end, note, found.offsets)
-    if found.last.sealed_for:
-        keys.append(handed_over(found.last.checkpoint, keys[-1]))
-        tip = Tip(found.frontier.size, found.frontier, found.chain, 0, note)
+    point = found.last.checkpoint()
+    tip = Tip(found.first, found.frontier, found.chain, found.end, point.note, hashed.offsets)
+    if found.last.sealed:
+        keys.append(handed_over(point, keys[-1]))
+        tip = Tip(point.size, found.frontier, found.chain, 0, point.note)
     return Opened(tip, keys, fresh=False)
 
 
+class _Hashed:
+    """Keeps the tile hashes and the offsets of the entries scanned."""
+
+    def __init__(self, hashes: HashFiles, start: int) -> None:
+        self.hashes, self.start, self.offsets = hashes, start, array("Q")
+
+    def batch(self, frontier: Frontier, batch: Batch) -> None:
+        self.hashes.extend(frontier, batch.leaves)
+        self.offsets.extend(batch.offsets)
+
+    def again(self) -> _Hashed:
+        """Starts over for a second scan."""
+        self.hashes.cut(self.start)
+        return _Hashed(self.hashes, self.start)
+
+    def cut(self, found: Scan) -> None:
+        """Forgets entries that no commit covers."""
+        self.hashes.cut(found.frontier.size)
+        del self.offsets[found.frontier.size - found.first :]
+
+
 def _start(
-    folder: Path,
-    seal: Checkpoint | None,
-    hashes: HashFiles,
-    firsts: list[int],
-    origin: str,
-    pruned: Pruned,
+    folder: Path, seal: Checkpoint | None, hashes: HashFiles, before: list[int], pruned: Pruned
 ) -> Frontier:
     """The tree before the last segment: from the hash files, or by reading all before it."""
+    cached = hashes.load(seal.size if seal else 0)
     if seal is None:
-        hashes.load(0)
         return Frontier()
-    cached = hashes.load(seal.size)
     if cached is not None and cached.root() == seal.root:
         return cached
-    hashes.load(0)
-    if pruned.size:
-        raise JournalDamagedError(
-            "the tile hashes of a pruned log are missing or damaged",
-            hint="Restore the journal's tree folder from a backup.",
-        )
-    here, chain = Frontier(), GENESIS
-    for first in firsts[:-1]:
+    hashes.begin(pruned.frontier)
+    here, chain, hashed = pruned.frontier.copy(), pruned.chain, _Hashed(hashes, pruned.size)
+    for first in before:
         path = segment_path(folder, first)
-        found = scan(path, here, chain, origin, hashes)
-        if found.wrong or found.last is None or not found.last.sealed_for:
+        found = scan(path, here, chain, pruned.keys[0].name, hashed)
+        if found.wrong or found.last is None or not found.last.sealed:
             raise damaged(found)
         here, chain = found.frontier, found.chain
     if here.root() != seal.root:
@@ -200,29 +219,34 @@ def _start(
     return here
 
 
-def _last_segment(
-    folder: Path,
-    firsts: list[int],
-    start: Frontier,
-    chain: bytes,
-    key: VerifierKey,
-    hashes: HashFiles,
-) -> Scan:
-    if not firsts:
-        return Scan(start.size, start, chain)
-    path = segment_path(folder, firsts[-1])
-    found = scan(path, start, chain, key.name, hashes)
-    if found.last and not found.last.checkpoint.signed_by(key):
-        before = found.commits[-2].checkpoint.size if len(found.commits) > 1 else found.first
+def _last_segment(path: Path, start: Scan, key: VerifierKey, hashed: _Hashed) -> Scan:
+    found = scan(path, start.frontier, start.chain, key.name, hashed)
+    hashed.cut(found)
+    if found.last and not found.last.checkpoint().signed_by(key):
         raise JournalDamagedError(
-            f"the commit of entries {before} to {found.frontier.size} is not the log's",
+            f"the commit of entries {found.doubtful} to {found.frontier.size} is not the log's",
             hint=_DAMAGED,
         )
-    if found.wrong:
-        if not torn(path, found, key):
-            raise damaged(found)
-        set_aside(path, found.end)
+    if not found.wrong:
+        return found
+    if mend(path, key):
+        return _last_segment(path, start, key, hashed.again())
+    if not torn(path, found, key):
+        raise damaged(found)
+    set_aside(path, found.end)
     return found
+
+
+def mend(path: Path, key: VerifierKey) -> bool:
+    """Adds the newline to a last commit line that lacks nothing else; says whether it did."""
+    with path.open("r+b") as file:
+        line = file.read().rpartition(b"\n")[2]
+        if not signed_commit(line, key):
+            return False
+        file.write(b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return True
 
 
 def set_aside(path: Path, end: int) -> None:

@@ -56,7 +56,10 @@ def read_pruned(folder: Path, genesis: VerifierKey) -> Pruned:
         size, chain = int(value["size"]), bytes.fromhex(value["chain"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise JournalDamagedError("the file pruned is damaged") from error
-    return checked(Frontier(size, peaks), chain, seals, genesis)
+    pruned = checked(Frontier(size, peaks), chain, seals, genesis)
+    if _encoded(pruned) != raw:
+        raise JournalDamagedError("the file pruned is not in its one form")
+    return pruned
 
 
 def checked(
@@ -76,6 +79,10 @@ def checked(
 
 def write_pruned(folder: Path, pruned: Pruned) -> None:
     """Writes the file durably, as a whole."""
+    write_durably(folder / "pruned", _encoded(pruned))
+
+
+def _encoded(pruned: Pruned) -> bytes:
     value = {
         "v": 1,
         "size": pruned.size,
@@ -83,4 +90,4 @@ def write_pruned(folder: Path, pruned: Pruned) -> None:
         "seals": [base64.b64encode(seal.note).decode() for seal in pruned.seals],
         "chain": pruned.chain.hex(),
     }
-    write_durably(folder / "pruned", json.dumps(value).encode() + b"\n")
+    return json.dumps(value).encode() + b"\n"

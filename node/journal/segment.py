@@ -8,17 +8,15 @@ position, and commits, which start with `=`.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
-from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from node.errors import JournalDamagedError, JournalError
 from node.journal.entry import MAX_ENTRY_BYTES
-from node.journal.hashes import HashFiles
-from node.journal.note import Checkpoint, VerifierKey, commit_line
+from node.journal.note import Checkpoint, VerifierKey, commit_line, commit_text
 from node.journal.tree import Frontier
 
 SEGMENT_ENTRIES = 65_536
@@ -36,44 +34,64 @@ def segments(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if len(name) == 12 and name.isdecimal())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit line that fits the entries before it. Its signature is not checked by the scan."""
+    """A commit line that fits the entries before it. The scan does not check its signature."""
 
-    checkpoint: Checkpoint
-    offset: int
+    line: bytes
+    size: int
     end: int
+    sealed: bool
 
-    @property
-    def sealed_for(self) -> str | None:
-        """In a sealing commit, the next epoch's vkey."""
-        return self.checkpoint.extension("next")
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint in the line. Raises JournalDamagedError."""
+        return read_commit(self.line)
 
 
 @dataclass
 class Scan:
     """What is known of a segment after its last good commit.
 
-    `wrong` says what ended the scan, at byte `wrong_at`; empty at the end of the file.
+    `before` is the good commit before `last`. `wrong` says what ended the scan, at byte
+    `wrong_at`; it is empty where the file ends with a good commit.
     """
 
     first: int
     frontier: Frontier
     chain: bytes
-    commits: list[Commit] = field(default_factory=list)
-    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    last: Commit | None = None
+    before: Commit | None = None
     wrong: str = ""
     wrong_at: int = 0
 
     @property
-    def last(self) -> Commit | None:
-        """The last good commit."""
-        return self.commits[-1] if self.commits else None
-
-    @property
     def end(self) -> int:
         """Bytes up to and with the last good commit."""
-        return self.commits[-1].end if self.commits else 0
+        return self.last.end if self.last else 0
+
+    @property
+    def doubtful(self) -> int:
+        """First entry that only the last good commit covers."""
+        return self.before.size if self.before else self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The entries of one good commit: their lines, leaf hashes and where each begins."""
+
+    first: int
+    lines: list[bytes]
+    leaves: list[bytes]
+    offsets: list[int]
+    commit: bytes
+
+
+class Watch(Protocol):
+    """Is shown a segment's batches as they are scanned, each before its commit is checked."""
+
+    def batch(self, frontier: Frontier, batch: Batch) -> None:
+        """Entries in their places. Adds their leaf hashes to the frontier."""
+        ...
 
 
 def previous_hash(line: bytes) -> bytes:
@@ -82,7 +100,7 @@ def previous_hash(line: bytes) -> bytes:
 
 
 def scan(
-    path: Path, start: Frontier, chain: bytes, origin: str, hashes: HashFiles | None = None
+    path: Path, start: Frontier, chain: bytes, origin: str, watch: Watch | None = None
 ) -> Scan:
     """Reads a segment and checks every entry's place and every commit's text.
 
@@ -91,50 +109,94 @@ def scan(
         start: the tree before the segment's first entry.
         chain: hash of the commit line before it; 32 zero bytes in a new log.
         origin: the log's.
-        hashes: where to keep leaf and tile hashes as they are met.
+        watch: sees entries and commits.
 
     Raises:
         JournalError: the file cannot be read.
     """
     found = Scan(start.size, start.copy(), chain)
     try:
-        _scan(path, found, origin, hashes)
+        with path.open("rb") as file:
+            _scan(file, found, origin, watch)
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
-    if hashes is not None:
-        hashes.cut(found.frontier.size)
-    del found.offsets[found.frontier.size - found.first :]
     return found
 
 
-def _scan(path: Path, found: Scan, origin: str, hashes: HashFiles | None) -> None:
-    running = found.frontier.copy()
-    push = running.push if hashes is None else None
-    at, carry = 0, b""
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            lines = (carry + chunk).split(b"\n")
-            carry = lines.pop()
-            for line in lines:
-                if line[:1] == b"=":
-                    found.wrong = _commit(found, running, line, at, origin)
-                else:
-                    found.wrong = check_entry(line, running.size)
-                    leaf = hashlib.sha256(b"\0" + line).digest()
-                    found.offsets.append(at)
-                    if push:
-                        push(leaf)
-                    elif hashes:
-                        hashes.push(running, leaf)
-                if found.wrong:
-                    found.wrong_at = at
-                    return
-                at += len(line) + 1
-            if len(carry) > MAX_ENTRY_BYTES + 1:
-                found.wrong, found.wrong_at = "a line is too long", at
-                return
-    if at > found.end or carry:
+def _scan(file: BinaryIO, found: Scan, origin: str, watch: Watch | None) -> None:
+    scanner = _Scanner(found, origin, watch)
+    carry = b""
+    while chunk := file.read(_CHUNK):
+        lines = (carry + chunk).split(b"\n")
+        carry = lines.pop()
+        scanner.take(lines)
+        if not found.wrong and (len(carry) > MAX_ENTRY_BYTES + 1 or scanner.overlong()):
+            found.wrong, found.wrong_at = "a line or a segment is too long", found.end
+        if found.wrong:
+            return
+    if scanner.at > found.end or carry:
         found.wrong, found.wrong_at = "entries without a commit", found.end
+
+
+class _Scanner:
+    """Takes lines, gathers the entries of a commit, and checks them together."""
+
+    def __init__(self, found: Scan, origin: str, watch: Watch | None) -> None:
+        self.found, self.origin, self.watch = found, origin, watch
+        self.running = found.frontier.copy()
+        self._sealed = False
+        self.at = 0
+        self.lines: list[bytes] = []
+        self.offsets: list[int] = []
+
+    def overlong(self) -> bool:
+        """Whether there are more entries than a segment may hold."""
+        return self.running.size + len(self.lines) - self.found.first > SEGMENT_ENTRIES
+
+    def take(self, lines: list[bytes]) -> None:
+        """Goes through lines until one is wrong."""
+        at, index = self.at, self.running.size + len(self.lines)
+        entry, offset = self.lines.append, self.offsets.append
+        for line in lines:
+            if line.startswith(b'{"v":1,"i":%d,"ts":' % index) and line[-1] == 125:
+                entry(line)
+                offset(at)
+                index += 1
+            else:
+                wrong = self._commit(line) if line[:1] == b"=" else check_entry(line, index)
+                if wrong:
+                    self.found.wrong, self.found.wrong_at = wrong, at
+                    return
+                self.found.last = Commit(line, index, at + len(line) + 1, self._sealed)
+                entry, offset = self.lines.append, self.offsets.append
+            at += len(line) + 1
+        self.at = at
+
+    def _commit(self, line: bytes) -> str:
+        found, running = self.found, self.running
+        if found.last and found.last.sealed:
+            return "a line follows the seal"
+        if too_long := [n for n, x in enumerate(self.lines) if len(x) > MAX_ENTRY_BYTES]:
+            return f"entry {running.size + too_long[0]} is over {MAX_ENTRY_BYTES} bytes"
+        leaves = [hashlib.sha256(b"\0" + x).digest() for x in self.lines]
+        if self.watch:
+            batch = Batch(running.size, self.lines, leaves, self.offsets, line)
+            self.watch.batch(running, batch)
+        else:
+            running.extend(leaves)
+        self.lines, self.offsets = [], []
+        try:
+            note = binascii.a2b_base64(line[1:], strict_mode=True)
+        except binascii.Error as error:
+            return f"a commit is not base64: {error}"
+        self._sealed = b"\nnext " in note
+        text = commit_text(self.origin, running.size, running.root(), found.chain)
+        if not note.startswith(text if self._sealed else text + b"\n"):
+            return _why_not(note, running, self.origin)
+        found.chain = previous_hash(line)
+        found.frontier = running.copy()
+        found.before = found.last
+        return ""
 
 
 def check_entry(line: bytes, index: int) -> str:
@@ -146,29 +208,22 @@ def check_entry(line: bytes, index: int) -> str:
     return ""
 
 
-def _commit(found: Scan, running: Frontier, line: bytes, at: int, origin: str) -> str:
-    if found.last and found.last.sealed_for:
-        return "a line follows the seal"
+def _why_not(note: bytes, running: Frontier, origin: str) -> str:
     try:
-        point = read_commit(line)
+        point = Checkpoint.parse(note)
     except JournalDamagedError as error:
         return f"a commit cannot be read: {error.message}"
     if point.origin != origin:
         return f"a commit is of another log, {point.origin!r}"
     if point.size != running.size or point.root != running.root():
         return "a commit does not fit its entries"
-    if point.extension("prev") != base64.b64encode(found.chain).decode():
-        return "a commit does not follow the one before it"
-    found.chain = previous_hash(line)
-    found.frontier = running.copy()
-    found.commits.append(Commit(point, at, at + len(line) + 1))
-    return ""
+    return "a commit does not follow the one before it"
 
 
 def read_commit(line: bytes) -> Checkpoint:
     """The checkpoint of a commit line without its newline. Raises JournalDamagedError."""
     try:
-        note = base64.b64decode(line[1:], validate=True)
+        note = binascii.a2b_base64(line[1:], strict_mode=True)
     except binascii.Error as error:
         raise JournalDamagedError("a commit line is not base64") from error
     if commit_line(note) != line:
@@ -191,26 +246,33 @@ def torn(path: Path, found: Scan, key: VerifierKey) -> bool:
     """Whether what follows the last good commit can be a write cut short.
 
     A cut write is the beginning of a commit: whole entries in their places, then at most part of
-    a line; or, after a power cut, blocks of zeros. Anything else, and any commit of a later size
-    that the epoch's key signed, means that what was once whole was changed.
+    a line; or, after a power cut, blocks of zeros. Anything else, and any commit that the epoch's
+    key signed, means that what was once whole was changed.
     """
+    *lines, rest = _tail(path, found)
+    if any(signed_commit(line, key) for line in [*lines, rest, rest[:-1]]):
+        return False
+    if any(b"\0" in line for line in [*lines, rest]):
+        return True
+    return all(not check_entry(x, found.frontier.size + n) for n, x in enumerate(lines))
+
+
+def unfinished(path: Path, found: Scan, key: VerifierKey) -> bool:
+    """`torn`, or a commit that lacks only its last newline."""
+    return torn(path, found, key) or signed_commit(_tail(path, found)[-1], key)
+
+
+def _tail(path: Path, found: Scan) -> list[bytes]:
     with path.open("rb") as file:
         file.seek(found.end)
-        tail = file.read()
-    *lines, rest = tail.split(b"\n")
-    if any(_signed_later(line, found, key) for line in [*lines, rest, rest[:-1]]):
-        return False
-    if b"\0" in tail:
-        return True
-    entries = all(not check_entry(x, found.frontier.size + n) for n, x in enumerate(lines))
-    return entries
+        return file.read().split(b"\n")
 
 
-def _signed_later(line: bytes, found: Scan, key: VerifierKey) -> bool:
+def signed_commit(line: bytes, key: VerifierKey) -> bool:
+    """Whether a line, without its newline, is a commit that `key` signed."""
     if line[:1] != b"=":
         return False
     try:
-        point = read_commit(line)
-        return point.size >= found.frontier.size and point.signed_by(key)
+        return read_commit(line).signed_by(key)
     except JournalDamagedError:
         return False

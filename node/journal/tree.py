@@ -27,6 +27,10 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return _sha256(b"\x01" + left + right).digest()
 
 
+Keep = Callable[[int, list[bytes]], None]
+"""Takes a tile level and new hashes of that level, in order."""
+
+
 @dataclass
 class Frontier:
     """The right edge of a tree of `size` leaves; `peaks` are its perfect subtrees' roots."""
@@ -36,12 +40,29 @@ class Frontier:
 
     def push(self, leaf: bytes) -> None:
         """Adds one leaf by its hash."""
-        peaks, rest = self.peaks, self.size
-        while rest & 1:
-            leaf = _sha256(b"\x01" + peaks.pop() + leaf).digest()
-            rest >>= 1
-        peaks.append(leaf)
-        self.size += 1
+        self.extend([leaf])
+
+    def extend(self, leaves: list[bytes], keep: Keep | None = None) -> None:
+        """Adds leaves by their hashes, level by level.
+
+        Args:
+            leaves: 32 bytes each.
+            keep: is given the new nodes of every eighth level, as tiles hold them.
+        """
+        nodes, peaks, start, level = leaves, self.peaks, self.size, 0
+        left_over = []
+        self.size += len(leaves)
+        while nodes:
+            if keep and not level & 7:
+                keep(level >> 3, nodes)
+            if start & 1:
+                nodes = [peaks.pop(), *nodes]
+            if len(nodes) & 1:
+                left_over.append(nodes[-1])
+            pairs = zip(nodes[::2], nodes[1::2], strict=False)
+            nodes = [_sha256(b"\x01" + left + right).digest() for left, right in pairs]
+            start, level = start >> 1, level + 1
+        peaks.extend(reversed(left_over))
 
     def root(self) -> bytes:
         """Root of the tree, 32 bytes."""

@@ -140,13 +140,14 @@ class Writer:
         old = self.tip
         frontier, offsets, at = old.frontier.copy(), array("Q"), old.end
         ts, mono = int(self._clock.wall() * 1000), int(self._clock.monotonic() * 1000)
-        lines = []
-        for index, made in enumerate(drafts, frontier.size):
-            raw = line(made, index, ts, self._boot, mono)
-            self._hashes.push(frontier, leaf_hash(raw))
+        lines = [
+            line(made, index, ts, self._boot, mono)
+            for index, made in enumerate(drafts, frontier.size)
+        ]
+        for raw in lines:
             offsets.append(at)
             at += len(raw) + 1
-            lines.append(raw)
+        self._hashes.extend(frontier, [leaf_hash(raw) for raw in lines])
         name, key = self.signer.key.name, following.key if following else None
         note = self.signer.sign(commit_text(name, frontier.size, frontier.root(), old.chain, key))
         lines.append(commit := commit_line(note))
