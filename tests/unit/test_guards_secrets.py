@@ -1,0 +1,206 @@
+"""The secrets guard: what it finds, what it leaves alone, that it is fast and never raises."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mnemonic import Mnemonic
+
+from node.runs.effect import GuardContext, GuardStage
+from node.runs.guards_secrets import SecretsGuard, redact
+
+CONTEXT = GuardContext("files.files_read")
+SEED = "legal winner thank year wave sausage worth useful legal winner thank yellow"
+PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQ\nEEIN\n-----END EC PRIVATE KEY-----"
+
+SECRETS = {
+    "nsec": "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5",
+    "ncryptsec": "ncryptsec1"
+    + "qgg9947rlpvqu76pj5ecreduf9jxhselq2nae2kghhvd5g7dgjtcxfqtd67p9m0"
+    + "w57lspw8gsq6yphnm8623nsl8xn9j4jdzz84zm3frztj3z7s35vpzmqf6ksu8r89qk5z2zxfmu5gv8th8wclt0h4p",
+    "nwc": "nostr+walletconnect://" + "b" * 64 + "?relay=wss%3A%2F%2Fr.example&secret=" + "7" * 64,
+    "cashu": "cashuAeyJ0b2tlbiI6W3sibWludCI6Imh0dHBzOi8vODMzMy5zcGFjZTozMzM4IiwicHJvb2ZzIjpbXX1dfQ",
+    "cashuB": "cashuBo2F0gqJhaUgA_9SLj17PgGFwgaNhYQFhc3hAYWNjMTI0MzVlN2I4NDg0YzNjZjE4NTAxNDky",
+    "xprv": "xprv9s21ZrQH143K3QTDL4LXw2F7HEK3wJUD2nW2nRk4stbPy6cq3jPPqjiChkVvvNKmPGJxWUtg6LnF5kejM"
+    "RNNU3TGtRBeJgk33yuGBxrMPHi",
+    "age": "AGE-SECRET-KEY-1" + "GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX",
+    "openai": "sk-proj-" + "aB3_" * 10,
+    "github": "ghp_" + "a1B2" * 9,
+    "aws": "AKIA" + "IOSFODNN7EXAMPLE",
+    "google": "AIza" + "SyA-1234567890abcdefghijklmnopqrstu",
+    "slack": "xoxb-123456789012-abcdefghij",
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P",
+    "stripe": "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc",
+    "pem": PEM,
+    "seed": SEED,
+    "seed24": "abandon " * 23 + "art",
+}
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+@pytest.mark.parametrize(
+    "around", ["{}", "key: {}.", '{{"k":"{}"}}', "https://x.example/?k={}&b=1"]
+)
+def test_a_secret_does_not_survive(name: str, around: str) -> None:
+    text = around.format(SECRETS[name])
+    redacted, kinds = redact(text)
+    assert kinds
+    assert "[redacted " in redacted
+    for piece in SECRETS[name].split("\n"):
+        assert piece not in redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "The total is 1234.50, see task-list-of-the-day-and-more and risk-assessment-document.",
+        "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg",
+        "note1fntxtkcy9pjwucqwa9mddn7v03wwwsu9j330jj350nvhpky2tuaspk6nqc",
+        "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----",
+        "xpub661MyMwAqRbcFtXgS5sYJABqqG9YLmC4Q1Rdap9gSE8NqtwybGhePY2gZ29ESFjqJoCu1Rupje8YtGqsefD"
+        "265TMg7usUDFdp6W1EGMcet8",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "word " * 200,
+        "you can use this when they all come here and then go home with that girl or boy",
+        "eyJhbGciOiJIUzI1NiJ9",
+        "cashuA is a prefix, sk-1 is short",
+    ],
+)
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert redact(text) == (text, set())
+
+
+@pytest.mark.parametrize("words", [12, 15, 18, 21, 24])
+def test_seed_phrases_of_every_length_are_found_in_text(words: int) -> None:
+    for n in range(8):
+        seed = Mnemonic("english").to_mnemonic(bytes([n * 7 % 256, 255 - n] * (words * 2 // 3)))
+        numbered = "\n".join(f"{i + 1}. {w}" for i, w in enumerate(seed.split()))
+        for text in (seed, seed.upper(), numbered, f"please write {seed} down", f"able {seed} zoo"):
+            redacted, kinds = redact(text)
+            assert kinds == {"seed phrase"}
+            assert len(redacted) < len(text) / 2 + 60
+
+
+def test_words_of_the_list_with_a_wrong_checksum_are_no_seed() -> None:
+    assert redact(SEED.replace("yellow", "winner"))[1] == set()
+
+
+KNOWN = "correct-horse-battery"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        KNOWN,
+        KNOWN.encode().hex(),
+        KNOWN.encode().hex().upper(),
+        base64.b64encode(KNOWN.encode()).decode(),
+    ],
+)
+def test_the_nodes_own_secrets_are_found_in_each_form(form: str) -> None:
+    guard = SecretsGuard(lambda: [KNOWN, "short"])
+    verdict = guard.check(GuardStage.ANSWER, f"a short word and {form}!", CONTEXT)
+    assert verdict.verdict == "rewrite"
+    assert str(verdict.value).startswith("a short word and [redacted secret of this node]")
+
+
+@pytest.mark.parametrize("stage", GuardStage)
+def test_arguments_are_refused_and_all_else_rewritten(stage: GuardStage) -> None:
+    content = {"text": ["a", SECRETS["nsec"]], SECRETS["aws"]: 1}
+    verdict = SecretsGuard().check(stage, content, CONTEXT)
+    assert verdict.reason == "contains a secret: api key, nostr secret key"
+    if stage is GuardStage.TOOL_ARGUMENTS:
+        assert (verdict.verdict, verdict.value) == ("fail", None)
+    else:
+        assert verdict.verdict == "rewrite"
+        assert verdict.value == {
+            "text": ["a", "[redacted nostr secret key]"],
+            "[redacted api key]": 1,
+        }
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(content=json_values, stage=st.sampled_from(GuardStage))
+@settings(max_examples=150, deadline=None)
+def test_it_never_raises(content: object, stage: GuardStage) -> None:
+    verdict = SecretsGuard(lambda: ["password1"]).check(stage, content, CONTEXT)  # type: ignore[arg-type]
+    assert verdict.verdict in ("pass", "fail", "rewrite")
+
+
+fragments = st.lists(
+    st.sampled_from(
+        [
+            "nsec1",
+            "eyJ",
+            ".",
+            "-",
+            "_",
+            " ",
+            "\n",
+            "abandon ",
+            "zoo",
+            "sk-",
+            "-----BEGIN ",
+            "PRIVATE KEY-----",
+            "-----END ",
+            "cashuA",
+            "xprv",
+            "q",
+            "9",
+            "nostrwalletconnect:",
+            "?",
+        ]
+    ),
+    max_size=60,
+).map("".join)
+
+
+@given(text=fragments)
+@settings(max_examples=200, deadline=None)
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
+    once, _ = redact(text)
+    assert redact(once)[0] == once
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "eyJ",
+        "eyJa-",
+        "eyJaaaaaaaaaa.",
+        "-----BEGIN ",
+        "-----BEGIN PRIVATE KEY-----",
+        "sk-",
+        "cashuA",
+        "nsec1",
+        "nostrwalletconnect:",
+        "nostr+walletconnect://" + "a" * 64 + "?",
+        "a ",
+        "github_pat_",
+        "xprv9",
+    ],
+)
+def test_time_grows_with_length_and_no_faster(unit: str) -> None:
+    """Quadratic work on 400 kB would take minutes; ten times the text takes at most ~25 times."""
+
+    def seconds(size: int) -> float:
+        text = unit * (size // len(unit))
+        best = 9.0
+        for _ in range(3):
+            started = time.perf_counter()
+            redact(text)
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    assert seconds(200_000) <= 25 * seconds(20_000) + 0.05

@@ -1,0 +1,100 @@
+"""Reloading agents' files: what changed, and that one broken file takes out no other agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from node.errors import ManifestError
+from node.runs.agent import AgentManifest
+from node.runs.registry import AgentRegistry
+
+
+def put(folder: Path, name: str, about: str = "", extra: str = "") -> None:
+    text = f'name = "{name}"\nabout = "{about}"\ninstructions = "x"\n{extra}'
+    (folder / f"{name}.toml").write_text(text)
+
+
+def drop(folder: Path, name: str) -> None:
+    (folder / f"{name}.toml").unlink()
+
+
+async def refreshed(registry: AgentRegistry) -> list[tuple[str, str]]:
+    return [(change.name, change.change) for change in await registry.refresh()]
+
+
+async def test_a_life_of_changes(tmp_path: Path) -> None:
+    registry = AgentRegistry(tmp_path)
+    assert await refreshed(registry) == []
+    put(tmp_path, "clerk")
+    put(tmp_path, "cook")
+    assert await refreshed(registry) == [("clerk", "added"), ("cook", "added")]
+    assert await refreshed(registry) == []
+    put(tmp_path, "clerk", about="new")
+    assert await refreshed(registry) == [("clerk", "changed")]
+    assert registry.get("clerk").about == "new"
+    drop(tmp_path, "cook")
+    assert await refreshed(registry) == [("cook", "removed")]
+    assert [agent.name for agent in registry.list()] == ["clerk"]
+
+
+async def test_a_broken_file_takes_out_only_its_own_agent(tmp_path: Path) -> None:
+    registry = AgentRegistry(tmp_path)
+    put(tmp_path, "clerk")
+    put(tmp_path, "cook")
+    await registry.refresh()
+    before = registry.get("cook")
+    put(tmp_path, "cook", extra="colour = 1")
+    (change,) = await registry.refresh()
+    assert (change.name, change.change, change.digest) == ("cook", "broken", "")
+    assert await refreshed(registry) == []
+    assert registry.get("clerk").name == "clerk"
+    with pytest.raises(ManifestError, match="unknown key colour"):
+        registry.get("cook")
+    assert list(registry.broken()) == ["cook"]
+    put(tmp_path, "cook")
+    assert await refreshed(registry) == [("cook", "changed")]
+    assert registry.get("cook") == before
+    assert registry.broken() == {}
+
+
+async def test_a_broken_new_file_and_its_removal(tmp_path: Path) -> None:
+    registry = AgentRegistry(tmp_path)
+    put(tmp_path, "cook", extra="colour = 1")
+    assert await refreshed(registry) == [("cook", "broken")]
+    drop(tmp_path, "cook")
+    assert await refreshed(registry) == [("cook", "removed")]
+
+
+async def test_what_a_check_refuses_is_broken(tmp_path: Path) -> None:
+    def check(agent: AgentManifest) -> None:
+        if agent.about == "bad":
+            raise ManifestError("there is no tool filez", hint="Did you mean files?")
+
+    registry = AgentRegistry(tmp_path, check=check)
+    put(tmp_path, "clerk", about="bad")
+    assert await refreshed(registry) == [("clerk", "broken")]
+    with pytest.raises(ManifestError, match="filez"):
+        registry.get("clerk")
+
+
+async def test_an_unknown_agent_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    registry = AgentRegistry(tmp_path / "missing")
+    await registry.refresh()
+    with pytest.raises(ManifestError) as none:
+        registry.get("clerk")
+    assert "Agents: none" in none.value.hint
+    put(tmp_path, "clerk")
+    registry = AgentRegistry(tmp_path)
+    await registry.refresh()
+    with pytest.raises(ManifestError) as near:
+        registry.get("clrek")
+    assert near.value.hint.startswith("Did you mean clerk? Agents: clerk.")
+
+
+async def test_editors_temporary_files_are_no_agents(tmp_path: Path) -> None:
+    (tmp_path / ".clerk.toml").write_text("half")
+    (tmp_path / "clerk.toml~").write_text("half")
+    registry = AgentRegistry(tmp_path)
+    assert await refreshed(registry) == []

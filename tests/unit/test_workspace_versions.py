@@ -1,0 +1,226 @@
+"""Agents' files under version control, and what they may not lead git to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from node.clock import ManualClock
+from node.errors import WorkspaceError
+from node.runs.workspace import Workspaces
+from node.runs.workspace_files import MAX_FILE_BYTES, read_files, restore_files
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "workspaces"
+
+
+@pytest.fixture
+def files(home: Path) -> Path:
+    folder = home / "clerk"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def workspaces(home: Path) -> Workspaces:
+    return Workspaces(home, clock=ManualClock())
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def plant_link(home: Path, elsewhere: Path) -> None:
+    home.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "a").write_text("1")
+    (home / "clerk").symlink_to(elsewhere)
+
+
+async def keep(workspaces: Workspaces, run: str) -> str:
+    version = await workspaces.keep("clerk", run=run, key=f"{run}:9", note="completed")
+    assert version is not None
+    return version.id
+
+
+async def test_one_commit_for_what_changed_and_none_for_nothing(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "sub").mkdir()
+    (files / "sub" / "a.txt").write_text("1")
+    first = await workspaces.keep("clerk", run="r1", key="r1:9", note="completed")
+    assert first is not None
+    assert (first.run, first.author, first.changed) == ("r1", "clerk", ("sub/a.txt",))
+    assert await workspaces.keep("clerk", run="r2", key="r2:9", note="completed") is None
+    assert [version.id for version in await workspaces.log("clerk")] == [first.id]
+
+
+async def test_an_empty_workspace_has_no_history(workspaces: Workspaces) -> None:
+    assert await workspaces.keep("clerk", run="r1", key="r1:9", note="completed") is None
+    assert await workspaces.log("clerk") == ()
+    assert await workspaces.diff("clerk") == ""
+
+
+async def test_a_step_commits_once(workspaces: Workspaces, files: Path) -> None:
+    (files / "a").write_text("1")
+    first = await keep(workspaces, "r1")
+    (files / "a").write_text("2")
+    assert await keep(workspaces, "r1") == first
+    assert len(await workspaces.log("clerk")) == 1
+
+
+async def test_an_interrupted_commit_is_found_by_its_key(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "a").write_text("1")
+    effect = workspaces.commit("clerk", "r1", "completed")
+    assert await effect.settle("r1:9") is None
+    done = await effect.perform("r1:9")
+    assert await effect.settle("r1:9") == done
+    assert await effect.settle("r1:90") is None
+    assert done.value == {
+        "commit": (await workspaces.log("clerk"))[0].id,
+        "changed": ["a"],
+        "count": 1,
+    }
+
+
+async def test_diff_shows_what_is_not_kept_yet_and_between_versions(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "a").write_text("one\n")
+    first = await keep(workspaces, "r1")
+    (files / "a").write_text("two\n")
+    assert "-one\n+two\n" in await workspaces.diff("clerk")
+    second = await keep(workspaces, "r2")
+    assert await workspaces.diff("clerk") == ""
+    assert "-one\n+two\n" in await workspaces.diff("clerk", first[:8], second)
+    assert "-two\n+one\n" in await workspaces.diff("clerk", second, first)
+
+
+async def test_rollback_is_a_new_commit_and_loses_nothing(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "a").write_text("one")
+    (files / "old").mkdir()
+    (files / "old" / "b").write_text("b")
+    first = await keep(workspaces, "r1")
+    (files / "a").write_text("two")
+    (files / "old" / "b").unlink()
+    (files / "old").rmdir()
+    (files / "new").mkdir()
+    (files / "new" / "c").write_text("not kept yet")
+    back = await workspaces.rollback("clerk", first)
+    assert back is not None
+    assert read_files(files) == {"a": b"one", "old/b": b"b"}
+    assert not (files / "new").exists()
+    log = await workspaces.log("clerk")
+    assert [version.author for version in log] == ["owner", "owner", "clerk"]
+    undone = await workspaces.rollback("clerk", log[1].id)
+    assert undone is not None
+    assert read_files(files) == {"a": b"two", "new/c": b"not kept yet"}
+
+
+@pytest.mark.parametrize("version", ["", "HEAD", "zz", "main", "--all", "../x", "ffff"])
+async def test_an_unknown_version_is_refused(
+    workspaces: Workspaces, files: Path, version: str
+) -> None:
+    (files / "a").write_text("1")
+    await keep(workspaces, "r1")
+    with pytest.raises(WorkspaceError, match="no version"):
+        await workspaces.rollback("clerk", version)
+
+
+@pytest.mark.parametrize("agent", ["../x", "", ".git-clerk", "a/b", "A"])
+async def test_what_is_no_agents_name_is_refused(workspaces: Workspaces, agent: str) -> None:
+    with pytest.raises(WorkspaceError):
+        await workspaces.log(agent)
+
+
+async def test_the_history_is_out_of_the_agents_reach(
+    workspaces: Workspaces, files: Path, home: Path
+) -> None:
+    (files / "a").write_text("1")
+    await keep(workspaces, "r1")
+    assert names(files) == ["a"]
+    assert (home / ".git-clerk" / "HEAD").is_file()
+
+
+def test_links_and_special_files_are_left_out_and_never_followed(
+    files: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("do not read")
+    (files / "a").write_text("1")
+    (files / "link").symlink_to(secret / "key")
+    (files / "folder").symlink_to(secret)
+    (files / "loop").symlink_to(files)
+    os.link(secret / "key", files / "hard")
+    os.mkfifo(files / "pipe")
+    (files / ".git").mkdir()
+    (files / ".git" / "config").write_text("[core]")
+    (files / "big").write_bytes(b"x" * (MAX_FILE_BYTES + 1))
+    (files / "line\nbreak").write_text("2")
+    assert read_files(files) == {"a": b"1"}
+
+
+def test_restoring_writes_through_no_link(files: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a").write_text("safe")
+    (files / "sub").symlink_to(outside)
+    (files / "file").symlink_to(outside / "a")
+    with pytest.raises((WorkspaceError, OSError)):
+        restore_files(files, {"sub/a": b"evil"})
+    restore_files(files, {"file": b"new"})
+    assert (outside / "a").read_text() == "safe"
+    assert (files / "file").read_bytes() == b"new"
+    assert not (files / "file").is_symlink()
+
+
+async def test_rolling_back_into_a_link_is_an_error_of_the_tree(
+    workspaces: Workspaces, files: Path, tmp_path: Path
+) -> None:
+    (files / "sub").mkdir()
+    (files / "sub" / "a").write_text("1")
+    first = await keep(workspaces, "r1")
+    (files / "sub" / "a").unlink()
+    (files / "sub").rmdir()
+    (files / "sub").symlink_to(tmp_path)
+    with pytest.raises(WorkspaceError):
+        await workspaces.rollback("clerk", first)
+    assert not (tmp_path / "a").exists()
+
+
+async def test_locks_left_by_a_killed_process_do_not_stop_it(
+    workspaces: Workspaces, files: Path, home: Path
+) -> None:
+    (files / "a").write_text("1")
+    await keep(workspaces, "r1")
+    (home / ".git-clerk" / "refs" / "heads" / "main.lock").touch()
+    (files / "a").write_text("2")
+    with pytest.raises(WorkspaceError):
+        await keep(workspaces, "r2")
+    again = Workspaces(home, clock=ManualClock())
+    assert (await again.keep("clerk", run="r2", key="r2:9", note="")) is not None
+
+
+async def test_a_workspace_that_is_a_link_is_not_read(
+    workspaces: Workspaces, home: Path, tmp_path: Path
+) -> None:
+    plant_link(home, tmp_path / "elsewhere")
+    with pytest.raises(WorkspaceError):
+        await workspaces.keep("clerk", run="r1", key="r1:9", note="")
+
+
+async def test_what_a_trailer_says_cannot_be_forged_by_a_files_name(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "Step: r7:1").write_text("Step: r7:1")
+    await keep(workspaces, "r1")
+    assert await workspaces.find("clerk", "r7:1") is None
