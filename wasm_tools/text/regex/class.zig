@@ -1,0 +1,95 @@
+//! Sets of characters, and what counts as a word character or a space.
+const std = @import("std");
+const isSpace = @import("../count.zig").isSpace;
+
+pub const Kind = enum { digit, space, word };
+
+pub const Item = union(enum) {
+    range: struct { low: u21, high: u21 },
+    kind: struct { of: Kind, negated: bool = false },
+
+    fn has(self: Item, point: u21) bool {
+        return switch (self) {
+            .range => |range| range.low <= point and point <= range.high,
+            .kind => |kind| kind.negated != switch (kind.of) {
+                .digit => point >= '0' and point <= '9',
+                .space => isSpace(point),
+                .word => isWord(point),
+            },
+        };
+    }
+};
+
+pub const Set = struct {
+    items: []const Item,
+    negated: bool = false,
+    ignore_case: bool = false,
+    /// The answers for ASCII, filled in by `prepared`.
+    ascii: u128 = 0,
+
+    /// The set with its table for ASCII, without which `has` may not be asked.
+    pub fn prepared(self: Set, ignore_case: bool) Set {
+        var out = self;
+        out.ignore_case = ignore_case;
+        for (0..128) |point| {
+            if (out.search(@intCast(point))) out.ascii |= @as(u128, 1) << @intCast(point);
+        }
+        return out;
+    }
+
+    pub fn has(self: *const Set, point: u21) bool {
+        if (point >= 0x80) return self.search(point);
+        return self.ascii >> @intCast(point) & 1 == 1;
+    }
+
+    fn search(self: *const Set, point: u21) bool {
+        return self.negated != (self.any(point) or
+            (self.ignore_case and (self.any(lower(point)) or self.any(upper(point)))));
+    }
+
+    fn any(self: *const Set, point: u21) bool {
+        for (self.items) |item| if (item.has(point)) return true;
+        return false;
+    }
+
+    /// The one byte that all matches begin with, if there is one.
+    pub fn byte(self: Set) ?u8 {
+        if (self.negated or self.ignore_case or self.items.len != 1) return null;
+        const range = if (self.items[0] == .range) self.items[0].range else return null;
+        return if (range.low == range.high and range.low < 0x80) @intCast(range.low) else null;
+    }
+};
+
+pub const anything: Set = .{ .items = &.{.{ .range = .{ .low = 0, .high = 0x10FFFF } }} };
+pub const not_newline: Set = .{ .items = &.{.{ .range = .{ .low = '\n', .high = '\n' } }}, .negated = true };
+
+/// ASCII letters, digits and `_`; beyond ASCII all but spaces and the blocks of punctuation,
+/// symbols, pictographs and private use. A short list instead of Unicode's tables.
+pub fn isWord(point: u21) bool {
+    if (point < 0x80) return std.ascii.isAlphanumeric(@intCast(point)) or point == '_';
+    return switch (point) {
+        0x80...0xA9, 0xAB...0xB1, 0xB4, 0xB6...0xB8, 0xBB, 0xBF, 0xD7, 0xF7 => false,
+        0x1680, 0x2000...0x206F, 0x20A0...0x20CF, 0x2190...0x2BFF => false,
+        0x3000...0x3004, 0x3008...0x3020, 0x3030, 0xE000...0xF8FF => false,
+        0xFF01...0xFF0F, 0xFF1A...0xFF20, 0xFF3B...0xFF40, 0xFF5B...0xFF65 => false,
+        0x1F000...0x1FAFF, 0xF0000...0x10FFFF => false,
+        else => true,
+    };
+}
+
+/// Case of the Latin, Greek and Cyrillic letters that differ by a fixed distance.
+fn lower(point: u21) u21 {
+    return switch (point) {
+        'A'...'Z', 0xC0...0xD6, 0xD8...0xDE, 0x391...0x3A1, 0x3A3...0x3AB, 0x410...0x42F => point + 32,
+        0x400...0x40F => point + 80,
+        else => point,
+    };
+}
+
+fn upper(point: u21) u21 {
+    return switch (point) {
+        'a'...'z', 0xE0...0xF6, 0xF8...0xFE, 0x3B1...0x3C1, 0x3C3...0x3CB, 0x430...0x44F => point - 32,
+        0x450...0x45F => point - 80,
+        else => point,
+    };
+}
