@@ -1,0 +1,403 @@
+"""The `http` capability against a server on this machine."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.clock import SystemClock
+from node.sandbox import Grant, Limits
+from node.sandbox.abi import Err
+from node.sandbox.capabilities.http import http_functions
+from node.sandbox.hostcall import HostCall
+from node.sandbox.network import SystemNetwork
+
+
+@dataclass
+class Server:
+    """Answers by path; keeps what it was asked."""
+
+    port: int = 0
+    routes: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
+    seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}{path}"
+
+
+def reply(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **headers: str) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    if handler.command != "HEAD":
+        handler.wfile.write(body)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    told = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_any(self) -> None:
+            size = int(self.headers.get("Content-Length") or 0)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            told.seen.append((self.command, self.path, headers, self.rfile.read(size)))
+            route = told.routes.get(self.path.partition("?")[0])
+            try:
+                route(self) if route else reply(self, 404)
+            except OSError:
+                self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        setattr(Handler, f"do_{method}", Handler.handle_any)
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listener.daemon_threads = True
+    told.port = listener.server_address[1]
+    thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
+    thread.start()
+    yield told
+    listener.shutdown()
+    listener.server_close()
+    thread.join()
+
+
+@dataclass
+class Names(SystemNetwork):
+    """Every name is where the test says; connections are counted."""
+
+    addresses: dict[str, list[str]]
+    asked: list[str] = field(default_factory=list)
+    connected: list[str] = field(default_factory=list)
+
+    __hash__ = object.__hash__
+
+    def resolve(self, host: str, port: int, timeout_s: float) -> list[str]:
+        self.asked.append(host)
+        if host not in self.addresses:
+            raise OSError("no such name")
+        return self.addresses[host]
+
+    def connect(self, address: str, port: int, timeout_s: float) -> socket.socket:
+        self.connected.append(address)
+        return super().connect(address, port, timeout_s)
+
+
+def host_call(*patterns: str, network: object = None, **more: object) -> HostCall:
+    limits = {key: more.pop(key) for key in list(more) if key.startswith("http_")}
+    return HostCall(
+        tool="tool",
+        seed="",
+        grant=Grant(http=patterns, **more),
+        limits=Limits(**limits),
+        clock=SystemClock(),
+        network=network or SystemNetwork(),
+        entropy=os.urandom,
+        deadline_s=SystemClock().monotonic() + 30,
+    )
+
+
+def fetch(call: HostCall, url: str, **request: object) -> dict:
+    answer = http_functions(call.limits)[0].run(call, json.dumps({"url": url, **request}))
+    assert isinstance(answer, str), answer
+    return json.loads(answer)
+
+
+def refused(call: HostCall, url: str, **request: object) -> str:
+    answer = http_functions(call.limits)[0].run(call, json.dumps({"url": url, **request}))
+    assert isinstance(answer, Err), answer
+    return answer.value
+
+
+def test_fetches_what_is_allowed(server: Server) -> None:
+    server.routes["/a"] = lambda h: reply(h, 200, "grüße".encode(), Content_Type="text/plain")
+    call = host_call(server.url("/*"))
+    answer = fetch(call, server.url("/a?b=c"))
+    assert (answer["status"], answer["body"]) == (200, "grüße")
+    assert answer["url"] == server.url("/a?b=c")
+    assert answer["headers"]["content-type"] == "text/plain"
+    assert "server" not in answer["headers"]
+    assert call.origins == {f"http://127.0.0.1:{server.port}": None}
+    assert call.egress_bytes > 50
+    assert call.ingress_bytes > 50
+    assert server.seen[0][:2] == ("GET", "/a?b=c")
+
+
+def test_sends_a_body(server: Server) -> None:
+    server.routes["/a"] = lambda h: reply(h, 201)
+    call = host_call(server.url("/*"))
+    headers = {"Content-Type": "application/json"}
+    assert fetch(call, server.url("/a"), method="post", body="{}", headers=headers)["status"] == 201
+    method, _, sent, body = server.seen[0]
+    assert (method, body, sent["content-type"]) == ("POST", b"{}", "application/json")
+
+
+@pytest.mark.parametrize("status", [402, 404, 500])
+def test_an_error_of_the_server_is_an_answer(server: Server, status: int) -> None:
+    server.routes["/a"] = lambda h: reply(h, status, b"no")
+    assert fetch(host_call(server.url("/*")), server.url("/a"))["status"] == status
+
+
+def test_refuses_what_is_not_on_the_list_before_it_resolves(server: Server) -> None:
+    names = Names({})
+    call = host_call(server.url("/a/*"), "https://api.example.org/*", network=names)
+    for url in (server.url("/b"), "https://example.org/", server.url("/a/../b")):
+        assert "allow-list" in refused(call, url)
+    assert "names no user" in refused(call, f"http://api.example.org@127.0.0.1:{server.port}/a/")
+    assert names.asked == []
+    assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.1"], ["169.254.169.254"], ["93.184.216.34", "10.0.0.1"], ["::1"], []]
+)
+def test_refuses_a_public_name_that_leads_inwards(server: Server, addresses: list[str]) -> None:
+    names = Names({"api.example.org": addresses})
+    call = host_call(f"http://api.example.org:{server.port}/*", network=names)
+    assert "open internet" in refused(call, server.url("/a", "api.example.org"))
+    assert names.connected == []
+
+
+def test_connects_to_the_address_it_checked(server: Server) -> None:
+    server.routes["/a"] = lambda h: reply(h, 200, h.headers["Host"].encode())
+    names = Names({"box.local": ["127.0.0.1"]})
+    call = host_call(f"http://box.local:{server.port}/*", network=names)
+    assert fetch(call, server.url("/a", "box.local"))["body"] == f"box.local:{server.port}"
+    assert (names.asked, names.connected) == (["box.local"], ["127.0.0.1"])
+
+
+def test_tries_the_next_address(server: Server) -> None:
+    server.routes["/a"] = lambda h: reply(h, 200)
+    names = Names({"box.local": ["127.0.0.2", "127.0.0.1"]})
+    call = host_call(f"http://box.local:{server.port}/*", network=names)
+    assert fetch(call, server.url("/a", "box.local"))["status"] == 200
+    assert names.connected == ["127.0.0.2", "127.0.0.1"]
+
+
+def test_checks_each_redirect_anew(server: Server) -> None:
+    server.routes["/inside"] = lambda h: reply(h, 302, Location="/b?x=1")
+    server.routes["/b"] = lambda h: reply(h, 200, b"b")
+    server.routes["/outside"] = lambda h: reply(h, 302, Location="http://evil.example/")
+    server.routes["/metadata"] = lambda h: reply(h, 302, Location="http://169.254.169.254/")
+    server.routes["/file"] = lambda h: reply(h, 302, Location="file:///etc/passwd")
+    server.routes["/loop"] = lambda h: reply(h, 302, Location="/loop")
+    call = host_call(server.url("/*"))
+    answer = fetch(call, server.url("/inside"))
+    assert (answer["body"], answer["url"]) == ("b", server.url("/b?x=1"))
+    for path in ("/outside", "/metadata"):
+        assert "allow-list" in refused(call, server.url(path))
+    assert refused(call, server.url("/file"))
+    assert "http_redirects = 5" in refused(call, server.url("/loop"))
+
+
+@pytest.mark.parametrize(("status", "method", "body"), [(303, "GET", b""), (307, "POST", b"x")])
+def test_a_redirect_keeps_or_drops_the_body(
+    server: Server, status: int, method: str, body: bytes
+) -> None:
+    server.routes["/a"] = lambda h: reply(h, status, Location="/b")
+    server.routes["/b"] = lambda h: reply(h, 200)
+    fetch(host_call(server.url("/*")), server.url("/a"), method="POST", body="x")
+    assert (server.seen[1][0], server.seen[1][3]) == (method, body)
+
+
+def test_secrets_go_where_they_belong_and_are_not_seen(server: Server) -> None:
+    server.routes["/a"] = lambda h: reply(h, 302, Location=server.url("/b", "other.local"))
+    server.routes["/b"] = lambda h: reply(h, 200, repr(dict(h.headers)).encode())
+    echo = b"Bearer s3cr3t-token and s3cr3t-token and %22"
+    server.routes["/echo"] = lambda h: reply(h, 200, echo, Link="s3cr3t-token")
+    names = Names({"box.local": ["127.0.0.1"], "other.local": ["127.0.0.1"]})
+    box = f"http://box.local:{server.port}/*"
+    call = host_call(
+        box,
+        f"http://other.local:{server.port}/*",
+        network=names,
+        secrets={box: {"Authorization": "Bearer s3cr3t-token"}},
+    )
+    assert "s3cr3t" not in repr(call.grant)
+    fetch(call, server.url("/a", "box.local"))
+    assert server.seen[0][2]["authorization"] == "Bearer s3cr3t-token"
+    assert "authorization" not in server.seen[1][2]
+    answer = fetch(call, server.url("/echo", "box.local"))
+    assert "s3cr3t" not in json.dumps(answer)
+    assert "[secret]" in answer["body"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": "x"}, {"Cookie": "x"}, {"Host": "x"}, {"Accept": "a\r\nX: y"}]
+)
+def test_refuses_headers_that_are_not_the_guests_to_set(
+    server: Server, headers: dict[str, str]
+) -> None:
+    assert "header" in refused(host_call(server.url("/*")), server.url("/a"), headers=headers)
+    assert server.seen == []
+
+
+def test_ends_at_its_size(server: Server) -> None:
+    server.routes["/a"] = lambda h: reply(h, 200, b"x" * 5000)
+    call = host_call(server.url("/*"), http_response_bytes=4000)
+    assert "http_response_bytes = 4000" in refused(call, server.url("/a"))
+
+
+def test_asks_for_no_compression_and_takes_none(server: Server) -> None:
+    server.routes["/a"] = lambda h: reply(h, 200, b"x", Content_Encoding="gzip")
+    assert "compressed" in refused(host_call(server.url("/*")), server.url("/a"))
+    assert server.seen[0][2]["accept-encoding"] == "identity"
+
+
+def test_ends_at_its_time_however_slowly_the_server_drips() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stop = threading.Event()
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                while not stop.wait(0.02):
+                    try:
+                        connection.sendall(b"x")
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/*"
+        started = time.monotonic()
+        reason = refused(host_call(url, http_seconds=0.3), url.replace("*", "a"))
+        elapsed = time.monotonic() - started
+        stop.set()
+        thread.join()
+    assert "http_seconds = 0.3" in reason
+    assert elapsed < 3
+
+
+def test_a_server_that_speaks_no_http_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"\x00\x01garbage\r\n\r\n")
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/*"
+        assert "failed" in refused(host_call(url), url.replace("*", "a"))
+        thread.join()
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """A self-signed certificate for `name` and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + built.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+@dataclass
+class Trusting(Names):
+    """Trusts one certificate."""
+
+    trusted: Path = Path()
+
+    __hash__ = object.__hash__
+
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.trusted))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_trusted", "ok"),
+    [("box.local", True, True), ("box.local", False, False), ("other.local", True, False)],
+)
+def test_tls_wants_a_trusted_certificate_for_the_name(
+    tmp_path: Path, name: str, is_trusted: bool, ok: bool
+) -> None:
+    pem = certificate(tmp_path, name)
+    trusted = pem if is_trusted else certificate(tmp_path, "stranger.local")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    def talk() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError), context.wrap_socket(connection, True) as tls:
+            tls.recv(1000)
+            tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk)
+        thread.start()
+        port = listener.getsockname()[1]
+        network = Trusting({"box.local": ["127.0.0.1"]}, trusted=trusted)
+        call = host_call(f"https://box.local:{port}/*", network=network)
+        answer = http_functions(call.limits)[0].run(
+            call, json.dumps({"url": f"https://box.local:{port}/"})
+        )
+        thread.join()
+    if ok:
+        assert json.loads(answer)["body"] == "ok"
+    else:
+        assert isinstance(answer, Err)
+        assert "CERTIFICATE_VERIFY_FAILED" in answer.value
+
+
+@settings(max_examples=int(os.environ.get("FREEHOLD_FUZZ", "100")), deadline=None)
+@given(
+    st.text(max_size=60)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["url", "method", "headers", "body", "x"]), inner)
+        ),
+    ).map(json.dumps)
+)
+def test_any_request_is_refused_in_words(text: str) -> None:
+    names = Names({})
+    call = host_call("https://api.example.org/*", network=names)
+    answer = http_functions(call.limits)[0].run(call, text)
+    assert isinstance(answer, Err)
+    assert names.connected == []
