@@ -30,7 +30,7 @@ _PASSED = (
     "TMPDIR",
     "TZ",
 )
-_STDERR_LINES = 20
+_STDERR_LINES = 30
 _STDERR_LINE_CHARS = 500
 
 

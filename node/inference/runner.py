@@ -10,6 +10,7 @@ at the socket's end, and on Linux by the kernel's signal too. Prompts are never 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import resource
 import signal
@@ -17,6 +18,7 @@ import socket
 import sys
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from node.inference.generation import Generator, Settings
 from node.inference.native import Aborted, Context, Model
 from node.inference.prompt import Prompter
 from node.inference.protocol import Frame, Load
-from node.inference.template import ChatTemplate
+from node.inference.template import DEADLINE_S, ChatTemplate
 from node.inference.types import Message
 
 _PR_SET_PDEATHSIG = 1
@@ -74,7 +76,7 @@ class Runner:
         vocab = self._model.vocab
         size = min(load.context_tokens, self._model.context_train)
         self._context = Context(self._model, context_tokens=size, threads=load.threads)
-        template = ChatTemplate(source, bos=vocab.text(vocab.bos), eos=_end_text(self._model))
+        template = _WatchedTemplate(source, bos=vocab.text(vocab.bos), eos=_end_text(self._model))
         prompter = Prompter(
             template,
             specials=vocab.specials,
@@ -181,6 +183,17 @@ class Runner:
             os._exit(0)
 
 
+class _WatchedTemplate(ChatTemplate):
+    """Ends the process where a template is in one C call for so long that no deadline is seen."""
+
+    def render(self, variables: Mapping[str, object]) -> str:
+        faulthandler.dump_traceback_later(2 * DEADLINE_S, exit=True)
+        try:
+            return super().render(variables)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
 def _refuses_system(template: ChatTemplate) -> bool:
     """Whether the template raises on a system turn, as some families' do."""
     turns: list[dict[str, Any]] = [asdict(Message("system", "s")), asdict(Message("user", "u"))]
@@ -197,6 +210,9 @@ def _end_text(model: Model) -> str:
 
 def _prepare_process(parent: int) -> None:
     """Dies with its parent, before its parent, and leaves no core file with prompts in it."""
+    faulthandler.enable(
+        all_threads=False
+    )  # a native crash says where on stderr, which the engine shows
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":

@@ -128,7 +128,7 @@ class _Compiler:
             case None:
                 return self._untyped(schema, path, name, depth)
             case _:
-                raise self._error(path, f"has the unknown type {dumps(kind)}")
+                raise self._error(path, f"has the unknown type {_show(kind)}")
 
     def _untyped(self, schema: JsonObject, path: str, name: str, depth: int) -> str:
         if "properties" in schema:
@@ -144,7 +144,7 @@ class _Compiler:
             raise self._error(path, "has properties or required of the wrong kind")
         missing = [key for key in required if key not in properties]
         if missing:
-            raise self._error(path, f"requires {dumps(missing[0])}, which it does not declare")
+            raise self._error(path, f"requires {_show(missing[0])}, which it does not declare")
         if not properties:
             return self._map(schema.get("additionalProperties", True), path, name, depth)
         pairs = []
@@ -220,14 +220,14 @@ class _Compiler:
     def _reference(self, pointer: Json, path: str, depth: int) -> str:
         parts = str(pointer).split("/")
         if parts[0] != "#" or len(parts) != 3 or parts[1] not in ("$defs", "definitions"):
-            raise self._error(path, f"refers to {dumps(pointer)}; only #/$defs/NAME is known")
+            raise self._error(path, f"refers to {_show(pointer)}; only #/$defs/NAME is known")
         known = self._references.get(str(pointer))
         if known:
             return known
         definitions = self._root.get(parts[1])
         target = definitions.get(parts[2]) if isinstance(definitions, dict) else None
         if target is None:
-            raise self._error(path, f"refers to {dumps(pointer)}, which is not there")
+            raise self._error(path, f"refers to {_show(pointer)}, which is not there")
         rule = self._references[str(pointer)] = self._grammar.add("ref", "")
         self._grammar.rules[rule] = self.compile(target, str(pointer), "def", depth + 1)
         return rule
@@ -270,6 +270,11 @@ class _Compiler:
             f"{self._function}: the schema at {path} {problem}",
             hint="Simplify the tool's parameters; the tool cannot be offered to a model as it is.",
         )
+
+
+def _show(value: Json) -> str:
+    """A value for a message: short, and whatever it is."""
+    return ascii(value)[:60]
 
 
 def _inward(value: float, step: int) -> int:

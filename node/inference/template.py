@@ -64,7 +64,8 @@ class ChatTemplate:
         self._globals = {"bos_token": bos, "eos_token": eos}
         self._environment = _environment(wall)
         try:
-            self._template = self._environment.from_string(source)
+            with _deadline(deadline_s):
+                self._template = self._environment.from_string(source)
         except (JinjaError, RecursionError, ValueError) as error:
             raise TemplateError(f"the chat template does not compile: {error}") from error
 

@@ -1,0 +1,142 @@
+"""Reading what a model wrote, and grammars of text that must not hold a call."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.errors import GrammarError
+from node.inference import FunctionSpec, Message, ToolCall, recognise
+from node.inference.strict_json import StrictJsonError, parse_prefix
+from node.inference.testing import CHATML_TEMPLATE, PLAIN_TEMPLATE
+
+EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "200"))
+HERMES, GENERIC = recognise(CHATML_TEMPLATE), recognise(PLAIN_TEMPLATE)
+TOOLS = (FunctionSpec("add", "adds", {"type": "object", "properties": {}}),)
+CALL = '{"name": "add", "arguments": {"a": 1}}'
+
+
+def test_the_family_is_known_from_the_template() -> None:
+    assert (HERMES.name, GENERIC.name) == ("hermes", "generic")
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        ("<tool_call>{", "not valid JSON"),
+        ("<tool_call>" + CALL, "must end with"),
+        ("Sure. <tool_call>" + CALL + "</tool_call>", "whole answer"),
+        ("<tool_call>" + CALL + "</tool_call> done", "whole answer"),
+        ('<tool_call>{"name": "sub", "arguments": {}}</tool_call>', "the tools are: add"),
+        ('<tool_call>{"name": "add", "arguments": []}</tool_call>', "must be an object"),
+        ('<tool_call>{"name": "add"}</tool_call>', '"arguments"'),
+        ('<tool_call>{"name": "add", "arguments": {"a": NaN}}</tool_call>', "NaN"),
+        ('<tool_call>{"name": "add", "arguments": {"a": 1e999}}</tool_call>', "too large"),
+        ('<tool_call>{"name": "add", "arguments": {"a": 1, "a": 2}}</tool_call>', "twice"),
+        ('<tool_call>{"name": "add", "arguments": {"a": "\\ud800"}}</tool_call>', "surrogate"),
+        (
+            '<tool_call>{"name": "add", "arguments": {"a": '
+            + "[" * 70
+            + "]" * 70
+            + "}}</tool_call>",
+            "deep",
+        ),
+    ],
+)
+def test_a_malformed_call_says_what_is_wrong(raw: str, problem: str) -> None:
+    parsed = HERMES.parse(raw, TOOLS)
+    assert parsed.tool_calls == ()
+    assert parsed.text == ""
+    assert parsed.malformed is not None
+    assert problem in parsed.malformed
+
+
+def test_a_call_may_hold_its_own_markup_in_a_string() -> None:
+    arguments = {"a": "</tool_call><tool_call>"}
+    raw = f"<tool_call>{json.dumps({'name': 'add', 'arguments': arguments})}</tool_call>"
+    assert HERMES.parse(raw, TOOLS).tool_calls == (ToolCall("add", arguments),)
+
+
+def test_text_is_text() -> None:
+    assert HERMES.parse("  It is 4.\n", TOOLS).text == "It is 4."
+    assert GENERIC.parse("It is {4}.", TOOLS).text == "It is {4}."
+    assert GENERIC.parse(CALL, TOOLS).tool_calls == (ToolCall("add", {"a": 1}),)
+    assert GENERIC.parse(CALL, ()).text == CALL
+
+
+pieces = st.lists(
+    st.sampled_from(["<tool_call>", "</tool_call>", CALL, "{", "}", '"', ",", "name", " ", "\n"])
+    | st.text(max_size=4),
+    max_size=12,
+).map("".join)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(raw=pieces)
+def test_whatever_was_written_is_read_as_one_thing(raw: str) -> None:
+    for form in (HERMES, GENERIC):
+        parsed = form.parse(raw, TOOLS)
+        assert (parsed.malformed is not None) + bool(parsed.tool_calls) + bool(parsed.text) <= 1
+        for call in parsed.tool_calls:
+            assert call.name == "add"
+
+
+whole = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | whole,
+        lambda inner: st.lists(inner) | st.dictionaries(whole, inner),
+        max_leaves=8,
+    ),
+    tail=st.text(max_size=3),
+)
+def test_strict_json_reads_what_json_writes(value: object, tail: str) -> None:
+    text = json.dumps(value)
+    assert parse_prefix(text + " " + tail) == (value, len(text))
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(text=st.text(max_size=30) | pieces)
+def test_strict_json_raises_nothing_else(text: str) -> None:
+    with contextlib.suppress(StrictJsonError):
+        parse_prefix(text)
+
+
+def test_huge_numbers_and_depths_are_refused() -> None:
+    for text in ("9" * 5000, "[" * 100_000, '{"a":' * 100_000):
+        with pytest.raises(StrictJsonError):
+            parse_prefix(text)
+
+
+def test_names_are_checked_before_a_grammar_is_made() -> None:
+    for name in ("", "a b", 'a"', "x" * 65, "<tool_call>"):
+        with pytest.raises(GrammarError, match="name of a function"):
+            HERMES.grammar((FunctionSpec(name, "", {}),), "auto")
+    with pytest.raises(GrammarError, match="two functions"):
+        HERMES.grammar(TOOLS * 2, "auto")
+    with pytest.raises(GrammarError, match="no tool"):
+        HERMES.grammar((), "required")
+
+
+def test_a_template_without_tools_is_told_of_them_in_words() -> None:
+    messages = (
+        Message("system", "Be brief."),
+        Message("user", "1+1?"),
+        Message("assistant", "", (ToolCall("add", {"a": 1}),)),
+        Message("tool", "2", name="add"),
+    )
+    plain, offered = GENERIC.prepare(messages, TOOLS)
+    assert offered == ()
+    assert plain[0].content.startswith("Be brief.")
+    assert '"name": "add"' in plain[0].content
+    assert plain[2] == Message("assistant", CALL)
+    assert plain[3] == Message("user", "Result of add:\n2")
+    assert HERMES.prepare(messages, TOOLS) == (messages, TOOLS)

@@ -1,0 +1,259 @@
+"""Frames, the sampler, and the scripted double."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from contextlib import aclosing, suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.errors import ContextOverflowError, InferenceError, ModelError, RunnerCrashedError
+from node.inference import (
+    Call,
+    Engine,
+    Fail,
+    Finish,
+    FunctionSpec,
+    Generation,
+    Message,
+    Sampling,
+    Say,
+    ScriptedEngine,
+    ToolCall,
+    Wait,
+    protocol,
+)
+from node.inference.sampler import Logits, Sampler
+
+EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "200"))
+REQUEST = Generation(
+    "default",
+    (Message("user", "a\n"), Message("assistant", "", (ToolCall("f", {"x": [1, None]}),))),
+    tools=(FunctionSpec("f", "does", {"type": "object", "z": 1, "a": 2}),),
+    tool_choice="required",
+    sampling=Sampling(temperature=0.5, stop=("x", "y"), seed=7),
+)
+FINISH = Finish(
+    reason="tool_calls",
+    text="",
+    raw="r",
+    tool_calls=(ToolCall("f", {}),),
+    prompt_tokens=3,
+    completion_tokens=2,
+    seconds=0.5,
+    sampling=REQUEST.sampling,
+)
+
+
+# ── frames ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_requests_and_finishes_go_round() -> None:
+    frame = protocol.decode(protocol.encode(protocol.pack_request(REQUEST))[4:])
+    back = protocol.unpack_request(frame)
+    assert back == Generation("", *list(vars(REQUEST).values())[1:])
+    assert list(back.tools[0].parameters) == ["type", "z", "a"]  # order of keys is kept
+    assert (
+        protocol.unpack_finish(protocol.decode(protocol.encode(protocol.pack_finish(FINISH))[4:]))
+        == FINISH
+    )
+
+
+def test_errors_keep_their_class() -> None:
+    error = ContextOverflowError("too long", hint="shorten")
+    back = protocol.to_error(protocol.error_frame(3, error))
+    assert type(back) is ContextOverflowError
+    assert (back.message, back.hint) == ("too long", "shorten")
+    assert type(protocol.to_error({"kind": "SystemExit"})) is InferenceError
+
+
+def test_caps_hold_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_FRAME_BYTES", 100)
+    with pytest.raises(InferenceError, match="over the limit of 100"):
+        protocol.encode({"text": "x" * 100})
+    with pytest.raises(protocol.ProtocolError, match="over the limit"):
+        protocol.read(io.BytesIO(b"\xff\xff\xff\xff"))
+    with pytest.raises(InferenceError, match="surrogates"):
+        protocol.encode({"text": "\ud800"})
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(data=st.binary(max_size=40))
+def test_any_bytes_are_a_frame_an_end_or_a_protocol_error(data: bytes) -> None:
+    try:
+        frame = protocol.read(io.BytesIO(data))
+    except protocol.ProtocolError:
+        return
+    assert frame is None or isinstance(frame, dict)
+
+
+json_values = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["messages", "tools", "role", "content", "sampling", "tool_calls", "stop"]
+            ),
+            inner,
+        )
+    ),
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    frame=st.dictionaries(
+        st.sampled_from([*vars(FINISH), "messages", "tools", "tool_choice"]), json_values
+    )
+)
+def test_any_object_is_unpacked_or_a_protocol_error(frame: protocol.Frame) -> None:
+    for unpack in (protocol.unpack_request, protocol.unpack_finish):
+        with suppress(protocol.ProtocolError):
+            unpack(frame)
+
+
+# ── the sampler ─────────────────────────────────────────────────────────────────────────────
+
+
+class Only:
+    """A grammar of single tokens, which counts how often all of it is asked for."""
+
+    def __init__(self, *allowed: int) -> None:
+        self.allowed = set(allowed)
+        self.masks = 0
+
+    def allows(self, token: int) -> bool:
+        return token in self.allowed
+
+    def mask(self, logits: Logits) -> None:
+        self.masks += 1
+        for token in range(len(logits)):
+            if token not in self.allowed:
+                logits[token] = -np.inf
+
+
+NONE_BANNED = np.array([], dtype=np.int64)
+
+
+def draw(
+    logits: list[float],
+    *,
+    grammar: Only | None = None,
+    banned: list[int] | None = None,
+    **settings: float,
+) -> int | None:
+    sampler = Sampler(
+        Sampling(**settings),
+        grammar,
+        np.array(banned or [], dtype=np.int64),  # type: ignore[arg-type]
+    )
+    return sampler.draw(np.array(logits, dtype=np.float32))
+
+
+def test_greedy_takes_the_best_that_is_allowed() -> None:
+    logits = [0.0, 5.0, 4.0, 3.0]
+    assert draw(logits) == 1
+    assert draw(logits, banned=[1]) == 2
+    assert draw(logits, grammar=Only(0, 3)) == 3
+    assert draw(logits, grammar=Only()) is None
+
+
+def test_the_whole_vocabulary_is_masked_only_after_several_refusals() -> None:
+    near, far = Only(1), Only(99)
+    logits = [float(token) for token in range(99, -1, -1)]
+    assert draw(logits, grammar=near) == 1
+    assert near.masks == 0
+    assert draw(logits, grammar=far) == 99
+    assert far.masks == 1
+
+
+def test_a_seed_repeats_and_shares_follow_the_logits() -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
+
+    def many(seed: int) -> list[int | None]:
+        sampler = Sampler(Sampling(temperature=1.0, top_p=1.0, seed=seed), None, NONE_BANNED)
+        return [sampler.draw(logits.copy()) for _ in range(4000)]
+
+    assert many(1) == many(1) != many(2)
+    shares = np.bincount(many(3)) / 4000
+    assert np.allclose(shares, [0.5, 0.3, 0.15, 0.05], atol=0.03)
+
+
+def test_top_k_and_top_p_cut_the_tail() -> None:
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
+
+    def seen(**settings: float) -> set[int | None]:
+        sampler = Sampler(Sampling(temperature=1.0, **settings), None, NONE_BANNED)  # type: ignore[arg-type]
+        return {sampler.draw(logits.copy()) for _ in range(500)}
+
+    assert seen(top_k=2, top_p=1.0) == {0, 1}
+    assert seen(top_k=0, top_p=0.7) == {0, 1}
+    assert seen(top_k=0, top_p=1.0) == {0, 1, 2, 3}
+
+
+# ── the scripted double ─────────────────────────────────────────────────────────────────────
+
+
+async def finish(engine: Engine, request: Generation = REQUEST) -> Finish:
+    pieces = []
+    async for token in engine.generate(request):
+        pieces.append(token.text)
+        if token.finish is not None:
+            assert "".join(pieces) == token.finish.raw
+            return token.finish
+    raise AssertionError("no finish")
+
+
+async def test_a_script_is_followed() -> None:
+    engine = ScriptedEngine(
+        [Say("Hello there."), Call(ToolCall("f", {"a": 1})), Say("{oops", malformed="not JSON")]
+    )
+    said, called, broken = [await finish(engine) for _ in range(3)]
+    assert (said.reason, said.text, said.completion_tokens) == ("stop", "Hello there.", 4)
+    assert (called.reason, called.tool_calls) == ("tool_calls", (ToolCall("f", {"a": 1}),))
+    assert (broken.malformed, broken.text, broken.raw) == ("not JSON", "", "{oops")
+    assert said.prompt_tokens == await engine.count(REQUEST)
+    assert engine.requests == [REQUEST] * 3
+    with pytest.raises(InferenceError, match="at its end"):
+        await finish(engine)
+
+
+async def test_a_script_may_be_a_function_of_the_request() -> None:
+    engine = ScriptedEngine(lambda request: Say(request.messages[-1].content))
+    assert (await finish(engine, Generation("default", (Message("user", "echo"),)))).text == "echo"
+
+
+async def test_scripted_errors_and_limits() -> None:
+    engine = ScriptedEngine([Fail(RunnerCrashedError("died"), "half a")], context_tokens=40)
+    with pytest.raises(ModelError, match="no model 'other'"):
+        await finish(engine, Generation("other", ()))
+    with pytest.raises(ContextOverflowError, match=r"has 44 tokens.*holds 40"):
+        await finish(engine, Generation("default", (Message("user", "a " * 20),)))
+    stream = engine.generate(Generation("default", ()))
+    assert [(await anext(stream)).text for _ in range(3)] == ["half", " ", "a"]
+    with pytest.raises(RunnerCrashedError):
+        await anext(stream)
+    cut = ScriptedEngine([Call(ToolCall("f", {}))])
+    short = Generation("default", (), sampling=Sampling(max_tokens=2))
+    assert (await finish(cut, short)).malformed == "the tool call was cut off after 2 tokens"
+
+
+async def test_a_scripted_answer_can_wait_and_be_cancelled() -> None:
+    go, reached = asyncio.Event(), asyncio.Event()
+    engine = ScriptedEngine([Wait(go, Say("a b c"), reached), Say("next")])
+    task = asyncio.create_task(finish(engine))
+    await reached.wait()
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with aclosing(engine.generate(REQUEST)) as tokens:
+        async for token in tokens:
+            assert token.text == "next"
+            break

@@ -1,0 +1,328 @@
+"""Grammars made from schemas, checked by libllama itself on a byte vocabulary."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from node.errors import GrammarError
+from node.inference import FunctionSpec, ToolCall, recognise
+from node.inference.schema import Grammar
+from node.inference.testing import CHATML_TEMPLATE, PLAIN_TEMPLATE, write_tiny_gguf
+from node.types import Json, JsonObject
+
+EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "60"))
+bounded = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+Accepts = Callable[[str, str], bool]
+
+
+@pytest.fixture(scope="module")
+def accepts(tmp_path_factory: pytest.TempPathFactory) -> Accepts:
+    """Whether a grammar's language holds a text, byte by byte through libllama."""
+    native = pytest.importorskip("node.inference.native")
+    path = write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf")
+    vocab = native.Model(str(path)).vocab
+
+    def check(grammar: str, text: str) -> bool:
+        matcher = vocab.grammar(grammar)
+        try:
+            for byte in text.encode():
+                (token,) = vocab.tokenize(chr(byte)) if byte < 128 else (byte_tokens[byte],)
+                if not matcher.allows(token):
+                    return False
+                matcher.accept(token)
+            return bool(matcher.allows(min(vocab.end_tokens)))
+        finally:
+            matcher.close()
+
+    byte_tokens = {vocab.piece(token)[0]: token for token in range(256)}
+    return check
+
+
+def arguments_grammar(schema: JsonObject) -> str:
+    grammar = Grammar()
+    grammar.rules["root"] = grammar.arguments("f", schema)
+    return grammar.text()
+
+
+def dumps(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+# ── a schema and values that it allows ──────────────────────────────────────────────────────
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
+
+
+@st.composite
+def strings(draw: st.DrawFn) -> tuple[JsonObject, st.SearchStrategy[Json]]:
+    low = draw(st.integers(0, 4))
+    high = draw(st.none() | st.integers(low, low + 5))
+    schema: JsonObject = {"type": "string", "minLength": low}
+    if high is not None:
+        schema["maxLength"] = high
+    characters = st.characters(exclude_categories=["Cs"])
+    return schema, st.text(characters, min_size=low, max_size=8 if high is None else high)
+
+
+@st.composite
+def integers(draw: st.DrawFn) -> tuple[JsonObject, st.SearchStrategy[Json]]:
+    low = draw(st.none() | st.integers(-(10**12), 10**12))
+    high = draw(st.none() | st.integers(0 if low is None else low, 10**13))
+    schema: JsonObject = {"type": "integer"}
+    if low is not None:
+        schema["minimum"] = low
+    if high is not None:
+        schema["maximum"] = high
+    return schema, st.integers(-(10**20) if low is None else low, 10**20 if high is None else high)
+
+
+@st.composite
+def enums(draw: st.DrawFn) -> tuple[JsonObject, st.SearchStrategy[Json]]:
+    values = draw(st.lists(text | st.integers() | st.booleans() | st.none(), min_size=1))
+    return {"enum": list(values)}, st.sampled_from(values)
+
+
+plain = st.sampled_from(
+    [
+        ({"type": "boolean"}, st.booleans()),
+        ({"type": "null"}, st.none()),
+        ({"type": "number"}, st.floats(allow_nan=False, allow_infinity=False)),
+        ({}, st.recursive(text | st.integers() | st.none(), st.lists, max_leaves=5)),
+    ]
+)
+leaves = strings() | integers() | enums() | plain
+
+
+@st.composite
+def nullables(draw: st.DrawFn, inner: st.SearchStrategy) -> tuple[JsonObject, st.SearchStrategy]:
+    schema, values = draw(inner)
+    return {"anyOf": [schema, {"type": "null"}]}, values | st.none()
+
+
+@st.composite
+def arrays(draw: st.DrawFn, inner: st.SearchStrategy) -> tuple[JsonObject, st.SearchStrategy]:
+    schema, values = draw(inner)
+    low = draw(st.integers(0, 2))
+    high = draw(st.none() | st.integers(low, 4))
+    whole: JsonObject = {"type": "array", "items": schema, "minItems": low}
+    if high is not None:
+        whole["maxItems"] = high
+    return whole, st.lists(values, min_size=low, max_size=5 if high is None else high)
+
+
+@st.composite
+def objects(draw: st.DrawFn, inner: st.SearchStrategy) -> tuple[JsonObject, st.SearchStrategy]:
+    properties = draw(st.dictionaries(keys, inner, max_size=4))
+    required = [key for key in properties if draw(st.booleans())]
+
+    @st.composite
+    def values(draw: st.DrawFn) -> Json:
+        chosen = [key for key in properties if key in required or draw(st.booleans())]
+        return {key: draw(properties[key][1]) for key in chosen}
+
+    schema: JsonObject = {
+        "type": "object",
+        "properties": {key: inner_schema for key, (inner_schema, _) in properties.items()},
+        "required": list(required),
+        "additionalProperties": False,
+    }
+    return schema, values()
+
+
+pairs = st.recursive(
+    leaves, lambda inner: nullables(inner) | arrays(inner) | objects(inner), max_leaves=4
+)
+
+
+@bounded
+@given(data=st.data(), pair=objects(pairs))
+def test_every_value_the_schema_allows_is_in_the_grammar(
+    accepts: Accepts, data: st.DataObject, pair: tuple[JsonObject, st.SearchStrategy[Json]]
+) -> None:
+    schema, values = pair
+    value = data.draw(values)
+    assert accepts(arguments_grammar(schema), dumps(value)), (schema, value)
+
+
+@bounded
+@given(data=st.data(), pair=objects(pairs), form=st.sampled_from([CHATML_TEMPLATE, PLAIN_TEMPLATE]))
+def test_a_call_goes_round(
+    accepts: Accepts, data: st.DataObject, pair: tuple[JsonObject, st.SearchStrategy], form: str
+) -> None:
+    schema, values = pair
+    arguments = data.draw(values)
+    tools = (FunctionSpec("other", "", {}), FunctionSpec("f", "does", schema))
+    call_format = recognise(form)
+    raw = dumps({"name": "f", "arguments": arguments})
+    if call_format.name == "hermes":
+        raw = f"<tool_call>{raw}</tool_call>"
+    assert accepts(call_format.grammar(tools, "required"), raw)
+    parsed = call_format.parse(raw, tools)
+    assert parsed.malformed is None
+    assert parsed.tool_calls == (ToolCall("f", arguments),)
+
+
+# ── what must not be in it ──────────────────────────────────────────────────────────────────
+
+
+@bounded
+@example(low=-5, high=123)
+@example(low=100, high=10_000)
+@given(low=st.integers(-300, 1300), high=st.integers(-300, 1300))
+def test_integers_outside_the_bounds_cannot_be_written(
+    accepts: Accepts, low: int, high: int
+) -> None:
+    low, high = sorted((low, high))
+    grammar = Grammar()
+    grammar.rules["root"] = grammar.arguments(
+        "f", {"type": "integer", "minimum": low, "maximum": high}
+    )
+    made = grammar.text()
+    near = {low - 1, low, low + 1, high - 1, high, high + 1, 0, -1, 10, 99, 100, 999, 1000}
+    for number in sorted(near):
+        assert accepts(made, str(number)) is (low <= number <= high), (low, number, high)
+    assert not accepts(made, "00")
+    assert not accepts(made, "-0")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        '{"a": 1}',  # the required b is missing
+        '{"b": "x", "a": 1}',  # not in the schema's order
+        '{"a":1, "b": "x"}',  # not the one spelling
+        '{"a": 1, "b": "x", "c": 2}',  # not declared
+        '{"a": 1.5, "b": "x"}',
+        '{"a": 1, "b": "\n"}',  # a control character in a string
+        '{"a": 1, "b": "\\q"}',
+        '{"a": 1, "b": "xxxx"}',  # over maxLength
+    ],
+)
+def test_what_the_schema_forbids_cannot_be_written(accepts: Accepts, bad: str) -> None:
+    grammar = arguments_grammar(
+        {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"type": "string", "maxLength": 3}},
+            "required": ["b"],
+        }
+    )
+    assert accepts(grammar, '{"a": 1, "b": "x\\n"}')
+    assert accepts(grammar, '{"b": ""}')
+    assert not accepts(grammar, bad)
+
+
+def test_references_may_go_round(accepts: Accepts) -> None:
+    schema: JsonObject = {
+        "type": "object",
+        "properties": {"tree": {"$ref": "#/$defs/node"}},
+        "required": ["tree"],
+        "$defs": {
+            "node": {
+                "type": "object",
+                "properties": {"leaves": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
+                "required": ["leaves"],
+            }
+        },
+    }
+    grammar = arguments_grammar(schema)
+    assert accepts(grammar, '{"tree": {"leaves": [{"leaves": []}, {"leaves": []}]}}')
+    assert not accepts(grammar, '{"tree": {"leaves": [1]}}')
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ({"properties": {"a": {"not": {}}}}, "#/properties/a"),
+        ({"properties": {"a": {"type": "date"}}}, "#/properties/a"),
+        ({"properties": {"a": {"items": {"$ref": "other.json"}}}}, "#/properties/a/items"),
+        ({"properties": {"a": {"enum": []}}}, "#/properties/a"),
+        ({"properties": {"a": {"type": "integer", "minimum": "1"}}}, "#/properties/a"),
+        ({"properties": {"a": {"type": "integer", "minimum": 2, "maximum": 1}}}, "#/properties/a"),
+        ({"properties": {"a": {"type": "string", "minLength": -1}}}, "#/properties/a"),
+        ({"properties": {}, "required": ["b"]}, "#"),
+        ({"properties": {"a": 1}}, "#/properties/a"),
+    ],
+)
+def test_what_cannot_be_expressed_is_named(schema: JsonObject, path: str) -> None:
+    with pytest.raises(GrammarError) as caught:
+        Grammar().arguments("lookup", {"type": "object", **schema})
+    assert caught.value.message.startswith(f"lookup: the schema at {path} ")
+    assert caught.value.hint
+
+
+keywords = st.sampled_from(
+    [
+        "type",
+        "properties",
+        "required",
+        "items",
+        "enum",
+        "const",
+        "anyOf",
+        "oneOf",
+        "$ref",
+        "$defs",
+        "minimum",
+        "maximum",
+        "minItems",
+        "maxItems",
+        "minLength",
+        "maxLength",
+        "additionalProperties",
+        "exclusiveMinimum",
+        "a",
+    ]
+) | st.text(max_size=3)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keywords, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@bounded
+@given(schema=st.dictionaries(keywords, json_values, max_size=5))
+def test_any_json_as_a_schema_makes_a_grammar_or_a_grammar_error(
+    accepts: Accepts, schema: JsonObject
+) -> None:
+    try:
+        made = arguments_grammar(schema)
+    except GrammarError:
+        return
+    accepts(made, "{}")  # raises if libllama does not take it
+
+
+def test_one_grammar_whole() -> None:
+    schema: JsonObject = {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer", "minimum": 1, "maximum": 14},
+        },
+        "required": ["city"],
+    }
+    tools = (FunctionSpec("weather", "", schema),)
+    made = recognise(CHATML_TEMPLATE).grammar(tools, "required")
+    rules = dict(line.split(" ::= ", 1) for line in made.splitlines() if line)
+    assert rules["root"] == "call"
+    assert rules["call"] == (r'"<tool_call>{\"name\": " call-body "}</tool_call>"')
+    assert rules["call-body"] == r'"\"weather\", \"arguments\": " args'
+    assert rules["args"] == r'"{" ("\"city\": " json-string args-m-2) "}"'
+    assert rules["args-m-2"] == r'", " "\"days\": " args-p args-m | args-m'
+    assert rules["args-p"] == '[1-9] | "1" ([0-4])'
+
+
+def test_models_folder_needs_no_network(tmp_path: Path) -> None:
+    """The same file comes out for the same arguments, so that digests in tests mean something."""
+    first = write_tiny_gguf(tmp_path / "a.gguf").read_bytes()
+    assert first == write_tiny_gguf(tmp_path / "b.gguf").read_bytes()
