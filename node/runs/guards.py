@@ -122,7 +122,7 @@ def cut_text(text: str, most: int) -> str:
 
 def _depth_over(value: Json, most: int) -> bool:
     level: list[Json] = [value]
-    for _ in range(most + 1):
+    for _ in range(most):
         level = [
             part
             for item in level
