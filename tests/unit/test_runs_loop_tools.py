@@ -1,0 +1,258 @@
+"""What an agent is offered, what a call needs, what its result carries, when a run is stuck."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from node.errors import ManifestError, OutcomeUnknownError, ToolError, ToolLimitError
+from node.runs.agent import AgentManifest, ToolGrant
+from node.runs.progress import Progress
+from node.runs.tool_effect import Offer, ToolEffect, labels
+from node.runs.toolset import Places, Toolset, specs
+from node.sandbox import Capability, Function, Grant, ToolManifest, ToolResult
+from node.types import JsonObject
+
+
+def tool(
+    name: str, *capabilities: Capability, functions: tuple[str, ...] = (), sha256: str = "1"
+) -> ToolManifest:
+    made = tuple(Function(each, "Does it", {"type": "object"}) for each in functions or (name,))
+    return ToolManifest(
+        name, "1.0.0", "A tool", "zig", frozenset(capabilities), sha256, made, Path()
+    )
+
+
+class Shelf:
+    """Installed tools, and a runner that remembers what it was asked."""
+
+    def __init__(self, *tools: ToolManifest, broken: str = "") -> None:
+        self.tools = {each.name: each for each in tools}
+        self.broken = broken
+        self.asked: list[tuple[str, JsonObject, Grant]] = []
+
+    def names(self) -> list[str]:
+        return sorted([*self.tools, *([self.broken] if self.broken else [])])
+
+    def get(self, name: str) -> ToolManifest:
+        if name not in self.tools:
+            raise ToolError(f"tool {name} is not built", hint="Build it.")
+        return self.tools[name]
+
+    async def call(
+        self, manifest: ToolManifest, function: str, arguments: JsonObject, grant: Grant
+    ) -> ToolResult:
+        self.asked.append((function, arguments, grant))
+        return ToolResult(True, {"done": True}, 0.0, egress_bytes=7, origins=("workspace:a",))
+
+
+def toolset(shelf: Shelf, home: Path = Path("/nowhere")) -> Toolset:
+    return Toolset(tools=shelf, sandbox=shelf, places=Places(home / "w", home / "s"))
+
+
+def agent(*grants: ToolGrant) -> AgentManifest:
+    return AgentManifest("clerk", "", tools=grants, source=Path("agents/clerk.toml"))
+
+
+SHELF = Shelf(
+    tool("calc"),
+    tool("files", "workspace", functions=("files_list", "files_read")),
+    tool("web", "http"),
+    tool("other", functions=("calc",)),
+    broken="python",
+)
+
+
+@pytest.mark.parametrize(
+    ("grants", "said", "hint"),
+    [
+        (
+            [ToolGrant("filez", workspace="ro")],
+            "no tool 'filez'",
+            "Did you mean files? Tools: calc",
+        ),
+        ([ToolGrant("python")], "tool python is not built", "Build it."),
+        ([ToolGrant("files")], "files wants workspace, which is not granted", "grant.workspace ="),
+        ([ToolGrant("web")], "web wants http, which is not granted", "grant.http = ["),
+        (
+            [ToolGrant("calc", http=("https://a.org/*",))],
+            "calc is granted http but does not use it",
+            "Remove grant.http; calc uses no capability.",
+        ),
+        (
+            [ToolGrant("files", workspace="ro", functions=("files_write",))],
+            "files has no function 'files_write'",
+            "It has files_list, files_read.",
+        ),
+        (
+            [ToolGrant("calc"), ToolGrant("other")],
+            "two tools have a function calc",
+            "functions = [",
+        ),
+    ],
+)
+def test_a_grant_that_cannot_work_is_refused_early(
+    grants: list[ToolGrant], said: str, hint: str
+) -> None:
+    with pytest.raises(ManifestError) as caught:
+        toolset(SHELF).check(agent(*grants))
+    assert caught.value.message.startswith("agents/clerk.toml: tools: ")
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_what_is_granted_is_offered_and_nothing_else() -> None:
+    offers = toolset(SHELF).offers(
+        agent(ToolGrant("files", workspace="ro", functions=("files_read",)), ToolGrant("calc"))
+    )
+    assert [spec.name for spec in specs(offers)] == ["files_read", "calc"]
+    assert [Offer.from_json(offer.to_json()) for offer in offers] == list(offers)
+
+
+async def test_a_call_gets_the_agents_own_places(tmp_path: Path) -> None:
+    shelf = Shelf(tool("all", "workspace", "http", "store", "clock", "random"))
+    grant = ToolGrant("all", "rw", ("https://a.org/*",), store=True, clock=True, random=True)
+    clerk = agent(grant)
+    tools = toolset(shelf, tmp_path)
+    (offer,) = tools.offers(clerk)
+    outcome = await tools.effect(clerk, offer, {"x": 1}).perform("r1:3")
+    assert (outcome.ok, outcome.value, outcome.usage.egress_bytes) == (True, {"done": True}, 7)
+    ((function, arguments, given),) = shelf.asked
+    assert (function, arguments) == ("all", {"x": 1})
+    assert given.workspace is not None
+    assert (given.workspace.root, given.workspace.mode) == (tmp_path / "w" / "clerk", "rw")
+    assert given.workspace.root.is_dir()
+    assert given.store == tmp_path / "s" / "clerk" / "all"
+    assert (given.http, given.clock, given.random) == (("https://a.org/*",), True, True)
+
+
+async def test_a_tool_replaced_during_a_run_is_not_used(tmp_path: Path) -> None:
+    shelf = Shelf(tool("calc"))
+    clerk = agent(ToolGrant("calc"))
+    tools = toolset(shelf, tmp_path)
+    (offer,) = tools.offers(clerk)
+    shelf.tools["calc"] = tool("calc", sha256="2")
+    tools.offers(clerk)
+    outcome = await tools.effect(clerk, offer, {}).perform("r1:3")
+    assert not outcome.ok
+    assert outcome.value == {"error": "tool calc was replaced since this run started"}
+    assert shelf.asked == []
+
+
+def effect(
+    *capabilities: Capability, read_only: bool = False, idempotent: bool = False
+) -> ToolEffect:
+    offer = Offer("t", "1", "t_do", "", {}, read_only, idempotent, frozenset(capabilities))
+
+    async def call(arguments: JsonObject) -> ToolResult:
+        raise ToolLimitError("tool t went over its limit seconds = 10")
+
+    grant = ToolGrant("t", http=("https://a.org/*",))
+    return ToolEffect(offer, {"x": 1}, grant, call)
+
+
+async def test_a_broken_limit_is_an_answer() -> None:
+    outcome = await effect().perform("r1:3")
+    assert (outcome.ok, outcome.value) == (
+        False,
+        {"error": "tool t went over its limit seconds = 10"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "traceless", "destinations"),
+    [
+        (effect(read_only=True), True, ()),
+        (effect("workspace", read_only=True), True, ()),
+        (effect("http", read_only=True), False, ("https://a.org/*",)),
+        (effect("workspace"), False, ()),
+        (effect("http", idempotent=True), False, ("https://a.org/*",)),
+    ],
+)
+def test_only_reads_within_the_node_are_traceless(
+    made: ToolEffect, traceless: bool, destinations: tuple[str, ...]
+) -> None:
+    assert made.needs.traceless is traceless
+    assert made.needs.destinations == destinations
+    assert (made.name, made.args) == ("t.t_do", {"x": 1})
+
+
+async def test_what_may_not_run_twice_is_not_settled_by_guessing() -> None:
+    assert await effect("http", read_only=True).settle("r1:3") is None
+    assert await effect("workspace", idempotent=True).settle("r1:3") is None
+    with pytest.raises(OutcomeUnknownError, match="may or may not have run"):
+        await effect("workspace").settle("r1:3")
+
+
+@pytest.mark.parametrize(
+    ("origins", "expected"),
+    [
+        ((), set()),
+        (("workspace:notes.txt",), set()),
+        (("workspace:inbox/a/b.txt",), {"untrusted"}),
+        (("workspace:diary/today",), {"private"}),
+        (
+            ("workspace:notes.txt", "workspace:diary/x", "workspace:inbox/y"),
+            {"private", "untrusted"},
+        ),
+        (("https://example.org",), {"untrusted"}),
+        (("example.org:8080",), {"untrusted"}),
+        (("knowledge:letters",), {"private"}),
+    ],
+)
+def test_where_content_came_from_labels_it(origins: tuple[str, ...], expected: set[str]) -> None:
+    assert labels(origins, foreign=("inbox/*",), private=("diary/*",)) == expected
+
+
+READ = Offer("t", "1", "read", "", {}, read_only=True, idempotent=True, capabilities=frozenset())
+WRITE = replace(READ, name="write", read_only=False)
+FETCH = replace(READ, name="fetch", capabilities=frozenset({"http"}))
+
+
+def test_the_same_read_repeats_until_something_was_written() -> None:
+    progress = Progress(4)
+    assert not progress.repeated(READ, {"a": 1})
+    progress.note(READ, {"a": 1}, ok=True, value="x")
+    assert progress.repeated(READ, {"a": 1})
+    assert not progress.repeated(READ, {"a": 2})
+    progress.note(WRITE, {"a": 1}, ok=False, value=None)
+    assert progress.repeated(READ, {"a": 1})
+    progress.note(WRITE, {"a": 2}, ok=True, value=None)
+    assert not progress.repeated(READ, {"a": 1})
+
+
+def test_the_same_write_at_once_is_a_repetition() -> None:
+    progress = Progress(4)
+    progress.note(WRITE, {"a": 1}, ok=True, value=None)
+    assert progress.repeated(WRITE, {"a": 1})
+    progress.note(WRITE, {"a": 2}, ok=True, value=None)
+    assert not progress.repeated(WRITE, {"a": 1})
+
+
+def test_what_varies_by_itself_may_be_asked_three_times() -> None:
+    progress = Progress(9)
+    for _ in range(3):
+        assert not progress.repeated(FETCH, {})
+        progress.note(FETCH, {}, ok=True, value="x")
+    assert progress.repeated(FETCH, {})
+
+
+def test_errors_and_known_results_are_no_progress() -> None:
+    progress = Progress(3)
+    progress.note(READ, {"a": 1}, ok=True, value="x")
+    progress.note(READ, {"a": 2}, ok=True, value="x")
+    progress.note(READ, {"a": 3}, ok=False, value="y")
+    assert not progress.stuck()
+    progress.note(READ, {"a": 4}, ok=False, value="z")
+    assert progress.stuck()
+    progress.note(READ, {"a": 5}, ok=True, value="new")
+    assert not progress.stuck()
+
+
+def test_writing_one_value_to_several_places_is_progress() -> None:
+    progress = Progress(2)
+    for n in range(6):
+        progress.note(WRITE, {"a": n}, ok=True, value="4 bytes")
+        assert not progress.stuck()
