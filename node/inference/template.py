@@ -108,6 +108,12 @@ class _Environment(ImmutableSandboxedEnvironment):
             return attr in _STRING_METHODS
         return bool(super().is_safe_attribute(obj, attr, value))
 
+    def wrap_str_format(self, value: Any) -> Any:
+        """Jinja would let `str.format` by before it asks for safe attributes."""
+        if getattr(value, "__name__", "") in ("format", "format_map"):
+            raise SecurityError("str.format is not allowed")
+        return None
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "**" or (operator == "%" and isinstance(left, str)):
             raise SecurityError(f"operator {operator} is not allowed")

@@ -30,7 +30,7 @@ from node.inference import (
 )
 from node.inference.sampler import Logits, Sampler
 
-EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "100"))
 REQUEST = Generation(
     "default",
     (Message("user", "a\n"), Message("assistant", "", (ToolCall("f", {"x": [1, None]}),))),
