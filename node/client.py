@@ -42,12 +42,19 @@ class Client:
     errors (see node/errors.py).
     """
 
-    def __init__(self, transport: httpx.BaseTransport, *, where: str, token: str = "") -> None:
+    def __init__(
+        self,
+        transport: httpx.BaseTransport,
+        *,
+        where: str,
+        token: str = "",
+        url: str = "http://freehold",
+    ) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._where = where
         self._http = httpx.Client(
             transport=transport,
-            base_url="http://freehold",
+            base_url=url,
             headers=headers,
             timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
             trust_env=False,

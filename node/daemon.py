@@ -80,6 +80,7 @@ class Daemon:
         self._clock = clock or SystemClock()
         self._readiness = readiness or Readiness(os.environ)
         self._stopping = asyncio.Event()
+        self._signalled = False
 
     async def run(self) -> None:
         """Startup, serve, shutdown.
@@ -145,10 +146,11 @@ class Daemon:
         self._stopping.set()
 
     def _on_signal(self, number: int) -> None:
-        if self._stopping.is_set():
+        if self._signalled:
             log.warning("second %s: not waiting", signal.Signals(number).name)
             os._exit(HARD_EXIT)
         log.info("%s: finishing runs", signal.Signals(number).name)
+        self._signalled = True
         self.stop()
 
 

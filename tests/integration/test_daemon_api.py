@@ -1,0 +1,300 @@
+"""The control API of a real daemon: streams that resume, people's answers, limits, TCP."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from node.client import Client
+from node.errors import ApprovalError, FreeholdError, RequestError, RunStoppedError
+
+if TYPE_CHECKING:
+    from node.gateway import Event
+    from tests.conftest import Node
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def client(node: Node) -> Client:
+    return Client.unix(node.root / "run" / "control.sock")
+
+
+def raw(node: Node) -> httpx.Client:
+    """HTTP without our client's manners."""
+    transport = httpx.HTTPTransport(uds=str(node.root / "run" / "control.sock"))
+    return httpx.Client(transport=transport, base_url="http://node", timeout=20)
+
+
+def ids(events: list[Event]) -> list[int]:
+    return [event["id"] for event in events]
+
+
+def take(events: Iterator[Event], count: int) -> list[Event]:
+    """The first events; closes the stream, as a client that lost its connection would."""
+    found = []
+    for event in events:
+        found.append(event)
+        if len(found) == count:
+            break
+    return found
+
+
+# ── streams ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tokens_and_steps_arrive_in_order(node: Node) -> None:
+    node.up()
+    with client(node) as control:
+        run = control.start("clerk", "words 20")
+        events = list(control.watch(run))
+    types = [event["type"] for event in events]
+    assert types[0] == "run.started"
+    assert types[-1] == "run.finished"
+    assert ids(events) == sorted(set(ids(events)))
+    said = "".join(str(e["data"]["text"]) for e in events if e["type"] == "token")
+    assert said.split() == [f"word{n}" for n in range(20)]
+
+
+def test_a_watch_resumes_without_gap_or_repetition(node: Node) -> None:
+    node.up()
+    with client(node) as control:
+        run = control.start("clerk", "words 200")
+        whole = list(control.watch(run))
+        pieces: list[Event] = []
+        while len(pieces) < len(whole):
+            after = pieces[-1]["id"] if pieces else 0
+            pieces += take(control.watch(run, after), 37)
+        assert ids(pieces) == ids(whole)
+
+
+def test_the_journal_resumes_from_an_index(node: Node) -> None:
+    node.up()
+    with client(node) as control:
+        for number in range(3):
+            for _ in control.watch(control.start("clerk", f"say {number}")):
+                pass
+        whole = list(control.events(follow=False))
+        assert ids(whole) == list(range(len(whole)))
+        assert [e["data"]["i"] for e in whole] == ids(whole)
+        assert ids(list(control.events(5, follow=False))) == ids(whole)[5:]
+    with (
+        raw(node) as http,
+        http.stream("GET", "/events?follow=0", headers={"Last-Event-ID": "4"}) as response,
+    ):
+        first = next(line for line in response.iter_lines() if line.startswith("id:"))
+    assert first == "id: 5"
+
+
+def test_following_sees_new_entries_and_ends_with_the_daemon(node: Node) -> None:
+    node.up()
+    with client(node) as control, client(node) as other:
+        events = control.events(0)
+        seen = take(events, 1)
+        assert seen[0]["type"] == "node.started"
+        following = control.events(1)
+        run = other.start("clerk", "say hello")
+        for event in following:
+            seen.append(event)
+            if event["type"] == "run.finished":
+                other.shutdown()
+    assert next(e for e in seen if e["type"] == "run.started")["data"]["run"] == run
+    assert ids(seen) == list(range(len(seen)))
+    assert seen[-1]["type"] == "node.stopped"
+    assert node.process is not None
+    assert node.process.wait(30) == 0
+
+
+def test_an_abandoned_stream_costs_the_daemon_nothing(node: Node) -> None:
+    node.up()
+    with client(node) as control:
+        run = control.start("clerk", "wait done")
+        for _ in range(20):
+            with client(node) as other:
+                assert take(other.watch(run), 1)
+        assert control.status()["runs_active"] == 1
+
+
+# ── people ──────────────────────────────────────────────────────────────────────────────────
+
+
+def asking(node: Node) -> None:
+    path = node.root / "agents" / "clerk.toml"
+    path.write_text(path.read_text().replace('name = "calc"', 'name = "calc"\napproval = "ask"'))
+
+
+@pytest.mark.parametrize("answer", ["approve", "deny"])
+def test_an_approval_survives_a_restart(node: Node, answer: str) -> None:
+    asking(node)
+    node.up()
+    with client(node) as control:
+        run = control.start("clerk", "calc 6*7")
+        assert any(event["type"] == "approval.asked" for event in control.watch(run))
+        (question,) = control.approvals()
+        assert question["run"] == run
+        assert question["args"] == {"expression": "6*7"}
+        assert control.run(run)["status"] == "waiting"
+    node.down()
+    node.up()
+    with client(node) as control:
+        (again,) = control.approvals()
+        assert again["id"] == question["id"]
+        if answer == "approve":
+            control.approve(again["id"])
+        else:
+            control.deny(again["id"], "not today")
+        for _ in control.watch(run):
+            pass
+        text = control.run(run)["text"]
+        assert ("42" in text) == (answer == "approve")
+        assert control.approvals() == []
+        with pytest.raises(ApprovalError):
+            control.approve(again["id"])
+        settled = [e for e in control.events(follow=False) if e["type"] == "approval.settled"]
+    assert str(settled[0]["data"]["actor"]).startswith("uid:")
+
+
+def test_estop_stops_everything_until_resume(node: Node) -> None:
+    node.up()
+    with client(node) as control:
+        run = control.start("clerk", "wait done")
+        control.estop()
+        assert control.status()["estop"]
+        assert control.run(run)["status"] == "parked"
+        with pytest.raises(RunStoppedError):
+            control.start("clerk", "say x")
+    node.down()
+    node.up()
+    with client(node) as control:
+        assert control.status()["estop"]
+        control.resume()
+        assert not control.status()["estop"]
+        assert control.run(run)["status"] == "running"
+        control.cancel(run, "enough")
+        found = control.run(run)
+    assert found["status"] == "stopped"
+    assert "enough" in found["reason"]
+
+
+def test_workspace_history_and_rollback(node: Node) -> None:
+    node.up()
+    with client(node) as control:
+        for text in ("one", "two"):
+            for _ in control.watch(control.start("clerk", f"write note.txt {text}")):
+                pass
+        newest, oldest = control.workspace_log("clerk")
+        assert newest["changed"] == ["note.txt"]
+        diff = control.workspace_diff("clerk", str(oldest["id"]), str(newest["id"]))
+        assert "-one" in diff
+        assert "+two" in diff
+        made = control.workspace_rollback("clerk", str(oldest["id"]))
+        assert made == control.workspace_log("clerk")[0]["id"]
+        entries = list(control.events(follow=False))
+    assert (node.root / "workspaces" / "clerk" / "note.txt").read_text() == "one"
+    assert entries[-1]["type"] == "workspace.rolled_back"
+
+
+def test_replay_says_the_same_and_forks(node: Node) -> None:
+    node.up()
+    with client(node) as control:
+        run = control.start("clerk", "calc 2+2")
+        for _ in control.watch(run):
+            pass
+        report = control.replay(run)
+        assert report["ok"] is True, report
+        step = next(
+            str(step["path"])
+            for step in control.trace(run)["steps"]  # type: ignore[union-attr]
+            if step["kind"] == "tool"  # type: ignore[index, call-overload]
+        )
+        forked = str(control.replay(run, from_step=step)["run"])
+        for _ in control.watch(forked):
+            pass
+        assert control.run(forked)["text"] == control.run(run)["text"]
+        assert control.run(forked)["forked_from"] == [run, step]
+
+
+# ── what a client may send ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        (b"{}", "agent"),
+        (b"[1]", "body"),
+        (b"{", "body"),
+        (b'{"agent": "clerk", "prompt": ""}', "prompt"),
+        (b'{"agent": "clerk", "prompt": 3}', "prompt"),
+        (b'{"agent": "clerk", "prompt": "x", "evil": 1}', "evil"),
+        (b"\xff", "body"),
+    ],
+)
+def test_bodies_are_strict(node: Node, body: bytes, part: str) -> None:
+    node.up()
+    with raw(node) as http:
+        reply = http.post("/runs", content=body)
+    assert reply.status_code == 400
+    assert reply.json()["code"] == "RequestError"
+    assert part in reply.json()["error"]
+    assert reply.json()["hint"]
+
+
+def test_too_much_is_refused_while_it_is_read(node: Node) -> None:
+    node.up()
+    with client(node) as control, pytest.raises(RequestError, match="larger than"):
+        control.start("clerk", "x" * 5_000_000)
+    with client(node) as control:
+        for limit in ("-1", "1001", "x", "9" * 30):
+            with pytest.raises(RequestError, match="limit"):
+                control.runs(limit=limit)  # type: ignore[arg-type]
+        assert control.runs() == []
+
+
+def test_tcp_wants_the_token(node: Node) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    node.env |= {
+        "FREEHOLD_CONTROL__BIND": f"127.0.0.1:{port}",
+        "FREEHOLD_CONTROL__TOKEN": TOKEN,
+    }
+    node.up()
+    url = f"http://127.0.0.1:{port}"
+    for wrong in ({}, {"authorization": "Bearer nope"}, {"authorization": f"Basic {TOKEN}"}):
+        reply = httpx.get(f"{url}/status", headers=wrong, trust_env=False)
+        assert reply.status_code == 401
+        assert TOKEN not in reply.text
+        assert reply.json()["hint"]
+    transport = httpx.HTTPTransport()
+    with Client(transport, where=url, token=TOKEN, url=url) as control:
+        run = control.start("clerk", "say over tcp")
+        for _ in control.watch(run):
+            pass
+        assert control.run(run)["actor"] == "token"
+    with client(node) as control:
+        assert control.status()["name"] == "test-node"
+
+
+def test_a_taken_port_is_said(node: Node) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        env = {"FREEHOLD_CONTROL__BIND": address, "FREEHOLD_CONTROL__TOKEN": TOKEN}
+        done = node.cli("up", **env)
+    assert done.returncode == 1
+    assert address in done.stderr
+    assert "hint:" in done.stderr
+
+
+def test_json_of_errors_is_what_the_client_raises(node: Node) -> None:
+    node.up()
+    with raw(node) as http:
+        reply = http.get("/nowhere")
+        assert reply.status_code == 404
+        assert set(json.loads(reply.content)) == {"error", "hint", "code"}
+        assert http.delete("/runs").status_code == 405
+    with client(node) as control, pytest.raises(FreeholdError) as caught:
+        control.workspace_log("no-such-agent/..")
+    assert caught.value.hint
