@@ -1,0 +1,141 @@
+//! HTML to plain text, in one pass and without a tree: nothing a page holds can make it recurse,
+//! and every byte is looked at a bounded number of times.
+//!
+//! Paragraphs and headings are set apart by an empty line, other blocks by a line; list items
+//! begin with "- ", table cells are parted by " | ", a link's address follows its text in
+//! parentheses. What is not read (scripts, styles, …) is left out.
+const std = @import("std");
+const Page = @import("page.zig").Page;
+const Tag = @import("tag.zig").Tag;
+const link = @import("link.zig");
+const decode = @import("tag.zig").decode;
+
+const Effect = enum { line, paragraph, item, cell, row, pre, rule, skip };
+
+const effects = std.StaticStringMap(Effect).initComptime(.{
+    .{ "p", .paragraph },     .{ "h1", .paragraph },    .{ "h2", .paragraph },
+    .{ "h3", .paragraph },    .{ "h4", .paragraph },    .{ "h5", .paragraph },
+    .{ "h6", .paragraph },    .{ "ul", .paragraph },    .{ "ol", .paragraph },
+    .{ "dl", .paragraph },    .{ "table", .paragraph }, .{ "blockquote", .paragraph },
+    .{ "title", .paragraph }, .{ "form", .paragraph },  .{ "figure", .paragraph },
+    .{ "br", .line },         .{ "div", .line },        .{ "section", .line },
+    .{ "article", .line },    .{ "header", .line },     .{ "footer", .line },
+    .{ "main", .line },       .{ "nav", .line },        .{ "aside", .line },
+    .{ "dt", .line },         .{ "dd", .line },         .{ "option", .line },
+    .{ "figcaption", .line }, .{ "caption", .line },    .{ "address", .line },
+    .{ "details", .line },    .{ "summary", .line },    .{ "body", .line },
+    .{ "li", .item },         .{ "tr", .row },          .{ "td", .cell },
+    .{ "th", .cell },         .{ "pre", .pre },         .{ "hr", .rule },
+    .{ "script", .skip },     .{ "style", .skip },      .{ "template", .skip },
+    .{ "noscript", .skip },   .{ "svg", .skip },        .{ "math", .skip },
+    .{ "iframe", .skip },     .{ "object", .skip },     .{ "canvas", .skip },
+    .{ "select", .skip },     .{ "textarea", .skip },   .{ "audio", .skip },
+    .{ "video", .skip },
+});
+
+/// What the page says. `base` is the address it came from, for its relative links.
+pub fn text(arena: std.mem.Allocator, source: []const u8, base: []const u8) error{OutOfMemory}![]const u8 {
+    var reader: Reader = .{ .source = source, .base = base, .page = .{ .arena = arena } };
+    try reader.run();
+    return reader.page.finish();
+}
+
+const Reader = struct {
+    source: []const u8,
+    base: []const u8,
+    page: Page,
+    at: usize = 0,
+    href: ?[]const u8 = null,
+    link_start: usize = 0,
+
+    fn run(self: *Reader) error{OutOfMemory}!void {
+        while (self.at < self.source.len) {
+            const next = std.mem.indexOfScalarPos(u8, self.source, self.at, '<') orelse self.source.len;
+            try self.words(self.source[self.at..next]);
+            self.at = next;
+            if (next < self.source.len) try self.markup();
+        }
+        try self.closeLink();
+    }
+
+    fn words(self: *Reader, raw: []const u8) error{OutOfMemory}!void {
+        try self.page.write(try decode(self.page.arena, raw));
+    }
+
+    fn markup(self: *Reader) error{OutOfMemory}!void {
+        const rest = self.source[self.at..];
+        if (std.mem.startsWith(u8, rest, "<!--")) return self.past("-->", 4);
+        if (rest.len > 1 and (rest[1] == '!' or rest[1] == '?')) return self.past(">", 2);
+        const tag = Tag.scan(rest) orelse {
+            try self.page.write("<");
+            self.at += 1;
+            return;
+        };
+        self.at += tag.length;
+        try self.element(tag);
+    }
+
+    fn past(self: *Reader, end: []const u8, from: usize) void {
+        const found = std.mem.indexOfPos(u8, self.source, self.at + from, end);
+        self.at = if (found) |at| at + end.len else self.source.len;
+    }
+
+    fn element(self: *Reader, tag: Tag) error{OutOfMemory}!void {
+        if (tag.is("a")) return self.anchor(tag);
+        if (tag.is("img") and !tag.closing) {
+            if (tag.attribute("alt")) |alt| try self.words(alt);
+            return;
+        }
+        var buffer: [16]u8 = undefined;
+        if (tag.name.len > buffer.len) return;
+        const effect = effects.get(std.ascii.lowerString(&buffer, tag.name)) orelse return;
+        try self.apply(effect, tag);
+    }
+
+    fn apply(self: *Reader, effect: Effect, tag: Tag) error{OutOfMemory}!void {
+        switch (effect) {
+            .line => self.page.line(1),
+            .paragraph => self.page.line(2),
+            .item => if (tag.closing) self.page.line(1) else try self.page.item(),
+            .row => self.page.line(1),
+            .cell => if (!tag.closing) try self.page.cell(),
+            .rule => self.page.line(2),
+            .pre => {
+                self.page.line(2);
+                self.page.verbatim = !tag.closing;
+            },
+            .skip => if (!tag.closing) self.skip(tag.name),
+        }
+    }
+
+    /// Passes over an element's content, up to its closing tag or the end of the page.
+    fn skip(self: *Reader, name: []const u8) void {
+        var at = self.at;
+        while (std.mem.indexOfPos(u8, self.source, at, "</")) |found| {
+            at = found + 2;
+            const rest = self.source[at..];
+            if (!std.ascii.startsWithIgnoreCase(rest, name)) continue;
+            if (rest.len > name.len and std.ascii.isAlphanumeric(rest[name.len])) continue;
+            self.at = std.mem.indexOfScalarPos(u8, self.source, at, '>') orelse self.source.len;
+            self.at = @min(self.source.len, self.at + 1);
+            return;
+        }
+        self.at = self.source.len;
+    }
+
+    fn anchor(self: *Reader, tag: Tag) error{OutOfMemory}!void {
+        try self.closeLink();
+        if (tag.closing) return;
+        const raw = tag.attribute("href") orelse return;
+        self.href = try link.resolve(self.page.arena, self.base, try decode(self.page.arena, raw));
+        self.link_start = self.page.length();
+    }
+
+    fn closeLink(self: *Reader) error{OutOfMemory}!void {
+        const href = self.href orelse return;
+        self.href = null;
+        const said = self.page.since(self.link_start);
+        if (said.len == 0 or std.mem.eql(u8, said, href)) return;
+        try self.page.append(&.{ " (", href, ")" });
+    }
+};

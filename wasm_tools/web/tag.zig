@@ -1,0 +1,117 @@
+//! One tag as it stands in the page, and the characters that `&…;` names.
+const std = @import("std");
+const named = @import("entities.zig").named;
+
+const max_entity = 32;
+
+pub const Tag = struct {
+    name: []const u8,
+    attributes: []const u8,
+    closing: bool,
+    length: usize,
+
+    /// The tag that `source` begins with; null where the `<` is only a character.
+    pub fn scan(source: []const u8) ?Tag {
+        const closing = source.len > 1 and source[1] == '/';
+        const start: usize = if (closing) 2 else 1;
+        if (start >= source.len or !std.ascii.isAlphabetic(source[start])) return null;
+        var at = start;
+        while (at < source.len and !ends(source[at])) at += 1;
+        const name = source[start..at];
+        const end = close(source, at);
+        return .{
+            .name = name,
+            .attributes = source[at..end],
+            .closing = closing,
+            .length = @min(source.len, end + 1),
+        };
+    }
+
+    fn ends(byte: u8) bool {
+        return std.ascii.isWhitespace(byte) or byte == '/' or byte == '>';
+    }
+
+    /// Where the tag's `>` is, past those in quoted values.
+    fn close(source: []const u8, from: usize) usize {
+        var quote: u8 = 0;
+        var last: u8 = 0;
+        for (source[from..], from..) |byte, at| {
+            if (quote != 0) {
+                if (byte == quote) quote = 0;
+            } else if (byte == '>') {
+                return at;
+            } else if ((byte == '"' or byte == '\'') and last == '=') {
+                quote = byte;
+            }
+            if (!std.ascii.isWhitespace(byte)) last = byte;
+        }
+        return source.len;
+    }
+
+    pub fn is(self: Tag, name: []const u8) bool {
+        return std.ascii.eqlIgnoreCase(self.name, name);
+    }
+
+    /// The first attribute of that name, its entities still in it.
+    pub fn attribute(self: Tag, name: []const u8) ?[]const u8 {
+        var rest = self.attributes;
+        while (true) {
+            rest = std.mem.trimStart(u8, rest, " \t\r\n\x0C/");
+            if (rest.len == 0) return null;
+            const end = std.mem.indexOfAny(u8, rest, " \t\r\n\x0C/=") orelse rest.len;
+            const found = rest[0..end];
+            rest = std.mem.trimStart(u8, rest[end..], " \t\r\n\x0C");
+            const value, rest = if (rest.len > 0 and rest[0] == '=') read(rest[1..]) else .{ "", rest };
+            if (std.ascii.eqlIgnoreCase(found, name)) return value;
+        }
+    }
+
+    fn read(raw: []const u8) struct { []const u8, []const u8 } {
+        const rest = std.mem.trimStart(u8, raw, " \t\r\n\x0C");
+        if (rest.len > 0 and (rest[0] == '"' or rest[0] == '\'')) {
+            const end = std.mem.indexOfScalarPos(u8, rest, 1, rest[0]) orelse rest.len;
+            return .{ rest[1..end], rest[@min(rest.len, end + 1)..] };
+        }
+        const end = std.mem.indexOfAny(u8, rest, " \t\r\n\x0C") orelse rest.len;
+        return .{ rest[0..end], rest[end..] };
+    }
+};
+
+/// The text with its `&…;` replaced by what they name; others stand as they are.
+pub fn decode(arena: std.mem.Allocator, raw: []const u8) error{OutOfMemory}![]const u8 {
+    var at = std.mem.indexOfScalar(u8, raw, '&') orelse return raw;
+    var out: std.ArrayList(u8) = .empty;
+    try out.appendSlice(arena, raw[0..at]);
+    while (at < raw.len) {
+        if (raw[at] == '&') if (entity(raw[at..])) |found| {
+            var bytes: [4]u8 = undefined;
+            const length = std.unicode.utf8Encode(found.point, &bytes) catch unreachable;
+            try out.appendSlice(arena, bytes[0..length]);
+            at += found.length;
+            continue;
+        };
+        const next = std.mem.indexOfScalarPos(u8, raw, at + 1, '&') orelse raw.len;
+        try out.appendSlice(arena, raw[at..next]);
+        at = next;
+    }
+    return out.items;
+}
+
+const Entity = struct { point: u21, length: usize };
+
+fn entity(raw: []const u8) ?Entity {
+    const window = raw[0..@min(raw.len, max_entity)];
+    const end = std.mem.indexOfScalar(u8, window, ';') orelse return null;
+    if (end < 2) return null;
+    const point = if (raw[1] == '#') numbered(raw[2..end]) else named.get(raw[1..end]);
+    return .{ .point = point orelse return null, .length = end + 1 };
+}
+
+/// Numbers that are no character come out as U+FFFD, as HTML says.
+fn numbered(digits: []const u8) ?u21 {
+    const hex = digits.len > 0 and (digits[0] == 'x' or digits[0] == 'X');
+    const value = std.fmt.parseInt(u32, digits[@intFromBool(hex)..], if (hex) 16 else 10) catch |wrong|
+        return if (wrong == error.Overflow) 0xFFFD else null;
+    const valid = value != 0 and value <= 0x10FFFF and !(value >= 0xD800 and value < 0xE000);
+    return if (valid) @intCast(value) else 0xFFFD;
+}
