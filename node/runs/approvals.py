@@ -8,7 +8,7 @@ the power cut?) stays open until a person says.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from node.clock import Clock
@@ -79,9 +79,13 @@ class Answered:
 
 
 @dataclass
-class _Open:
+class _Question:
+    """`settling` from the first answer on; `told` once that is on the log."""
+
     asked: Entry
-    answer: asyncio.Future[Answered] | None = None
+    settling: bool = False
+    answer: Answered | None = None
+    told: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Approvals:
@@ -95,20 +99,21 @@ class Approvals:
         self._log = log
         self._clock = clock
         self._timeout_s = timeout_s
-        self._open: dict[int, _Open] = {}
+        self._questions: dict[int, _Question] = {}
 
     def restore(self, asked: Entry) -> None:
         """Takes up a question that an earlier process left open."""
-        self._open.setdefault(asked.index, _Open(asked))
+        self._questions.setdefault(asked.index, _Question(asked))
 
     def drop(self, run: str) -> None:
         """Forgets the questions of a run that is over."""
-        for index in [i for i, item in self._open.items() if item.asked.draft.run == run]:
-            del self._open[index]
+        for index in [i for i, item in self._questions.items() if item.asked.draft.run == run]:
+            del self._questions[index]
 
     def list(self) -> list[Approval]:
         """The open questions, oldest first."""
-        return [self._shown(self._open[index].asked) for index in sorted(self._open)]
+        items = (self._questions[index] for index in sorted(self._questions))
+        return [self._shown(item.asked) for item in items if not item.settling]
 
     async def ask(self, scribe: Scribe, ask: Ask, *, earlier: Question | None) -> Answered:
         """Asks, or goes on waiting where an earlier process asked; returns the answer."""
@@ -137,15 +142,17 @@ class Approvals:
                 f"approval {question} cannot be answered with {verdict}",
                 hint="Answer it with one of: " + ", ".join(ANSWERS[kind]),
             )
-        del self._open[item.asked.index]
+        left_s = self._left_s(item.asked)
+        if verdict != "expired" and left_s is not None and left_s <= 0:
+            raise ApprovalError(f"approval {question} has expired", hint="The run was told no.")
+        item.settling = True
         try:
-            answered = await self._record(item.asked, verdict, actor, reason)
+            item.answer = await self._record(item.asked, verdict, actor, reason)
         except BaseException:
-            self._open[item.asked.index] = item
+            item.settling = False
             raise
-        if item.answer is not None and not item.answer.done():
-            item.answer.set_result(answered)
-        return answered
+        item.told.set()
+        return item.answer
 
     async def _put(self, scribe: Scribe, ask: Ask) -> Entry:
         lasting = ask.kind == "outcome_unknown"
@@ -163,22 +170,26 @@ class Approvals:
         draft = scribe.draft("approval.asked", ask.path, data, blobs=(blob,))
         (index,) = await self._log.append(draft)
         asked = Entry(index, int(self._clock.wall() * 1000), "", 0, draft)
-        self._open[index] = _Open(asked)
+        self._questions[index] = _Question(asked)
         return asked
 
     async def _wait(self, asked: Entry) -> Answered:
-        item = self._open.setdefault(asked.index, _Open(asked))
-        item.answer = asyncio.get_running_loop().create_future()
-        expires = asked.data.get("expires")
-        left = expires - self._clock.wall() if isinstance(expires, int | float) else None
+        item = self._questions.setdefault(asked.index, _Question(asked))
         try:
-            return await asyncio.wait_for(item.answer, left)
+            async with asyncio.timeout(self._left_s(asked)):
+                await item.told.wait()
         except TimeoutError:
-            if asked.index in self._open:
+            if not item.settling:
+                question = str(asked.index)
                 return await self.settle(
-                    str(asked.index), "expired", actor="node", reason="nobody answered in time"
+                    question, "expired", actor="node", reason="nobody answered in time"
                 )
-            return await item.answer
+            await item.told.wait()
+        return item.answer or Answered("expired", "node", "", asked.index)
+
+    def _left_s(self, asked: Entry) -> float | None:
+        expires = asked.data.get("expires")
+        return expires - self._clock.wall() if isinstance(expires, int | float) else None
 
     async def _record(self, asked: Entry, verdict: str, actor: str, reason: str) -> Answered:
         draft = Draft(
@@ -193,9 +204,9 @@ class Approvals:
         (index,) = await self._log.append(draft)
         return Answered(verdict, actor, reason, index)
 
-    def _find(self, question: str) -> _Open:
-        item = self._open.get(int(question)) if question.isdecimal() else None
-        if item is None:
+    def _find(self, question: str) -> _Question:
+        item = self._questions.get(int(question)) if question.isdecimal() else None
+        if item is None or item.settling:
             raise ApprovalError(
                 f"there is no open approval {question}",
                 hint="`freehold approvals list` shows what is open.",

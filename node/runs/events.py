@@ -2,7 +2,7 @@
 
 A watcher reads from a bounded ring at its own pace and never holds a run up. What fell out of the
 ring, or happened before this process started, is read from the log again; only tokens are lost.
-Ids grow: an event that has an entry is `index << 20`, one that has none follows the last.
+Ids grow: an event that has an entry is `(index + 1) << 20`, one that has none follows the last.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class Stream:
 
     Args:
         entries: reads the run's part of the log.
-        before: the index of the run's last entry before this process, or 0.
+        before: the index of the run's last entry before this process, or -1.
         size: how many events are kept in memory.
     """
 
-    def __init__(self, entries: Entries, *, before: int = 0, size: int = RING) -> None:
+    def __init__(self, entries: Entries, *, before: int = -1, size: int = RING) -> None:
         self._entries = entries
         self._ring: deque[RunEvent] = deque(maxlen=size)
-        self._last = self._dropped = before << SHIFT
+        self._last = self._dropped = event_id(before)
         self._news = asyncio.Event()
         self._closed = False
 
     def emit(self, event: RunEvent, *, index: int | None = None) -> None:
         """Shows an event to all watchers. `index` is that of its entry, if it has one."""
         following = self._last + 1
-        self._last = following if index is None else max(index << SHIFT, following)
+        self._last = following if index is None else max(event_id(index), following)
         if len(self._ring) == self._ring.maxlen:
             self._dropped = self._ring[0].id
         self._ring.append(replace(event, id=self._last))
@@ -76,10 +76,15 @@ class Stream:
         self._news = asyncio.Event()
 
 
+def event_id(index: int) -> int:
+    """The id of the event that shows entry `index`."""
+    return (index + 1) << SHIFT
+
+
 def event_of(entry: Entry) -> RunEvent | None:
     """An entry as watchers see it; None for what they are not shown."""
     shape = _SHOWN.get(entry.type)
-    return RunEvent(entry.type, shape(entry), entry.index << SHIFT) if shape else None
+    return RunEvent(entry.type, shape(entry), event_id(entry.index)) if shape else None
 
 
 def _started(entry: Entry) -> JsonObject:

@@ -1,0 +1,249 @@
+"""Budgets: never overspent by concurrent branches, rebuilt from the log, by day and by node."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.clock import ManualClock
+from node.errors import BudgetExceededError
+from node.journal import MemoryLog
+from node.runs import Answer, NodeLimits, NoGuards, ProgramRun, Runs, StepKind, Usage
+from node.runs.agent import BudgetLimits
+from node.runs.budget import DIMENSIONS, Hold, Pocket, amounts, part, reserve
+from node.runs.testing import MemoryAgents, PlainEffect, WaitingEffect, agent
+
+USAGES = st.builds(
+    Usage,
+    steps=st.integers(0, 5),
+    tool_calls=st.integers(0, 5),
+    prompt_tokens=st.integers(0, 50),
+    completion_tokens=st.integers(0, 50),
+    egress_bytes=st.integers(0, 500),
+    msat=st.integers(0, 500),
+)
+
+
+def spend(usage: Usage, fraction: float) -> Usage:
+    return part(usage, fraction)
+
+
+@given(
+    limits=USAGES,
+    actions=st.lists(
+        st.tuples(st.integers(0, 7), USAGES, st.floats(0, 1), st.sampled_from("rco")), max_size=60
+    ),
+)
+def test_holds_never_sum_to_more_than_the_limit(limits, actions) -> None:
+    """Any interleaving of reserve, reconcile (with at most what was held) and release."""
+    total = {k: v for k, v in amounts(limits).items() if k != "seconds"}
+    shared = Pocket("all", total)
+    own = [Pocket(f"own {n}", {}) for n in range(2)]
+    open_holds: dict[int, Hold] = {}
+    for slot, wanted, fraction, action in actions:
+        if action == "r" and slot not in open_holds:
+            left, asked = shared.left(), amounts(wanted)
+            if any(asked[name] > left[name] for name in left):
+                with pytest.raises(BudgetExceededError):
+                    reserve((own[slot % 2], shared), wanted)
+            else:
+                open_holds[slot] = reserve((own[slot % 2], shared), wanted)
+        elif action == "c" and slot in open_holds:
+            hold = open_holds.pop(slot)
+            hold.reconcile(spend(hold.usage, fraction))
+        elif action == "o" and slot in open_holds:
+            open_holds.pop(slot).release()
+        taken = amounts(shared.used + shared.held())
+        assert all(taken[name] <= total[name] for name in total)
+        used = own[0].used + own[1].used
+        assert amounts(used) == amounts(shared.used)
+
+
+def test_a_refused_reservation_holds_nothing_anywhere() -> None:
+    rich, poor = Pocket("rich", {"msat": 100}), Pocket("poor", {"msat": 1})
+    with pytest.raises(BudgetExceededError) as caught:
+        reserve((rich, poor), Usage(msat=2))
+    assert caught.value.owner == "poor"
+    assert rich.held() == Usage()
+
+
+def test_every_dimension_of_a_run_is_limited() -> None:
+    from node.runs.budget import run_limits
+
+    assert set(run_limits(agent(), NodeLimits())) == set(DIMENSIONS)
+
+
+async def run_one(program, *agents, log=None, **more) -> tuple[Runs, MemoryLog, str]:
+    clock = more.pop("clock", None) or ManualClock()
+    log = log or MemoryLog(clock=clock)
+    runs = Runs(
+        log=log,
+        program=program,
+        agents=MemoryAgents(*(agents or (agent(),))),
+        clock=clock,
+        guards=NoGuards(),
+        **more,
+    )
+    await runs.recover()
+    return runs, log, await runs.start("clerk", "go", actor="uid:1")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shares=st.lists(st.floats(0.05, 1), min_size=1, max_size=4),
+    costs=st.lists(st.integers(1, 400), min_size=1, max_size=12),
+    nap=st.lists(st.integers(0, 3), min_size=12, max_size=12),
+)
+async def test_concurrent_branches_never_jointly_overspend(shares, costs, nap) -> None:
+    limit = 1000
+    spent: list[int] = []
+
+    async def worker(run, number: int) -> None:
+        with run as child:
+            for place, cost in enumerate(costs):
+                for _ in range(nap[(number + place) % 12]):
+                    await asyncio.sleep(0)
+                usage = Usage(completion_tokens=cost)
+                effect = PlainEffect(args=place, kind=StepKind.MODEL, usage=usage)
+                try:
+                    await child.step(effect)
+                except BudgetExceededError:
+                    continue
+                spent.append(cost)
+
+    async def program(run: ProgramRun) -> Answer:
+        branches = [run.branch(f"b{n}", share=share) for n, share in enumerate(shares)]
+        await asyncio.gather(*(worker(child, n) for n, child in enumerate(branches)))
+        left = run.remaining().completion_tokens
+        assert left == limit - sum(spent)
+        return Answer("completed", "")
+
+    clerk = agent("clerk", "plain", budget=BudgetLimits(tokens=limit, steps=10_000, seconds=1e6))
+    runs, _, run_id = await run_one(program, clerk)
+    result = await runs.wait(run_id)
+    assert result.status == "completed", result.reason
+    assert sum(spent) <= limit
+    assert result.usage.completion_tokens == sum(spent)
+
+
+async def test_a_branch_that_is_joined_takes_no_more_steps() -> None:
+    async def program(run: ProgramRun) -> Answer:
+        with run.branch("b", share=1) as child:
+            await child.step(PlainEffect())
+        await child.step(PlainEffect())
+        return Answer("completed", "")
+
+    runs, _, run_id = await run_one(program)
+    result = await runs.wait(run_id)
+    assert result.status == "failed"
+    assert "joined already" in result.reason
+
+
+async def test_paths_of_branches_do_not_depend_on_who_is_faster() -> None:
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(PlainEffect())
+        one, two = run.branch("one"), run.branch("two")
+        await two.step(PlainEffect())
+        inner = one.branch("inner")
+        await inner.step(PlainEffect())
+        await one.step(PlainEffect())
+        return Answer("completed", "")
+
+    runs, log, run_id = await run_one(program)
+    await runs.wait(run_id)
+    paths = [e.draft.path for e in log.run_entries(run_id) if e.type == "step.intent"]
+    assert paths == ["1", "3.two.1", "2.one.1.inner.1", "2.one.2"]
+
+
+def tokens(count: int) -> PlainEffect:
+    return PlainEffect(kind=StepKind.MODEL, usage=Usage(completion_tokens=count))
+
+
+def one_step(effect):
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(effect)
+        return Answer("completed", "")
+
+    return program
+
+
+async def test_an_agents_day_is_counted_over_runs_restarts_and_midnight() -> None:
+    clock = ManualClock()
+    clerk = agent("clerk", "plain", budget=BudgetLimits(tokens=80, tokens_per_day=100))
+    runs, log, first = await run_one(one_step(tokens(70)), clerk, clock=clock)
+    assert (await runs.wait(first)).status == "completed"
+
+    again, _, second = await run_one(one_step(tokens(70)), clerk, clock=clock, log=log)
+    result = await again.wait(second)
+    assert result.status == "stopped"
+    assert "agent clerk today" in result.reason
+    assert "limit 100, used 70" in result.reason
+
+    clock.advance(86_400)
+    third = await again.start("clerk", "go", actor="uid:1")
+    assert (await again.wait(third)).status == "completed"
+
+
+async def test_the_nodes_day_binds_all_agents() -> None:
+    clock, limits = ManualClock(), NodeLimits(tokens_per_day=100)
+    runs, log, first = await run_one(one_step(tokens(70)), clock=clock, limits=limits)
+    await runs.wait(first)
+    other = agent("clerk2", "plain")
+    more, _, _ = await run_one(
+        one_step(tokens(70)), agent(), other, log=log, limits=limits, clock=clock
+    )
+    result = await more.wait(await more.start("clerk2", "go", actor="uid:1"))
+    assert "this node today" in result.reason
+
+
+async def test_an_intent_without_a_result_counts_as_held_after_a_crash() -> None:
+    clock, limits = ManualClock(), NodeLimits(egress_bytes_per_day=100)
+    effect = WaitingEffect(traceless=False, needs_usage=Usage(egress_bytes=80))
+    runs, log, _ = await run_one(one_step(effect), clock=clock, limits=limits)
+    await effect.begun.wait()
+    # the process "dies" here: another one reads the same log, and is stopped before it resumes
+    await log.append(_estop())
+    after = Runs(
+        log=log,
+        program=one_step(PlainEffect(needs_usage=Usage(egress_bytes=30))),
+        agents=MemoryAgents(agent()),
+        clock=clock,
+        guards=NoGuards(),
+        limits=limits,
+    )
+    await after.recover()
+    pockets = after._door.ledger.pockets(agent())
+    assert pockets[1].held().egress_bytes == 80
+    with pytest.raises(BudgetExceededError) as caught:
+        reserve(pockets, Usage(egress_bytes=30))
+    assert caught.value.owner == "this node today"
+    effect.release.set()
+    await runs.cancel((await _only(runs)).id)
+
+
+def _estop():
+    from node.journal import Draft
+
+    return Draft("node.estop", actor="uid:1")
+
+
+async def _only(runs: Runs):
+    (found,) = runs.active()
+    return found
+
+
+async def test_remaining_says_what_is_left() -> None:
+    seen: list[Usage] = []
+
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(tokens(30))
+        seen.append(run.remaining())
+        return Answer("completed", "")
+
+    clerk = agent("clerk", "plain", budget=BudgetLimits(tokens=100, steps=5, sats=3))
+    runs, _, run_id = await run_one(program, clerk)
+    await runs.wait(run_id)
+    assert (seen[0].completion_tokens, seen[0].steps, seen[0].msat) == (70, 4, 3000)

@@ -1,0 +1,420 @@
+"""Approvals, taint, emergency stop, cancelling and draining."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from node.clock import ManualClock
+from node.errors import ApprovalError, RunStoppedError
+from node.journal import MemoryLog
+from node.runs import (
+    Answer,
+    GuardContext,
+    GuardStage,
+    GuardVerdict,
+    NodeLimits,
+    NoGuards,
+    ProgramRun,
+    Runs,
+)
+from node.runs.agent import ToolGrant
+from node.runs.taint import covers
+from node.runs.testing import (
+    CountingEffect,
+    FixedGuards,
+    MemoryAgents,
+    PlainEffect,
+    ScriptedProgram,
+    WaitingEffect,
+    agent,
+)
+from node.types import Json
+
+ASKING = agent("clerk", tools=(ToolGrant("plain", approval="ask"), ToolGrant("counter")))
+
+
+def make(program, *agents, log=None, guards=None, **more) -> tuple[Runs, MemoryLog]:
+    clock = more.pop("clock", None) or ManualClock()
+    log = log or MemoryLog(clock=clock)
+    runs = Runs(
+        log=log,
+        program=program,
+        agents=MemoryAgents(*(agents or (agent(),))),
+        clock=clock,
+        guards=guards or NoGuards(),
+        **more,
+    )
+    return runs, log
+
+
+def script(*effects) -> ScriptedProgram:
+    return ScriptedProgram(lambda _: effects)
+
+
+async def asked(runs: Runs, run_id: str):
+    """The question, once it is on the log."""
+    async for event in runs.watch(run_id):
+        if event.type == "approval.asked":
+            (found,) = runs.approvals()
+            return found
+    raise AssertionError("nobody was asked")
+
+
+async def test_an_approved_step_happens_and_says_by_whom() -> None:
+    effect = PlainEffect(args={"to": "all"}, value="done")
+    runs, log = make(script(effect), ASKING)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await asked(runs, run_id)
+    assert (question.name, question.args, question.rule) == (
+        "plain.read",
+        {"to": "all"},
+        "tools.plain.approval",
+    )
+    assert runs.show(run_id).status == "waiting"
+    assert effect.performed == []
+    await runs.approve(question.id, "uid:1000")
+    assert (await runs.wait(run_id)).text == '["done"]'
+    intent = next(e for e in log.entries() if e.type == "step.intent")
+    settled = next(e for e in log.entries() if e.type == "approval.settled")
+    assert intent.draft.policy is not None
+    assert intent.draft.policy.verdict == "approved"
+    assert settled.index in intent.draft.cause
+    assert settled.draft.actor == "uid:1000"
+    assert runs.approvals() == []
+
+
+async def test_a_denied_step_does_not_happen() -> None:
+    effect = PlainEffect()
+    runs, log = make(script(effect), ASKING)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await asked(runs, run_id)
+    await runs.deny(question.id, "uid:1000", "too risky")
+    assert (await runs.wait(run_id)).text == '[{"error":"PolicyDeniedError"}]'
+    assert effect.performed == []
+    refused = next(e for e in log.entries() if e.type == "step.result")
+    assert "too risky" in refused.data["error"]["message"]
+    with pytest.raises(ApprovalError):
+        await runs.approve(question.id, "uid:1000")
+
+
+async def test_nobody_answering_is_a_no() -> None:
+    effect = PlainEffect()
+    runs, log = make(script(effect), ASKING, limits=NodeLimits(approval_seconds=0.01))
+    result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
+    assert result.text == '[{"error":"PolicyDeniedError"}]'
+    assert effect.performed == []
+    intent = next(e for e in log.entries() if e.type == "step.intent")
+    assert intent.draft.policy is not None
+    assert intent.draft.policy.verdict == "expired"
+
+
+async def test_a_question_survives_a_restart_and_may_be_answered_in_between() -> None:
+    clock = ManualClock()
+    effect = PlainEffect(value="done")
+    before, log = make(script(effect), ASKING, clock=clock)
+    run_id = await before.start("clerk", "go", actor="uid:1")
+    question = await asked(before, run_id)
+    await before.drain(5)
+    assert before.show(run_id).status == "parked"
+
+    after, _ = make(script(effect), ASKING, log=log, clock=clock)
+    assert await after.recover() == [run_id]
+    (again,) = after.approvals()
+    assert (again.id, again.expires) == (question.id, question.expires)
+    await after.approve(again.id, "uid:7")
+    assert (await after.wait(run_id)).text == '["done"]'
+    assert [e.type for e in log.entries()].count("approval.asked") == 1
+
+
+async def test_an_answer_does_not_cover_other_arguments() -> None:
+    """A program that comes back with other arguments is asked about them anew."""
+    clock = ManualClock()
+    before, log = make(script(PlainEffect(args="a")), ASKING, clock=clock)
+    run_id = await before.start("clerk", "go", actor="uid:1")
+    question = await asked(before, run_id)
+    await before.approve(question.id, "uid:1000")
+    await before.wait(run_id)
+    entries = [e.draft for e in log.entries() if e.type != "run.finished"]
+    cut = MemoryLog(clock=clock)
+    for draft in entries:
+        if not draft.type.startswith("step."):
+            for ref in draft.blobs:
+                cut._blobs[ref.id] = log.blob(ref)
+            await cut.append(draft)
+
+    other = PlainEffect(args="b")
+    after, _ = make(script(other), ASKING, log=cut, clock=clock)
+    await after.recover()
+    again = await asked_now(after, run_id)
+    assert again.args == "b"
+    assert other.performed == []
+    await after.deny(again.id, "uid:1")
+    await after.wait(run_id)
+
+
+async def asked_now(runs: Runs, run_id: str):
+    async for _ in runs.watch(run_id):
+        open_now = runs.approvals()
+        if open_now:
+            return open_now[-1]
+    raise AssertionError("nobody was asked")
+
+
+async def test_the_wrong_id_or_a_second_answer_is_an_error() -> None:
+    runs, _ = make(script())
+    for wrong in ("", "17", "-1", "x", "²"):
+        with pytest.raises(ApprovalError):
+            await runs.approve(wrong, "uid:1")
+
+
+TAINTED = [
+    PlainEffect(args=1, labels=frozenset({"untrusted"})),
+    PlainEffect(args=2, labels=frozenset({"private"})),
+]
+
+
+def send(place: str) -> PlainEffect:
+    return PlainEffect(args=3, destinations=(place,), value="sent")
+
+
+async def test_a_run_with_both_labels_asks_before_it_sends() -> None:
+    effect = send("https://a.example/*")
+    runs, _ = make(script(*TAINTED, effect))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await asked(runs, run_id)
+    assert question.rule == "taint.send"
+    assert effect.performed == []
+    await runs.deny(question.id, "uid:1")
+    assert "sent" not in (await runs.wait(run_id)).text
+
+
+async def test_a_listed_destination_needs_no_question() -> None:
+    clerk = agent("clerk", "plain", send_to=("https://a.example/*",))
+    runs, _ = make(script(*TAINTED, send("https://a.example/*")), clerk)
+    result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
+    assert result.text == '[null,null,"sent"]'
+
+
+async def test_what_a_branch_read_taints_its_parent_and_its_heirs() -> None:
+    async def program(run: ProgramRun) -> Answer:
+        with run.branch("reader") as child:
+            for effect in TAINTED:
+                await child.step(effect)
+        assert run.labels == {"untrusted", "private"}
+        heir = run.branch("writer")
+        await heir.step(send("https://a.example/*"))
+        return Answer("completed", "sent")
+
+    runs, _ = make(program)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await asked(runs, run_id)
+    assert (question.rule, question.path) == ("taint.send", "2.writer.1")
+    await runs.approve(question.id, "uid:1")
+    assert (await runs.wait(run_id)).status == "completed"
+
+
+async def test_labels_are_back_after_a_restart() -> None:
+    clock = ManualClock()
+    hold = WaitingEffect(args="w")
+    before, log = make(script(*TAINTED, hold, send("https://a.example/*")), clock=clock)
+    run_id = await before.start("clerk", "go", actor="uid:1")
+    await hold.begun.wait()
+    await before.drain(0)
+
+    free = PlainEffect(args="w")
+    after, _ = make(script(*TAINTED, free, send("https://a.example/*")), log=log, clock=clock)
+    await after.recover()
+    question = await asked(after, run_id)
+    assert question.rule == "taint.send"
+    await after.deny(question.id, "uid:1")
+    await after.wait(run_id)
+
+
+@pytest.mark.parametrize(
+    ("listed", "place", "yes"),
+    [
+        ("https://a.example/*", "https://a.example/*", True),
+        ("https://a.example/*", "https://a.example/x/y?z=1", True),
+        ("https://a.example/v1/*", "https://a.example/v1/../v2", False),
+        ("https://a.example/v1/*", "https://a.example/v1/%2e%2e/v2", False),
+        ("https://a.example/v1/*", "https://a.example/v1/%252e%252e/v2", False),
+        ("https://a.example/v1/*", "https://a.example/v1/..\\x", False),
+        ("https://a.example/*", "https://a.example.evil.example/x", False),
+        ("https://*", "https://evil.example/x", False),
+        ("https://*.example/*", "https://evil.example/x", False),
+        ("npub1abc", "npub1abc", True),
+        ("npub1*", "npub1abc", False),
+        ("*", "https://evil.example/", False),
+    ],
+)
+def test_destinations(listed: str, place: str, yes: bool) -> None:
+    assert covers(listed, place) is yes
+
+
+class Escalates:
+    name = "wary"
+
+    def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+        return GuardVerdict("escalate" if "odd" in str(content) else "pass", "looks odd")
+
+
+@pytest.mark.parametrize("yes", [True, False])
+@pytest.mark.parametrize("restart", [True, False])
+async def test_an_escalated_result_waits_for_a_person(yes: bool, restart: bool) -> None:
+    guards, clock = FixedGuards({GuardStage.TOOL_RESULT: [Escalates()]}), ManualClock()
+    effect = PlainEffect(value="odd thing", traceless=False)
+    runs, log = make(script(effect), guards=guards, clock=clock)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await asked(runs, run_id)
+    if restart:
+        await runs.drain(0)
+        runs, _ = make(script(effect), guards=guards, log=log, clock=clock)
+        await runs.recover()
+    await (runs.approve if yes else runs.deny)(question.id, "uid:1")
+    text = (await runs.wait(run_id)).text
+    assert ("odd thing" in text) is yes
+    assert len(effect.performed) == 1
+
+
+@pytest.mark.parametrize("yes", [True, False])
+async def test_escalated_arguments_wait_for_a_person(yes: bool) -> None:
+    guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Escalates()]})
+    effect = PlainEffect(args="odd", value="done")
+    runs, _ = make(script(effect), guards=guards)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await asked(runs, run_id)
+    await (runs.approve if yes else runs.deny)(question.id, "uid:1")
+    await runs.wait(run_id)
+    assert bool(effect.performed) is yes
+
+
+async def test_an_escalated_prompt_waits_for_a_person() -> None:
+    guards = FixedGuards({GuardStage.INPUT: [Escalates()]})
+
+    async def program(run: ProgramRun) -> Answer:
+        return Answer("completed", (await run.guard(GuardStage.INPUT, run.prompt)).verdict)
+
+    runs, _ = make(program, guards=guards)
+    run_id = await runs.start("clerk", "odd", actor="uid:1")
+    question = await asked(runs, run_id)
+    assert question.args == "odd"
+    await runs.deny(question.id, "uid:1")
+    assert (await runs.wait(run_id)).text == "fail"
+
+
+# ── stopping ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_cancel_ends_the_run_cleanly_and_settles_what_was_under_way(tmp_path) -> None:
+    class Slow(CountingEffect):
+        async def perform(self, key: str):
+            outcome = await super().perform(key)
+            begun.set()
+            await asyncio.Event().wait()
+            return outcome
+
+    begun = asyncio.Event()
+    effect = Slow(tmp_path / "count", 1)
+    runs, log = make(script(effect, PlainEffect()))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await begun.wait()
+    await runs.cancel(run_id, "enough", actor="uid:2")
+    result = await runs.wait(run_id)
+    assert (result.status, result.reason) == ("stopped", "enough (uid:2)")
+    (recorded,) = [e for e in log.run_entries(run_id) if e.type == "step.result"]
+    assert recorded.data["value"] == {"added": 1}
+    await runs.cancel(run_id)  # harmless on a finished run
+
+
+async def test_cancelling_before_the_first_step() -> None:
+    runs, log = make(script(PlainEffect()))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await runs.cancel(run_id, "no")
+    assert (await runs.wait(run_id)).status == "stopped"
+    assert [e.type for e in log.entries()] == ["run.started", "run.finished"]
+
+
+async def test_estop_stops_everything_until_resume_even_across_a_restart(tmp_path) -> None:
+    clock = ManualClock()
+    slow, count = WaitingEffect(args="w"), CountingEffect(tmp_path / "count", 1)
+    runs, log = make(script(count, slow), clock=clock)
+    ids = [await runs.start("clerk", f"go {n}", actor="uid:1") for n in range(2)]
+    await slow.begun.wait()
+    await runs.estop("uid:9")
+    assert runs.stopped
+    with pytest.raises(RunStoppedError):
+        await runs.start("clerk", "more", actor="uid:1")
+    with pytest.raises(RunStoppedError):
+        await runs.wait(ids[0])
+
+    fast = PlainEffect(args="w", value="fast")
+    after, _ = make(script(count, fast), log=log, clock=clock)
+    assert await after.recover() == []
+    assert after.stopped
+    with pytest.raises(RunStoppedError):
+        await after.start("clerk", "more", actor="uid:1")
+    assert sorted(await after.resume("uid:9")) == sorted(ids)
+    for run_id in ids:
+        assert (await after.wait(run_id)).text == '[{"added":1},"fast"]'
+        assert count.happened(f"{run_id}:1") == 1
+
+
+async def test_resume_in_the_same_process() -> None:
+    slow = WaitingEffect()
+    runs, _ = make(script(slow))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await slow.begun.wait()
+    await runs.estop("uid:9")
+    slow.release.set()
+    assert await runs.resume("uid:9") == [run_id]
+    assert (await runs.wait(run_id)).status == "completed"
+
+
+async def test_drain_lets_quick_runs_finish_and_parks_the_rest() -> None:
+    quick, slow = WaitingEffect(args="q"), WaitingEffect(args="s")
+
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(quick if run.prompt == "quick" else slow)
+        return Answer("completed", "ok")
+
+    runs, log = make(program)
+    one = await runs.start("clerk", "quick", actor="uid:1")
+    two = await runs.start("clerk", "slow", actor="uid:1")
+    await asyncio.gather(quick.begun.wait(), slow.begun.wait())
+    asyncio.get_running_loop().call_later(0.01, quick.release.set)
+    await runs.drain(0.2)
+    assert (await runs.wait(one)).status == "completed"
+    assert runs.show(two).status == "parked"
+    assert [e.data["reason"] for e in log.entries() if e.type == "run.parked"] == ["shutdown"]
+    with pytest.raises(RunStoppedError):
+        await runs.start("clerk", "more", actor="uid:1")
+
+
+async def test_cancelling_a_run_that_is_parked(tmp_path) -> None:
+    clock, effect = ManualClock(), CountingEffect(tmp_path / "count", 1)
+
+    class Slow(CountingEffect):
+        async def perform(self, key: str):
+            await super().perform(key)
+            begun.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    begun = asyncio.Event()
+    before, log = make(script(Slow(effect.file, 1), PlainEffect()), clock=clock)
+    run_id = await before.start("clerk", "go", actor="uid:1")
+    await begun.wait()
+    await before.estop("uid:9")
+
+    plain = PlainEffect()
+    after, _ = make(script(effect, plain), log=log, clock=clock)
+    await after.recover()
+    await after.cancel(run_id, "no more", actor="uid:1")
+    result = await after.wait(run_id)
+    assert result.status == "stopped"
+    assert effect.happened(f"{run_id}:1") == 1
+    assert plain.performed == []
+    (recorded,) = [e for e in log.run_entries(run_id) if e.type == "step.result"]
+    assert recorded.data["value"] == {"added": 1}

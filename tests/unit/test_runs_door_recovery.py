@@ -1,0 +1,536 @@
+"""Taking runs up again, replaying them, forking them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from node.clock import ManualClock
+from node.errors import JournalWriteError, OutcomeUnknownError, RunError, UnknownRunError
+from node.journal import Draft, MemoryLog
+from node.runs import (
+    Answer,
+    Edit,
+    Effect,
+    NodeLimits,
+    NoGuards,
+    Outcome,
+    ProgramRun,
+    ReplayReport,
+    RunEvent,
+    Runs,
+    StepKind,
+    Usage,
+)
+from node.runs.testing import (
+    CountingEffect,
+    FailingEffect,
+    MemoryAgents,
+    PlainEffect,
+    ScriptedProgram,
+    WaitingEffect,
+    agent,
+)
+
+
+def make(program, log: MemoryLog | None = None, *agents, clock=None, **more):
+    clock = clock or ManualClock()
+    log = log or MemoryLog(clock=clock)
+    registry = MemoryAgents(*(agents or (agent(),)))
+    runs = Runs(log=log, program=program, agents=registry, clock=clock, guards=NoGuards(), **more)
+    return runs, log
+
+
+def script(*effects: Effect) -> ScriptedProgram:
+    return ScriptedProgram(lambda _: effects)
+
+
+async def finished(runs: Runs, prompt: str = "go") -> str:
+    run_id = await runs.start("clerk", prompt, actor="uid:1")
+    await runs.wait(run_id)
+    return run_id
+
+
+async def cut(log: MemoryLog, keep, *, drop: str = "") -> MemoryLog:
+    """What a crash would have left: the entries that `keep` lets stay, and their blobs."""
+    left = MemoryLog(clock=ManualClock())
+    for entry in log.entries():
+        if not keep(entry):
+            continue
+        for ref in entry.draft.blobs:
+            if ref.role != drop and ref.id in log._blobs:
+                left._blobs[ref.id] = log.blob(ref)
+        await left.append(entry.draft)
+    return left
+
+
+def unfinished(entry) -> bool:
+    return entry.type != "run.finished"
+
+
+# ── recovery ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_recorded_steps_are_not_performed_again(tmp_path) -> None:
+    def effects():
+        return [
+            PlainEffect(args=1, value="one"),
+            CountingEffect(tmp_path / "n", 2),
+            FailingEffect(args=3, error=RunError("no")),
+            PlainEffect(name="web.x"),
+        ]
+
+    runs, log = make(script(*effects()))
+    run_id = await finished(runs)
+    text = (await runs.wait(run_id)).text
+    again = effects()
+    after, left = make(script(*again), await cut(log, unfinished))
+    assert await after.recover() == [run_id]
+    result = await after.wait(run_id)
+    assert (result.status, result.text) == ("completed", text)
+    assert again[0].performed == []
+    assert again[2].performed == []
+    assert again[1].happened(f"{run_id}:2") == 1
+    assert [e.type for e in left.entries()].count("step.intent") == 4
+    assert result.usage == (await runs.wait(run_id)).usage
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_an_intent_without_a_result_is_settled(tmp_path, happened: bool) -> None:
+    effect = CountingEffect(tmp_path / "n", 1)
+    runs, log = make(script(effect))
+    run_id = await finished(runs)
+    if not happened:
+        effect.file.unlink()
+    left = await cut(log, lambda e: e.type in ("run.started", "step.intent"))
+    after, _ = make(script(effect), left)
+    await after.recover()
+    assert (await after.wait(run_id)).text == '[{"added":1}]'
+    assert effect.happened(f"{run_id}:1") == 1
+    assert [e.type for e in left.entries()] == [
+        "run.started",
+        "step.intent",
+        "run.resumed",
+        "step.result",
+        "run.finished",
+    ]
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_a_person_says_what_nothing_else_can(tmp_path, happened: bool) -> None:
+    effect = CountingEffect(tmp_path / "n", 1, knows=False)
+    runs, log = make(script(effect))
+    run_id = await finished(runs)
+    if not happened:
+        effect.file.unlink()
+    left = await cut(log, lambda e: e.type in ("run.started", "step.intent"))
+    after, _ = make(script(effect), left, limits=NodeLimits(approval_seconds=0.001))
+    await after.recover()
+    async for event in after.watch(run_id):
+        if event.type == "approval.asked":
+            break
+    (question,) = after.approvals()
+    assert (question.kind, question.expires) == ("outcome_unknown", None)
+    await (after.approve if happened else after.deny)(question.id, "uid:1")
+    assert (await after.wait(run_id)).status == "completed"
+    assert effect.happened(f"{run_id}:1") == 1
+
+
+async def test_a_result_whose_blob_was_lost_counts_as_none(tmp_path) -> None:
+    value = "x" * 5000
+    runs, log = make(script(PlainEffect(args=1, value=value), CountingEffect(tmp_path / "n", 2)))
+    run_id = await finished(runs)
+    effect = PlainEffect(args=1, value=value)
+    after, left = make(
+        script(effect, CountingEffect(tmp_path / "n", 2)), await cut(log, unfinished, drop="value")
+    )
+    await after.recover()
+    assert value in (await after.wait(run_id)).text
+    assert effect.performed == [f"{run_id}:1"]
+    assert CountingEffect(tmp_path / "n", 2).happened(f"{run_id}:2") == 1
+    # and the second time it is known
+    last, _ = make(script(PlainEffect(args=1)), await cut(left, unfinished))
+    await last.recover()
+    assert value in (await last.wait(run_id)).text
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PlainEffect(args=2),
+        PlainEffect(name="plain.other", args=1),
+        PlainEffect(kind=StepKind.RETRIEVAL, args=1),
+    ],
+)
+async def test_another_step_than_the_recorded_one_diverges(other: PlainEffect) -> None:
+    runs, log = make(script(PlainEffect(args=1)))
+    run_id = await finished(runs)
+    after, _ = make(script(other), await cut(log, unfinished))
+    await after.recover()
+    result = await after.wait(run_id)
+    assert result.status == "failed"
+    assert "step 1 diverged" in result.reason
+    assert other.performed == []
+
+
+async def test_a_run_that_gets_nowhere_is_left_alone(tmp_path) -> None:
+    clock = ManualClock()
+    stuck = WaitingEffect()
+    runs, log = make(script(stuck), clock=clock)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await stuck.begun.wait()
+    for _ in range(3):  # the process dies without a word, again and again
+        again = WaitingEffect()
+        runs, _ = make(script(again), log, clock=clock)
+        assert await runs.recover() == [run_id]
+        await again.begun.wait()
+    runs, _ = make(script(WaitingEffect()), log, clock=clock)
+    assert await runs.recover() == []
+    assert runs.show(run_id).status == "parked"
+    assert "3 times" in runs.show(run_id).reason
+
+    early, _ = make(script(PlainEffect()), log, clock=clock)
+    assert await early.recover() == []
+    clock.advance(61)
+    late, _ = make(script(PlainEffect(value=1)), log, clock=clock)
+    assert await late.recover() == [run_id]
+    assert (await late.wait(run_id)).status == "completed"
+    await early.drain(0)
+    await runs.drain(0)
+
+
+async def test_a_parked_run_comes_back_by_itself_when_its_time_is_over() -> None:
+    clock, effect = ManualClock(), PlainEffect(value=1)
+    runs, log = make(script(effect), clock=clock)
+    run_id = await finished(runs)
+    left = await cut(log, unfinished)
+    until = clock.wall() + 0.01
+    await left.append(Draft("run.parked", run=run_id, data={"reason": "x", "until": until}))
+    after, _ = make(script(effect), left, clock=clock)
+    assert await after.recover() == []
+    changed = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.005, lambda: clock.advance(1))
+    asyncio.get_running_loop().call_later(0.1, changed.set_result, None)
+    await changed
+    assert (await after.wait(run_id)).status == "completed"
+
+
+async def test_a_run_whose_beginning_was_erased_fails_and_says_so() -> None:
+    runs, log = make(script(PlainEffect()))
+    run_id = await finished(runs)
+    after, _ = make(script(PlainEffect()), await cut(log, unfinished, drop="prompt"))
+    assert await after.recover() == []
+    assert "cannot be resumed" in (await after.wait(run_id)).reason
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+async def test_without_a_log_agents_stop(tmp_path, at: int) -> None:
+    effects = [PlainEffect(args=1), CountingEffect(tmp_path / "n", 2), PlainEffect(args=3)]
+    runs, _ = make(script(*effects), MemoryLog(clock=ManualClock(), fail_at=at))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    with pytest.raises(JournalWriteError):
+        await runs.wait(run_id)
+    assert runs.failed.is_set()
+    with pytest.raises(JournalWriteError):
+        await runs.start("clerk", "more", actor="uid:1")
+    if at < 4:
+        assert not effects[1].file.exists()
+
+
+async def test_cancelled_step_that_cannot_tell_is_recorded_as_unknown(tmp_path) -> None:
+    begun = asyncio.Event()
+
+    class Unknown(PlainEffect):
+        async def perform(self, key: str) -> Outcome:
+            begun.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def settle(self, key: str) -> Outcome | None:
+            raise OutcomeUnknownError("who knows")
+
+    runs, log = make(script(Unknown(traceless=False)))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await begun.wait()
+    await runs.cancel(run_id)
+    (result,) = [e for e in log.run_entries(run_id) if e.type == "step.result"]
+    assert result.data["error"]["type"] == "OutcomeUnknownError"
+
+
+# ── replay and forks ────────────────────────────────────────────────────────────────────────
+
+
+def model(value, args="ask", tokens: int = 5) -> PlainEffect:
+    usage = Usage(completion_tokens=tokens)
+    return PlainEffect(name="generate", kind=StepKind.MODEL, args=args, value=value, usage=usage)
+
+
+async def test_replay_compares_and_performs_nothing(tmp_path) -> None:
+    effects = [model("a"), PlainEffect(value=1), CountingEffect(tmp_path / "n", 1)]
+    runs, log = make(script(*effects))
+    run_id = await finished(runs)
+    size = log.size
+    fresh = [model("other"), PlainEffect(value=2), CountingEffect(tmp_path / "n", 1)]
+    after, _ = make(script(*fresh), log)
+    await after.recover()
+    report = await after.replay(run_id)
+    assert report == ReplayReport(run_id, ok=True, steps=3)
+    assert log.size == size
+    assert fresh[0].performed == fresh[1].performed == []
+    assert fresh[2].happened(f"{run_id}:3") == 1
+
+
+@pytest.mark.parametrize(
+    ("effects", "path", "recorded", "replayed"),
+    [
+        (
+            [PlainEffect(args=1), PlainEffect(args=9)],
+            "2",
+            "plain.read with other arguments",
+            "plain.read",
+        ),
+        ([PlainEffect(args=1)], "2", "tool plain.read", "nothing: it ended"),
+        ([PlainEffect(args=n) for n in (1, 2, 3)], "3", "nothing", "a step"),
+        ([PlainEffect(args=1), model("x")], "2", "tool plain.read", "model generate"),
+    ],
+)
+async def test_replay_reports_the_first_divergence(effects, path, recorded, replayed) -> None:
+    runs, log = make(script(PlainEffect(args=1), PlainEffect(args=2)))
+    run_id = await finished(runs)
+    after, _ = make(script(*effects), log)
+    report = await after.replay(run_id)
+    assert isinstance(report, ReplayReport)
+    assert not report.ok
+    assert report.divergence is not None
+    found = report.divergence
+    assert (found.path, found.recorded, found.replayed) == (path, recorded, replayed)
+
+
+async def test_replay_notices_another_answer() -> None:
+    runs, log = make(script(PlainEffect(value=1)))
+    run_id = await finished(runs)
+
+    async def other(run: ProgramRun) -> Answer:
+        await run.step(PlainEffect())
+        return Answer("completed", "something else")
+
+    after, _ = make(other, log)
+    report = await after.replay(run_id)
+    assert isinstance(report, ReplayReport)
+    assert report.divergence is not None
+    assert report.divergence.path == "answer"
+
+
+async def test_a_fork_takes_over_earlier_steps_and_goes_live() -> None:
+    effects = [model("one", "a"), model("two", "b"), model("three", "c")]
+    runs, log = make(script(*effects))
+    run_id = await finished(runs)
+    live = [model("x", "a"), model("y", "b"), model("z", "c")]
+    after, _ = make(script(*live), log)
+    await after.recover()
+    new = await after.replay(run_id, from_step="2", actor="uid:5")
+    assert isinstance(new, str)
+    assert (await after.wait(new)).text == '["one","y","z"]'
+    assert live[0].performed == []
+    summary = after.show(new)
+    assert (summary.forked_from, summary.actor) == ((run_id, "2"), "uid:5")
+    first = log.run_entries(new)[0]
+    assert first.draft.cause == (log.run_entries(run_id)[0].index,)
+    assert summary.usage.completion_tokens == 15
+    assert isinstance(await after.replay(new), ReplayReport)
+    assert (await after.replay(new)).ok  # type: ignore[union-attr]
+
+
+async def test_a_fork_with_another_model_prompt_and_result() -> None:
+    async def program(run: ProgramRun) -> Answer:
+        one = await run.step(model("one", {"prompt": run.prompt, "model": run.agent.model}))
+        two = await run.step(model([one.value, run.prompt, run.agent.model], "b"))
+        return Answer("completed", str(two.value))
+
+    runs, log = make(program)
+    run_id = await finished(runs, "old")
+    edit = Edit(prompt="new", results={"1": "edited"})
+    new = await runs.replay(run_id, from_step="2", model="big", edit=edit)
+    assert isinstance(new, str)
+    assert (await runs.wait(new)).text == "['edited', 'new', 'big']"
+    (old,) = [e for e in log.run_entries(new) if e.data.get("edited")]
+    assert "copied_from" in old.data
+    text = '{"results": {"1": "again"}}'
+    again = await runs.replay(run_id, from_step="2", edit=text)
+    assert isinstance(again, str)
+    assert (await runs.wait(again)).text == "['again', 'old', 'default']"
+
+
+async def test_copied_steps_do_not_count_on_the_day_again() -> None:
+    clock = ManualClock()
+    runs, log = make(script(model("a", tokens=50), model("b", "b", 1)), clock=clock)
+    run_id = await finished(runs)
+    new = await runs.replay(run_id, from_step="2")
+    await runs.wait(str(new))
+    after, _ = make(script(), log, clock=clock)
+    await after.recover()
+    for ledger in (runs._door.ledger, after._door.ledger):
+        used = ledger.pockets(agent())[1].used
+        assert used.completion_tokens == 52
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"from_step": "7"},
+        {"from_step": "2", "edit": '{"results": {"2": 1}}'},
+        {"from_step": "2", "edit": '{"what": 1}'},
+        {"edit": "new prompt"},
+        {"model": "big"},
+    ],
+)
+async def test_what_cannot_be_forked_is_said(arguments) -> None:
+    runs, log = make(script(PlainEffect(args=1), PlainEffect(args=2)))
+    run_id = await finished(runs)
+    size = log.size
+    with pytest.raises(RunError):
+        await runs.replay(run_id, **arguments)
+    assert log.size == size
+
+
+async def test_an_erased_step_cannot_be_replayed() -> None:
+    runs, log = make(script(model("a")))
+    run_id = await finished(runs)
+    result = next(e for e in log.run_entries(run_id) if e.type == "step.result")
+    await log.erase(result.draft.blobs[0])
+    with pytest.raises(RunError, match="erased"):
+        await runs.replay(run_id)
+
+
+async def test_there_is_no_such_run() -> None:
+    runs, _ = make(script())
+    for call in (runs.wait("r-x"), runs.replay("r-x"), runs.cancel("r-x")):
+        with pytest.raises(UnknownRunError):
+            await call
+    with pytest.raises(UnknownRunError):
+        runs.show("r-x")
+
+
+# ── watching ────────────────────────────────────────────────────────────────────────────────
+
+
+async def collect(runs: Runs, run_id: str, after: int = 0) -> list[RunEvent]:
+    return [event async for event in runs.watch(run_id, after)]
+
+
+async def test_watch_shows_steps_and_tokens_and_resumes_by_id() -> None:
+    async def program(run: ProgramRun) -> Answer:
+        run.emit(RunEvent("token", {"path": "1", "text": "a"}))
+        await run.step(PlainEffect())
+        run.emit(RunEvent("token", {"path": "2", "text": "b"}))
+        return Answer("completed", "ab")
+
+    runs, _ = make(program)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    events = await collect(runs, run_id)
+    kinds = [event.type for event in events]
+    assert kinds == ["run.started", "token", "step.intent", "step.result", "token", "run.finished"]
+    ids = [event.id for event in events]
+    assert ids == sorted(set(ids))
+    for place, event in enumerate(events):
+        assert await collect(runs, run_id, event.id) == events[place + 1 :]
+    intent, result = events[2].data, events[3].data
+    assert (intent["path"], intent["kind"], intent["name"]) == ("1", "tool", "plain.read")
+    assert (result["ok"], result["ms"]) == (True, 0.0)
+
+
+async def test_a_slow_watcher_holds_nothing_up_and_misses_no_step() -> None:
+    from node.runs.events import Stream
+
+    log = MemoryLog(clock=ManualClock())
+    stream = Stream(lambda: log.run_entries("r"), size=8)
+    for number in range(50):
+        (index,) = await log.append(Draft("step.result", run="r", path=str(number)))
+        stream.emit(RunEvent("step.result", {"path": str(number)}), index=index)
+        stream.emit(RunEvent("token", {"text": "t"}))
+    stream.close()
+    seen = [event async for event in stream.watch()]
+    paths = [event.data["path"] for event in seen if event.type == "step.result"]
+    assert paths == [str(number) for number in range(50)]
+    assert [event.id for event in seen] == sorted({event.id for event in seen})
+
+
+async def test_a_finished_run_of_an_earlier_process_can_be_watched() -> None:
+    runs, log = make(script(PlainEffect()))
+    run_id = await finished(runs)
+    after, _ = make(script(), log)
+    await after.recover()
+    kinds = [event.type for event in await collect(after, run_id)]
+    assert kinds == ["run.started", "step.intent", "step.result", "run.finished"]
+
+
+# ── starting ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_changed_manifests_are_journalled_and_used_by_the_next_run() -> None:
+    clock = ManualClock()
+    log, agents, slow = MemoryLog(clock=clock), MemoryAgents(agent()), WaitingEffect()
+    models: list[str] = []
+
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(slow)
+        models.append(run.agent.model)
+        return Answer("completed", "")
+
+    runs = Runs(log=log, program=program, agents=agents, clock=clock, guards=NoGuards())
+    first = await runs.start("clerk", "go", actor="uid:1")
+    agents.put(_with_model("big"))
+    second = await runs.start("clerk", "go", actor="uid:1")
+    slow.release.set()
+    await runs.wait(first)
+    await runs.wait(second)
+    assert models == ["default", "big"]
+    (changed,) = [e for e in log.entries() if e.type == "agent.changed"]
+    assert (changed.draft.agent, changed.data["digest"]) == ("clerk", "1" * 64)
+
+
+def _with_model(name: str):
+    from dataclasses import replace
+
+    return replace(agent(), model=name, digest="1" * 64)
+
+
+async def test_a_resumed_run_keeps_the_manifest_it_began_with() -> None:
+    from dataclasses import replace
+
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(PlainEffect())
+        return Answer("completed", run.agent.instructions)
+
+    runs, log = make(program, None, replace(agent(), instructions="old"))
+    run_id = await finished(runs)
+    after, _ = make(program, await cut(log, unfinished), replace(agent(), instructions="new"))
+    await after.recover()
+    assert (await after.wait(run_id)).text == "old"
+
+
+async def test_paused_unknown_and_too_many() -> None:
+    from dataclasses import replace
+
+    from node.errors import ManifestError
+
+    slow = WaitingEffect()
+    runs, _ = make(
+        script(slow),
+        None,
+        agent(),
+        replace(agent("off"), paused=True),
+        limits=NodeLimits(runs_at_once=1),
+    )
+    with pytest.raises(RunError, match="paused"):
+        await runs.start("off", "go", actor="uid:1")
+    with pytest.raises(ManifestError):
+        await runs.start("nobody", "go", actor="uid:1")
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    with pytest.raises(RunError, match="unfinished"):
+        await runs.start("clerk", "go", actor="uid:1")
+    slow.release.set()
+    await runs.wait(run_id)
+    assert [line.id for line in runs.list()] == [run_id]
+    assert runs.active() == []
