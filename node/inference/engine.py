@@ -15,6 +15,7 @@ from typing import Final
 
 import psutil
 
+from node.errors import RunnerCrashedError
 from node.inference.process import RunnerProcess
 from node.inference.protocol import Load
 from node.inference.store import CheckedFile, ModelStore
@@ -140,8 +141,8 @@ class _Slot:
         self._name = name
         self._store = store
         self._limits = limits
-        self._lock = asyncio.Lock()
         self._runner: RunnerProcess | None = None
+        self._starting: asyncio.Task[RunnerProcess] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -150,13 +151,23 @@ class _Slot:
         return self._runner.pid if self._runner is not None and self._runner.alive else None
 
     async def running(self) -> RunnerProcess:
-        """The runner, started if there is none or the last one died."""
+        """The runner, started if there is none or the last one died; one start for all who wait."""
         self._stop_idle()
-        async with self._lock:
-            if self._runner is None or not self._runner.alive:
-                await self._end()
-                self._runner = await self._start()
+        if self._runner is not None and self._runner.alive:
             return self._runner
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(_look_at)
+        starting = self._starting
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if not starting.cancelled():
+                raise
+            raise RunnerCrashedError(
+                f"the model {self._name} was unloaded while it was being loaded",
+                hint="Trying again is safe.",
+            ) from None
 
     def used(self) -> None:
         """Starts counting idle time."""
@@ -167,10 +178,13 @@ class _Slot:
 
     async def aclose(self) -> None:
         self._stop_idle()
-        async with self._lock:
-            await self._end()
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        await self._end()
 
     async def _start(self) -> RunnerProcess:
+        await self._end()
         self.checked = await asyncio.to_thread(self._store.check, self._name)
         load = Load(
             path=str(self.checked.path),
@@ -180,9 +194,10 @@ class _Slot:
             threads=self._limits.threads or default_threads(self.checked.pin.size),
             reuse=self._limits.reuse_prefix,
         )
-        return await RunnerProcess.start(
+        self._runner = await RunnerProcess.start(
             load, name=self._name, max_waiting=self._limits.max_waiting
         )
+        return self._runner
 
     async def _end(self) -> None:
         if self._runner is not None:
@@ -197,6 +212,12 @@ class _Slot:
     def _unload_idle(self) -> None:
         if self._runner is not None and not self._runner.pending:
             self._closing = asyncio.create_task(self.aclose())
+
+
+def _look_at(task: asyncio.Task[RunnerProcess]) -> None:
+    """Takes the outcome, so that one nobody waits for any more is not reported as lost."""
+    if not task.cancelled():
+        task.exception()
 
 
 def default_threads(size_bytes: int) -> int:

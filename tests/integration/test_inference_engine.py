@@ -486,3 +486,19 @@ async def test_many_generations_with_cancels_leave_nothing_behind(engine: LlamaE
     assert process.pid == engine.loaded()["tiny"]
     _, finish = await run(engine, dataclasses.replace(ask(), sampling=Sampling(max_tokens=5)))
     assert finish.completion_tokens <= 5
+
+
+async def test_unloading_stops_a_load_and_says_so(store: ModelStore) -> None:
+    engine = LlamaEngine(store)
+    waiting = [asyncio.create_task(run(engine, ask())) for _ in range(2)]
+    impatient = asyncio.create_task(run(engine, ask()))
+    await asyncio.sleep(0)
+    impatient.cancel()  # one who leaves takes the load from nobody
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    await engine.unload("tiny")
+    for task in waiting:
+        with pytest.raises(RunnerCrashedError, match="unloaded while it was being loaded"):
+            await task
+    assert (await run(engine, ask()))[1].completion_tokens > 0
+    await engine.aclose()
