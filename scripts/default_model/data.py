@@ -1,0 +1,191 @@
+"""Conversations to train on: a set of functions, one to several tasks, rendered and tokenised.
+
+Every conversation is made fresh from a seed; nothing is read twice. `Maker` yields the messages,
+`Encoder` turns them into ids by the very template that ships in the model.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from dataclasses import dataclass, replace
+from typing import Any
+
+import others
+import talk
+import toolset
+from chains import Chains
+from failures import could_not, fail
+from patterns import PATTERNS
+from tasks import NO_TOOL, Call, Task
+from toolset import Offered
+from words import Words
+
+INTENTS = {
+    "calc": 16, "list": 4, "list_in": 4, "read": 10, "lookup": 6, "write": 12, "search": 7, "fetch": 6,
+    "match": 5, "query": 5, "diff": 4, "count": 6, "count_all": 1.5, "js": 3, "python": 3,
+    "read_calc": 7, "pair_calc": 3, "total": 4, "read_write": 4, "read_count": 4, "calc_write": 5,
+    "search_read": 4, "list_read": 4, "fetch_write": 3, "read_query": 3,
+}
+_GROUPS = (("calc",), ("files_list", "files_read", "files_write", "files_search"), ("web_fetch",),
+           ("text_match", "text_query", "text_diff", "text_count"), ("js_run",), ("python_run",))
+_LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
+_RUNNERS = {"js_run", "python_run"}
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages and tools in the OpenAI form, and the tasks they were made of."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    tasks: list[Task]
+
+
+class Maker:
+    """Makes conversations. One generator of random numbers decides everything."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.words = Words(self.rng)
+        self.tasks = Chains(self.words, PATTERNS)
+        self._intents, self._weights = zip(*INTENTS.items(), strict=True)
+
+    def task(self) -> Task:
+        """Something the shipped functions can do, or now and then the others."""
+        if self.rng.random() < 0.14:
+            return others.make(self.rng.choice(list(others.OTHERS)), self.words)
+        return self.tasks.make(self.rng.choices(self._intents, self._weights)[0])
+
+    def offer(self, needed: set[str], without: set[str], size: int) -> list[Offered]:
+        """About `size` functions, `needed` among them, none of `without`."""
+        if self.rng.random() < 0.4:
+            return self._shipped_groups(needed, without)
+        kinds = set(needed)
+        pool = [*toolset.VARIED, *toolset.VARIED, *others.OTHERS]
+        while len(kinds) < size:
+            kinds.add(self.rng.choice(pool))
+        kinds -= without
+        ordered = sorted(kinds)
+        self.rng.shuffle(ordered)
+        plain = self.rng.random() < 0.45
+        return self._distinct([self._one(kind, plain) for kind in ordered])
+
+    def _one(self, kind: str, plain: bool) -> Offered:
+        if kind in others.OTHERS:
+            return others.offered(kind, self.rng, self.words)
+        return toolset.real(kind) if plain else toolset.varied(kind, self.rng, self.words)
+
+    def _distinct(self, found: list[Offered]) -> list[Offered]:
+        names: dict[str, Offered] = {}
+        for tool in found:
+            names.setdefault(tool.name, tool)
+        if len(names) < len(found):
+            found = [t if names[t.name] is t else replace(t, name=self.words.made()) for t in found]
+        return found
+
+    def _shipped_groups(self, needed: set[str], without: set[str]) -> list[Offered]:
+        groups = [g for g in _GROUPS if needed & set(g) or self.rng.random() < 0.4]
+        if self.rng.random() < 0.5:
+            self.rng.shuffle(groups)
+        kinds = [kind for group in groups for kind in group if kind not in without]
+        extra = [kind for kind in sorted(needed) if kind in others.OTHERS]
+        return [toolset.real(kind) for kind in kinds] + [self._one(kind, False) for kind in extra]
+
+    def conversation(self) -> Conversation:
+        """A conversation: mostly one task, sometimes a few in a row."""
+        rng = self.rng
+        turns = rng.choices((1, 2, 3, 5), (62, 22, 13, 3))[0]
+        tasks = [self._without_use(self.task()) for _ in range(turns)]
+        missing = self._choose_missing(tasks) if rng.random() < 0.14 else set()
+        if any(task.intent == "hopeless" for task in tasks):
+            missing |= set(others.OTHERS)
+        needed = set().union(*(task.kinds() for task in tasks)) - missing
+        if "calc" in missing or "text_count" in missing:
+            missing |= _RUNNERS
+            needed -= missing
+        if rng.random() < 0.05:
+            tools: list[Offered] = []
+        else:
+            size = rng.choices((1, 2, 3, 4, 5, 6, 8, 12), (8, 12, 16, 18, 16, 14, 12, 4))[0]
+            tools = self.offer(needed, missing, size)
+        return self.assemble(tasks, tools)
+
+    def _choose_missing(self, tasks: list[Task]) -> set[str]:
+        kinds = sorted(tasks[-1].kinds())
+        return {self.rng.choice(kinds)} if kinds else set()
+
+    def copying(self) -> Conversation:
+        """Words to say back, or one line to find among several: the first stage's only subject."""
+        messages = []
+        for _ in range(self.rng.randint(1, 2)):
+            said = wanted = self._stuff()
+            if self.rng.random() < 0.15:
+                rows = [self._stuff() for _ in range(self.rng.randint(2, 4))]
+                wanted = self.rng.choice(rows)
+                said = "\n".join(rows) + "\n" + wanted[: len(wanted) // 2]
+            messages += [{"role": "user", "content": said}, {"role": "assistant", "content": wanted}]
+        return Conversation(messages, [], [])
+
+    def _stuff(self) -> str:
+        words = self.words
+        if self.rng.random() < 0.6:
+            size = self.rng.randint(5, 60)
+            return "".join(self.rng.choices(_LETTERS, k=size)).strip() or words.made()
+        makers = (words.path, words.url, words.phrase, words.sentence, words.number, words.made,
+                  words.made, words.content)
+        return " ".join(self.rng.choice(makers)() for _ in range(self.rng.randint(1, 3)))
+
+    def _without_use(self, task: Task) -> Task:
+        roll = self.rng.random()
+        if roll < 0.06:
+            return talk.small_talk(self.words)
+        if roll < 0.12:
+            return talk.hopeless(self.words)
+        return task
+
+    def assemble(self, tasks: list[Task], tools: list[Offered], errors: float = 0.08) -> Conversation:
+        """The messages of `tasks` in a row; a task that lacks a function becomes a refusal."""
+        messages: list[dict[str, Any]] = []
+        if self.rng.random() < 0.95:
+            messages.append({"role": "system", "content": talk.system(self.words)})
+        by_kind = {tool.kind: tool for tool in tools}
+        done = []
+        for task in tasks:
+            task = self._possible(task, set(by_kind), errors)
+            messages += turns(task, by_kind, spaced=self.rng.random() < 0.15)
+            done.append(task)
+        return Conversation(messages, [tool.spec() for tool in tools], done)
+
+    def _possible(self, task: Task, kinds: set[str], errors: float) -> Task:
+        if not task.kinds() <= kinds:
+            return replace(task, intent="refuse", calls=(), answer=NO_TOOL)
+        for at, call in enumerate(task.calls):
+            if "error" not in call.result and self.rng.random() < errors:
+                call, answer = fail(call, self.words)
+            elif "error" in call.result:
+                answer = could_not(call)
+            else:
+                continue
+            return replace(task, calls=(*task.calls[:at], call), answer=answer)
+        return task
+
+
+def turns(task: Task, by_kind: dict[str, Offered], spaced: bool = False) -> list[dict[str, Any]]:
+    """The messages of one task."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": task.request}]
+    for call in task.calls:
+        messages += called(call, by_kind[call.kind], spaced)
+    messages.append({"role": "assistant", "content": task.answer})
+    return messages
+
+
+def called(call: Call, tool: Offered, spaced: bool = False) -> list[dict[str, Any]]:
+    """The assistant's call and the tool's answer."""
+    function = {"name": tool.name, "arguments": tool.arguments(call.arguments)}
+    separators = None if spaced else (",", ":")
+    content = json.dumps(call.result, ensure_ascii=False, separators=separators)
+    return [{"role": "assistant", "content": "",
+             "tool_calls": [{"type": "function", "function": function}]},
+            {"role": "tool", "name": tool.name, "content": content}]

@@ -1,0 +1,55 @@
+"""Conversations to ids, with the places whose token the loss looks at."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from tokenizer import Tokenizer
+
+TEMPLATE = Path(__file__).with_name("template.jinja").read_text()
+
+_CALL = re.compile(r'(?<=<tool_call>)(\{"name": .*)(?=</tool_call>)')
+
+
+def _tojson(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+class Encoder:
+    """Renders by the model's own chat template and finds the assistant's tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+        environment.filters["tojson"] = _tojson
+        self.template = environment.from_string(TEMPLATE)
+        self.tokenizer = tokenizer
+        self._start = tokenizer.encode("<|im_start|>assistant\n")
+        self._end = tokenizer.ids["<|im_end|>"]
+
+    def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]],
+               prompt: bool = False) -> str:
+        """The text the model sees."""
+        return self.template.render(messages=messages, tools=tools, add_generation_prompt=prompt)
+
+    def encode(self, messages: list[dict[str, Any]],
+               tools: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
+        """Ids, and the places of those the assistant has to say (its end of turn among them)."""
+        ids = []
+        for part in _CALL.split(self.render(messages, tools)):
+            said = part.startswith("{\"name\": ")
+            ids += self.tokenizer.encode_json(part) if said else self.tokenizer.encode(part)
+        start, size = self._start, len(self._start)
+        places: list[int] = []
+        speaking = False
+        for at in range(size, len(ids)):
+            if not speaking and ids[at - size] == start[0] and ids[at - size : at] == start:
+                speaking = True
+            if speaking:
+                places.append(at)
+                speaking = ids[at] != self._end
+        return ids, places

@@ -1,0 +1,140 @@
+"""The data the default model is trained on is right, repeatable, and apart from the bench's."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+CODE = Path(__file__).resolve().parent.parent.parent / "scripts" / "default_model"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable() -> Iterator[None]:
+    sys.path.insert(0, str(CODE))
+    yield
+    sys.path.remove(str(CODE))
+
+
+@pytest.fixture(scope="module")
+def made(_importable: None) -> list[Any]:
+    from data import Maker
+
+    maker = Maker(5)
+    return [maker.conversation() for _ in range(400)]
+
+
+def calls(conversation: Any) -> Iterator[dict[str, Any]]:
+    for turn in conversation.messages:
+        for call in turn.get("tool_calls", ()):
+            yield call["function"]
+
+
+def test_every_call_is_of_an_offered_function_and_fits_its_schema(made: list[Any]) -> None:
+    seen = 0
+    for conversation in made:
+        schemas = {t["function"]["name"]: t["function"]["parameters"] for t in conversation.tools}
+        for call in calls(conversation):
+            jsonschema.validate(call["arguments"], schemas[call["name"]])
+            order = [key for key in schemas[call["name"]]["properties"] if key in call["arguments"]]
+            assert list(call["arguments"]) == order
+            seen += 1
+    assert seen > 300
+
+
+def test_names_of_offered_functions_differ(made: list[Any]) -> None:
+    for conversation in made:
+        names = [tool["function"]["name"] for tool in conversation.tools]
+        assert len(names) == len(set(names))
+
+
+def test_the_same_seed_makes_the_same_conversations(made: list[Any]) -> None:
+    from data import Maker
+
+    again = Maker(5)
+    assert [again.conversation().messages for _ in range(20)] == [m.messages for m in made[:20]]
+    assert Maker(6).conversation().messages != made[0].messages
+
+
+def test_what_cannot_be_done_is_refused_and_what_can_is_not(made: list[Any]) -> None:
+    from tasks import NO_TOOL
+
+    refused = [task for m in made for task in m.tasks if task.answer == NO_TOOL]
+    done = [task for m in made for task in m.tasks if task.calls]
+    assert len(refused) > 30
+    assert len(done) > 200
+    assert not any(task.calls for task in refused)
+    for conversation in made:
+        if not conversation.tools:
+            assert not list(calls(conversation))
+
+
+def test_an_error_is_told_and_ends_the_task(made: list[Any]) -> None:
+    failed = [t for m in made for t in m.tasks if t.calls and "error" in t.calls[-1].result]
+    assert len(failed) > 10
+    for task in failed:
+        assert task.answer.startswith("I could not ")
+        assert not any("error" in call.result for call in task.calls[:-1])
+
+
+def test_figures_in_answers_come_from_the_results(made: list[Any]) -> None:
+    for conversation in made:
+        for task in conversation.tasks:
+            last = task.calls[-1] if task.calls else None
+            if last is None or last.kind != "calc" or "error" in last.result:
+                continue
+            assert task.answer == f"{last.arguments['expression']} is {last.result['value']}."
+
+
+def test_held_out_phrasings_are_trained_on_nowhere(_importable: None) -> None:
+    import heldout
+    import patterns
+    import talk
+
+    assert set(heldout.PATTERNS) == set(patterns.PATTERNS)
+    trained = {text for texts in patterns.PATTERNS.values() for text in texts}
+    for intent, texts in heldout.PATTERNS.items():
+        assert len(texts) >= 2, intent
+        assert not trained & set(texts)
+    small = {text for _, texts in talk.SMALL_TALK for text in texts}
+    assert not small & set(heldout.SMALL_TALK)
+    assert not set(talk.HOPELESS) & set(heldout.HOPELESS)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_words_keep_to_their_side(held_out: bool) -> None:
+    from words import Words, is_held_out
+
+    words = Words(random.Random(1), held_out)
+    drawn = [word for _ in range(300) for word in (words.made(), words.common())]
+    assert len(set(drawn)) > 200
+    assert {is_held_out(word) for word in drawn} == {held_out}
+
+
+@pytest.mark.parametrize(
+    ("value", "digits"),
+    [
+        (Fraction(1, 4), "0.25"),
+        (Fraction(12), "12"),
+        (Fraction(-1, 8), "-0.125"),
+        (Fraction(10, 3), "≈3." + "3" * 33),
+        (Fraction(-7, 3), "≈-2." + "3" * 33),
+    ],
+)
+def test_decimals_are_those_of_calc(value: Fraction, digits: str) -> None:
+    from sums import decimal
+
+    assert decimal(value) == digits
+
+
+def test_results_are_what_a_tool_message_carries(made: list[Any]) -> None:
+    contents = [t["content"] for m in made for t in m.messages if t["role"] == "tool"]
+    assert len(contents) > 300
+    assert all(isinstance(json.loads(content), dict) for content in contents)
