@@ -14,9 +14,28 @@ entries, counts as the first; `storage_from(os.environ)` takes the same from
 FREEHOLD_JOURNAL_FAULT=kill:after-sync:3.
 """
 
-from node.journal.entry import MAX_ENTRY_BYTES
+from node.journal.blobaudit import BlobReport, BlobState
+from node.journal.entry import MAX_ENTRY_BYTES, entry_json
+from node.journal.index import Index
 from node.journal.journal import Journal
+from node.journal.keys import EpochKeys, FolderKeys, MemoryKeys
 from node.journal.memory import MemoryLog
+from node.journal.note import Checkpoint, VerifierKey
+from node.journal.offline import OfflineLog
+from node.journal.opening import first_key
+from node.journal.proof import check_extension, check_proof
+from node.journal.query import (
+    Difference,
+    Filter,
+    Reason,
+    Spent,
+    diff,
+    is_denied,
+    moment,
+    spend,
+    why,
+)
+from node.journal.relink import relink
 from node.journal.storage import (
     Boundary,
     Fault,
@@ -26,20 +45,48 @@ from node.journal.storage import (
     storage_from,
 )
 from node.journal.types import BlobRef, Draft, Entry, Log, PolicyVerdict
+from node.journal.verify import Against, AuditReport, Verdict, verify
 
 __all__ = [
     "MAX_ENTRY_BYTES",
+    "Against",
+    "AuditReport",
     "BlobRef",
+    "BlobReport",
+    "BlobState",
     "Boundary",
+    "Checkpoint",
+    "Difference",
     "Draft",
     "Entry",
+    "EpochKeys",
     "Fault",
     "FaultyStorage",
     "FileStorage",
+    "Filter",
+    "FolderKeys",
+    "Index",
     "Journal",
     "Log",
+    "MemoryKeys",
     "MemoryLog",
+    "OfflineLog",
     "PolicyVerdict",
+    "Reason",
+    "Spent",
     "Storage",
+    "Verdict",
+    "VerifierKey",
+    "check_extension",
+    "check_proof",
+    "diff",
+    "entry_json",
+    "first_key",
+    "is_denied",
+    "moment",
+    "relink",
+    "spend",
     "storage_from",
+    "verify",
+    "why",
 ]

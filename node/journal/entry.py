@@ -14,10 +14,11 @@ import json
 import re
 from dataclasses import dataclass
 from json.encoder import encode_basestring
-from typing import Any
+from typing import Any, cast
 
 from node.errors import JournalDamagedError, JournalError
 from node.journal.types import BlobRef, Draft, Entry, PolicyVerdict
+from node.types import JsonObject
 
 MAX_ENTRY_BYTES = 65_535
 """Longest entry line, newline not counted: the limit of a tlog-tiles entry bundle."""
@@ -97,6 +98,12 @@ def parse(raw: bytes, index: int | None = None) -> Entry:
     if index is not None and entry.index != index:
         raise JournalDamagedError(f"entry {index} says that it is entry {entry.index}")
     return entry
+
+
+def entry_json(entry: Entry) -> JsonObject:
+    """An entry as the JSON object that its line holds."""
+    raw = line(prepare(entry.draft), entry.index, entry.ts, entry.boot, entry.mono)
+    return cast("JsonObject", json.loads(raw))
 
 
 def _check_type(name: str) -> None:

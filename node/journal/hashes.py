@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Lock
 
 from node.errors import JournalError
 from node.journal.tree import Frontier, perfect_root, range_root, ranges
@@ -28,6 +29,7 @@ class HashFiles:
         self._folder = folder
         self._written: list[int] = []
         self._fresh: list[bytearray] = []
+        self._lock = Lock()
 
     def load(self, size: int) -> Frontier | None:
         """Takes the first `size` leaves' hashes from disk, forgetting any beyond them.
@@ -49,26 +51,21 @@ class HashFiles:
 
     def begin(self, frontier: Frontier) -> None:
         """Starts behind a pruned part whose hashes are lost: they read as zeros from then on."""
-        self._written, self._fresh = [], []
-        level = 0
-        while count := frontier.size >> (8 * level):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(self._folder / str(level), os.O_WRONLY | os.O_CREAT, 0o600)
-            os.ftruncate(fd, 32 * count)
-            os.close(fd)
-            self._written.append(count)
-            self._fresh.append(bytearray())
-            level += 1
+        self.load(0)
+        while count := frontier.size >> (8 * len(self._written)):
+            self._written.append(0)
+            self._fresh.append(bytearray(32 * count))
 
     def extend(self, frontier: Frontier, leaves: list[bytes]) -> None:
         """Adds leaves to the frontier and keeps the tile hashes this completes."""
         frontier.extend(leaves, self._keep)
 
     def _keep(self, level: int, nodes: list[bytes]) -> None:
-        if level == len(self._fresh):
-            self._fresh.append(bytearray())
-            self._written.append(0)
-        self._fresh[level] += b"".join(nodes)
+        with self._lock:
+            if level == len(self._fresh):
+                self._fresh.append(bytearray())
+                self._written.append(0)
+            self._fresh[level] += b"".join(nodes)
 
     def cut(self, size: int) -> None:
         """Forgets leaves from `size` on; they must not have been written out yet."""
@@ -82,30 +79,38 @@ class HashFiles:
         """Writes fresh hashes to the files: all of them, or only where many have gathered."""
         for level, fresh in enumerate(self._fresh):
             if fresh and (whole or len(fresh) >= _WRITE_OUT_BYTES):
-                self._folder.mkdir(mode=0o700, exist_ok=True)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-                fd = os.open(self._folder / str(level), flags, 0o600)
-                try:
-                    os.pwrite(fd, fresh, 32 * self._written[level])
-                finally:
-                    os.close(fd)
-                self._written[level] += len(fresh) // 32
-                fresh.clear()
+                with self._lock:
+                    self._write(level, fresh)
+
+    def _write(self, level: int, fresh: bytearray) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(self._folder / str(level), flags, 0o600)
+        try:
+            os.pwrite(fd, fresh, 32 * self._written[level])
+        finally:
+            os.close(fd)
+        self._written[level] += len(fresh) // 32
+        fresh.clear()
 
     def read(self, level: int, start: int, count: int) -> bytes:
         """`count` hashes of a level from hash `start` on, 32 bytes each. Raises JournalError."""
+        with self._lock:
+            found = self._read(level, start, count)
+        if len(found) != 32 * count:
+            raise JournalError(f"tile hashes of level {level} are missing from {self._folder}")
+        return found
+
+    def _read(self, level: int, start: int, count: int) -> bytes:
         if level >= len(self._written):
-            raise JournalError(f"there are no tile hashes of level {level}")
-        written = self._written[level]
-        found = b""
+            return b""
+        written, found = self._written[level], b""
         if start < written:
             with (self._folder / str(level)).open("rb") as file:
                 found = os.pread(file.fileno(), 32 * min(count, written - start), 32 * start)
         if start + count > written:
             offset = 32 * (max(start, written) - written)
             found += self._fresh[level][offset : 32 * (start + count - written)]
-        if len(found) != 32 * count:
-            raise JournalError(f"tile hashes of level {level} are missing from {self._folder}")
         return found
 
     def subtree(self, start: int, end: int) -> bytes:

@@ -12,13 +12,16 @@ from threading import Lock
 from node.clock import Clock, SystemClock
 from node.errors import JournalError
 from node.journal.blobs import BlobStore
-from node.journal.entry import Prepared, parse, prepare
+from node.journal.entry import Prepared, prepare
 from node.journal.group import Group
 from node.journal.hashes import HashFiles
 from node.journal.head import KeptHead
+from node.journal.index import Index
 from node.journal.keys import EpochKeys, FolderKeys
 from node.journal.note import Checkpoint, VerifierKey
 from node.journal.opening import FolderLock, open_log
+from node.journal.proof import prove, prove_consistency
+from node.journal.prune import prunable, prune
 from node.journal.reader import LogReader
 from node.journal.segment import SEGMENT_ENTRIES
 from node.journal.storage import FileStorage, Storage
@@ -39,6 +42,7 @@ class Journal:
         self._group = Group(self._commit, writer.room)
         self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._closed = False
+        self.index = Index(folder / "index.db", self._reader)
         self._reader.follow(writer.tip.first, writer.tip.offsets)
 
     @classmethod
@@ -96,9 +100,10 @@ class Journal:
             hashes, blobs = HashFiles(folder / "tree"), BlobStore(folder / "blobs", storage)
             opened, signer = open_log(folder, origin, keys, hashes, head)
             writer = Writer(
-                folder, tip=opened.tip, signer=signer, keys=keys, hashes=hashes, blobs=blobs,
-                head=KeptHead(head), storage=storage, clock=clock or SystemClock(),
-                boot=secrets.token_hex(8), segment_entries=segment_entries,
+                folder, tip=opened.tip, seals=opened.seals, signer=signer, keys=keys,
+                hashes=hashes, blobs=blobs, head=KeptHead(head), storage=storage,
+                clock=clock or SystemClock(), boot=secrets.token_hex(8),
+                segment_entries=segment_entries,
             )  # fmt: skip
             if opened.fresh:
                 writer.open_first()
@@ -152,6 +157,24 @@ class Journal:
         """Seals the segment and hands over to a new key, if it holds any entry."""
         await asyncio.to_thread(self._rotate)
 
+    async def prune(self, before: int, *, actor: str = "node") -> int:
+        """Deletes whole sealed segments, and their blobs, that end at or before an index.
+
+        What is left still verifies and proves, by the seals and the tile hashes that are kept.
+        Content that later entries refer to is kept. Journalled as `log.pruned`.
+
+        Returns:
+            Index of the first entry that is left.
+
+        Raises:
+            JournalError: `before` is beyond the log.
+        """
+        size = prunable(self._writer.seals, before, self.size)
+        if size > self.start:
+            await self.append(Draft("log.pruned", actor=actor, data={"size": size}))
+            await asyncio.to_thread(self._prune, size)
+        return self.start
+
     async def aclose(self) -> None:
         """Commits what is queued and closes; harmless when closed already."""
         await asyncio.to_thread(self.close)
@@ -162,6 +185,7 @@ class Journal:
             self._closed = True
             self._group.close()
             self._writer.write_out()
+            self.index.close()
             self._writer.close()
             self._lock.release()
             self._announce()
@@ -182,27 +206,41 @@ class Journal:
         """The last commit's checkpoint."""
         return Checkpoint.parse(self._writer.tip.note)
 
+    @property
+    def start(self) -> int:
+        """Index of the first entry that was not pruned away."""
+        return self._reader.start
+
     def entry(self, index: int) -> Entry:
         """One entry. Raises JournalError where there is none."""
-        return next(self.entries(index, index + 1))
+        return self._reader.entry(index)
 
-    def entries(self, start: int = 0, end: int | None = None) -> Iterator[Entry]:
-        """Entries [start, end), by default to the size of now."""
-        stop = self.size if end is None else end
-        for index, raw in enumerate(self._lines(start, stop), start):
-            yield parse(raw, index)
+    def entries(
+        self, start: int = 0, end: int | None = None, *, types: tuple[str, ...] = ()
+    ) -> Iterator[Entry]:
+        """Entries [start, end), by default to the size of now; of some types only, where given.
+
+        Entries that were pruned away are passed over.
+        """
+        return self._reader.entries(max(start, self.start), end, types=types)
 
     def run_entries(self, run: str) -> list[Entry]:
         """All entries of a run, in order."""
-        start = self._reader.start
-        needle = f'"run":"{run}"'.encode()
-        lines = enumerate(self._lines(start, self.size), start)
-        found = [parse(raw, index) for index, raw in lines if needle in raw]
-        return [entry for entry in found if entry.draft.run == run]
+        return [self.entry(index) for index in self.index.run(run)]
 
     def blob(self, ref: BlobRef | str) -> bytes:
         """The content. Raises JournalError if it was erased or never became durable."""
         return self._blobs.content(ref.id if isinstance(ref, BlobRef) else ref)
+
+    def prove(self, index: int) -> bytes:
+        """The proof that an entry is in the log, in C2SP tlog-proof form. Raises JournalError."""
+        writer, leaf = self._writer, self._reader.raw(index)
+        return prove(index, leaf, self.checkpoint(), writer.hashes.subtree, writer.seals)
+
+    def prove_consistency(self, old: int) -> bytes:
+        """The proof that the log at `old` entries is a prefix of it now. Raises JournalError."""
+        point, hashes = self.checkpoint(), self._writer.hashes
+        return prove_consistency(old, point, hashes)
 
     async def subscribe(self, from_index: int = 0) -> AsyncIterator[Entry]:
         """Entries from an index on, first those there are and then each as it is committed."""
@@ -248,11 +286,14 @@ class Journal:
                 self._writer.seal()
                 self._reader.follow(self._writer.tip.first, self._writer.tip.offsets)
 
+    def _prune(self, size: int) -> None:
+        with self._commits:
+            prune(self.folder, size, self._writer.seals, self._writer.hashes, self._blobs)
+            self._reader.refresh()
+            self._reader.follow(self._writer.tip.first, self._writer.tip.offsets)
+
     def _announce(self) -> None:
         """Wakes who follows the log, each in its own loop."""
         for changed, loop in list(self._followers.items()):
             with suppress(RuntimeError):  # a loop that was closed has nobody to wake
                 loop.call_soon_threadsafe(changed.set)
-
-    def _lines(self, start: int, end: int) -> Iterator[bytes]:
-        return self._reader.lines(start, end)

@@ -85,9 +85,12 @@ class MemoryLog:
             raise JournalError(f"there is no entry {index} in this log")
         return self._entries[index]
 
-    def entries(self, start: int = 0, end: int | None = None) -> Iterator[Entry]:
-        """Entries [start, end)."""
-        yield from self._entries[start:end]
+    def entries(
+        self, start: int = 0, end: int | None = None, *, types: tuple[str, ...] = ()
+    ) -> Iterator[Entry]:
+        """As `Journal.entries`."""
+        found = self._entries[start:end]
+        yield from (entry for entry in found if not types or entry.type in types)
 
     def run_entries(self, run: str) -> list[Entry]:
         """All entries of a run, in order."""

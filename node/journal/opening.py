@@ -34,7 +34,7 @@ from node.journal.segment import (
     segment_path,
     segments,
     signed_commit,
-    torn,
+    unfinished,
 )
 from node.journal.storage import write_durably
 from node.journal.tree import Frontier
@@ -50,6 +50,7 @@ class Opened:
 
     tip: Tip
     keys: list[VerifierKey]
+    seals: list[Checkpoint]
     fresh: bool
 
     @property
@@ -134,7 +135,7 @@ def open_log(
             f"the log in {folder} is {genesis.name!r}, not {origin!r}",
             hint="Open it with its own origin; an origin never changes.",
         )
-    opened = _existing(folder, genesis, firsts, hashes)
+    opened = read_tree(folder, genesis, hashes, repair=True)
     _check_head(folder, head, opened, hashes)
     return opened, keys.load(opened.key)
 
@@ -144,35 +145,60 @@ def _new_log(folder: Path, origin: str, keys: EpochKeys, head: Path) -> tuple[Op
         raise rolled_back(kept[0], 0)
     signer = keys.make(origin)
     write_durably(folder / "log.vkey", f"{signer.key}\n".encode(), 0o644)
-    return Opened(Tip(0, Frontier(), GENESIS, 0), [signer.key], True), signer
+    return Opened(Tip(0, Frontier(), GENESIS, 0), [signer.key], [], fresh=True), signer
 
 
-def _existing(folder: Path, genesis: VerifierKey, firsts: list[int], hashes: HashFiles) -> Opened:
+def read_tree(
+    folder: Path, genesis: VerifierKey, hashes: HashFiles, *, repair: bool = False
+) -> Opened:
+    """Finds the end of a log and loads its tile hashes.
+
+    Args:
+        folder: the journal's.
+        genesis: the key of its first epoch.
+        hashes: what the hashes are loaded into.
+        repair: whether to set aside what no commit covers, and write rebuilt hashes out.
+
+    Raises:
+        JournalDamagedError: something committed is not what was signed.
+    """
     pruned = read_pruned(folder, genesis)
-    firsts = [first for first in firsts if first >= pruned.size]
-    keys, chain, seal = list(pruned.keys), pruned.chain, pruned.seal
+    firsts = [first for first in segments(folder) if first >= pruned.size]
+    keys, chain, seals = list(pruned.keys), pruned.chain, list(pruned.seals)
     for first, following in zip(firsts, [*firsts[1:], None], strict=True):
-        if first != (seal.size if seal else 0):
+        if first != (seals[-1].size if seals else 0):
             raise JournalDamagedError(f"the segment before entry {first} is missing")
         if following is None:
             break
         line, seal = last_commit(segment_path(folder, first))
         keys.append(handed_over(seal, keys[-1]))
+        seals.append(seal)
         chain = previous_hash(line)
-    start = _start(folder, seal, hashes, firsts[:-1], pruned)
+    start = _start(folder, seals[-1] if seals else None, hashes, firsts[:-1], pruned)
+    if repair:
+        hashes.write_out(whole=True)
     hashed = _Hashed(hashes, start.size)
     found = Scan(start.size, start, chain)
     if firsts:
-        found = _last_segment(segment_path(folder, firsts[-1]), found, keys[-1], hashed)
+        path = segment_path(folder, firsts[-1])
+        found, hashed = _last_segment(path, found, keys[-1], hashed, repair=repair)
+    return _opened(found, keys, seals, hashed)
+
+
+def _opened(
+    found: Scan, keys: list[VerifierKey], seals: list[Checkpoint], hashed: _Hashed
+) -> Opened:
     if found.last is None:
-        tip = Tip(start.size, start, chain, 0, seal.note if seal else b"")
-        return Opened(tip, keys, fresh=seal is None)
+        note = seals[-1].note if seals else b""
+        tip = Tip(found.first, found.frontier, found.chain, 0, note)
+        return Opened(tip, keys, seals, fresh=not seals)
     point = found.last.checkpoint()
     tip = Tip(found.first, found.frontier, found.chain, found.end, point.note, hashed.offsets)
     if found.last.sealed:
         keys.append(handed_over(point, keys[-1]))
+        seals.append(point)
         tip = Tip(point.size, found.frontier, found.chain, 0, point.note)
-    return Opened(tip, keys, fresh=False)
+    return Opened(tip, keys, seals, fresh=False)
 
 
 class _Hashed:
@@ -215,11 +241,12 @@ def _start(
         here, chain = found.frontier, found.chain
     if here.root() != seal.root:
         raise JournalDamagedError(f"the log before entry {seal.size} is not what was signed")
-    hashes.write_out(whole=True)
     return here
 
 
-def _last_segment(path: Path, start: Scan, key: VerifierKey, hashed: _Hashed) -> Scan:
+def _last_segment(
+    path: Path, start: Scan, key: VerifierKey, hashed: _Hashed, *, repair: bool
+) -> tuple[Scan, _Hashed]:
     found = scan(path, start.frontier, start.chain, key.name, hashed)
     hashed.cut(found)
     if found.last and not found.last.checkpoint().signed_by(key):
@@ -228,13 +255,14 @@ def _last_segment(path: Path, start: Scan, key: VerifierKey, hashed: _Hashed) ->
             hint=_DAMAGED,
         )
     if not found.wrong:
-        return found
-    if mend(path, key):
-        return _last_segment(path, start, key, hashed.again())
-    if not torn(path, found, key):
+        return found, hashed
+    if repair and mend(path, key):
+        return _last_segment(path, start, key, hashed.again(), repair=repair)
+    if not unfinished(path, found, key):
         raise damaged(found)
-    set_aside(path, found.end)
-    return found
+    if repair:
+        set_aside(path, found.end)
+    return found, hashed
 
 
 def mend(path: Path, key: VerifierKey) -> bool:

@@ -54,7 +54,7 @@ class Against:
 
 
 @dataclass
-class Report:
+class AuditReport:
     """What verification found. `problems` name the first bad index where there is one."""
 
     folder: str
@@ -90,7 +90,7 @@ def verify(
     head: Path | None = None,
     blobs: bool = True,
     thorough: bool = False,
-) -> Report:
+) -> AuditReport:
     """Verifies a log. Never raises for what it finds; everything is in the report.
 
     Args:
@@ -101,7 +101,7 @@ def verify(
         blobs: whether to read and check all content kept beside the log.
         thorough: whether to verify every commit's signature and parse every entry.
     """
-    report = Report(str(folder))
+    report = AuditReport(str(folder))
     try:
         run = _Verification(folder, vkey, report)
         run.thorough, run.blobs = thorough, BlobAudit(folder) if blobs else None
@@ -122,7 +122,7 @@ def verify(
 class _Verification:
     """One pass over a folder; also what watches the scan."""
 
-    def __init__(self, folder: Path, vkey: VerifierKey | None, report: Report) -> None:
+    def __init__(self, folder: Path, vkey: VerifierKey | None, report: AuditReport) -> None:
         self.folder, self.vkey, self.report = folder, vkey, report
         self.thorough = False
         self.blobs: BlobAudit | None = None

@@ -22,7 +22,7 @@ from node.journal.entry import Prepared, line
 from node.journal.hashes import HashFiles
 from node.journal.head import KeptHead
 from node.journal.keys import EpochKeys
-from node.journal.note import Signer, commit_line, commit_text
+from node.journal.note import Checkpoint, Signer, commit_line, commit_text
 from node.journal.segment import SEGMENT_ENTRIES, previous_hash, segment_path
 from node.journal.storage import AppendFile, Storage
 from node.journal.tree import Frontier, leaf_hash
@@ -51,6 +51,7 @@ class Writer:
     Args:
         folder: the journal's.
         tip: where the log ends.
+        seals: the notes that end its segments so far; grows.
         signer: of the current epoch.
         boot: names this opening of the log in its entries.
     """
@@ -60,6 +61,7 @@ class Writer:
         folder: Path,
         *,
         tip: Tip,
+        seals: list[Checkpoint],
         signer: Signer,
         keys: EpochKeys,
         hashes: HashFiles,
@@ -71,10 +73,10 @@ class Writer:
         segment_entries: int = SEGMENT_ENTRIES,
     ) -> None:
         self._folder, self._storage, self._keys = folder, storage, keys
-        self._hashes, self._blobs, self._head = hashes, blobs, head
+        self.hashes, self._blobs, self._head = hashes, blobs, head
         self._clock, self._boot = clock, boot
         self._segment_entries = segment_entries
-        self.tip, self.signer = tip, signer
+        self.tip, self.seals, self.signer = tip, seals, signer
         self._helpers = ThreadPoolExecutor(2, thread_name_prefix="journal-sync")
         self._file: AppendFile = storage.open_append(segment_path(folder, tip.first))
         self._failure = ""
@@ -117,11 +119,12 @@ class Writer:
         following = self._keys.make(self.signer.key.name)
         data, tip = self._build([], following)
         self._write(data, tip, [])
+        self.seals.append(Checkpoint.parse(tip.note))
         self._turn(following)
 
     def write_out(self) -> None:
         """Writes derived hashes to their files."""
-        self._hashes.write_out(whole=True)
+        self.hashes.write_out(whole=True)
 
     def close(self) -> None:
         """Closes files and threads; what was acknowledged is already durable."""
@@ -147,7 +150,7 @@ class Writer:
         for raw in lines:
             offsets.append(at)
             at += len(raw) + 1
-        self._hashes.extend(frontier, [leaf_hash(raw) for raw in lines])
+        self.hashes.extend(frontier, [leaf_hash(raw) for raw in lines])
         name, key = self.signer.key.name, following.key if following else None
         note = self.signer.sign(commit_text(name, frontier.size, frontier.root(), old.chain, key))
         lines.append(commit := commit_line(note))
@@ -175,7 +178,7 @@ class Writer:
         """What follows an acknowledged commit, and must not undo it."""
         try:
             self._head.keep(self.tip.note)
-            self._hashes.write_out()
+            self.hashes.write_out()
         except OSError as error:
             self._failure = f"cannot keep the log's head: {error.strerror}"
 
@@ -198,7 +201,7 @@ class Writer:
         try:
             self._file.truncate(self.tip.end)
             self._blobs.undo()
-            self._hashes.cut(self.size)
+            self.hashes.cut(self.size)
         except OSError as second:
             self._failure = f"the log could not be cut back: {second.strerror}"
             raise self._stopped() from second
@@ -209,7 +212,7 @@ class Writer:
 
     def _turn(self, following: Signer) -> None:
         try:
-            self._hashes.write_out(whole=True)
+            self.hashes.write_out(whole=True)
             file = self._storage.open_append(segment_path(self._folder, self.size))
             self._file.close()
             self._keys.keep_only(following.key)

@@ -1,0 +1,395 @@
+"""`freehold audit`: verify, read and prove what is in the log.
+
+Works on a journal's folder alone: no daemon, no config, no secret, and a home only where no folder
+is named. Exit status of `verify` and of a proof check: 0 verified, 1 not, 2 it cannot be told.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from node.cli._shared import clean, json_option, leave, print_json, print_line, table
+from node.errors import JournalDamagedError, JournalError
+from node.journal import (
+    AuditReport,
+    Entry,
+    Filter,
+    OfflineLog,
+    Reason,
+    Verdict,
+    VerifierKey,
+    check_proof,
+    diff,
+    entry_json,
+    is_denied,
+    moment,
+    relink,
+    spend,
+    verify,
+    why,
+)
+
+_EXIT = {Verdict.VERIFIED: 0, Verdict.FAILED: 1, Verdict.UNKNOWN: 2}
+_SHOWN = 200
+
+dir_option = click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The journal's folder, if not that of this home.",
+)
+
+
+def _folder(folder: Path | None) -> Path:
+    if folder is not None:
+        return folder
+    from node.cli._shared import home
+
+    return home().journal
+
+
+def _log(folder: Path | None) -> OfflineLog:
+    return OfflineLog.open(_folder(folder))
+
+
+@click.group()
+def audit() -> None:
+    """Verify, read and prove what is in the log."""
+
+
+@audit.command("verify")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--vkey", help="The key to believe, or a file that holds it; of any epoch.")
+@click.option(
+    "--since",
+    "points",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A checkpoint kept elsewhere, as a file; the log must go on from it.",
+)
+@click.option("--head", type=click.Path(path_type=Path), help="The kept head, if not FOLDER.head.")
+@click.option("--thorough", is_flag=True, help="Check every signature and parse every entry.")
+@click.option("--no-blobs", is_flag=True, help="Leave out the content kept beside the log.")
+@json_option
+def verify_command(
+    *,
+    folder: Path | None,
+    vkey: str | None,
+    points: tuple[Path, ...],
+    head: Path | None,
+    thorough: bool,
+    no_blobs: bool,
+    as_json: bool,
+) -> None:
+    """Verify a log; exit status 0 verified, 1 not, 2 it cannot be told."""
+    try:
+        report = verify(
+            _folder(folder),
+            vkey=_key(vkey),
+            since=[(str(path), _read(path)) for path in points],
+            head=head,
+            blobs=not no_blobs,
+            thorough=thorough,
+        )
+    except JournalError as error:
+        click.echo(f"cannot tell: {error.message}", err=True)
+        leave(_EXIT[Verdict.UNKNOWN])
+    print_json(_report_json(report)) if as_json else _print_report(report)
+    leave(_EXIT[report.verdict])
+
+
+@audit.command("log")
+@dir_option
+@click.option("--run", help="Entries of this run.")
+@click.option("--agent", help="Entries of this agent.")
+@click.option("--type", "types", multiple=True, help="Of this type, or beginning so: step.")
+@click.option("--denied", is_flag=True, help="What policy, a person or a guard refused.")
+@click.option("--since", help="From this date or time on.")
+@json_option
+def log_command(
+    *,
+    folder: Path | None,
+    run: str | None,
+    agent: str | None,
+    types: tuple[str, ...],
+    denied: bool,
+    since: str | None,
+    as_json: bool,
+) -> None:
+    """List entries."""
+    wanted = Filter(run, agent, types, denied, moment(since) if since else None)
+    for entry in filter(wanted.fits, _entries(_log(folder))):
+        if as_json:
+            print_line(entry_json(entry))
+        else:
+            click.echo(_line(entry))
+
+
+@audit.command("show")
+@click.argument("index", type=click.IntRange(min=0))
+@dir_option
+@click.option("--blob", "role", help="Print the content of this role (prompt, value, ...) raw.")
+def show_command(index: int, folder: Path | None, role: str | None) -> None:
+    """Show one entry, or content it refers to."""
+    log = _log(folder)
+    entry = log.reader.entry(index)
+    if role is None:
+        print_json(entry_json(entry))
+        return
+    for ref in entry.draft.blobs:
+        if role in (ref.role, ref.id):
+            sys.stdout.buffer.write(log.blobs.content(ref.id))
+            return
+    roles = ", ".join(ref.role for ref in entry.draft.blobs) or "none"
+    raise JournalError(f"entry {index} has no blob {role!r}", hint=f"It has: {roles}.")
+
+
+@audit.command("why")
+@click.argument("index", type=click.IntRange(min=0))
+@dir_option
+@json_option
+def why_command(index: int, folder: Path | None, as_json: bool) -> None:
+    """Walk from an entry back to its prompt, policy, approval and principal."""
+    log = _log(folder)
+    reasons = why(index, log.reader.entry, lambda run: _run(log, run))
+    if as_json:
+        print_json([_reason_json(reason) for reason in reasons])
+        return
+    for reason in reasons:
+        click.echo("  " * reason.depth + _reason(log, reason))
+
+
+@audit.command("diff")
+@click.argument("left")
+@click.argument("right")
+@dir_option
+@json_option
+def diff_command(left: str, right: str, folder: Path | None, as_json: bool) -> None:
+    """Compare two runs step by step."""
+    log = _log(folder)
+    runs = [_run(log, name) for name in (left, right)]
+    for name, entries in zip((left, right), runs, strict=True):
+        if not entries:
+            raise JournalError(f"there is no run {name} in this log")
+    found = diff(*runs)
+    if as_json:
+        print_json([dataclasses.asdict(one) for one in found])
+    elif not found:
+        click.echo("the runs took the same steps with the same outcomes")
+    else:
+        rows = [(d.path, d.what, _short(d.left), _short(d.right)) for d in found]
+        table(("STEP", "WHAT", left, right), rows)
+
+
+@audit.command("spend")
+@click.option("--by", type=click.Choice(["agent", "tool", "peer"]), default="agent")
+@click.option("--since", help="From this date or time on.")
+@dir_option
+@json_option
+def spend_command(by: str, since: str | None, folder: Path | None, as_json: bool) -> None:
+    """Add up what agents, tools or peers used."""
+    wanted = Filter(types=("step",), since_ms=moment(since) if since else None)
+    found = spend(filter(wanted.fits, _entries(_log(folder))), by)
+    if as_json:
+        print_json([dataclasses.asdict(one) for one in found])
+        return
+    names = sorted({name for one in found for name in one.totals})
+    rows = [
+        (one.name, str(one.steps), str(one.failed), *(f"{one.totals.get(n, 0):g}" for n in names))
+        for one in found
+    ]
+    table((by.upper(), "STEPS", "FAILED", *(name.upper() for name in names)), rows)
+
+
+@audit.command("prove")
+@click.argument("index", type=click.IntRange(min=0), required=False)
+@click.option("--from", "old", type=click.IntRange(min=0), help="Prove growth from this size.")
+@click.option("--check", type=click.Path(path_type=Path), help="Check this proof instead.")
+@click.option("--vkey", help="For --check: the log's key, or a file that holds it.")
+@click.option("--out", type=click.Path(path_type=Path, writable=True), help="Write to a file.")
+@dir_option
+@json_option
+def prove_command(
+    *,
+    index: int | None,
+    old: int | None,
+    check: Path | None,
+    vkey: str | None,
+    out: Path | None,
+    folder: Path | None,
+    as_json: bool,
+) -> None:
+    """Prove that an entry is in the log, or check such a proof (exit status as for verify)."""
+    if check is not None:
+        _check(check, vkey, as_json)
+        return
+    if (index is None) == (old is None):
+        raise click.UsageError("name an entry's index, or a size with --from")
+    log = _log(folder)
+    proof = log.prove(index) if index is not None else log.prove_consistency(old or 0)
+    if out is None:
+        sys.stdout.buffer.write(proof)
+    else:
+        out.write_bytes(proof)
+
+
+@audit.command("checkpoint")
+@dir_option
+def checkpoint_command(folder: Path | None) -> None:
+    """Print the last commit's checkpoint: keep it elsewhere, and verify --since it later."""
+    sys.stdout.buffer.write(_log(folder).checkpoint().note)
+
+
+@audit.command("export")
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv", "tiles"]), default="jsonl")
+@click.option("--out", type=click.Path(path_type=Path), help="A file; for tiles, a folder.")
+@dir_option
+def export_command(form: str, out: Path | None, folder: Path | None) -> None:
+    """Write the log out: entries as they are, a table, or C2SP tlog-tiles."""
+    log = _log(folder)
+    if form == "tiles":
+        if out is None:
+            raise click.UsageError("tiles need --out FOLDER")
+        click.echo(f"wrote {log.export(out)} files to {out}")
+        return
+    with click.open_file(str(out or "-"), "wb" if form == "jsonl" else "w") as file:
+        if form == "jsonl":
+            file.writelines(raw + b"\n" for raw in log.reader.lines(log.reader.start))
+        else:
+            _csv(csv.writer(file), log)
+
+
+@audit.command("relink")
+@click.option("--origin", required=True, help="The new log's name; not the old one's.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@dir_option
+def relink_command(origin: str, yes: bool, folder: Path | None) -> None:
+    """Set a lost or rolled-back log aside and begin a new one that links it."""
+    target = _folder(folder)
+    if not yes:
+        click.confirm(f"Set {target} aside and begin a new log {origin!r}?", abort=True)
+    journal = relink(target, origin=origin, actor="cli")
+    journal.close()
+    click.echo(f"new log {journal.vkey}")
+
+
+def _check(path: Path, vkey: str | None, as_json: bool) -> None:
+    key = _key(vkey)
+    if key is None:
+        raise click.UsageError("--check needs --vkey, the key of the log")
+    try:
+        entry = check_proof(_read(path), key)
+    except JournalDamagedError as error:
+        click.echo(f"not verified: {error.message}", err=True)
+        leave(_EXIT[Verdict.FAILED])
+    except JournalError as error:
+        click.echo(f"cannot tell: {error.message}", err=True)
+        leave(_EXIT[Verdict.UNKNOWN])
+    if as_json:
+        print_json({"verified": True, "entry": entry_json(entry)})
+    else:
+        click.echo(f"verified: entry {entry.index} is in {key.name}\n{_line(entry)}")
+
+
+def _key(text: str | None) -> VerifierKey | None:
+    if text is None:
+        return None
+    path = Path(text)
+    if "+" not in text or path.is_file():
+        return VerifierKey.parse(_read(path).decode("ascii", "replace").strip())
+    return VerifierKey.parse(text.strip())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _entries(log: OfflineLog) -> Iterator[Entry]:
+    return log.reader.entries(log.reader.start)
+
+
+def _run(log: OfflineLog, run: str) -> list[Entry]:
+    return [entry for entry in _entries(log) if entry.draft.run == run]
+
+
+def _print_report(report: AuditReport) -> None:
+    click.echo(f"log       {report.origin}: {report.size} entries, {report.epochs} epochs")
+    if report.pruned:
+        click.echo(f"pruned    entries before {report.pruned}, known only by their signed root")
+    click.echo(f"root      {report.root}")
+    click.echo(f"internal  {_words(report.internal, 'consistent')}")
+    for one in report.against:
+        text = f"{_words(one.verdict, 'consistent')} with {one.source} at {one.size}"
+        click.echo(f"outside   {text}{': ' + one.reason if one.reason else ''}")
+    if report.blobs.checked:
+        counts = ", ".join(f"{count} {state}" for state, count in report.blobs.counts.items())
+        click.echo(f"blobs     {counts}")
+    for problem in [*report.problems, *report.blobs.problems]:
+        click.echo(f"problem   {clean(problem)}")
+    for text in report.notes:
+        click.echo(f"note      {clean(text)}")
+    click.echo(f"verdict   {report.verdict}")
+
+
+def _words(verdict: Verdict, good: str) -> str:
+    return {Verdict.VERIFIED: good, Verdict.FAILED: f"NOT {good}"}.get(verdict, "cannot be told")
+
+
+def _report_json(report: AuditReport) -> dict[str, Any]:
+    return {**dataclasses.asdict(report), "verdict": str(report.verdict)}
+
+
+def _line(entry: Entry) -> str:
+    draft = entry.draft
+    policy = f" [{draft.policy.verdict}: {draft.policy.rule}]" if draft.policy else ""
+    refused = " REFUSED" if is_denied(entry) else ""
+    parts = [str(entry.index), draft.type, draft.run or "-", draft.path or "-", draft.actor]
+    return clean("  ".join(parts) + policy + refused + "  " + _short(draft.data), lines=False)
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _reason(log: OfflineLog, reason: Reason) -> str:
+    if reason.entry is None:
+        return f"{reason.missing}  (pruned away)"
+    return _line(reason.entry) + _prompt(log, reason.entry)
+
+
+def _prompt(log: OfflineLog, entry: Entry) -> str:
+    for ref in entry.draft.blobs:
+        if ref.role == "prompt":
+            try:
+                text = log.blobs.content(ref.id).decode("utf-8", "replace")
+            except JournalError as error:
+                text = f"({error.message})"
+            return clean(f"  prompt: {_short(text)}", lines=False)
+    return ""
+
+
+def _reason_json(reason: Reason) -> dict[str, Any]:
+    entry = entry_json(reason.entry) if reason.entry else None
+    return {"depth": reason.depth, "entry": entry, "missing": reason.missing}
+
+
+def _csv(out: Any, log: OfflineLog) -> None:
+    out.writerow(["i", "ts", "type", "run", "path", "agent", "actor", "rule", "verdict", "data"])
+    for entry in _entries(log):
+        draft, policy = entry.draft, entry.draft.policy
+        rule, verdict = (policy.rule, policy.verdict) if policy else ("", "")
+        data = json.dumps(draft.data, ensure_ascii=False)
+        row = [draft.type, draft.run, draft.path, draft.agent, draft.actor, rule, verdict, data]
+        out.writerow([entry.index, entry.ts, *row])

@@ -1,0 +1,66 @@
+"""A log read from its folder alone: by the audit commands, with no daemon, home or secret.
+
+The whole of `Opened` is not needed here and nothing is repaired: what no commit covers is left
+where it is and not seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.errors import JournalError
+from node.journal.blobs import BlobReader
+from node.journal.export import export_tiles
+from node.journal.hashes import HashFiles
+from node.journal.note import Checkpoint, VerifierKey
+from node.journal.opening import Opened, first_key, read_tree
+from node.journal.proof import prove, prove_consistency
+from node.journal.reader import LogReader, tip_checkpoint
+
+
+@dataclass
+class OfflineLog:
+    """Entries, blobs and proofs of a folder."""
+
+    folder: Path
+    genesis: VerifierKey
+    reader: LogReader
+    blobs: BlobReader
+
+    @classmethod
+    def open(cls, folder: Path) -> OfflineLog:
+        """Raises JournalError where the folder holds no log."""
+        genesis = first_key(folder)
+        if genesis is None:
+            raise JournalError(f"there is no log in {folder}")
+        return cls(folder, genesis, LogReader(folder), BlobReader(folder / "blobs"))
+
+    def checkpoint(self) -> Checkpoint:
+        """The last commit's, not verified. Raises JournalError."""
+        return Checkpoint.parse(tip_checkpoint(self.folder))
+
+    def tree(self) -> tuple[HashFiles, Opened]:
+        """The tile hashes, and where the log ends.
+
+        Raises:
+            JournalDamagedError: the log is not what was signed.
+        """
+        hashes = HashFiles(self.folder / "tree")
+        return hashes, read_tree(self.folder, self.genesis, hashes)
+
+    def prove(self, index: int) -> bytes:
+        """The inclusion proof of an entry. Raises JournalError."""
+        hashes, opened = self.tree()
+        point = Checkpoint.parse(opened.tip.note)
+        return prove(index, self.reader.raw(index), point, hashes.subtree, opened.seals)
+
+    def export(self, target: Path) -> int:
+        """Writes the tlog-tiles layout; returns how many files. Raises JournalError."""
+        hashes, opened = self.tree()
+        return export_tiles(target, opened, hashes, self.reader)
+
+    def prove_consistency(self, old: int) -> bytes:
+        """The proof that the log at `old` entries is a prefix of what it is now."""
+        hashes, opened = self.tree()
+        return prove_consistency(old, Checkpoint.parse(opened.tip.note), hashes)
