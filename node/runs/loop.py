@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 from node.errors import BudgetExceededError, InferenceError, PolicyDeniedError
-from node.inference import Engine, Generation, Message, ToolCall
+from node.inference import Engine, Generation, Message, Sampling, ToolCall
 from node.runs.content import clean, compact, text_bytes
 from node.runs.context import Conversation, Exchange
 from node.runs.effect import Effect, GuardStage, Outcome
@@ -30,13 +31,12 @@ from node.runs.model_effect import (
     messages_json,
     plan_of,
     reply_room,
-    sampling_of,
 )
 from node.runs.program import Answer, ProgramRun
 from node.runs.progress import Progress
 from node.runs.schemas import checker
-from node.runs.tool_effect import Offer
-from node.runs.toolset import Toolset, specs
+from node.runs.tool_effect import Offer, specs
+from node.runs.toolset import Toolset
 from node.runs.workspace import Workspaces
 from node.types import Json, JsonObject
 
@@ -117,7 +117,9 @@ class Session:
         self._offers: Mapping[str, Offer] = {}
         self._talk = Conversation(run.agent.instructions, run.prompt)
         self._progress = Progress(loop.limits.idle_steps)
-        self._sampling = sampling_of(run.agent.temperature, run.agent.max_tokens, run.id)
+        self._sampling = Sampling(
+            temperature=run.agent.temperature, max_tokens=run.agent.max_tokens
+        )
         self._context_tokens = 0
         self._told: tuple[int, int] = (0, 0)
         self._steps = 0
@@ -159,11 +161,12 @@ class Session:
         return None
 
     async def _open(self) -> Answer | None:
-        offers = self._loop.toolset.offers(self._agent)
-        opening = Opening(self._loop.engine, self._request(offers), offers)
+        offers = partial(self._loop.toolset.offers, self._agent)
+        opening = Opening(self._loop.engine, self._request(), offers)
         value = cast("Any", (await self._step(opening)).value)
         self._offers = {each["name"]: Offer.from_json(each) for each in value["functions"]}
         self._context_tokens = value["context_tokens"]
+        self._sampling = replace(self._sampling, seed=value["seed"])
         self._told = (value["prompt_tokens"], len(self._talk.messages()))
         reply = reply_room(self._agent.max_tokens, self._context_tokens)
         if value["prompt_tokens"] + reply <= self._context_tokens:
@@ -225,11 +228,11 @@ class Session:
             emit=self._run.emit if emit else None,
         )
 
-    def _request(self, offers: tuple[Offer, ...] | None = None) -> Generation:
+    def _request(self) -> Generation:
         return Generation(
             model=self._agent.model,
             messages=self._talk.messages(),
-            tools=specs(tuple(self._offers.values()) if offers is None else offers),
+            tools=specs(tuple(self._offers.values())),
             sampling=self._sampling,
         )
 

@@ -21,14 +21,13 @@ from node.inference import (
     FunctionSpec,
     Generation,
     Message,
-    Sampling,
     ToolCall,
 )
 from node.runs.content import clean, clean_text
 from node.runs.context import Conversation, Plan, plan
 from node.runs.effect import Needs, Outcome, StepKind, Usage
 from node.runs.program import RunEvent
-from node.runs.tool_effect import Offer
+from node.runs.tool_effect import Offer, specs
 from node.types import Json, JsonObject, digest
 
 Emit = Callable[[RunEvent], None]
@@ -43,11 +42,13 @@ def reply_room(max_tokens: int, context_tokens: int) -> int:
 
 @dataclass(frozen=True)
 class Opening:
-    """The first step: which model, how much fits it, which functions are offered, the sizes."""
+    """The first step: which model, how much fits it, which functions are offered, the sizes, and
+    the seed of the run. `offers` is asked only where this is performed, not where it is replayed.
+    """
 
     engine: Engine = field(repr=False)
     request: Generation
-    offers: tuple[Offer, ...]
+    offers: Callable[[], tuple[Offer, ...]] = field(repr=False)
 
     kind = StepKind.MODEL
     name = "open"
@@ -58,14 +59,17 @@ class Opening:
         return {"messages": messages_json(self.request.messages)}
 
     async def perform(self, key: str) -> Outcome:
-        """Raises ModelError if the model cannot be used."""
+        """Raises ModelError or ManifestError if the model or a tool cannot be used."""
+        offers = self.offers()
         info = await self.engine.info(self.request.model)
+        request = replace(self.request, tools=specs(offers))
         value: JsonObject = {
             "model": info.name,
             "sha256": info.sha256,
             "context_tokens": info.context_tokens,
-            "prompt_tokens": await self.engine.count(self.request),
-            "functions": [offer.to_json() for offer in self.offers],
+            "prompt_tokens": await self.engine.count(request),
+            "functions": [offer.to_json() for offer in offers],
+            "seed": int(digest(key)[:7], 16),
         }
         return Outcome(ok=True, value=value)
 
@@ -233,9 +237,3 @@ def _overflow(prompt: int, context: int, reply: int) -> Outcome:
         "reply_tokens": reply_room(reply, context),
     }
     return Outcome(ok=False, value={"overflow": sizes})
-
-
-def sampling_of(temperature: float, max_tokens: int, run_id: str) -> Sampling:
-    """The run's sampling; the seed follows from the run's id, so that a replay draws the same."""
-    seed = int(digest(run_id)[:8], 16) & 0x7FFFFFFF if temperature else 0
-    return Sampling(temperature=temperature, max_tokens=max_tokens, seed=seed)

@@ -7,12 +7,13 @@ host or file that the sandbox says it came from.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from node.errors import OutcomeUnknownError, SandboxError
+from node.inference import FunctionSpec
 from node.runs.agent import ToolGrant
 from node.runs.content import clean
 from node.runs.effect import Label, Needs, Outcome, StepKind, Usage
@@ -51,6 +52,11 @@ class Offer:
     def from_json(cls, data: Any) -> Offer:
         """From what `to_json` recorded."""
         return cls(**{**data, "capabilities": frozenset(data["capabilities"])})
+
+
+def specs(offers: Sequence[Offer]) -> tuple[FunctionSpec, ...]:
+    """The offers as a model is told of them."""
+    return tuple(FunctionSpec(each.name, each.description, each.parameters) for each in offers)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from node.errors import ManifestError, ToolError
-from node.inference import FunctionSpec
 from node.runs.agent import AgentManifest, ToolGrant
 from node.runs.policy import granted
 from node.runs.schemas import Checker, checker
@@ -159,11 +158,6 @@ class Toolset:
         except ToolError as error:
             raise _wrong(agent, error.message, error.hint) from error
         return self._known[grant.name]
-
-
-def specs(offers: Sequence[Offer]) -> tuple[FunctionSpec, ...]:
-    """The offers as a model is told of them."""
-    return tuple(FunctionSpec(each.name, each.description, each.parameters) for each in offers)
 
 
 def _offer(tool: ToolManifest, function: Function) -> Offer:

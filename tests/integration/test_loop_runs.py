@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from node.clock import ManualClock
 from node.errors import RunnerCrashedError, ToolError
-from node.inference import Call, Fail, Generation, Say, ScriptedEngine, ToolCall
+from node.inference import Call, Fail, Generation, Say, ScriptedEngine, ToolCall, Wait
 from node.journal import MemoryLog
 from node.runs.agent import AgentManifest, BudgetLimits, GuardNames, ToolGrant
 from node.runs.guards import GuardSet
@@ -129,7 +134,7 @@ class Node:
         self.clock = ManualClock()
         self.log = MemoryLog(clock=self.clock)
         self.tools = {tool.name: tool for tool in tools()}
-        sandbox = MemorySandbox(self.tools.values())
+        self.sandbox = sandbox = MemorySandbox(self.tools.values())
         places = Places(home / "workspaces", home / "stores")
         self.toolset = Toolset(tools=Shelf(sandbox), sandbox=sandbox, places=places)
         self.workspaces = Workspaces(places.workspaces, clock=self.clock)
@@ -485,3 +490,93 @@ async def test_a_replay_takes_the_same_steps_with_no_engine(tmp_path: Path) -> N
     assert (report.ok, report.divergence) == (True, None)
     assert len(node.engine.requests) == asked
     assert node.tools["calc"].calls["calc_add"] == 1
+
+
+async def test_a_replay_needs_neither_the_tool_nor_the_model(tmp_path: Path) -> None:
+    node = Node(tmp_path, script(call("calc_add", a=2, b=3), Say("It is 5.")))
+    await node.ask("What is 2 + 3?")
+    del node.tools["calc"]
+    node.sandbox.tools.clear()
+    report = await node.runs.replay(node.run_id)
+    assert isinstance(report, ReplayReport)
+    assert (report.ok, report.divergence) == (True, None)
+
+
+async def test_a_fork_goes_on_live_with_another_model(tmp_path: Path) -> None:
+    engine = ScriptedEngine(
+        [call("calc_add", a=2, b=3), Say("It is 5."), Say("Five.")], models=("default", "other")
+    )
+    node = Node(tmp_path, engine, replace(CLERK, temperature=0.8))
+    await node.ask("What is 2 + 3?")
+    fork = await node.runs.replay(node.run_id, from_step="5", model="other")
+    assert isinstance(fork, str)
+    result = await node.runs.wait(fork)
+    assert (result.status, result.text, result.citations) == ("completed", "Five.", ("4",))
+    first, last = engine.requests[-2:]
+    assert (first.model, last.model) == ("default", "other")
+    assert (first.messages, first.sampling) == (last.messages, last.sampling)
+    assert node.tools["calc"].calls["calc_add"] == 1
+
+
+async def test_each_run_draws_with_a_seed_of_its_own(tmp_path: Path) -> None:
+    node = Node(tmp_path, script(Say("One."), Say("Two.")), replace(CLERK, temperature=0.8))
+    await node.ask("Hi")
+    await node.ask("Hi")
+    seeds = {request.sampling.seed for request in node.engine.requests}
+    assert len(seeds) == 2
+
+
+async def test_a_cancelled_run_ends_in_the_middle_of_a_word(tmp_path: Path) -> None:
+    never, reached = asyncio.Event(), asyncio.Event()
+    node = Node(tmp_path, ScriptedEngine([Wait(never, Say("Hello."), reached)]))
+    run_id = await node.runs.start("clerk", "Hi", actor="uid:1000")
+    await reached.wait()
+    await node.runs.cancel(run_id, "enough")
+    result = await node.runs.wait(run_id)
+    assert (result.status, result.reason) == ("stopped", "enough")
+
+
+ANY_CALL = st.builds(
+    ToolCall,
+    st.sampled_from(["calc_add", "files_read", "pen_write", "rm"]),
+    st.dictionaries(
+        st.sampled_from(["a", "b", "path", "content"]),
+        st.integers(0, 3) | st.sampled_from(["x", "y", "\ud800", "nsec1" + "q" * 58]),
+        max_size=3,
+    ),
+)
+ANY_STEP = st.one_of(
+    st.lists(ANY_CALL, min_size=1, max_size=3).map(lambda calls: Call(*calls)),
+    st.text(max_size=30).map(Say),
+    st.builds(Say, st.text(max_size=300), st.just("it is not JSON")),
+    st.just(Fail(RunnerCrashedError("the runner died"))),
+    st.sampled_from([call("calc_add", a=n, b=1) for n in range(5)]),
+    st.sampled_from([call("pen_write", path=p, content="long " * 90) for p in "abc"]),
+    st.sampled_from([call("files_read", path=p) for p in "abc"]),
+)
+
+
+@given(steps=st.lists(ANY_STEP, max_size=14), careful=st.booleans())
+@settings(
+    max_examples=int(os.environ.get("FREEHOLD_LOOP_EXAMPLES", "60")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+async def test_whatever_a_model_does_the_run_ends_and_replays(
+    tmp_path: Path, steps: list[Call | Say | Fail], careful: bool
+) -> None:
+    home = Path(tempfile.mkdtemp(dir=tmp_path))
+    agent = replace(CAREFUL if careful else CLERK, max_tokens=60)
+    engine = ScriptedEngine([*steps, Say("Done.")], context_tokens=500)
+    node = Node(home, engine, agent)
+    result = await node.ask("Do something")
+    assert result.status in ("completed", "failed", "stopped", "could_not")
+    assert bool(result.reason) == (result.status != "completed")
+    assert bool(result.text.strip()) == (result.status in ("completed", "could_not"))
+    assert "broke" not in result.reason
+    assert "nsec1qqq" not in result.text
+    for request in engine.requests:
+        assert await engine.count(request) < 500
+    report = await node.runs.replay(node.run_id)
+    assert isinstance(report, ReplayReport)
+    assert (report.ok, report.divergence) == (True, None)

@@ -10,8 +10,8 @@ import pytest
 from node.errors import ManifestError, OutcomeUnknownError, ToolError, ToolLimitError
 from node.runs.agent import AgentManifest, ToolGrant
 from node.runs.progress import Progress
-from node.runs.tool_effect import Offer, ToolEffect, labels
-from node.runs.toolset import Places, Toolset, specs
+from node.runs.tool_effect import Offer, ToolEffect, labels, specs
+from node.runs.toolset import Places, Toolset
 from node.sandbox import Capability, Function, Grant, ToolManifest, ToolResult
 from node.types import JsonObject
 
