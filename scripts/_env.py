@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def setup() -> None:
+    """Runs scripts/setup, which does nothing when all is current."""
+    if subprocess.run([ROOT / "scripts" / "setup"], check=False).returncode:
+        raise SystemExit(1)
 
 
 def use_venv(folder: str = ".venv") -> None:
