@@ -1,32 +1,66 @@
-"""WASM components as tools: store, compile, capabilities, limits."""
+"""WASM components as tools: store, compile, capabilities, limits.
+
+The names below are imported when they are first used, because the process that compiles a component
+lives in this package too and needs nothing but the engine.
+"""
 
 from __future__ import annotations
 
-from node.sandbox.limits import Limits
-from node.sandbox.manifest import parse_manifest, read_manifest
-from node.sandbox.sandbox import Sandbox
-from node.sandbox.store import ToolStore
-from node.sandbox.types import (
-    Capability,
-    Function,
-    Grant,
-    Tool,
-    ToolManifest,
-    ToolResult,
-    WorkspaceGrant,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from node.sandbox.capabilities.allowlist import parse_pattern
+    from node.sandbox.limits import Limits
+    from node.sandbox.manifest import capabilities, parse_manifest, read_manifest
+    from node.sandbox.network import Network, SystemNetwork
+    from node.sandbox.sandbox import Sandbox
+    from node.sandbox.store import ToolStore
+    from node.sandbox.types import (
+        Capability,
+        Function,
+        Grant,
+        Tool,
+        ToolManifest,
+        ToolResult,
+        WorkspaceGrant,
+    )
 
 __all__ = [
     "Capability",
     "Function",
     "Grant",
     "Limits",
+    "Network",
     "Sandbox",
+    "SystemNetwork",
     "Tool",
     "ToolManifest",
     "ToolResult",
     "ToolStore",
     "WorkspaceGrant",
+    "capabilities",
     "parse_manifest",
+    "parse_pattern",
     "read_manifest",
 ]
+
+_HOMES = {
+    "Limits": "limits",
+    "Network": "network",
+    "Sandbox": "sandbox",
+    "SystemNetwork": "network",
+    "ToolStore": "store",
+    "capabilities": "manifest",
+    "parse_manifest": "manifest",
+    "parse_pattern": "capabilities.allowlist",
+    "read_manifest": "manifest",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'types')}"), name)
+    globals()[name] = value
+    return value

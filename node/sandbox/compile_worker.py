@@ -19,7 +19,8 @@ from wasmtime import component as wc
 from node.sandbox.engine import build_engine
 from node.sandbox.limits import Limits
 
-_TEXT = "string"
+REFUSED = 1
+OUT_OF_MEMORY = 3
 
 
 def _type_name(kind: object) -> str:
@@ -52,8 +53,16 @@ def _limit(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def _fail(status: int, reason: str) -> int:
+    sys.stderr.write(reason)
+    return status
+
+
 def main(arguments: list[str]) -> int:
-    """Compiles stdin. Exit status 1, and the reason on stderr, where that cannot be done."""
+    """Compiles stdin. Exit status 1 where that cannot be done, 3 where memory did not suffice.
+
+    The reason is on stderr.
+    """
     target, shape = arguments
     known = {field.name for field in fields(Limits)}
     limits = Limits(**{k: v for k, v in json.loads(shape).items() if k in known})
@@ -63,9 +72,11 @@ def main(arguments: list[str]) -> int:
         component = wc.Component(engine, sys.stdin.buffer.read(limits.component_bytes + 1))
         report = _report(engine, component)
         Path(target).write_bytes(component.serialize())
-    except (wasmtime.WasmtimeError, MemoryError, TypeError) as error:
-        sys.stderr.write(str(error))
-        return 1
+    except MemoryError:
+        return _fail(OUT_OF_MEMORY, "out of memory")
+    except (wasmtime.WasmtimeError, TypeError) as error:
+        is_memory = "annot allocate memory" in str(error)
+        return _fail(OUT_OF_MEMORY if is_memory else REFUSED, str(error))
     sys.stdout.write(json.dumps(report))
     return 0
 

@@ -10,6 +10,7 @@ file that fails any of it is compiled again, never loaded. Compiling happens in 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import hmac
 import json
@@ -22,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import wasmtime
+from wasmtime import _ffi as ffi
 from wasmtime import component as wc
 
 from node.errors import SandboxError, ToolError, ToolLimitError
+from node.sandbox.compile_worker import REFUSED
 from node.sandbox.engine import fingerprint
 from node.sandbox.limits import Limits
+from node.sandbox.traps import static_limit
 
 _MAGIC = b"\0asm\x0d\0\x01\0"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -88,14 +92,12 @@ class Compiler:
             return None
 
     def _deserialize(self, sha256: str, facts: dict[str, Any]) -> Compiled | None:
-        fd = _open_own(self._path(sha256, ".cwasm"))
-        with os.fdopen(fd, "rb") as code:
-            digest = hashlib.file_digest(code, "sha256").hexdigest()
-            if facts["component"] != sha256 or facts["code"] != digest:
-                return None
-            # By descriptor, so that what is mapped is what was hashed.
-            component = wc.Component.deserialize_file(self._engine, f"/dev/fd/{fd}")
-        return Compiled(component, tuple(facts["imports"]))
+        # A copy, not a mapping of the file: a mapped file that is truncated later is a SIGBUS.
+        with os.fdopen(_open_own(self._path(sha256, ".cwasm")), "rb") as file:
+            code = file.read()
+        if facts["component"] != sha256 or facts["code"] != hashlib.sha256(code).hexdigest():
+            return None
+        return Compiled(_deserialize(self._engine, code), tuple(facts["imports"]))
 
     async def _compile(self, sha256: str, component: bytes) -> None:
         if not component.startswith(_MAGIC):
@@ -129,7 +131,21 @@ class Compiler:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        return _read_report(process.returncode, out, err)
+        return self._read_report(process.returncode, out, err)
+
+    def _read_report(self, status: int | None, out: bytes, err: bytes) -> dict[str, Any]:
+        if status == 0:
+            report: dict[str, Any] = json.loads(out)
+            return report
+        reason = err.decode(errors="replace").strip()[-500:] or f"the compiler ended with {status}"
+        limit = static_limit(reason) if status == REFUSED else "compile_memory_bytes"
+        if limit is None:
+            raise ToolError(f"the component cannot be compiled: {reason}", hint="Build it anew.")
+        value = getattr(self._limits, limit)
+        raise ToolLimitError(
+            f"the component goes over {limit} = {value}: {reason}",
+            hint="Make the component smaller.",
+        )
 
     def _keep(self, sha256: str, code: Path, imports: object) -> None:
         with code.open("rb") as file:
@@ -140,16 +156,16 @@ class Compiler:
         code.rename(self._path(sha256, ".cwasm"))
 
 
-def _read_report(status: int | None, out: bytes, err: bytes) -> dict[str, Any]:
-    if status == 0:
-        report: dict[str, Any] = json.loads(out)
-        return report
-    reason = err.decode(errors="replace").strip()[-500:] or f"the compiler died ({status})"
-    if (status is not None and status < 0) or "memory" in reason.lower():
-        raise ToolLimitError(
-            f"compiling was stopped: {reason}", hint="Make the component smaller or simpler."
-        )
-    raise ToolError(f"the component cannot be compiled: {reason}", hint="Build it anew.")
+def _deserialize(engine: wasmtime.Engine, code: bytes) -> wc.Component:
+    """As `Component.deserialize`, which would copy the code twice. Raises WasmtimeError."""
+    pointer = ctypes.POINTER(ffi.wasmtime_component_t)()
+    source = ctypes.cast(ctypes.c_char_p(code), ctypes.POINTER(ctypes.c_uint8))
+    error = ffi.wasmtime_component_deserialize(
+        engine.ptr(), source, len(code), ctypes.byref(pointer)
+    )
+    if error:
+        raise wasmtime.WasmtimeError._from_ptr(error)
+    return wc.Component._from_ptr(pointer)
 
 
 def _check_exports(exports: dict[str, str]) -> None:
@@ -197,9 +213,12 @@ def _load_key(path: Path) -> bytes:
         _write_own(path, secrets.token_hex(_KEY_BYTES))
     try:
         with os.fdopen(_open_own(path)) as file:
-            return bytes.fromhex(file.read())
+            key = bytes.fromhex(file.read())
+        if len(key) != _KEY_BYTES:
+            raise ValueError("it has another length")
     except (OSError, ValueError) as error:
         raise SandboxError(
             f"the key of the compiled code, {path}, is not usable: {error}",
             hint=f"Remove {path.parent}; it is made again.",
         ) from error
+    return key

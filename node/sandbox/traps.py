@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 
-from node.errors import FreeholdError, ToolLimitError, ToolTrapError
+from node.errors import FreeholdError, ToolTrapError
 from node.sandbox.hostcall import HostCall
-from node.sandbox.limits import MIB
+from node.sandbox.limits import Limits
 
 _TRAP = re.compile(r"wasm trap: ([^\n]+)")
-_COUNTS = {
-    "instance": "instances",
-    "table": "tables",
-    "memory count": "memories",
-    "memories": "memories",
-    "table elements": "table_elements",
-    "table minimum": "table_elements",
-    "memory minimum": "memory_bytes",
-}
+_SIZES = (
+    (re.compile(r"minimum byte size|memory minimum size"), "memory_bytes"),
+    (re.compile(r"minimum element size|table minimum size"), "table_elements"),
+    (re.compile(r"memories|memory count"), "memories"),
+    (re.compile(r"tables|table count"), "tables"),
+    (re.compile(r"instances|instance count"), "instances"),
+)
 
 
 def translate(message: str, call: HostCall) -> FreeholdError:
@@ -30,15 +28,16 @@ def translate(message: str, call: HostCall) -> FreeholdError:
         return call.over("fuel", call.limits.fuel)
     if "call stack exhausted" in reason:
         return call.over("stack_bytes", call.limits.stack_bytes)
-    return _static_limit(message, call) or _trapped(reason, call)
+    limit = static_limit(message)
+    return call.over(limit, getattr(call.limits, limit)) if limit else _trapped(reason, call)
 
 
-def _static_limit(message: str, call: HostCall) -> ToolLimitError | None:
-    if not re.search(r"exceed|limit|too high|too large", message):
-        return None
-    for words, limit in sorted(_COUNTS.items(), key=lambda item: -len(item[0])):
-        if words in message:
-            return call.over(limit, getattr(call.limits, limit))
+def static_limit(message: str) -> str | None:
+    """The name of the limit of size or number that a component was refused for, if it was."""
+    if re.search(r"exceed|limit|too high|too large", message):
+        for words, limit in _SIZES:
+            if words.search(message):
+                return limit
     return None
 
 
@@ -46,11 +45,17 @@ def _trapped(reason: str, call: HostCall) -> ToolTrapError:
     printed = bytes(call.stdout[-500:]).decode(errors="replace").strip()
     said = f"; it printed: {printed}" if printed else ""
     return ToolTrapError(
-        f"tool {call.tool} trapped: {reason}{said}",
-        hint=f"It may have needed more than memory_bytes = {call.limits.memory_bytes // MIB} MiB."
-        if "unreachable" in reason
-        else "The tool has a fault; its author can find it with `freehold tool test`.",
+        f"tool {call.tool} trapped: {reason}{said}", hint=_hint(reason, call.limits)
     )
+
+
+def _hint(reason: str, limits: Limits) -> str:
+    if "unreachable" in reason:
+        return (
+            "A tool gives up so when it is refused more than "
+            f"memory_bytes = {limits.memory_bytes} or table_elements = {limits.table_elements}."
+        )
+    return "The tool has a fault; its author can find it with `freehold tool test`."
 
 
 def _last_line(message: str) -> str:

@@ -221,6 +221,13 @@ def test_what_the_schema_forbids_cannot_be_written(accepts: Accepts, bad: str) -
     assert not accepts(grammar, bad)
 
 
+def test_a_number_that_may_not_be_negative(accepts: Accepts) -> None:
+    made = arguments_grammar({"type": "number", "minimum": 0})
+    assert accepts(made, "1.5e-07")
+    assert not accepts(made, "-1.5")
+    assert accepts(arguments_grammar({"type": "number", "minimum": -0.5}), "-0.25")
+
+
 def test_references_may_go_round(accepts: Accepts) -> None:
     schema: JsonObject = {
         "type": "object",

@@ -1,0 +1,470 @@
+"""Guests that want out, or want everything: each is refused or stopped, and the node goes on.
+
+Every attack is a real component. After each the same sandbox must answer an honest call, and the
+memory of the process must not grow with their number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from node.errors import CapabilityError, SandboxError, ToolError, ToolLimitError, ToolTrapError
+from node.sandbox import Grant, Limits, Sandbox, ToolManifest, WorkspaceGrant
+from node.sandbox.testing import component_wat, write_tool
+from node.types import Json
+
+REPEATS = int(os.environ.get("FREEHOLD_ATTACKS", "60"))
+FAIL = "(call $answer (i32.const 1) (local.get $text) (local.get $size))"
+ECHO = component_wat(
+    """(call $answer (i32.const 0) (i32.sub (local.get $text) (i32.const 1))
+         (i32.add (local.get $size) (i32.const 2)))"""
+)
+LOOP = "(loop $for_ever (br $for_ever)) unreachable"
+
+
+def before_libc(text: str, wat: str) -> str:
+    return wat.replace("(core instance $libc", text + "(core instance $libc", 1)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+async def sandbox(cache: Path) -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox(cache, limits=Limits(seconds=0.4))
+    yield sandbox
+    await sandbox.aclose()
+
+
+async def run(sandbox: Sandbox, tool: ToolManifest, text: str, grant: Grant | None = None) -> Json:
+    result = await sandbox.call(tool, tool.name, {"v": text}, grant or Grant())
+    return result.value
+
+
+async def assert_well(sandbox: Sandbox, folder: Path) -> None:
+    assert await run(sandbox, write_tool(folder, ECHO, name="honest"), "fine") == "fine"
+
+
+BOMBS = {
+    "loop": (component_wat(LOOP), ToolLimitError, "seconds = 0.4"),
+    "loop at the start": (
+        component_wat(FAIL, declarations=f"(func $start {LOOP}) (start $start)"),
+        ToolLimitError,
+        "seconds = 0.4",
+    ),
+    "loop in an allocation": (
+        component_wat(FAIL).replace("(local $end i32)", f"(local $end i32) {LOOP}", 1),
+        ToolLimitError,
+        "seconds = 0.4",
+    ),
+    "loop of long instructions": (
+        component_wat(
+            """(drop (memory.grow (i32.const 1900)))
+               (loop $for_ever
+                 (memory.fill (i32.const 0) (i32.const 1) (i32.const 120000000))
+                 (br $for_ever))
+               unreachable"""
+        ),
+        ToolLimitError,
+        "seconds = 0.4",
+    ),
+    "stack": (
+        component_wat("(call $body (local.get $text) (local.get $size))"),
+        ToolLimitError,
+        "stack_bytes = 1048576",
+    ),
+    "memory at the start": (
+        component_wat(FAIL, pages=3000),
+        ToolLimitError,
+        "memory_bytes = 134217728",
+    ),
+    "memory": (
+        component_wat(
+            """(loop $more
+                 (br_if $more (i32.ne (i32.const -1) (memory.grow (i32.const 16)))))
+               unreachable"""
+        ),
+        ToolTrapError,
+        "unreachable",
+    ),
+    "memories": (
+        component_wat(FAIL, declarations="(memory 1) " * 10),
+        ToolLimitError,
+        "memories = 4",
+    ),
+    "memories of many instances": (
+        before_libc(
+            "(core module $e (memory 1000))" + "(core instance (instantiate $e))" * 20,
+            component_wat(FAIL),
+        ),
+        ToolLimitError,
+        "memories = 4",
+    ),
+    "table at the start": (
+        component_wat(FAIL, declarations="(table 200000 funcref)"),
+        ToolLimitError,
+        "table_elements = 100000",
+    ),
+    "table": (
+        component_wat(
+            """(loop $more (br_if $more (i32.ne (i32.const -1)
+                 (table.grow $t (ref.null func) (i32.const 1000)))))
+               unreachable""",
+            declarations="(table $t 1 funcref)",
+        ),
+        ToolTrapError,
+        "unreachable",
+    ),
+    "tables": (
+        component_wat(FAIL, declarations="(table 1 funcref) " * 40),
+        ToolLimitError,
+        "tables = 16",
+    ),
+    "instances": (
+        before_libc(
+            "(core module $e)" + "(core instance (instantiate $e))" * 100, component_wat(FAIL)
+        ),
+        ToolLimitError,
+        "instances = 64",
+    ),
+    "an answer outside of memory": (
+        component_wat("(call $answer (i32.const 0) (i32.const 0) (i32.const 0x7fffffff))"),
+        ToolTrapError,
+        "out of bounds",
+    ),
+    "an answer that is too long": (
+        component_wat(
+            """(drop (memory.grow (i32.const 100)))
+               (call $answer (i32.const 0) (i32.const 200000) (i32.const 2000000))"""
+        ),
+        ToolLimitError,
+        "output_bytes = 1048576",
+    ),
+    "an answer that is not text": (
+        component_wat(
+            """(i32.store8 (i32.const 3000) (i32.const 0xff))
+               (call $answer (i32.const 0) (i32.const 3000) (i32.const 1))"""
+        ),
+        ToolTrapError,
+        "utf-8",
+    ),
+    "memory that is not its own": (
+        component_wat("(i32.load (i32.const 0x7ffffff0))"),
+        ToolTrapError,
+        "out of bounds",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+async def test_a_bomb_is_stopped_by_name(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
+    wat, error, words = BOMBS[name]
+    tool = write_tool(tmp_path, wat)
+    with pytest.raises(SandboxError) as caught:
+        await run(sandbox, tool, "x")
+    assert type(caught.value) is error
+    assert words in caught.value.message
+    assert caught.value.hint
+    await assert_well(sandbox, tmp_path)
+
+
+async def test_growth_that_was_refused_names_the_limits(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, BOMBS["memory"][0])
+    with pytest.raises(ToolTrapError) as caught:
+        await run(sandbox, tool, "x")
+    assert "memory_bytes = 134217728" in caught.value.hint
+    assert "table_elements = 100000" in caught.value.hint
+
+
+async def test_fuel_ends_a_loop_too(cache: Path, tmp_path: Path) -> None:
+    sandbox = Sandbox(cache, limits=Limits(fuel=100_000))
+    tool = write_tool(tmp_path, component_wat(LOOP))
+    with pytest.raises(ToolLimitError, match="fuel = 100000"):
+        await run(sandbox, tool, "x")
+    await sandbox.aclose()
+
+
+async def test_a_loop_holds_neither_the_event_loop_nor_its_neighbours(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    bomb = write_tool(tmp_path, component_wat(LOOP), name="bomb")
+    honest = write_tool(tmp_path, ECHO, name="honest")
+    await sandbox.prepare(bomb)
+    await sandbox.prepare(honest)
+    bombs = [asyncio.create_task(run(sandbox, bomb, "x")) for _ in range(3)]
+    answered = 0
+    while not all(task.done() for task in bombs):
+        assert await run(sandbox, honest, "fine") == "fine"
+        answered += 1
+    assert answered > 3
+    results = await asyncio.gather(*bombs, return_exceptions=True)
+    assert {type(result) for result in results} == {ToolLimitError}
+
+
+async def test_more_calls_than_threads_all_end(sandbox: Sandbox, tmp_path: Path) -> None:
+    bomb = write_tool(tmp_path, BOMBS["memory"][0])
+    results = await asyncio.gather(
+        *(run(sandbox, bomb, "x") for _ in range(20)), return_exceptions=True
+    )
+    assert {type(result) for result in results} == {ToolTrapError}
+
+
+async def test_a_cancelled_call_gives_its_thread_back(cache: Path, tmp_path: Path) -> None:
+    sandbox = Sandbox(cache, limits=Limits(seconds=60, concurrency=1))
+    bomb = write_tool(tmp_path, component_wat(LOOP), name="bomb")
+    await sandbox.prepare(bomb)
+    task = asyncio.create_task(run(sandbox, bomb, "x"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    started = time.monotonic()
+    await assert_well(sandbox, tmp_path)
+    assert time.monotonic() - started < 10
+    await sandbox.aclose()
+
+
+WRITE = component_wat(
+    """(call $workspace.write (local.get $text) (local.get $size)
+         (local.get $text) (local.get $size) (i32.const 32))
+       (if (i32.load8_u (i32.const 32))
+         (then (return (call $answer (i32.const 1)
+           (i32.load offset=8 (i32.const 32)) (i32.load offset=12 (i32.const 32))))))
+       (call $answer (i32.const 0) (i32.sub (local.get $text) (i32.const 1))
+         (i32.add (local.get $size) (i32.const 2)))""",
+    imports=["workspace.write"],
+)
+READ = component_wat(
+    """(call $workspace.read (local.get $text) (local.get $size) (i32.const 32))
+       (call $quote (i32.const 32))""",
+    imports=["workspace.read"],
+)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../secret", "/etc/passwd", "a/../../secret", "link", "absolute", "folder/secret", "hard"],
+)
+async def test_a_component_reads_and_writes_nothing_outside(
+    sandbox: Sandbox, tmp_path: Path, path: str
+) -> None:
+    root, secret = tmp_path / "root", tmp_path / "secret"
+    root.mkdir()
+    secret.write_text("secret")
+    (root / "link").symlink_to("../secret")
+    (root / "absolute").symlink_to(secret)
+    (root / "folder").symlink_to("..")
+    os.link(secret, root / "hard")
+    grant = Grant(workspace=WorkspaceGrant(root, "rw"))
+    for wat in (READ, WRITE):
+        tool = write_tool(tmp_path, wat, wants=["workspace"])
+        result = await sandbox.call(tool, "tool", {"v": path}, grant)
+        assert not result.ok
+        assert "secret" not in str(result.value).replace(path, "")
+    assert secret.read_text() == "secret"
+
+
+async def test_a_component_writes_only_where_it_may(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, WRITE, wants=["workspace"])
+    (tmp_path / "root").mkdir()
+    for mode in ("rw", "ro"):
+        grant = Grant(workspace=WorkspaceGrant(tmp_path / "root", mode))
+        result = await sandbox.call(tool, "tool", {"v": mode}, grant)
+        assert result.ok is (mode == "rw")
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["rw"]
+
+
+async def test_a_link_swapped_in_while_it_writes_changes_nothing(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "a").mkdir(parents=True)
+    outside.mkdir()
+    tool = write_tool(tmp_path, WRITE, wants=["workspace"])
+    grant = Grant(workspace=WorkspaceGrant(root, "rw"))
+    await sandbox.prepare(tool)
+
+    def swap() -> None:
+        with suppress(OSError):
+            os.rename(root / "a", root / "b")
+            os.symlink(outside, root / "a")
+            os.unlink(root / "a")
+            os.rename(root / "b", root / "a")
+
+    async def swapping() -> None:
+        while True:
+            await asyncio.to_thread(swap)
+
+    task = asyncio.create_task(swapping())
+    for _ in range(REPEATS):
+        await sandbox.call(tool, "tool", {"v": "a/file"}, grant)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert list(outside.iterdir()) == []
+
+
+GUESSES = [
+    "wasi:http/outgoing-handler",
+    "freehold:tool/workspace",
+    "freehold:tool/workspace@2.0.0",
+    "freehold:tool/workspace@1.0.1",
+    "freehold:tool/wallet@1.0.0",
+    "freehold:tool/shell@1.0.0",
+    "host:system/exec",
+    "env",
+]
+
+
+@pytest.mark.parametrize("name", [each for each in GUESSES if not each.startswith("wasi")])
+async def test_a_guessed_import_is_refused_by_name(
+    sandbox: Sandbox, tmp_path: Path, name: str
+) -> None:
+    wat = READ.replace("freehold:tool/workspace@1.0.0", name)
+    tool = write_tool(tmp_path, wat, wants=["workspace"])
+    with pytest.raises(CapabilityError) as caught:
+        await run(sandbox, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path)))
+    assert name in caught.value.message
+
+
+async def test_what_wasi_has_and_the_node_has_not_traps(sandbox: Sandbox, tmp_path: Path) -> None:
+    wat = READ.replace("freehold:tool/workspace@1.0.0", "wasi:http/outgoing-handler@0.2.0")
+    tool = write_tool(tmp_path, wat)
+    with pytest.raises(ToolTrapError, match="wasi:http/outgoing-handler"):
+        await run(sandbox, tool, "a")
+
+
+async def test_an_import_of_other_types_traps(sandbox: Sandbox, tmp_path: Path) -> None:
+    wat = """(component
+      (import "freehold:tool/workspace@1.0.0"
+        (instance $w (export "read" (func (param "path" u32) (result u32)))))
+      (core func $read (canon lower (func $w "read")))
+      (core module $m
+        (import "w" "read" (func $read (param i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+        (func (export "describe") (result i32) (i32.const 0))
+        (func (export "call") (param i32 i32) (result i32) (call $read (i32.const 7))))
+      (core instance $i (instantiate $m (with "w" (instance (export "read" (func $read))))))
+      (func (export "describe") (result string)
+        (canon lift (core func $i "describe") (memory (core memory $i "memory"))))
+      (func (export "call") (param "input" string) (result (result string (error string)))
+        (canon lift (core func $i "call") (memory (core memory $i "memory"))
+          (realloc (core func $i "realloc")))))"""
+    tool = write_tool(tmp_path, wat, wants=["workspace"])
+    with pytest.raises(ToolTrapError, match=r"other types than tool\.wit"):
+        await run(sandbox, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path)))
+    await assert_well(sandbox, tmp_path)
+
+
+async def test_host_calls_are_counted(cache: Path, tmp_path: Path) -> None:
+    sandbox = Sandbox(cache, limits=Limits(host_calls=50))
+    body = """(loop $again
+        (call $workspace.read (local.get $text) (local.get $size) (i32.const 32))
+        (br $again)) unreachable"""
+    tool = write_tool(
+        tmp_path, component_wat(body, imports=["workspace.read"]), wants=["workspace"]
+    )
+    with pytest.raises(ToolLimitError, match="host_calls = 50"):
+        await run(sandbox, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path)))
+    await sandbox.aclose()
+
+
+SEARCH = component_wat(
+    """(call $knowledge.search (local.get $text) (local.get $size) (i32.const 3) (i32.const 32))
+       (if (i32.load8_u (i32.const 32)) (then (return (i32.const 32))))
+       (i32.const 32)""",
+    imports=["knowledge.search"],
+)
+
+
+async def test_a_host_call_that_never_answers_ends_with_the_call(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    ended = asyncio.Event()
+
+    async def never(query: str, limit: int) -> Json:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+        return None
+
+    tool = write_tool(tmp_path, SEARCH, wants=["knowledge"])
+    with pytest.raises(ToolLimitError, match=r"seconds = 0\.4"):
+        await run(sandbox, tool, "x", Grant(knowledge=never))
+    await asyncio.wait_for(ended.wait(), 5)
+    await assert_well(sandbox, tmp_path)
+
+
+async def test_a_host_function_that_fails_is_a_fault_of_the_node(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    async def broken(query: str, limit: int) -> Json:
+        raise KeyError("private detail")
+
+    tool = write_tool(tmp_path, SEARCH, wants=["knowledge"])
+    with pytest.raises(SandboxError, match="search failed"):
+        await run(sandbox, tool, "x", Grant(knowledge=broken))
+    await assert_well(sandbox, tmp_path)
+
+
+async def test_running_out_of_descriptors_is_an_error_of_the_call(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    tool = write_tool(tmp_path, READ, wants=["workspace"])
+    (tmp_path / "a").write_text("a")
+    grant = Grant(workspace=WorkspaceGrant(tmp_path))
+    await run(sandbox, tool, "a", grant)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as opened:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds() + 20, before[1]))
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        with suppress(OSError):
+            while True:
+                opened.enter_context(open(os.devnull))  # noqa: ASYNC230
+        result = await sandbox.call(tool, "tool", {"v": "a"}, grant)
+    assert (result.ok, result.value) == (False, {"error": "a: the host could not do it"})
+    assert await run(sandbox, tool, "a", grant) == "a"
+
+
+async def test_descriptors_and_memory_stay_flat(sandbox: Sandbox, tmp_path: Path) -> None:
+    grant = Grant(workspace=WorkspaceGrant(tmp_path, "rw"))
+    attacks = [
+        "memory",
+        "stack",
+        "table",
+        "an answer that is too long",
+        "memory that is not its own",
+    ]
+    tools = [write_tool(tmp_path, BOMBS[name][0], name=f"t{i}") for i, name in enumerate(attacks)]
+    tools.append(write_tool(tmp_path, WRITE, name="write", wants=["workspace"]))
+
+    async def round_of_attacks() -> None:
+        for tool in tools:
+            with suppress(SandboxError, ToolError):
+                await run(sandbox, tool, "../x", grant)
+
+    for _ in range(10):
+        await round_of_attacks()
+    gc.collect()
+    process = psutil.Process()
+    rss, fds, threads = process.memory_info().rss, process.num_fds(), process.num_threads()
+    for _ in range(REPEATS):
+        await round_of_attacks()
+    gc.collect()
+    assert process.num_fds() == fds
+    assert process.num_threads() == threads
+    assert process.memory_info().rss - rss < 8 * 1024 * 1024

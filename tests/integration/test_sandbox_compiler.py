@@ -1,0 +1,198 @@
+"""Compiled code is native code: what is loaded is what this node compiled, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from node.errors import SandboxError, ToolError, ToolLimitError
+from node.sandbox import Limits
+from node.sandbox.compiler import Compiled, Compiler
+from node.sandbox.engine import build_engine
+from node.sandbox.testing import component_wat
+
+WAT = component_wat("(call $answer (i32.const 1) (local.get $text) (local.get $size))")
+READS = component_wat(
+    "(call $workspace.read (local.get $text) (local.get $size) (i32.const 32)) (i32.const 32)",
+    imports=["workspace.read"],
+)
+
+
+def component(wat: str = WAT) -> bytes:
+    return bytes(wasmtime.wat2wasm(wat))
+
+
+@pytest.fixture(scope="module")
+def engine() -> wasmtime.Engine:
+    return build_engine(Limits())
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, engine: wasmtime.Engine) -> Compiler:
+    return Compiler(tmp_path / "cache", engine, Limits())
+
+
+async def get(compiler: Compiler, raw: bytes) -> Compiled:
+    return await compiler.get(hashlib.sha256(raw).hexdigest(), raw)
+
+
+def files(tmp_path: Path) -> dict[str, Path]:
+    return {path.suffix: path for path in (tmp_path / "cache").iterdir()}
+
+
+async def test_compiles_once_and_keeps_it_private(tmp_path: Path, compiler: Compiler) -> None:
+    compiled = await get(compiler, component(READS))
+    assert compiled.imports == ("freehold:tool/workspace@1.0.0",)
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+    kept = files(tmp_path)
+    assert {path.stat().st_mode & 0o777 for path in kept.values()} == {0o600}
+    before = kept[".cwasm"].stat().st_ino
+    await get(compiler, component(READS))
+    assert files(tmp_path)[".cwasm"].stat().st_ino == before
+
+
+def spoil_code(kept: dict[str, Path]) -> None:
+    raw = bytearray(kept[".cwasm"].read_bytes())
+    raw[len(raw) // 2] ^= 1
+    kept[".cwasm"].write_bytes(raw)
+
+
+def spoil_note(kept: dict[str, Path]) -> None:
+    mac, _, note = kept[".json"].read_text().partition("\n")
+    facts = json.loads(note)
+    facts["imports"] = []
+    kept[".json"].write_text(mac + "\n" + json.dumps(facts))
+
+
+def forge_both(kept: dict[str, Path]) -> None:
+    kept[".cwasm"].write_bytes(b"native code")
+    facts = json.loads(kept[".json"].read_text().partition("\n")[2])
+    facts["code"] = hashlib.sha256(b"native code").hexdigest()
+    kept[".json"].write_text("0" * 64 + "\n" + json.dumps(facts))
+
+
+def open_to_all(kept: dict[str, Path]) -> None:
+    kept[".cwasm"].chmod(0o666)
+
+
+def link_away(kept: dict[str, Path]) -> None:
+    kept[".cwasm"].rename(kept[".cwasm"].with_suffix(".moved"))
+    kept[".cwasm"].symlink_to(kept[".cwasm"].with_suffix(".moved"))
+
+
+def truncate(kept: dict[str, Path]) -> None:
+    os.truncate(kept[".cwasm"], 100)
+
+
+def empty_note(kept: dict[str, Path]) -> None:
+    kept[".json"].write_text("")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [spoil_code, spoil_note, forge_both, open_to_all, link_away, truncate, empty_note],
+)
+async def test_what_was_tampered_with_is_compiled_again(
+    tmp_path: Path, compiler: Compiler, spoil: object
+) -> None:
+    raw = component(READS)
+    await get(compiler, raw)
+    before = files(tmp_path)[".cwasm"].read_bytes()
+    spoil(files(tmp_path))
+    compiled = await get(compiler, raw)
+    assert compiled.imports == ("freehold:tool/workspace@1.0.0",)
+    path = files(tmp_path)[".cwasm"]
+    assert path.read_bytes() == before
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_another_nodes_cache_is_not_trusted(
+    tmp_path: Path, compiler: Compiler, engine: wasmtime.Engine
+) -> None:
+    await get(compiler, component())
+    (tmp_path / "cache" / "key").unlink()
+    before = files(tmp_path)[".cwasm"].stat().st_ino
+    await get(Compiler(tmp_path / "cache", engine, Limits()), component())
+    assert files(tmp_path)[".cwasm"].stat().st_ino != before
+
+
+def test_a_folder_that_others_can_use_is_refused(tmp_path: Path, engine: wasmtime.Engine) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(0o755)
+    with pytest.raises(SandboxError, match="no one else"):
+        Compiler(folder, engine, Limits())
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SandboxError, match="no one else"):
+        Compiler(folder, engine, Limits())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\0asm",
+        b"(component)",
+        bytes(wasmtime.wat2wasm("(module)")),
+        b"\0asm\x0d\0\x01\0garbage",
+        component()[:-20],
+    ],
+)
+async def test_what_is_no_component_is_refused(compiler: Compiler, raw: bytes) -> None:
+    with pytest.raises(ToolError):
+        await get(compiler, raw)
+
+
+@pytest.mark.parametrize(
+    "wat",
+    [
+        "(component)",
+        WAT.replace('(export "call") (param "input" string)', '(export "run") (param "in" string)'),
+        WAT.replace('(export "describe") (result string)', '(export "about") (result string)'),
+        """(component
+             (core module $m
+               (func (export "f") (result i32) (i32.const 1)))
+             (core instance $i (instantiate $m))
+             (func $f (result u32) (canon lift (core func $i "f")))
+             (export "describe" (func $f)) (export "call" (func $f)))""",
+    ],
+)
+async def test_a_component_must_be_a_tool(compiler: Compiler, tmp_path: Path, wat: str) -> None:
+    with pytest.raises(ToolError, match="does not export"):
+        await get(compiler, component(wat))
+    assert set(files(tmp_path)) == {""}
+
+
+@pytest.mark.parametrize("feature", ["memory64", "exceptions", "threads"])
+async def test_features_that_no_tool_needs_are_off(compiler: Compiler, feature: str) -> None:
+    module = {
+        "memory64": "(memory i64 1)",
+        "exceptions": "(tag $t) (func (throw $t))",
+        "threads": "(memory 1 1 shared)",
+    }[feature]
+    with pytest.raises(ToolError, match="cannot be compiled"):
+        await get(compiler, component(f"(component (core module {module}))"))
+
+
+async def test_compiling_has_a_time(tmp_path: Path, engine: wasmtime.Engine) -> None:
+    compiler = Compiler(tmp_path / "cache", engine, Limits(compile_seconds=0.01))
+    with pytest.raises(ToolLimitError, match=r"compile_seconds = 0\.01"):
+        await get(compiler, component())
+    assert set(files(tmp_path)) == {""}
+
+
+async def test_compiling_has_a_memory(tmp_path: Path, engine: wasmtime.Engine) -> None:
+    body = "(local.get 0) " + "(i32.add (i32.const 1)) (i32.mul (local.get 0)) " * 20_000
+    big = f"(component (core module (func (param i32) (result i32) {body})))"
+    limits = Limits(compile_memory_bytes=48 * 1024 * 1024)
+    compiler = Compiler(tmp_path / "cache", engine, limits)
+    with pytest.raises(ToolLimitError, match="compile_memory_bytes = 50331648"):
+        await get(compiler, component(big))

@@ -1,0 +1,188 @@
+"""`tool.toml` and the store of tools: strict, and never a tool whose component changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.errors import ToolError
+from node.sandbox import Limits, ToolStore, parse_manifest, read_manifest
+from node.sandbox.testing import component_wat, write_tool
+
+GOOD = """
+name = "tool"
+version = "1.2.3"
+about = "A tool"
+language = "zig"
+capabilities = ["http", "clock"]
+sha256 = ""
+[[functions]]
+name = "do_it"
+description = "Does it"
+read_only = true
+parameters = {type = "object", required = ["x"]}
+"""
+WAT = component_wat("(call $answer (i32.const 1) (local.get $text) (local.get $size))")
+
+
+def parse(text: str):
+    return parse_manifest(text.encode(), Path("/tools/tool/tool.toml"))
+
+
+def test_reads_every_key() -> None:
+    manifest = parse(GOOD)
+    assert manifest.name == "tool"
+    assert manifest.capabilities == {"http", "clock"}
+    assert manifest.folder == Path("/tools/tool")
+    assert manifest.component == "tool.wasm"
+    function = manifest.function("do_it")
+    assert (function.read_only, function.idempotent) == (True, False)
+    assert function.parameters == {"type": "object", "required": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ('version = "1.2.3"', 'version = "1.2"', "version"),
+        ('version = "1.2.3"', "", "version"),
+        ('name = "tool"', 'name = "../tool"', "name"),
+        ('name = "tool"', 'name = "Tool"', "name"),
+        ('about = "A tool"', 'about = "A tool"\nextra = 1', "extra"),
+        ('["http", "clock"]', '["http", "filesystem"]', "capabilities"),
+        ('sha256 = ""', 'sha256 = "abc"', "sha256"),
+        ('sha256 = ""', 'sha256 = ""\ncomponent = "../x.wasm"', "component"),
+        ("read_only = true", 'read_only = "yes"', "read_only"),
+        ("read_only = true", "destructive = true", "destructive"),
+        ('{type = "object", required = ["x"]}', '{type = "array"}', "parameters"),
+        ('{type = "object", required = ["x"]}', '{type = "object", required = 3}', "parameters"),
+        ('name = "do_it"', 'name = "do it"', "functions"),
+        ("[[functions]]", "[functions]", "functions"),
+        ('name = "tool"', "name = ", "not TOML"),
+    ],
+)
+def test_an_error_names_file_and_key(old: str, new: str, names: str) -> None:
+    with pytest.raises(ToolError, match=names) as caught:
+        parse(GOOD.replace(old, new))
+    assert "tool.toml" in caught.value.message
+
+
+def test_two_functions_of_one_name_are_refused() -> None:
+    with pytest.raises(ToolError, match="same name"):
+        parse(
+            GOOD
+            + '[[functions]]\nname = "do_it"\ndescription = "x"\nparameters = {}\n'.replace(
+                "{}", '{type = "object"}'
+            )
+        )
+
+
+@settings(max_examples=int(os.environ.get("FREEHOLD_FUZZ", "200")), deadline=None)
+@given(st.data())
+def test_a_damaged_manifest_is_a_tool_error(data: st.DataObject) -> None:
+    raw = bytearray(GOOD.encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 6))] = data.draw(st.binary(max_size=6))
+    try:
+        parse_manifest(bytes(raw), Path("/tools/tool/tool.toml"))
+    except ToolError:
+        return
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_manifest_or_a_tool_error(raw: bytes) -> None:
+    with pytest.raises(ToolError):
+        parse_manifest(raw, Path("/tools/tool/tool.toml"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ToolStore:
+    (tmp_path / "shipped").mkdir()
+    return ToolStore(tmp_path / "shipped", tmp_path / "installed")
+
+
+def test_lists_and_gets_what_is_sound(tmp_path: Path, store: ToolStore) -> None:
+    write_tool(tmp_path / "shipped", WAT, name="one")
+    write_tool(tmp_path / "shipped", WAT, name="two")
+    (tmp_path / "shipped" / "two" / "tool.wasm").write_bytes(b"other")
+    assert [tool.name for tool in store.list()] == ["one"]
+    assert store.names() == ["one", "two"]
+    assert store.get("one").folder == tmp_path / "shipped" / "one"
+    with pytest.raises(ToolError, match="not the file"):
+        store.get("two")
+
+
+def test_notices_a_component_that_changes_under_it(tmp_path: Path, store: ToolStore) -> None:
+    tool = write_tool(tmp_path / "shipped", WAT, name="one")
+    assert store.get("one") == tool
+    path = tool.folder / "tool.wasm"
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(ToolError, match="not the file"):
+        store.get("one")
+
+
+@pytest.mark.parametrize("name", ["none", "../one", "", "one/", "ONE"])
+def test_an_unknown_name_says_which_there_are(tmp_path: Path, store: ToolStore, name: str) -> None:
+    write_tool(tmp_path / "shipped", WAT, name="one")
+    with pytest.raises(ToolError, match="no tool named") as caught:
+        store.get(name)
+    assert "one" in caught.value.hint
+
+
+def test_a_tool_that_is_not_built_says_so(tmp_path: Path, store: ToolStore) -> None:
+    tool = write_tool(tmp_path / "shipped", WAT, name="one")
+    toml = tool.folder / "tool.toml"
+    toml.write_text(toml.read_text().replace(tool.sha256, ""))
+    with pytest.raises(ToolError, match="not built"):
+        store.get("one")
+
+
+def test_a_folder_must_have_its_tools_name(tmp_path: Path, store: ToolStore) -> None:
+    write_tool(tmp_path / "shipped", WAT, name="one")
+    (tmp_path / "shipped" / "one").rename(tmp_path / "shipped" / "two")
+    with pytest.raises(ToolError, match="must be two"):
+        store.get("two")
+
+
+def test_installs_replaces_and_removes(tmp_path: Path, store: ToolStore) -> None:
+    source = write_tool(tmp_path / "elsewhere", WAT, name="mine")
+    added = store.add(source.folder)
+    assert added.folder == tmp_path / "installed" / "mine"
+    assert store.get("mine").sha256 == source.sha256
+    other = write_tool(tmp_path / "other", WAT.replace("i32.const 1)", "i32.const 0)"), name="mine")
+    assert store.add(other.folder / "tool.wasm").sha256 == other.sha256
+    assert sorted(path.name for path in (tmp_path / "installed").iterdir()) == ["mine"]
+    store.remove("mine")
+    assert store.names() == []
+    with pytest.raises(ToolError, match="not an installed tool"):
+        store.remove("mine")
+
+
+def test_a_shipped_tools_name_is_taken(tmp_path: Path, store: ToolStore) -> None:
+    write_tool(tmp_path / "shipped", WAT, name="calc")
+    other = write_tool(tmp_path / "other", WAT, name="calc")
+    with pytest.raises(ToolError, match="ships with the node"):
+        store.add(other.folder)
+    with pytest.raises(ToolError, match="not an installed tool"):
+        store.remove("calc")
+
+
+def test_installs_nothing_whose_component_is_another(tmp_path: Path, store: ToolStore) -> None:
+    source = write_tool(tmp_path / "elsewhere", WAT, name="mine")
+    (source.folder / "tool.wasm").write_bytes(b"x")
+    with pytest.raises(ToolError, match="not the file"):
+        store.add(source.folder)
+    assert store.names() == []
+
+
+def test_a_component_has_a_size(tmp_path: Path) -> None:
+    tool = write_tool(tmp_path / "shipped", WAT, name="one")
+    store = ToolStore(tmp_path / "shipped", tmp_path, limits=Limits(component_bytes=10))
+    with pytest.raises(ToolError, match="component_bytes = 10"):
+        store.get("one")
+    assert read_manifest(tool.folder) == tool
