@@ -27,6 +27,7 @@ Logits = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int32]
 
 CHUNK_TOKENS: Final = 128
+_GRAMMARS_KEPT = 8
 _WARN = 3
 _CONTROL, _USER_DEFINED, _UNKNOWN = 1 << 3, 1 << 4, 1 << 0
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -100,6 +101,7 @@ class Vocab:
         self.specials: dict[str, Special] = {}
         self.control: set[int] = set()
         self._pieces: dict[int, bytes] = {}
+        self._grammars: dict[str, Grammar] = {}
         for token in range(self.size):
             self._look_at(token)
 
@@ -150,7 +152,11 @@ class Vocab:
         Raises:
             GrammarError: libllama does not accept it.
         """
-        return Grammar(self._pointer, text)
+        known = self._grammars.pop(text, None) or Grammar.parse(self._pointer, text)
+        self._grammars[text] = known  # the latest used is last
+        while len(self._grammars) > _GRAMMARS_KEPT:
+            self._grammars.pop(next(iter(self._grammars))).close()
+        return known.copy()
 
 
 def is_markup(text: str) -> bool:
@@ -161,12 +167,24 @@ def is_markup(text: str) -> bool:
 class Grammar:
     """A grammar's state after the tokens accepted so far."""
 
-    def __init__(self, vocab: Any, text: str) -> None:
-        self._pointer = lib.llama_sampler_init_grammar(vocab, text.encode(), b"root")
-        if not self._pointer:  # using a NULL sampler is a SIGSEGV
-            raise GrammarError("libllama does not accept the grammar made from the tools' schemas")
+    @classmethod
+    def parse(cls, vocab: Any, text: str) -> Grammar:
+        """The grammar at its start. Takes milliseconds; `copy` of one that is kept, far less."""
+        return cls(lib.llama_sampler_init_grammar(vocab, text.encode(), b"root"))
+
+    def __init__(self, pointer: Any) -> None:
+        if not pointer:  # using a NULL sampler is a SIGSEGV
+            raise GrammarError(
+                "libllama does not accept the grammar made from the tools' schemas",
+                hint="Offer fewer tools, or simplify their parameters.",
+            )
+        self._pointer = pointer
         self._one = np.zeros(1, _CANDIDATE)
         self._one_array = _array(self._one)
+
+    def copy(self) -> Grammar:
+        """Another one in the same state."""
+        return Grammar(lib.llama_sampler_clone(self._pointer))
 
     def allows(self, token: int) -> bool:
         """Whether `token` may come next: microseconds, whatever the vocabulary's size."""

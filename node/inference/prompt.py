@@ -148,11 +148,11 @@ def as_openai(message: Message) -> JsonObject:
 
 
 def as_function(tool: FunctionSpec) -> JsonObject:
-    """A function in the shape templates are written for."""
+    """A function in the shape templates are written for; they take its properties for granted."""
     function: JsonObject = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": tool.parameters,
+        "parameters": {"type": "object", "properties": {}, **tool.parameters},
     }
     return {"type": "function", "function": function}
 

@@ -27,8 +27,10 @@ _REFUSED: Final = ("allOf", "not", "if", "patternProperties", "dependentSchemas"
 PRIMITIVES: Final = r"""
 json-char ::= [^"\\\x00-\x1F] | "\\" (["\\bfnrt] | "u00" [01] [0-9a-f])
 json-string ::= "\"" json-char* "\""
-json-integer ::= "-"? ("0" | [1-9] [0-9]{0,39})
-json-number ::= json-integer ("." [0-9]{1,40})? ([eE] [-+]? [0-9]{1,3})?
+json-natural ::= "0" | [1-9] [0-9]{0,39}
+json-integer ::= "-"? json-natural
+json-unsigned ::= json-natural ("." [0-9]{1,40})? ([eE] [-+]? [0-9]{1,3})?
+json-number ::= "-"? json-unsigned
 json-boolean ::= "true" | "false"
 json-null ::= "null"
 json-value ::= json-object | json-array | json-string | json-number | json-boolean | json-null
@@ -114,21 +116,17 @@ class _Compiler:
         return self._typed(kind, schema, path, name, depth)
 
     def _typed(self, kind: Json, schema: JsonObject, path: str, name: str, depth: int) -> str:
-        match kind:
-            case "object":
-                return self._object(schema, path, name, depth)
-            case "array":
-                return self._array(schema, path, name, depth)
-            case "string":
-                return self._string(schema, path, name)
-            case "integer":
-                return self._integer(schema, path, name)
-            case "number" | "boolean" | "null":
-                return f"json-{kind}"
-            case None:
-                return self._untyped(schema, path, name, depth)
-            case _:
-                raise self._error(path, f"has the unknown type {_show(kind)}")
+        if kind is None:
+            return self._untyped(schema, path, name, depth)
+        if kind in ("boolean", "null"):
+            return f"json-{kind}"
+        if kind in ("object", "array"):
+            compile_nested = self._object if kind == "object" else self._array
+            return compile_nested(schema, path, name, depth)
+        flat = {"string": self._string, "integer": self._integer, "number": self._number}
+        if not isinstance(kind, str) or kind not in flat:
+            raise self._error(path, f"has the unknown type {_show(kind)}")
+        return flat[kind](schema, path, name)
 
     def _untyped(self, schema: JsonObject, path: str, name: str, depth: int) -> str:
         if "properties" in schema:
@@ -207,6 +205,13 @@ class _Compiler:
         if low is not None and high is not None and low > high:
             raise self._error(path, "has minimum over maximum")
         return self._grammar.add(name, integer_rule(low, high))
+
+    def _number(self, schema: JsonObject, path: str, _name: str) -> str:
+        """Only the sign is bounded; the rest of a bound is for whoever validates the call."""
+        self._bound(schema, "minimum", "exclusiveMinimum", 1, path)
+        lowest = schema.get("minimum", schema.get("exclusiveMinimum"))
+        positive = isinstance(lowest, int | float) and lowest >= 0
+        return "json-unsigned" if positive else "json-number"
 
     def _any(self, options: Json, path: str, name: str, depth: int) -> str:
         if not isinstance(options, list) or not options:
