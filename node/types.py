@@ -14,6 +14,11 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 JsonObject: TypeAlias = "dict[str, Json]"
 
 
+_encode = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
+
+
 def canonical(value: Json) -> bytes:
     """The canonical UTF-8 bytes of a JSON value.
 
@@ -21,12 +26,9 @@ def canonical(value: Json) -> bytes:
         ValueError: the value holds NaN or an infinity, a lone surrogate, or is not JSON.
     """
     try:
-        text = json.dumps(
-            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
+        return _encode(value).encode()
     except TypeError as error:
         raise ValueError(str(error)) from error
-    return text.encode()
 
 
 def digest(value: Json) -> str:

@@ -100,15 +100,8 @@ class Pocket:
 
     def left(self) -> dict[str, float]:
         """What may still be held, by limited dimension; never below zero."""
-        taken = amounts(self.used + self.held())
+        taken = amounts(self.used + self.held() if self.holds else self.used)
         return {name: max(0, limit - taken[name]) for name, limit in self.limits.items()}
-
-    def lacks(self, wanted: Usage) -> str | None:
-        """The first dimension in which `wanted` does not fit."""
-        asked, left = amounts(wanted), self.left()
-        return next(
-            (name for name in DIMENSIONS if asked[name] > left.get(name, asked[name])), None
-        )
 
 
 class Hold:
@@ -154,21 +147,14 @@ def reserve(pockets: Iterable[Pocket], wanted: Usage) -> Hold:
         BudgetExceededError: a pocket lacks it; nothing is held anywhere.
     """
     chain = tuple(pockets)
-    wanted = _clamp_seconds(chain, wanted)
-    for pocket in chain:
-        dimension = pocket.lacks(wanted)
-        if dimension is not None:
-            raise exceeded(pocket, dimension, wanted)
-    return Hold(chain, wanted)
-
-
-def _clamp_seconds(pockets: tuple[Pocket, ...], wanted: Usage) -> Usage:
-    for pocket in pockets:
-        left = pocket.left().get("seconds", wanted.seconds)
-        if left <= 0 < wanted.seconds:
-            raise exceeded(pocket, "seconds", wanted)
-        wanted = replace(wanted, seconds=min(wanted.seconds, left))
-    return wanted
+    lefts = [pocket.left() for pocket in chain]
+    seconds = min([wanted.seconds, *(left["seconds"] for left in lefts if "seconds" in left)])
+    asked = amounts(wanted) | {"seconds": seconds or (1e-9 if wanted.seconds else 0)}
+    for pocket, left in zip(chain, lefts, strict=True):
+        for dimension, room in left.items():
+            if asked[dimension] > room:
+                raise exceeded(pocket, dimension, wanted)
+    return Hold(chain, wanted if seconds == wanted.seconds else replace(wanted, seconds=seconds))
 
 
 def exceeded(pocket: Pocket, dimension: str, wanted: Usage) -> BudgetExceededError:

@@ -16,6 +16,8 @@ from node.runs.coding import Scribe
 from node.runs.effect import Guard, GuardContext, GuardStage, GuardVerdict, StepKind
 from node.types import Json, JsonObject, canonical
 
+_GUARDS_LOOK = PolicyVerdict("kind.guard", "allow")
+
 
 class Guards(Protocol):
     """Which guards look at what, by agent. `GuardSet` is the real one."""
@@ -84,15 +86,14 @@ def _ask(guard: Guard, stage: GuardStage, content: Json, context: GuardContext) 
 def verdict_drafts(scribe: Scribe, path: str, checked: Checked, content: Json) -> list[Draft]:
     """Intent and result of every verdict. `content` is what the first guard saw."""
     drafts: list[Draft] = []
+    seen = scribe.digest(StepKind.GUARD, canonical(content)) if checked.verdicts else ""
     for name, verdict in checked.verdicts:
         at = f"{path}.{checked.stage}.{name}"
-        seen = scribe.digest(StepKind.GUARD, content)
         intent: JsonObject = {"kind": "guard", "name": name, "digest": seen, "needs": {}}
-        rule = PolicyVerdict("kind.guard", "allow")
-        drafts.append(scribe.draft("step.intent", at, intent, policy=rule))
+        drafts.append(scribe.draft("step.intent", at, intent, policy=_GUARDS_LOOK))
         drafts.append(_verdict_result(scribe, at, verdict))
         if verdict.verdict == "rewrite":
-            content = verdict.value
+            seen = scribe.digest(StepKind.GUARD, canonical(verdict.value))
     return drafts
 
 

@@ -8,18 +8,20 @@ blob: after erasure a guess at a short text cannot be checked against the log.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import cast
 
 from node import errors
 from node.errors import FreeholdError, JournalError, RunError
 from node.journal import BlobRef, Draft, Entry, Log, PolicyVerdict
 from node.runs.effect import Effect, Label, Needs, Outcome, StepKind, Usage
-from node.types import Json, JsonObject, canonical, digest
+from node.types import Json, JsonObject, canonical
 
+_DIMENSIONS = frozenset(item.name for item in fields(Usage))
 INLINE_BYTES = 2048
 MESSAGE_CHARS = 2000
 TEXT_KINDS = frozenset(
@@ -36,40 +38,40 @@ class Scribe:
         self.agent = agent
         self._salt = salt
 
-    def digest(self, kind: StepKind, args: Json, *, private: bool = False) -> str:
-        """What identifies a step's arguments on the log.
-
-        Raises:
-            ValueError: the arguments are not JSON.
-        """
-        content = canonical(args)
-        if self._inline(kind, content, private):
-            return digest(args)
-        return hmac.digest(self._salt, content, "sha256").hex()
+    def digest(self, kind: StepKind, raw: bytes, *, private: bool = False) -> str:
+        """What identifies a step's arguments on the log, from their canonical form."""
+        if self._inline(kind, raw, private):
+            return hashlib.sha256(raw).hexdigest()
+        return hmac.digest(self._salt, raw, "sha256").hex()
 
     def matches(self, recorded: str, args: Json) -> bool:
         """Whether a recorded digest, plain or keyed, is that of `args`."""
-        keyed = hmac.digest(self._salt, canonical(args), "sha256").hex()
-        return recorded in (digest(args), keyed)
+        raw = canonical(args)
+        plain = hashlib.sha256(raw).hexdigest()
+        return recorded in (plain, hmac.digest(self._salt, raw, "sha256").hex())
 
     def intent(
         self,
         path: str,
         effect: Effect,
+        raw: bytes,
         policy: PolicyVerdict,
         *,
         private: bool,
         cause: tuple[int, ...],
     ) -> Draft:
-        """`step.intent`: what is about to happen, and who let it."""
+        """`step.intent`: what is about to happen, and who let it. `raw` are canonical `args`."""
         data: JsonObject = {
             "kind": str(effect.kind),
             "name": effect.name,
-            "digest": self.digest(effect.kind, effect.args, private=private),
+            "digest": self.digest(effect.kind, raw, private=private),
             "needs": needs_json(effect.needs),
         }
-        inline = self._inline(effect.kind, canonical(effect.args), private)
-        blobs = self._put(data, "args", effect.args, inline=inline)
+        blobs: tuple[BlobRef, ...] = ()
+        if self._inline(effect.kind, raw, private):
+            data["args"] = effect.args
+        else:
+            blobs = (self.log.put_blob(raw, "args"),)
         return self.draft("step.intent", path, data, policy=policy, blobs=blobs, cause=cause)
 
     def result(
@@ -91,8 +93,12 @@ class Scribe:
             **(more or {}),
         }
         private = private or "private" in outcome.labels
-        inline = self._inline(kind, canonical(outcome.value), private)
-        blobs = self._put(data, "value", outcome.value, inline=inline)
+        raw = canonical(outcome.value)
+        blobs: tuple[BlobRef, ...] = ()
+        if self._inline(kind, raw, private):
+            data["value"] = outcome.value
+        else:
+            blobs = (self.log.put_blob(raw, "value"),)
         return self.draft("step.result", path, data, blobs=blobs, cause=cause)
 
     def failure(
@@ -134,14 +140,6 @@ class Scribe:
 
     def _inline(self, kind: StepKind, content: bytes, private: bool) -> bool:
         return not private and kind not in TEXT_KINDS and len(content) <= INLINE_BYTES
-
-    def _put(
-        self, data: JsonObject, role: str, value: Json, *, inline: bool
-    ) -> tuple[BlobRef, ...]:
-        if inline:
-            data[role] = value
-            return ()
-        return (self.log.put_blob(canonical(value), role),)
 
 
 def content(log: Log, entry: Entry, role: str) -> Json:
@@ -216,12 +214,11 @@ def needs_json(needs: Needs) -> JsonObject:
 
 def usage_json(usage: Usage) -> JsonObject:
     """The dimensions that are not zero."""
-    return {name: value for name, value in asdict(usage).items() if value}
+    return {name: value for name, value in vars(usage).items() if value}
 
 
 def usage_from(data: object) -> Usage:
     """The usage an entry recorded; unknown dimensions are left out."""
     if not isinstance(data, dict):
         return Usage()
-    known = {item.name for item in fields(Usage)}
-    return Usage(**{name: value for name, value in data.items() if name in known})
+    return Usage(**{name: value for name, value in data.items() if name in _DIMENSIONS})

@@ -45,6 +45,7 @@ class Passage:
         self._effect = effect  # what is performed: guards may have rewritten its arguments
         self._admission = Admission(run, path, effect)
         self._key = f"{run.id}:{path}"
+        self._raw = _canonical_args(effect)
         self._cause: tuple[int, ...] = (run.tip,)
 
     async def go(self) -> Outcome:
@@ -100,7 +101,6 @@ class Passage:
     # ── a step for the first time ───────────────────────────────────────────────────────────
 
     async def _first(self) -> Outcome:
-        self._check_json(self._asked)
         decision = self._admission.policy()
         if isinstance(decision, Refused):
             await self._refuse(decision)
@@ -223,12 +223,6 @@ class Passage:
 
     # ── small things ────────────────────────────────────────────────────────────────────────
 
-    def _check_json(self, effect: Effect) -> None:
-        try:
-            canonical(effect.args)
-        except ValueError:
-            raise StepFailedError(f"the arguments of {effect.name} are not JSON") from None
-
     def _wanted(self) -> Usage:
         usage = self._effect.needs.usage
         calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
@@ -246,7 +240,7 @@ class Passage:
     def _intent(self, decision: PolicyVerdict) -> Draft:
         run = self._run
         return run.scribe.intent(
-            self._path, self._asked, decision, private=run.private, cause=self._cause
+            self._path, self._asked, self._raw, decision, private=run.private, cause=self._cause
         )
 
     def _result(
@@ -271,6 +265,13 @@ class Passage:
 
     def _show_result(self, entry: Draft, index: int) -> None:
         self._run.stream.emit(RunEvent("step.result", result_shape(entry)), index=index)
+
+
+def _canonical_args(effect: Effect) -> bytes:
+    try:
+        return canonical(effect.args)
+    except (ValueError, RecursionError):
+        raise StepFailedError(f"the arguments of {effect.name} are not JSON") from None
 
 
 def _as_json(result: Result) -> Result:
