@@ -1,0 +1,172 @@
+"""The loop with the shipped tools in the real sandbox, on the real log; and with the real model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from node.clock import SystemClock
+from node.inference import Call, Engine, LlamaEngine, ModelStore, Say, ScriptedEngine, ToolCall
+from node.journal import Journal
+from node.runs import (
+    AgentLoop,
+    AgentRegistry,
+    GuardSet,
+    Places,
+    RunResult,
+    Runs,
+    Toolset,
+    Workspaces,
+)
+from node.sandbox import Sandbox, ToolStore
+from node.types import Json
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "node" / "inference" / "default_model" / "default.gguf"
+AGENT = """
+name = "clerk"
+instructions = "{instructions}"
+{more}
+[[tools]]
+name = "calc"
+[[tools]]
+name = "files"
+grant.workspace = "{mode}"
+"""
+INSTRUCTIONS = (
+    "You are a helpful assistant that works for one person. "
+    "Use a tool when it helps; otherwise answer in a sentence."
+)
+
+
+class Node:
+    def __init__(self, home: Path, engine: Engine, journal: Journal, sandbox: Sandbox) -> None:
+        clock = SystemClock()
+        toolset = Toolset(
+            tools=ToolStore(ROOT / "wasm_tools", home / "tools"),
+            sandbox=sandbox,
+            places=Places(home / "workspaces", home / "stores"),
+        )
+        self.files = home / "workspaces" / "clerk"
+        self.files.mkdir(parents=True)
+        self.agents = home / "agents"
+        self.agents.mkdir()
+        self.journal = journal
+        self.workspaces = Workspaces(home / "workspaces", clock=clock)
+        self.runs = Runs(
+            log=journal,
+            program=AgentLoop(engine=engine, toolset=toolset, workspaces=self.workspaces),
+            agents=AgentRegistry(self.agents, check=toolset.check),
+            clock=clock,
+            guards=GuardSet(checkers=toolset.checker),
+        )
+
+    async def ask(self, prompt: str, *, mode: str = "rw", more: str = "") -> RunResult:
+        text = AGENT.format(instructions=INSTRUCTIONS, mode=mode, more=more)
+        (self.agents / "clerk.toml").write_text(text)
+        return await self.runs.wait(await self.runs.start("clerk", prompt, actor="uid:1000"))
+
+
+class Maker:
+    def __init__(self, home: Path, rooms: AsyncExitStack, cache: Path) -> None:
+        self._home, self._rooms, self._cache = home, rooms, cache
+
+    async def node(self, engine: Engine) -> Node:
+        journal = await Journal.open(
+            self._home / "journal", origin="test.example/log", clock=SystemClock()
+        )
+        sandbox = Sandbox(self._cache)
+        for close in (journal.aclose, sandbox.aclose, engine.aclose):
+            self._rooms.push_async_callback(close)
+        return Node(self._home, engine, journal, sandbox)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache") / "compiled"
+
+
+@pytest.fixture
+async def maker(tmp_path: Path, cache: Path) -> AsyncIterator[Maker]:
+    async with AsyncExitStack() as rooms:
+        yield Maker(tmp_path, rooms, cache)
+
+
+def call(name: str, **arguments: Json) -> Call:
+    return Call(ToolCall(name, arguments))
+
+
+async def test_files_are_read_summed_and_written(maker: Maker) -> None:
+    node = await maker.node(
+        ScriptedEngine(
+            [
+                call("files_read", path="prices.txt"),
+                call("calc", expression="12.50 + 7.25"),
+                call("files_write", path="out/sum.txt", content="19.75"),
+                Say("The sum is 19.75; it is in out/sum.txt."),
+            ]
+        )
+    )
+    (node.files / "prices.txt").write_text("tea 12.50\nbread 7.25\n")
+    result = await node.ask(
+        "Sum prices.txt into out/sum.txt",
+        more='private = ["prices.*"]\nguards.answer = ["citations"]',
+    )
+    assert (result.status, result.reason) == ("completed", "")
+    assert (node.files / "out" / "sum.txt").read_text() == "19.75"
+    (version,) = await node.workspaces.log("clerk")
+    assert version.changed == ("out/sum.txt", "prices.txt")
+    entries = node.journal.run_entries(result.run_id)
+    labels = {str(e.draft.path): e.data["labels"] for e in entries if e.type == "step.result"}
+    assert labels["4"] == ["private"]
+    assert labels["6"] == []
+
+
+async def test_a_tool_gets_no_more_than_its_grant(maker: Maker) -> None:
+    node = await maker.node(
+        ScriptedEngine(
+            [
+                call("files_write", path="a.txt", content="x"),
+                call("files_read", path="../../agents/clerk.toml"),
+                Say("I could not."),
+            ]
+        )
+    )
+    result = await node.ask("Write a.txt", mode="ro")
+    assert result.status == "completed"
+    assert result.citations == ()
+    assert list(node.files.iterdir()) == []
+
+
+needs_model = pytest.mark.skipif(
+    not SHIPPED.is_file(), reason="the default model is not built: scripts/train_default_model"
+)
+
+
+@needs_model
+async def test_the_shipped_model_uses_a_tool_and_answers(maker: Maker, tmp_path: Path) -> None:
+    node = await maker.node(LlamaEngine(ModelStore(tmp_path / "models")))
+    (node.files / "notes.txt").write_text("The garden gate code is 4711.")
+    result = await node.ask("What is 1234 * 5678?")
+    assert (result.status, result.reason) == ("completed", "")
+    assert "7006652" in result.text.replace(",", "")
+    again = await node.ask("Read notes.txt")
+    assert (again.status, again.reason) == ("completed", "")
+    assert "4711" in again.text
+
+
+@needs_model
+async def test_the_shipped_model_replays_and_refuses_what_cannot_fit(
+    maker: Maker, tmp_path: Path
+) -> None:
+    node = await maker.node(LlamaEngine(ModelStore(tmp_path / "models")))
+    long = await node.ask("Read " + "very " * 20_000 + "long.txt")
+    assert (long.status, long.usage.completion_tokens) == ("failed", 0)
+    assert "The prompt does not fit" in long.reason
+    result = await node.ask("What is 2 + 2?")
+    report = await node.runs.replay(result.run_id)
+    assert not isinstance(report, str)
+    assert report.ok
