@@ -9,6 +9,7 @@ kept in memory. Whoever takes hashes from here checks what they fold to against 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -76,22 +77,26 @@ class HashFiles:
             del fresh[32 * keep :]
 
     def write_out(self, *, whole: bool = False) -> None:
-        """Writes fresh hashes to the files: all of them, or only where many have gathered."""
-        for level, fresh in enumerate(self._fresh):
-            if fresh and (whole or len(fresh) >= _WRITE_OUT_BYTES):
-                with self._lock:
-                    self._write(level, fresh)
+        """Writes fresh hashes to the files: all of them, or only where many have gathered.
+
+        What cannot be written stays in memory; when the log is opened again it is derived again.
+        """
+        with suppress(OSError):
+            for level, fresh in enumerate(self._fresh):
+                if fresh and (whole or len(fresh) >= _WRITE_OUT_BYTES):
+                    with self._lock:
+                        self._write(level, fresh)
 
     def _write(self, level: int, fresh: bytearray) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         fd = os.open(self._folder / str(level), flags, 0o600)
         try:
-            os.pwrite(fd, fresh, 32 * self._written[level])
+            done = os.pwrite(fd, fresh, 32 * self._written[level]) // 32
         finally:
             os.close(fd)
-        self._written[level] += len(fresh) // 32
-        fresh.clear()
+        self._written[level] += done
+        del fresh[: 32 * done]
 
     def read(self, level: int, start: int, count: int) -> bytes:
         """`count` hashes of a level from hash `start` on, 32 bytes each. Raises JournalError."""

@@ -9,6 +9,7 @@ turn, so that a torn write loses one head and not both.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from node.errors import JournalDamagedError, JournalError
@@ -38,9 +39,10 @@ class KeptHead:
         self._turn ^= 1
 
     def close(self) -> None:
-        """Syncs and closes."""
+        """Syncs, as far as the disk lets it, and closes."""
         if self._fd >= 0:
-            os.fsync(self._fd)
+            with suppress(OSError):
+                os.fsync(self._fd)
             os.close(self._fd)
         self._fd = -1
 

@@ -105,8 +105,7 @@ class Journal:
                 clock=clock or SystemClock(), boot=secrets.token_hex(8),
                 segment_entries=segment_entries,
             )  # fmt: skip
-            if opened.fresh:
-                writer.open_first()
+            writer.begin(fresh=opened.fresh)
             keys.keep_only(signer.key)
         except BaseException:
             lock.release()
@@ -184,11 +183,12 @@ class Journal:
         if not self._closed:
             self._closed = True
             self._group.close()
-            self._writer.write_out()
             self.index.close()
-            self._writer.close()
-            self._lock.release()
-            self._announce()
+            try:
+                self._writer.close()
+            finally:
+                self._lock.release()
+                self._announce()
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────
 

@@ -122,21 +122,26 @@ class Writer:
         self.seals.append(Checkpoint.parse(tip.note))
         self._turn(following)
 
-    def write_out(self) -> None:
-        """Writes derived hashes to their files."""
-        self.hashes.write_out(whole=True)
-
     def close(self) -> None:
         """Closes files and threads; what was acknowledged is already durable."""
+        self.hashes.write_out(whole=True)
         self._file.close()
         self._blobs.close()
         self._head.close()
         self._helpers.shutdown()
 
-    def open_first(self) -> None:
-        """Writes the commit of size 0 that begins a log. Raises JournalWriteError."""
-        data, tip = self._build([])
-        self._write(data, tip, [])
+    def begin(self, *, fresh: bool) -> None:
+        """Writes the commit of size 0 that begins a log, or keeps the head of one there is.
+
+        Raises:
+            JournalWriteError: the log cannot be written.
+        """
+        if fresh:
+            data, tip = self._build([])
+            self._write(data, tip, [])
+        else:
+            self._after()
+            self._check_alive()
 
     def _build(self, drafts: list[Prepared], following: Signer | None = None) -> tuple[bytes, Tip]:
         """The bytes of a commit, and the tip once they are durable."""
@@ -178,9 +183,9 @@ class Writer:
         """What follows an acknowledged commit, and must not undo it."""
         try:
             self._head.keep(self.tip.note)
-            self.hashes.write_out()
         except OSError as error:
-            self._failure = f"cannot keep the log's head: {error.strerror}"
+            self._failure = f"the log's head could not be kept: {error.strerror}"
+        self.hashes.write_out()
 
     def _sync(self, syncs: list[Future[None]]) -> None:
         try:
@@ -211,8 +216,8 @@ class Writer:
         ) from error
 
     def _turn(self, following: Signer) -> None:
+        self.hashes.write_out(whole=True)
         try:
-            self.hashes.write_out(whole=True)
             file = self._storage.open_append(segment_path(self._folder, self.size))
             self._file.close()
             self._keys.keep_only(following.key)

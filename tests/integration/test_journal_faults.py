@@ -1,0 +1,227 @@
+"""A disk that fails and a process that dies, at every boundary of a commit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.errors import JournalBusyError, JournalError, JournalWriteError
+from node.journal import (
+    Boundary,
+    Draft,
+    Fault,
+    FaultyStorage,
+    Journal,
+    Verdict,
+    storage_from,
+    verify,
+)
+
+ORIGIN = "test.example/log"
+
+
+def opened(folder: Path, **options: object) -> Journal:
+    return Journal.open_sync(folder, origin=ORIGIN, **options)  # type: ignore[arg-type]
+
+
+# ── the process is killed ───────────────────────────────────────────────────────────────────
+
+CHILD = """
+import os, sys
+from pathlib import Path
+from node.journal import Draft, Journal, storage_from
+journal = Journal.open_sync(Path(sys.argv[1]), origin="test.example/log",
+                            storage=storage_from(os.environ), segment_entries=5)
+for number in range(6):
+    blob = journal.put_blob(b"content %d" % number, "value")
+    indices = journal.append_sync(Draft("a.b", data={"n": number}, blobs=(blob,)), Draft("a.c"))
+    print(*indices, flush=True)
+"""
+
+
+def killed(folder: Path, plan: str) -> list[int]:
+    """Runs the child until the fault kills it; the indices it was told are durable."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder)],
+        env={**os.environ, "FREEHOLD_JOURNAL_FAULT": plan},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == -9, done.stderr.decode()
+    return [int(index) for index in done.stdout.split()]
+
+
+# 1 is the first commit, of no entries; 3 and 4 meet the seal of the first segment
+@pytest.mark.parametrize("nth", [1, 3, 4, 5])
+@pytest.mark.parametrize("boundary", list(Boundary))
+def test_a_kill_at_any_boundary_loses_no_acknowledged_entry(
+    tmp_path: Path, boundary: Boundary, nth: int
+) -> None:
+    folder = tmp_path / "journal"
+    told = killed(folder, f"kill:{boundary}:{nth}")
+    journal = opened(folder)
+    assert journal.size >= len(told)
+    assert journal.size % 2 == 0, "the drafts of one append are kept or lost together"
+    for index in told:
+        entry = journal.entry(index)
+        for ref in entry.draft.blobs:
+            assert journal.blob(ref) == b"content %d" % (index // 2)
+    assert journal.append_sync(Draft("a.d")) == (journal.size - 1,)
+    journal.close()
+    report = verify(folder, thorough=True)
+    assert report.verdict is Verdict.VERIFIED, report.problems
+
+
+def test_content_that_never_became_durable_says_so(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "journal")
+    ref = journal.put_blob(b"content", "value")
+    journal.append_sync(Draft("a.b", blobs=(ref,)))
+    journal.close()
+    (tmp_path / "journal" / "blobs" / "000000000000.pack").unlink()
+    journal = opened(tmp_path / "journal")
+    with pytest.raises(JournalError, match="missing its content"):
+        journal.blob(ref)
+    journal.close()
+    report = verify(tmp_path / "journal")
+    assert (report.internal, report.verdict) == (Verdict.VERIFIED, Verdict.FAILED)
+
+
+# ── the disk fails ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("boundary", [Boundary.BEFORE_WRITE, Boundary.MID_WRITE])
+def test_a_full_disk_refuses_and_cuts_back(tmp_path: Path, boundary: Boundary) -> None:
+    storage = FaultyStorage(Fault.ENOSPC, boundary, nth=3)
+    journal = opened(tmp_path / "journal", storage=storage)
+    journal.append_sync(Draft("a.b"))
+    size = (tmp_path / "journal" / "000000000000.jsonl").stat().st_size
+    with pytest.raises(JournalWriteError, match="full"):
+        journal.append_sync(Draft("a.c"))
+    assert (tmp_path / "journal" / "000000000000.jsonl").stat().st_size == size
+    assert journal.size == 1
+    assert journal.append_sync(Draft("a.d")) == (1,), "there is room again"
+    journal.close()
+    assert verify(tmp_path / "journal").verdict is Verdict.VERIFIED
+
+
+def test_a_full_disk_for_content_refuses_the_entry_too(tmp_path: Path) -> None:
+    storage = FaultyStorage(Fault.ENOSPC, Boundary.MID_WRITE, nth=2, only=".pack")
+    journal = opened(tmp_path / "journal", storage=storage)
+    first, second = (journal.put_blob(b"x" * 100, "value") for _ in range(2))
+    journal.append_sync(Draft("a.b", blobs=(first,)))
+    with pytest.raises(JournalWriteError):
+        journal.append_sync(Draft("a.b", blobs=(second,)))
+    journal.append_sync(Draft("a.b", blobs=(second,)))
+    assert (journal.size, journal.blob(second)) == (2, b"x" * 100)
+    journal.close()
+    assert verify(tmp_path / "journal").verdict is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize(
+    "boundary", [Boundary.BEFORE_WRITE, Boundary.MID_WRITE, Boundary.AFTER_WRITE]
+)
+@pytest.mark.parametrize("only", [".jsonl", ".keys"])
+def test_an_io_error_stops_the_log_for_good(tmp_path: Path, boundary: Boundary, only: str) -> None:
+    nth = 3 if only == ".jsonl" else 2
+    storage = FaultyStorage(Fault.EIO, boundary, nth=nth, only=only)
+    journal = opened(tmp_path / "journal", storage=storage)
+
+    def append() -> tuple[int, ...]:
+        ref = journal.put_blob(b"content", "value")
+        return journal.append_sync(Draft("a.b", blobs=(ref,)))
+
+    append()
+    for _ in range(3):
+        with pytest.raises(JournalWriteError, match="the log has stopped"):
+            append()
+    assert storage.reached == nth, "what failed is never tried again"
+    journal.close()
+    journal = opened(tmp_path / "journal")
+    assert journal.size in (1, 2)
+    journal.append_sync(Draft("a.c"))
+    journal.close()
+    assert verify(tmp_path / "journal").internal is Verdict.VERIFIED
+
+
+async def test_all_who_wait_for_a_failed_commit_are_told(tmp_path: Path) -> None:
+    storage = FaultyStorage(Fault.EIO, Boundary.AFTER_WRITE, nth=2)
+    journal = await Journal.open(tmp_path / "journal", origin=ORIGIN, storage=storage)
+    calls = (journal.append(Draft("a.b", data={"n": n})) for n in range(20))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(outcome, JournalWriteError) for outcome in outcomes)
+    await journal.aclose()
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of 256 KiB."""
+    target = tmp_path / "disk"
+    target.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(target)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError as error:
+        pytest.skip(f"there is no mount command: {error}")
+    if done.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
+    yield target
+    subprocess.run(["umount", str(target)], check=True)
+
+
+def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
+    folder = tiny_disk / "journal"
+    journal = opened(folder)
+    written = 0
+    with pytest.raises(JournalWriteError, match="full"):
+        for _ in range(1000):
+            journal.append_sync(Draft("a.b", data={"text": "x" * 1000}))
+            written += 1
+    assert written > 20
+    assert journal.size == written
+    report = verify(folder)
+    assert (report.internal, report.size) == (Verdict.VERIFIED, written)
+    with pytest.raises(JournalWriteError):
+        journal.append_sync(Draft("a.b", data={"text": "x" * 60_000}))
+    journal.close()
+    journal = opened(folder)
+    assert journal.size == written
+    journal.close()
+
+
+# ── one writer ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_second_writer_is_refused_by_name(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "journal")
+    with pytest.raises(JournalBusyError, match=str(os.getpid())) as refused:
+        opened(tmp_path / "journal")
+    assert refused.value.hint
+    journal.close()
+    opened(tmp_path / "journal").close()
+
+
+def test_a_second_writer_in_another_process_is_refused(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "journal")
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(tmp_path / "journal")],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert b"JournalBusyError" in done.stderr
+    journal.append_sync(Draft("a.b"))
+    journal.close()
+    assert verify(tmp_path / "journal").size == 1
+
+
+def test_a_malformed_fault_is_refused() -> None:
+    with pytest.raises(JournalError, match="FREEHOLD_JOURNAL_FAULT"):
+        storage_from({"FREEHOLD_JOURNAL_FAULT": "kill:nowhere:1"})
