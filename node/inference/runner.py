@@ -9,6 +9,7 @@ at the socket's end, and on Linux by the kernel's signal too. Prompts are never 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -18,7 +19,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from node.inference.template import DEADLINE_S, ChatTemplate
 from node.inference.types import Message
 
 _PR_SET_PDEATHSIG = 1
+_RENDER_BYTES = 512 * 1024 * 1024
 
 
 class Runner:
@@ -184,14 +186,35 @@ class Runner:
 
 
 class _WatchedTemplate(ChatTemplate):
-    """Ends the process where a template is in one C call for so long that no deadline is seen."""
+    """A template with what only a process of its own can give it: bounds on one call of C code.
+
+    Printing a list of lists of lists can take all memory, or an age in which no deadline is seen.
+    The first becomes a MemoryError, the second ends the process.
+    """
 
     def render(self, variables: Mapping[str, object]) -> str:
         faulthandler.dump_traceback_later(2 * DEADLINE_S, exit=True)
         try:
-            return super().render(variables)
+            with _memory_bound(_RENDER_BYTES):
+                return super().render(variables)
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+@contextlib.contextmanager
+def _memory_bound(more: int) -> Iterator[None]:
+    """At most `more` bytes over what the process has now (Linux; elsewhere no bound)."""
+    if sys.platform != "linux":
+        yield
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    bound = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (bound, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _refuses_system(template: ChatTemplate) -> bool:

@@ -26,7 +26,7 @@ from node.errors import TemplateError
 
 MAX_SOURCE_CHARS = 256 * 1024
 MAX_OUTPUT_CHARS = 8 * 1024 * 1024
-DEADLINE_S = 5.0
+DEADLINE_S = 2.0
 _FILTERS = frozenset({
     "abs", "batch", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first",
     "float", "indent", "int", "items", "join", "last", "length", "list", "lower", "map", "max",

@@ -292,6 +292,22 @@ async def test_damaged_weights_never_harm_the_caller(tmp_path: Path) -> None:
         await engine.aclose()
 
 
+async def test_a_template_that_eats_memory_is_stopped(tmp_path: Path) -> None:
+    """Ten lists of ten lists, nine deep: printing it takes one call of C code and all memory."""
+    grow = "{% set ns.a = [ns.a, ns.a, ns.a, ns.a, ns.a, ns.a, ns.a, ns.a, ns.a, ns.a] %}"
+    bomb = (
+        "{% if messages[-1].content == 'boom' %}{% set ns = namespace(a=0) %}"
+        "{% for i in range(9) %}" + grow + "{% endfor %}{{ 'x' ~ ns.a }}{% endif %}"
+    )
+    store = ModelStore(tmp_path / "models")
+    store.add(write_tiny_gguf(tmp_path / "a.gguf", TinyModel(template=bomb + PLAIN_TEMPLATE)))
+    engine = LlamaEngine(store)
+    with pytest.raises((TemplateError, RunnerCrashedError)):
+        await asyncio.wait_for(engine.count(ask("boom", model="a")), 30)
+    assert await engine.count(ask(model="a")) > 0
+    await engine.aclose()
+
+
 async def test_a_full_queue_says_so(store: ModelStore) -> None:
     engine = LlamaEngine(store, limits=EngineLimits(max_waiting=1))
     streams = [engine.generate(ask("x" * 1500, max_tokens=400)) for _ in range(3)]
