@@ -1,4 +1,4 @@
-"""What an attacker or a failing disk does to a log: never a false OK, a traceback, a lost commit."""
+"""What an attacker does to a log: never a false OK, a traceback, or a lost commit."""
 
 from __future__ import annotations
 
