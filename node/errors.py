@@ -132,6 +132,8 @@ class BudgetExceededError(RunError):
     `limit` and `used` are in the dimension's own unit: counts, seconds, bytes or msat.
     """
 
+    exit_code = 4
+
     def __init__(
         self,
         message: str,
@@ -151,6 +153,8 @@ class BudgetExceededError(RunError):
 
 class PolicyDeniedError(RunError):
     """Policy, or the person asked, refused an effect."""
+
+    exit_code = 4
 
 
 class WorkspaceError(RunError):
@@ -191,6 +195,8 @@ class OutcomeUnknownError(RunError):
 
 class RunStoppedError(RunError):
     """The run was stopped at the door: cancelled, emergency stop, shutdown, no progress."""
+
+    exit_code = 4
 
 
 # ── control API, daemon, CLI ────────────────────────────────────────────────────────────────

@@ -89,20 +89,38 @@ class Node:
         self.process.send_signal(number)
         return self.process.wait(LIMIT_S)
 
+    def end(self) -> None:
+        """No daemon is left behind."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(LIMIT_S)
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    """A node with one agent, `clerk`, that may calculate and write files. Not started."""
-    made = Node(tmp_path / "h")
-    assert made.cli("init", "--name", "test-node").returncode == 0
-    (made.root / "agents" / "clerk.toml").write_text(
+
+def make_node(folder: Path) -> Node:
+    """A node with one agent, `clerk`, that may calculate and write files."""
+    from node.cli.init import create
+    from node.home import Home
+
+    create(Home(folder / "h"), "test-node")
+    (folder / "h" / "agents" / "clerk.toml").write_text(
         'name = "clerk"\ninstructions = "Help."\n[[tools]]\nname = "calc"\n'
         '[[tools]]\nname = "files"\ngrant.workspace = "rw"\n'
     )
-    try:
-        yield made
-    finally:
-        if made.process is not None and made.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                made.process.kill()
-            made.process.wait(LIMIT_S)
+    return Node(folder / "h")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A node of the test's own. Not started."""
+    made = make_node(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node that is up, for the tests of a file that leave it as it was."""
+    made = make_node(tmp_path_factory.mktemp("running"))
+    made.up()
+    yield made
+    made.end()

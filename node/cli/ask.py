@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # how a run ended -> exit status; docs/cli.md has the same table
 EXIT = {"completed": 0, "failed": 1, "stopped": 4, "could_not": 6}
 PARKED, INTERRUPTED = 5, 130
+# the loop opens a run with a look at the model; nothing a person waits for
+HIDDEN = ("model open", None)
 
 
 @click.command()
@@ -52,7 +54,7 @@ class Watcher:
         self._json = as_json
         self._seen = 0
         self._names: dict[str, str] = {}
-        self._in_words = False
+        self._words = Words()
 
     def follow(self) -> int:
         """The exit status the command ends with."""
@@ -86,9 +88,7 @@ class Watcher:
                 print_line(event)
         elif event["type"] == "token":
             if self._stream:
-                sys.stdout.write(clean(str(event["data"].get("text", ""))))
-                sys.stdout.flush()
-                self._in_words = True
+                self._words.add(str(event["data"].get("path")), str(event["data"].get("text", "")))
         else:
             self._show_step(event)
 
@@ -97,21 +97,19 @@ class Watcher:
         path = str(data.get("path"))
         if event["type"] == "step.intent":
             self._names[path] = f"{data.get('kind')} {data.get('name')}"
-        elif event["type"] == "step.result" and not self._names.get(path, "guard").startswith(
-            "guard"
-        ):
-            self._break_line()
+        elif event["type"] == "step.result" and self._names.get(path) not in HIDDEN:
+            self._words.end_line()
             took = data.get("ms")
             spent = span(took / 1000) if isinstance(took, int | float) else ""
             problem = f": {data['error']}" if data.get("error") else ""
             mark = "✓" if data.get("ok") else "✗"
-            note(f"{mark} {path} {self._names[path]}  {spent}{problem}")
+            note(f"{mark} {path} {self._names.get(path, '')}  {spent}{problem}")
 
     def _answer(self, question: ApprovalReply) -> bool:
         """Asks the person at this terminal, if there is one."""
         if self._json or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
-        self._break_line()
+        self._words.end_line()
         note(f"{question['agent']} wants {question['name']}: {question['args']}")
         note(f"asked because: {question['reason']}")
         if click.confirm("Let it happen?", err=True):
@@ -129,7 +127,7 @@ class Watcher:
 
     def _cancel(self) -> int:
         """Cancels the run and waits until it has ended; a second Ctrl-C does not wait."""
-        self._break_line()
+        self._words.end_line()
         note(f"cancelling run {self._run}")
         try:
             self._client.cancel(self._run, "cancelled at the terminal")
@@ -140,11 +138,11 @@ class Watcher:
         return INTERRUPTED
 
     def _finish(self, run: RunReply) -> int:
-        self._break_line()
+        self._words.end_line()
         if self._json:
             (print_line if self._stream else print_json)(run)
         elif run["status"] == "completed":
-            if not self._stream:
+            if not self._words.shown:
                 click.echo(clean(run["text"]))
         else:
             if run["text"]:
@@ -153,10 +151,36 @@ class Watcher:
             note(f"`freehold trace {self._run}` shows what it did")
         return EXIT.get(run["status"], PARKED)
 
-    def _break_line(self) -> None:
-        if self._in_words:
+
+class Words:
+    """A model's words on standard output as they come, but not its calls of tools.
+
+    Which reply is a call is known for sure only at its end; one that begins like a call in any
+    family's format is held back. Should it have been the answer after all, `shown` is still false.
+    """
+
+    def __init__(self) -> None:
+        self.shown = False
+        self._path = ""
+        self._open = False
+
+    def add(self, path: str, text: str) -> None:
+        """The next piece of the reply that step `path` is making."""
+        if path != self._path:
+            if not text.strip():
+                return
+            self._path = path
+            self.shown = not text.lstrip().startswith(("<", "{", "["))
+        if self.shown:
+            sys.stdout.write(clean(text))
+            sys.stdout.flush()
+            self._open = True
+
+    def end_line(self) -> None:
+        """So that what comes next begins on a line of its own."""
+        if self._open:
             click.echo()
-            self._in_words = False
+            self._open = False
 
 
 def _standard_input() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
 WIDTH = 100
+NO_WRAP = 1_000_000
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("…", "yellow")}
 
 
@@ -34,7 +36,10 @@ def trace(run: str, full: bool, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=True).print(tree(found, None if full else WIDTH))
+    console = Console(highlight=False)
+    if full or not console.is_terminal:
+        console = Console(highlight=False, width=NO_WRAP)
+    console.print(tree(found, None if full else WIDTH))
 
 
 def tree(found: JsonObject, width: int | None) -> Tree:
@@ -43,8 +48,7 @@ def tree(found: JsonObject, width: int | None) -> Tree:
 
     root = Tree(_head(found))
     root.add(_text("prompt ", "bold", _short(found.get("prompt"), width)))
-    for step in _list(found, "steps"):
-        _grow(root, step, width)
+    _grow_all(root, _list(found, "steps"), width)
     for event in _list(found, "events"):
         if event["type"] not in ("run.started",):
             root.add(_text(f"{event['type']} ", "yellow", _event(event)))
@@ -63,6 +67,25 @@ def _head(found: JsonObject) -> Text:
     return text.append("  " + "  ".join([*parts, *([f"({clean(str(reason))})"] if reason else [])]))
 
 
+def _grow_all(parent: Tree, steps: list[JsonObject], width: int | None) -> None:
+    """The steps in order; guards that let something pass share a line, unless all is shown."""
+    for stage, group in groupby(steps, _stage):
+        together = list(group)
+        if stage and width is not None:
+            names = ", ".join(str(step["name"]) for step in together)
+            parent.add(_text("✓ ", "green", clean(f"{stage} passed {names}"), "dim"))
+        else:
+            for step in together:
+                _grow(parent, step, width)
+
+
+def _stage(step: JsonObject) -> str:
+    """`4.tool_result` for a verdict of that stage that is a pass; empty for all else."""
+    value = step.get("value")
+    passed = isinstance(value, dict) and value.get("verdict") == "pass"
+    return str(step["path"]).rpartition(".")[0] if passed and step.get("kind") == "guard" else ""
+
+
 def _grow(parent: Tree, step: JsonObject, width: int | None) -> None:
     mark, color = MARKS.get(step.get("ok"), MARKS[None])  # type: ignore[arg-type]
     line = _text(f"{mark} ", color, f"{step['path']} ")
@@ -76,8 +99,7 @@ def _grow(parent: Tree, step: JsonObject, width: int | None) -> None:
         branch.add(_text("✗ ", "red", clean(str(error.get("message")))))
     elif step.get("value") is not None and step.get("kind") != "guard":
         branch.add(_text("← ", "dim", _short(_said(step), width)))
-    for child in _list(step, "steps"):
-        _grow(branch, child, width)
+    _grow_all(branch, _list(step, "steps"), width)
 
 
 def _said(step: JsonObject) -> Any:
@@ -128,10 +150,10 @@ def _short(value: object, width: int | None) -> str:
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
 
 
-def _text(lead: str, style: str, rest: str) -> Text:
+def _text(lead: str, style: str, rest: str, after: str = "default") -> Text:
     from rich.text import Text
 
-    return Text(lead, style).append(rest, "default")
+    return Text().append(lead, style).append(rest, after)
 
 
 def _list(found: JsonObject, key: str) -> list[JsonObject]:

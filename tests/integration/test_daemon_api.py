@@ -47,9 +47,8 @@ def take(events: Iterator[Event], count: int) -> list[Event]:
 # ── streams ─────────────────────────────────────────────────────────────────────────────────
 
 
-def test_tokens_and_steps_arrive_in_order(node: Node) -> None:
-    node.up()
-    with client(node) as control:
+def test_tokens_and_steps_arrive_in_order(running: Node) -> None:
+    with client(running) as control:
         run = control.start("clerk", "words 20")
         events = list(control.watch(run))
     types = [event["type"] for event in events]
@@ -60,9 +59,8 @@ def test_tokens_and_steps_arrive_in_order(node: Node) -> None:
     assert said.split() == [f"word{n}" for n in range(20)]
 
 
-def test_a_watch_resumes_without_gap_or_repetition(node: Node) -> None:
-    node.up()
-    with client(node) as control:
+def test_a_watch_resumes_without_gap_or_repetition(running: Node) -> None:
+    with client(running) as control:
         run = control.start("clerk", "words 200")
         whole = list(control.watch(run))
         pieces: list[Event] = []
@@ -72,9 +70,8 @@ def test_a_watch_resumes_without_gap_or_repetition(node: Node) -> None:
         assert ids(pieces) == ids(whole)
 
 
-def test_the_journal_resumes_from_an_index(node: Node) -> None:
-    node.up()
-    with client(node) as control:
+def test_the_journal_resumes_from_an_index(running: Node) -> None:
+    with client(running) as control:
         for number in range(3):
             for _ in control.watch(control.start("clerk", f"say {number}")):
                 pass
@@ -83,7 +80,7 @@ def test_the_journal_resumes_from_an_index(node: Node) -> None:
         assert [e["data"]["i"] for e in whole] == ids(whole)
         assert ids(list(control.events(5, follow=False))) == ids(whole)[5:]
     with (
-        raw(node) as http,
+        raw(running) as http,
         http.stream("GET", "/events?follow=0", headers={"Last-Event-ID": "4"}) as response,
     ):
         first = next(line for line in response.iter_lines() if line.startswith("id:"))
@@ -198,18 +195,15 @@ def test_workspace_history_and_rollback(node: Node) -> None:
     assert entries[-1]["type"] == "workspace.rolled_back"
 
 
-def test_replay_says_the_same_and_forks(node: Node) -> None:
-    node.up()
-    with client(node) as control:
+def test_replay_says_the_same_and_forks(running: Node) -> None:
+    with client(running) as control:
         run = control.start("clerk", "calc 2+2")
         for _ in control.watch(run):
             pass
         report = control.replay(run)
         assert report["ok"] is True, report
         step = next(
-            str(step["path"])
-            for step in control.trace(run)["steps"]  # type: ignore[union-attr]
-            if step["kind"] == "tool"  # type: ignore[index, call-overload]
+            str(step["path"]) for step in control.trace(run)["steps"] if step["kind"] == "tool"
         )
         forked = str(control.replay(run, from_step=step)["run"])
         for _ in control.watch(forked):
@@ -233,9 +227,8 @@ def test_replay_says_the_same_and_forks(node: Node) -> None:
         (b"\xff", "body"),
     ],
 )
-def test_bodies_are_strict(node: Node, body: bytes, part: str) -> None:
-    node.up()
-    with raw(node) as http:
+def test_bodies_are_strict(running: Node, body: bytes, part: str) -> None:
+    with raw(running) as http:
         reply = http.post("/runs", content=body)
     assert reply.status_code == 400
     assert reply.json()["code"] == "RequestError"
@@ -250,7 +243,7 @@ def test_too_much_is_refused_while_it_is_read(node: Node) -> None:
     with client(node) as control:
         for limit in ("-1", "1001", "x", "9" * 30):
             with pytest.raises(RequestError, match="limit"):
-                control.runs(limit=limit)  # type: ignore[arg-type]
+                control.runs(limit=limit)
         assert control.runs() == []
 
 
@@ -288,13 +281,12 @@ def test_a_taken_port_is_said(node: Node) -> None:
     assert "hint:" in done.stderr
 
 
-def test_json_of_errors_is_what_the_client_raises(node: Node) -> None:
-    node.up()
-    with raw(node) as http:
+def test_json_of_errors_is_what_the_client_raises(running: Node) -> None:
+    with raw(running) as http:
         reply = http.get("/nowhere")
         assert reply.status_code == 404
         assert set(json.loads(reply.content)) == {"error", "hint", "code"}
         assert http.delete("/runs").status_code == 405
-    with client(node) as control, pytest.raises(FreeholdError) as caught:
+    with client(running) as control, pytest.raises(FreeholdError) as caught:
         control.workspace_log("no-such-agent/..")
     assert caught.value.hint

@@ -1,0 +1,215 @@
+"""The command line as a person and a script use it, against a real daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Node
+
+
+def asking(node: Node) -> None:
+    path = node.root / "agents" / "clerk.toml"
+    path.write_text(path.read_text().replace('name = "calc"', 'name = "calc"\napproval = "ask"'))
+
+
+def test_ask_prints_the_answer_alone(running: Node) -> None:
+    done = running.cli("ask", "clerk", "calc 12*34")
+    assert done.returncode == 0
+    assert done.stdout == 'It came to {"value":"408"}.\n'
+    assert "tool calc.calc" in done.stderr
+    piped = running.cli("ask", "clerk", "-", stdin="say grüße\n".encode())
+    assert piped.stdout == "grüße\n"
+    assert running.cli("ask", "clerk", "-", stdin=b"\xff").returncode == 1
+
+
+def test_ask_streams_words_but_no_calls(running: Node) -> None:
+    done = running.cli("ask", "clerk", "--stream", "calc 2+2")
+    assert done.stdout == 'It came to {"value":"4"}.\n'
+    assert running.cli("ask", "clerk", "--stream", "say {held}").stdout == "{held}\n"
+
+
+def test_ask_for_programs(running: Node) -> None:
+    found = json.loads(running.cli("ask", "clerk", "--json", "say hi").stdout)
+    assert (found["status"], found["text"]) == ("completed", "hi")
+    lines = running.cli("ask", "clerk", "--json", "--stream", "words 5").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [e["data"]["text"] for e in events[:-1] if e["type"] == "token"][::2] == [
+        f"word{n}" for n in range(5)
+    ]
+    assert events[-1]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["ask", "clerk", "fail"], 1),
+        (["ask", "nobody", "say x"], 1),
+        (["ask", "clerk"], 2),
+        (["nonsense"], 2),
+        (["runs", "show", "r-none"], 1),
+        (["ask", "clerk", "words 20000"], 1),
+    ],
+)
+def test_exit_codes(running: Node, words: list[str], code: int) -> None:
+    done = running.cli(*words)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_budget_that_is_spent_is_4(node: Node) -> None:
+    path = node.root / "agents" / "clerk.toml"
+    path.write_text(path.read_text().replace("[[tools]]", "[budget]\nsteps = 2\n[[tools]]", 1))
+    node.up()
+    done = node.cli("ask", "clerk", "calc 1+1")
+    assert done.returncode == 4, done.stderr
+    assert "steps" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["ask", "clerk", "say x"], ["runs", "list"], ["down"]])
+def test_without_a_daemon_it_is_3(node: Node, words: list[str]) -> None:
+    done = node.cli(*words)
+    assert done.returncode == 3
+    assert "freehold up" in done.stderr
+
+
+def test_a_question_nobody_here_can_answer_is_5(node: Node) -> None:
+    asking(node)
+    node.up()
+    done = node.cli("ask", "clerk", "calc 6*7")
+    assert done.returncode == 5
+    (question,) = json.loads(node.cli("approvals", "list", "--json").stdout)
+    assert f"freehold approvals approve {question['id']}" in done.stderr
+    assert "6*7" in node.cli("approvals", "list").stdout
+    assert node.cli("approvals", "approve", question["id"]).returncode == 0
+    run = json.loads(node.cli("runs", "list", "--json").stdout)[0]["id"]
+    assert node.cli("approvals", "approve", question["id"]).returncode == 1
+    shown = node.cli("trace", run).stdout
+    assert "approval.asked" in shown
+
+
+def test_a_person_at_a_terminal_is_asked(node: Node) -> None:
+    asking(node)
+    node.up()
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "node.cli", "ask", "clerk", "calc 6*7"],
+        stdin=theirs,
+        stderr=theirs,
+        stdout=subprocess.PIPE,
+        env=node.environment(),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    while b"[y/N]" not in said:
+        said += os.read(ours, 1000)
+    os.write(ours, b"y\n")
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.read() == b'It came to {"value":"42"}.\n'
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"6*7" in said
+
+
+def test_ctrl_c_cancels_the_run(node: Node) -> None:
+    node.up()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "node.cli", "ask", "clerk", "--json", "--stream", "wait x"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=node.environment(),
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the run has begun
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    (run,) = json.loads(node.cli("runs", "list", "--json").stdout)
+    assert run["status"] == "stopped"
+    assert "terminal" in run["reason"]
+
+
+def test_runs_trace_logs_and_replay(running: Node) -> None:
+    running.cli("ask", "clerk", "calc 12*34")
+    run = json.loads(running.cli("runs", "list", "--json").stdout)[0]["id"]
+    assert run in running.cli("runs", "list").stdout
+    assert "408" in running.cli("runs", "show", run[:6]).stdout
+    shown = running.cli("trace", "last").stdout
+    for part in (run, "completed", "tool calc.calc", '{"expression": "12*34"}', "tokens", "passed"):
+        assert part in shown
+    assert len(running.cli("trace", "last", "--full").stdout.splitlines()) > len(shown.splitlines())
+    tree = json.loads(running.cli("trace", "last", "--json").stdout)
+    (tool,) = [step for step in tree["steps"] if step["kind"] == "tool"]
+    assert tool["value"] == {"value": "408"}
+    assert tool["policy"]["verdict"] == "allow"
+    assert {step["kind"] for step in tool["steps"]} == {"guard"}
+    assert "run.finished" in running.cli("logs").stdout
+    entries = [json.loads(line) for line in running.cli("logs", "--json").stdout.splitlines()]
+    assert entries[-1]["type"] == "run.finished"
+    assert "the same" in running.cli("replay", run).stdout
+    fork = running.cli("replay", run, "--from", tool["path"], "--edit", "calc 1+1")
+    assert fork.returncode == 0, fork.stderr
+    assert running.cli("replay", run, "--edit", "x").returncode == 2
+
+
+def test_logs_follow_until_the_daemon_stops(node: Node) -> None:
+    node.up()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "node.cli", "logs", "-f", "-n", "1"],
+        stdout=subprocess.PIPE,
+        env=node.environment(),
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        node.cli("ask", "clerk", "say hello")
+        assert node.down() == 0
+        rest = process.stdout.read().decode()
+    assert "run.started" in rest
+    assert rest.splitlines()[-1].split()[2] == "node.stopped"
+    assert process.returncode == 0
+
+
+def test_estop_resume_and_cancel(running: Node) -> None:
+    assert running.cli("estop").returncode == 0
+    assert "EMERGENCY STOP" in running.cli("status").stdout
+    refused = running.cli("ask", "clerk", "say x")
+    assert refused.returncode == 4
+    assert "resume" in refused.stderr
+    assert running.cli("resume").returncode == 0
+    assert running.cli("ask", "clerk", "say x").returncode == 0
+    state = json.loads(running.cli("status", "--json").stdout)
+    assert (state["running"], state["estop"]) == (True, False)
+
+
+def test_workspace_commands(running: Node) -> None:
+    running.cli("ask", "clerk", "write note.txt one")
+    running.cli("ask", "clerk", "write note.txt two")
+    newest, oldest = json.loads(running.cli("workspace", "log", "clerk", "--json").stdout)
+    assert "note.txt" in running.cli("workspace", "log", "clerk").stdout
+    assert "+two" in running.cli("workspace", "diff", "clerk", oldest["id"], newest["id"]).stdout
+    assert running.cli("workspace", "rollback", "clerk", oldest["id"], "--yes").returncode == 0
+    assert (running.root / "workspaces" / "clerk" / "note.txt").read_text() == "one"
+
+
+def test_a_paused_agent_takes_no_runs(node: Node) -> None:
+    node.up()
+    assert node.cli("agent", "pause", "clerk").returncode == 0
+    assert "paused" in node.cli("ask", "clerk", "say x").stderr
+    assert node.cli("agent", "pause", "clerk", "--off").returncode == 0
+    assert node.cli("ask", "clerk", "say x").returncode == 0
+    warned = node.cli("agent", "new", "poet", "--tool", "nonsense")
+    assert "nonsense" in warned.stderr
+    states = {a["name"]: a["state"] for a in json.loads(node.cli("agent", "list", "--json").stdout)}
+    assert states == {"clerk": "ready", "poet": "broken"}

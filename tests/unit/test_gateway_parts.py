@@ -1,0 +1,252 @@
+"""Pieces of the control API alone: streams that end, peers, traces, the client's parsers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.client import Client
+from node.errors import (
+    BudgetExceededError,
+    ConfigError,
+    ControlError,
+    DaemonNotRunningError,
+    DaemonRunningError,
+    FreeholdError,
+)
+from node.gateway import bind_unix
+from node.gateway.peer import allowed, peer_uid
+from node.gateway.sse import until
+from node.gateway.trace import trace
+from node.journal import Draft, MemoryLog, PolicyVerdict
+from node.readiness import Readiness
+from node.types import JsonObject
+
+# ── streams ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Source:
+    """Items as the test gives them out; knows whether it was closed."""
+
+    def __init__(self) -> None:
+        self.items: asyncio.Queue[int | None] = asyncio.Queue()
+        self.closed = False
+
+    async def __call__(self) -> AsyncIterator[int]:
+        try:
+            while (item := await self.items.get()) is not None:
+                yield item
+        finally:
+            self.closed = True
+
+
+async def test_until_ends_with_its_items() -> None:
+    source = Source()
+    for item in (1, 2, None):
+        source.items.put_nowait(item)
+    assert [item async for item in until(asyncio.Event(), source())] == [1, 2]
+    assert source.closed
+
+
+async def test_until_ends_when_told_and_closes_the_source() -> None:
+    source, end = Source(), asyncio.Event()
+    source.items.put_nowait(1)
+    seen = []
+    async for item in until(end, source()):
+        seen.append(item)
+        end.set()
+    assert seen == [1]
+    assert source.closed
+
+
+async def test_until_closed_early_closes_the_source() -> None:
+    source = Source()
+    source.items.put_nowait(1)
+    stream = until(asyncio.Event(), source())
+    assert await anext(stream) == 1
+    await stream.aclose()
+    assert source.closed
+
+
+async def test_until_hands_errors_on() -> None:
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise ConfigError("broken")
+
+    stream = until(asyncio.Event(), broken())
+    assert await anext(stream) == 1
+    with pytest.raises(ConfigError):
+        await anext(stream)
+
+
+# ── sockets ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_kernel_says_who_connected(tmp_path: Path) -> None:
+    with bind_unix(tmp_path / "s") as listener, socket.socket(socket.AF_UNIX) as peer:
+        assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o600
+        peer.connect(str(tmp_path / "s"))
+        accepted, _ = listener.accept()
+        with accepted:
+            assert peer_uid(accepted) == os.geteuid()
+    assert allowed(os.geteuid())
+    assert allowed(0)
+    assert not allowed(os.geteuid() + 1)
+    assert not allowed(None)
+
+
+def test_a_socket_without_a_peer_has_no_uid() -> None:
+    with socket.socket(socket.AF_INET) as tcp:
+        assert peer_uid(tcp) in (None, 2**32 - 1)
+        assert not allowed(peer_uid(tcp))
+
+
+def test_a_live_socket_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with bind_unix(path), pytest.raises(DaemonRunningError):
+        bind_unix(path)
+    with bind_unix(path):  # the first one is dead now
+        assert path.is_socket()
+
+
+# ── readiness ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_readiness_is_told_once_and_the_variables_are_taken() -> None:
+    reading, writing = os.pipe()
+    env = {"FREEHOLD_READY_FD": str(writing), "NOTIFY_SOCKET": "", "OTHER": "x"}
+    readiness = Readiness(env)
+    assert env == {"OTHER": "x"}
+    readiness.ready()
+    readiness.ready()
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == b"ready\n"
+
+
+def test_nobody_to_tell_is_fine(tmp_path: Path) -> None:
+    for env in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}, {"FREEHOLD_READY_FD": "999"}):
+        readiness = Readiness(dict(env))
+        readiness.ready()
+        readiness.stopping()
+
+
+# ── the client ──────────────────────────────────────────────────────────────────────────────
+
+
+def answering(status: int, content: bytes) -> Client:
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, content=content))
+    return Client(transport, where="the test")
+
+
+def test_an_error_comes_back_as_its_class() -> None:
+    body = {"error": "too much", "hint": "Ask for less.", "code": "BudgetExceededError"}
+    with (
+        answering(403, json.dumps(body).encode()) as client,
+        pytest.raises(BudgetExceededError) as caught,
+    ):
+        client.status()
+    assert caught.value.diagnostics() == "too much\nAsk for less."
+
+
+@pytest.mark.parametrize("code", ["annotations", "Exception", "", "JsonObject", "__name__"])
+def test_an_unknown_code_is_a_control_error(code: str) -> None:
+    body = json.dumps({"error": "x", "code": code}).encode()
+    with answering(500, body) as client, pytest.raises(ControlError):
+        client.status()
+
+
+def test_nothing_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DaemonNotRunningError) as caught:
+        Client.unix(tmp_path / "none.sock")
+    assert caught.value.exit_code == 3
+    assert "freehold up" in caught.value.hint
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    status=st.sampled_from([200, 400, 500]),
+    content=st.binary(max_size=80)
+    | st.recursive(st.none() | st.text(max_size=8) | st.integers(), st.lists, max_leaves=4).map(
+        lambda value: json.dumps({"error": value, "code": value}).encode()
+    ),
+)
+def test_any_answer_is_a_value_or_our_error(status: int, content: bytes) -> None:
+    with answering(status, content) as client, contextlib.suppress(FreeholdError):
+        assert isinstance(client.status(), dict)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    content=st.lists(
+        st.sampled_from(
+            [
+                "id: 1",
+                "id: x",
+                "event: token",
+                'data: {"a": 1}',
+                "data: [",
+                "",
+                ":",
+                "é: \x00",
+                "\r",
+            ]
+        ),
+        max_size=20,
+    ).map("\n".join)
+)
+def test_any_stream_is_read(content: str) -> None:
+    with answering(200, content.encode()) as client:
+        for event in client.events():
+            assert isinstance(event["data"], dict)
+            assert isinstance(event["id"], int)
+
+
+# ── traces ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_trace_nests_steps_branches_and_verdicts() -> None:
+    log = MemoryLog()
+    allow = PolicyVerdict("tools.calc.approval", "allow")
+
+    def step(path: str, kind: str, **result: object) -> list[Draft]:
+        intent: JsonObject = {"kind": kind, "name": kind, "args": {"n": path}}
+        done: JsonObject = {"ok": True, "seconds": 0.5, "usage": {}, **result}
+        return [
+            Draft("step.intent", run="r", path=path, policy=allow, data=intent),
+            Draft("step.result", run="r", path=path, data=done),
+        ]
+
+    prompt = log.put_blob(b"hello", "prompt")
+    await log.append(
+        Draft("run.started", run="r", agent="a", blobs=(prompt,)),
+        *step("1", "model", value="x"),
+        *step("2", "delegation"),
+        *step("2.researcher.1", "tool", value={"v": 1}),
+        *step("2.researcher.1.tool_result.size", "guard", value={"verdict": "pass"}),
+        *step("10", "tool", ok=False, error={"message": "broke"}),
+        Draft("step.intent", run="r", path="11", data={"kind": "tool", "name": "late"}),
+        Draft("run.finished", run="r", data={"status": "failed", "reason": "x"}),
+    )
+    tree: Any = trace(log, "r")
+    assert (tree["prompt"], tree["status"], tree["reason"]) == ("hello", "failed", "x")
+    steps = tree["steps"]
+    assert [step["path"] for step in steps] == ["1", "2", "10", "11"]
+    branch = steps[1]["steps"][0]
+    assert branch["path"] == "2.researcher.1"
+    assert branch["steps"][0]["path"] == "2.researcher.1.tool_result.size"
+    assert steps[3]["ok"] is None
+    await log.erase(prompt)
+    assert trace(log, "r")["prompt"] is None
+    assert trace(log, "none") == {}
