@@ -51,6 +51,14 @@ def _javascript(tool: ToolSource, work: Path) -> None:
     _node("javascript.mjs", "main.js", "tool.wit", "tool.wasm", cwd=work, fixed=_fixed(work))
 
 
+def _python(tool: ToolSource, work: Path) -> None:
+    shutil.copytree(tool.folder, work / "app", ignore=shutil.ignore_patterns("*.wasm", "__*"))
+    shutil.copy(GUEST / "python" / "main.py", work / "app")
+    (work / "app" / "describe.py").write_text(f"DESCRIPTION = {tool.describe()!r}\n")
+    command = [str(PYTHON.parent / "componentize-py"), "-d", "tool.wit", "-w", "built"]
+    run([*command, "componentize", "--stub-wasi", "-p", "app", "-o", "tool.wasm", "main"], cwd=work)
+
+
 def _fixed(work: Path) -> dict[str, str]:
     """What makes a memory snapshot the same each time, where the dynamic linker is Linux's."""
     if sys.platform != "linux":
@@ -79,4 +87,4 @@ def _node(
     run([node, str(FOLDER / script), *arguments], cwd=cwd, extra=fixed)
 
 
-BUILDERS = {"zig": _zig, "js": _javascript}
+BUILDERS = {"zig": _zig, "js": _javascript, "python": _python}

@@ -57,7 +57,7 @@ def run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()
+        said = (done.stderr or done.stdout).partition("\nStack backtrace:")[0].strip()
         raise ToolchainError(f"{Path(command[0]).name} failed:\n{said}")
 
 
