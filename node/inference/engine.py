@@ -8,6 +8,7 @@ order they came; a batched engine takes this one's place behind the same seam.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -224,4 +225,6 @@ def default_threads(size_bytes: int) -> int:
     """Threads for a model of this size: one where the work a token is too small to share."""
     if size_bytes < SMALL_MODEL_BYTES:
         return 1
-    return psutil.cpu_count(logical=False) or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    physical = psutil.cpu_count(logical=False) or 1
+    return min(physical, allowed or physical)

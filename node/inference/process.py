@@ -120,7 +120,7 @@ class RunnerProcess:
         try:
             while not ended:
                 frame = await self._next(queue)
-                ended = frame["event"] != "token"
+                ended = frame.get("event") != "token"
                 yield self._token(frame)
         finally:
             self._forget(number)
@@ -134,9 +134,9 @@ class RunnerProcess:
             frame = await self._next(queue)
         finally:
             self._forget(number)
-        if frame["event"] == "error":
+        if frame.get("event") == "error":
             raise protocol.to_error(frame)
-        return int(frame["tokens"])
+        return protocol.field(frame, "tokens", int)
 
     async def aclose(self) -> None:
         """Kills the process and waits for its end; its memory is the system's again."""
@@ -156,10 +156,11 @@ class RunnerProcess:
         frame = await protocol.receive(self._reader)
         if frame is None:
             raise await self._crash("while loading")
-        if frame["event"] == "failed":
+        if frame.get("event") == "failed":
             raise protocol.to_error(frame)
-        self.context_tokens = int(frame["context_tokens"])
-        self.architecture, self.format = str(frame["architecture"]), str(frame["format"])
+        self.context_tokens = protocol.field(frame, "context_tokens", int)
+        self.architecture = protocol.field(frame, "architecture", str)
+        self.format = protocol.field(frame, "format", str)
         self._tasks.append(asyncio.create_task(self._dispatch()))
 
     def _send(self, operation: str, request: Generation) -> tuple[int, asyncio.Queue[Frame | None]]:
@@ -187,11 +188,11 @@ class RunnerProcess:
         return frame
 
     def _token(self, frame: Frame) -> Token:
-        match frame["event"]:
+        match frame.get("event"):
             case "token":
-                return Token(str(frame["text"]))
+                return Token(protocol.field(frame, "text", str))
             case "end":
-                return Token("", protocol.unpack_finish(frame["finish"]))
+                return Token("", protocol.unpack_finish(protocol.field(frame, "finish", dict)))
             case "error":
                 raise protocol.to_error(frame)
             case event:
@@ -201,7 +202,7 @@ class RunnerProcess:
         """Gives each frame to the request it is for, until the process ends."""
         try:
             while (frame := await protocol.receive(self._reader)) is not None:
-                queue = self._requests.get(frame["id"])
+                queue = self._requests.get(protocol.field(frame, "id", int))
                 if queue is not None:
                     queue.put_nowait(frame)
         finally:

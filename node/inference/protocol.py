@@ -13,7 +13,7 @@ import asyncio
 import json
 import struct
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NoReturn, TypeVar
 
 from node.errors import (
     ContextOverflowError,
@@ -36,7 +36,18 @@ _ERRORS: Final = {
         TemplateError,
     )
 }
+_FINISH: Final[dict[str, type[Any]]] = {
+    "reason": str,
+    "text": str,
+    "raw": str,
+    "prompt_tokens": int,
+    "completion_tokens": int,
+    "seconds": float,
+    "prompt_tokens_cached": int,
+    "model_sha256": str,
+}
 Frame = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,12 +94,30 @@ def decode(body: bytes) -> Frame:
         ProtocolError: it is not a JSON object.
     """
     try:
-        frame = json.loads(body)
+        frame = json.loads(body, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a frame that is not JSON: {error}") from error
     if not isinstance(frame, dict):
         raise ProtocolError("a frame that is not an object")
     return frame
+
+
+def field(frame: Frame, key: str, kind: type[T]) -> T:
+    """The value at `key`, which must be of `kind`.
+
+    The runner runs native code on a file from anywhere, so what it sends is outside data too.
+
+    Raises:
+        ProtocolError: it is missing or of another kind.
+    """
+    value = frame.get(key)
+    if type(value) is not kind:
+        raise ProtocolError(f"a frame whose {key} is not a {kind.__name__}")
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _length(head: bytes) -> int:
@@ -175,15 +204,24 @@ def unpack_finish(frame: Frame) -> Finish:
         ProtocolError: a field is missing or of the wrong kind.
     """
     try:
-        calls = tuple(ToolCall(**call) for call in frame["tool_calls"])
-        rest = {key: value for key, value in frame.items() if key not in ("tool_calls", "sampling")}
-        return Finish(tool_calls=calls, sampling=_sampling(frame["sampling"]), **rest)
+        return Finish(
+            **{key: field(frame, key, kind) for key, kind in _FINISH.items()},
+            malformed=None if frame["malformed"] is None else field(frame, "malformed", str),
+            tool_calls=tuple(_call(call) for call in field(frame, "tool_calls", list)),
+            sampling=_sampling(frame["sampling"]),
+        )
     except (KeyError, TypeError) as error:
         raise ProtocolError(f"a finish that is not whole: {error!r}") from error
 
 
+def _call(frame: Any) -> ToolCall:
+    if not isinstance(frame, dict):
+        raise ProtocolError("a call that is not an object")
+    return ToolCall(field(frame, "name", str), field(frame, "arguments", dict))
+
+
 def _message(frame: Frame) -> Message:
-    calls = tuple(ToolCall(**call) for call in frame["tool_calls"])
+    calls = tuple(_call(call) for call in frame["tool_calls"])
     return Message(frame["role"], frame["content"], calls, frame["name"])
 
 

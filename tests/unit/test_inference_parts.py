@@ -64,6 +64,29 @@ def test_requests_and_finishes_go_round() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("reason", 1),
+        ("prompt_tokens", True),
+        ("tool_calls", [["f", {}]]),
+        ("tool_calls", [{"name": "f", "arguments": []}]),
+        ("malformed", 0),
+        ("sampling", {}),
+        ("sampling", None),
+    ],
+)
+def test_a_finish_of_the_wrong_kind_is_refused(key: str, value: object) -> None:
+    frame = {**protocol.pack_finish(FINISH), "tool_calls": [], key: value}
+    with pytest.raises(protocol.ProtocolError):
+        protocol.unpack_finish(frame)
+
+
+def test_numbers_that_are_not_json_are_refused() -> None:
+    with pytest.raises(protocol.ProtocolError, match="NaN is not JSON"):
+        protocol.decode(b'{"a": NaN}')
+
+
 def test_errors_keep_their_class() -> None:
     error = ContextOverflowError("too long", hint="shorten")
     back = protocol.to_error(protocol.error_frame(3, error))

@@ -309,6 +309,22 @@ def test_any_json_as_a_schema_makes_a_grammar_or_a_grammar_error(
     accepts(made, "{}")  # raises if libllama does not take it
 
 
+@bounded
+@example(text="<<tool_call>")
+@example(text="<tool_<tool_call>")
+@example(text="<tool_call")
+@given(
+    text=st.lists(
+        st.sampled_from(["<tool_call>", "<", "<tool", "_call>", "tool_call>", "é"])
+        | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=3),
+        max_size=6,
+    ).map("".join)
+)
+def test_text_is_anything_but_a_call(accepts: Accepts, text: str) -> None:
+    made = recognise(CHATML_TEMPLATE).grammar((), "none")
+    assert accepts(made, text) is ("<tool_call>" not in text)
+
+
 def test_one_grammar_whole() -> None:
     schema: JsonObject = {
         "type": "object",
