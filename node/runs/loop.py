@@ -13,12 +13,11 @@ twice; `failed` where the prompt does not fit, the output stayed malformed or th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
-from node.errors import BudgetExceededError, InferenceError, PolicyDeniedError
+from node.errors import BudgetExceededError, InferenceError, PolicyDeniedError, WorkspaceError
 from node.inference import Engine, Generation, Message, Sampling, ToolCall
 from node.runs.content import clean, compact, text_bytes
 from node.runs.context import Conversation, Exchange
@@ -145,8 +144,11 @@ class Session:
         workspaces = self._loop.workspaces
         if not (self._wrote and workspaces):
             return answer
-        with suppress(BudgetExceededError):  # else the next run's commit will hold the files
+        try:
             await self._step(workspaces.commit(self._agent.name, self._run.id, answer.status))
+        except WorkspaceError as error:
+            why = f"{answer.reason} The files were not committed: {error.message}".strip()
+            return replace(answer, reason=why)
         return answer
 
     # ── before any work ─────────────────────────────────────────────────────────────────────

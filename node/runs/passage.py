@@ -137,6 +137,8 @@ class Passage:
     # ── its parts ───────────────────────────────────────────────────────────────────────────
 
     async def _reserve(self) -> Hold:
+        if self._effect.kind is StepKind.WORKSPACE:  # counted, but never refused: it keeps what
+            return Hold(self._pockets(), self._wanted())  # a run did until its budget was spent
         try:
             return reserve(self._pockets(), self._wanted())
         except BudgetExceededError as error:

@@ -411,6 +411,15 @@ async def test_what_a_run_wrote_is_one_commit(tmp_path: Path) -> None:
     assert node.steps()[-1][1] == "commit"
 
 
+async def test_an_answer_is_given_even_if_its_files_cannot_be_committed(tmp_path: Path) -> None:
+    (tmp_path / "workspaces").mkdir()
+    (tmp_path / "workspaces" / ".git-clerk").write_text("in the way")
+    node = Node(tmp_path, script(call("pen_write", path="a", content="1"), Say("Written.")))
+    result = await node.ask("Write")
+    assert (result.status, result.text) == ("completed", "Written.")
+    assert result.reason.startswith("The files were not committed: workspace of clerk: ")
+
+
 async def test_a_run_that_only_read_commits_nothing(tmp_path: Path) -> None:
     node = Node(tmp_path, script(call("calc_add", a=1, b=2), Say("3")))
     await node.ask("Add")
@@ -432,6 +441,19 @@ async def test_a_run_out_of_budget_says_which_and_keeps_what_it_wrote(tmp_path: 
     assert "tool_calls" in result.reason or "tool calls" in result.reason
     (version,) = await node.workspaces.log("clerk")
     assert version.changed == ("a",)
+
+
+@pytest.mark.parametrize("budget", [BudgetLimits(steps=3), BudgetLimits(tokens=700)])
+async def test_a_spent_budget_still_keeps_what_was_written(
+    tmp_path: Path, budget: BudgetLimits
+) -> None:
+    more = [call("pen_write", path=f"{n}", content="1") for n in range(9)]
+    node = Node(tmp_path, script(*more), replace(CLERK, budget=budget, max_tokens=60))
+    result = await node.ask("Write")
+    assert result.status == "stopped"
+    assert "done so far" in result.reason
+    (version,) = await node.workspaces.log("clerk")
+    assert version.changed[0] == "0"
 
 
 async def test_a_denied_call_is_told_to_the_model(tmp_path: Path) -> None:
