@@ -180,8 +180,7 @@ def fill(journal: Journal) -> int:
     for written in range(1000):
         try:
             journal.append_sync(Draft("a.b", data={"text": "x" * 1000}))
-        except JournalWriteError as error:
-            assert "full" in error.message
+        except JournalWriteError:
             return written
     return 1000
 
