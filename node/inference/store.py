@@ -12,6 +12,7 @@ the user has pinned another under that name.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -77,7 +78,7 @@ class ModelStore:
             ModelError: the lock cannot be read.
         """
         pins = {pin.name: pin for pin in _read_lock(self._shipped / "model.lock", shipped=True)}
-        pins.update((pin.name, pin) for pin in _read_lock(self._folder / LOCK_FILE))
+        pins.update(self._mine())
         return sorted(pins.values(), key=lambda pin: pin.name)
 
     def get(self, name: str) -> Pin:
@@ -152,15 +153,16 @@ class ModelStore:
                 f"{chosen!r} cannot be the name of a model",
                 hint="Give --name with lower-case letters, digits, '.', '_' or '-'.",
             )
-        mine = {pin.name: pin for pin in _read_lock(self._folder / LOCK_FILE)}
-        if chosen in mine:
-            raise ModelError(
-                f"there is a model {chosen!r} already",
-                hint=f"Remove it with `freehold model remove {chosen}`, or give another --name.",
-            )
         read_header(source)
-        pin = self._take_in(source.resolve(), chosen, in_place, progress)
-        self._write({**mine, chosen: pin})
+        with self._alone():
+            mine = self._mine()
+            if chosen in mine:
+                raise ModelError(
+                    f"there is a model {chosen!r} already",
+                    hint=f"Remove it with `freehold model remove {chosen}`, or give another --name.",
+                )
+            pin = self._take_in(source.resolve(), chosen, in_place, progress)
+            self._write({**mine, chosen: pin})
         return pin
 
     def remove(self, name: str) -> None:
@@ -175,14 +177,14 @@ class ModelStore:
                 f"the model {name!r} comes with Freehold and cannot be removed",
                 hint='Agents use another model by `model = "NAME"` in their manifest.',
             )
-        mine = {pin.name: pin for pin in _read_lock(self._folder / LOCK_FILE)}
-        del mine[name]
-        self._write(mine)
+        with self._alone():
+            mine = self._mine()
+            mine.pop(name, None)
+            self._write(mine)
         if not Path(pin.file).is_absolute():
             self.path(pin).unlink(missing_ok=True)
 
     def _take_in(self, source: Path, name: str, in_place: bool, progress: Progress | None) -> Pin:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _open(source, name) as file:
             if in_place:
                 sha256, size = digest(file, progress)
@@ -221,6 +223,17 @@ class ModelStore:
         entries = {**self._remembered(), path: entry}
         with contextlib.suppress(OSError), replacing(self._folder / DIGESTS_FILE) as file:
             file.write(json.dumps(entries).encode())
+
+    def _mine(self) -> dict[str, Pin]:
+        return {pin.name: pin for pin in _read_lock(self._folder / LOCK_FILE)}
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time changes the lock file; the others wait."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._folder / f".{LOCK_FILE}.held").open("wb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
 
     def _write(self, pins: dict[str, Pin]) -> None:
         with replacing(self._folder / LOCK_FILE) as file:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def test_add_list_get_check_remove(store: ModelStore, gguf: Path, tmp_path: Path
     assert not copy.exists()
     assert gguf.exists()
     assert again.list() == []
+
+
+def test_two_who_add_at_once_both_succeed(store: ModelStore, gguf: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: store.add(gguf, f"m{number}"), range(8)))
+    assert [pin.name for pin in store.list()] == [f"m{number}" for number in range(8)]
 
 
 def test_a_file_pinned_in_place_is_not_copied_nor_deleted(store: ModelStore, gguf: Path) -> None:
