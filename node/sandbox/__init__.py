@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from node.sandbox.store import ToolStore
     from node.sandbox.types import (
         Capability,
+        Example,
         Function,
         Grant,
         Tool,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Capability",
+    "Example",
     "Function",
     "Grant",
     "Limits",

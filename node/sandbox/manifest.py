@@ -11,7 +11,7 @@ import jsonschema
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from node.errors import ToolError
-from node.sandbox.types import Capability, Function, ToolManifest
+from node.sandbox.types import Capability, Example, Function, ToolManifest
 from node.types import JsonObject
 
 MANIFEST = "tool.toml"
@@ -34,6 +34,14 @@ class _Function(_Strict):
     idempotent: bool = False
 
 
+class _Example(_Strict):
+    function: _FunctionName
+    arguments: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    result: Any = None
+    error: str | None = None
+
+
 class _Tool(_Strict):
     name: _Name
     version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
@@ -43,6 +51,7 @@ class _Tool(_Strict):
     sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
     component: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+\.wasm$")] = "tool.wasm"
     functions: Annotated[list[_Function], Field(min_length=1, max_length=64)]
+    examples: Annotated[list[_Example], Field(max_length=256)] = []
 
 
 def is_tool_name(name: str) -> bool:
@@ -94,6 +103,22 @@ def parse_manifest(text: bytes, path: Path) -> ToolManifest:
         functions=functions,
         folder=path.parent,
         component=tool.component,
+        examples=tuple(_example(path, example, names) for example in tool.examples),
+    )
+
+
+def _example(path: Path, example: _Example, names: list[str]) -> Example:
+    where = f"{path}: examples: {example.function}"
+    if example.function not in names:
+        raise ToolError(f"{where}: there is no such function")
+    if ("result" in example.model_fields_set) == (example.error is not None):
+        raise ToolError(f"{where}: it takes either result or error")
+    return Example(
+        function=example.function,
+        arguments=example.arguments,
+        files=example.files,
+        result=example.result,
+        error=example.error,
     )
 
 

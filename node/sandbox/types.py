@@ -24,6 +24,21 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A call whose outcome its author states; `freehold tool test` makes it and compares.
+
+    `files` are put into the empty workspace it is granted. `error` is a part of the words it
+    fails with; where it is None the call answers `result`.
+    """
+
+    function: str
+    arguments: JsonObject
+    files: Mapping[str, str] = field(default_factory=dict)
+    result: Json = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class ToolManifest:
     """A parsed `tool.toml`. `sha256` is of the component; `folder` holds both."""
 
@@ -36,6 +51,7 @@ class ToolManifest:
     functions: tuple[Function, ...]
     folder: Path
     component: str = "tool.wasm"
+    examples: tuple[Example, ...] = ()
 
     def function(self, name: str) -> Function:
         """The function of that name. Raises ToolError if there is none."""
@@ -52,10 +68,17 @@ class ToolManifest:
 
 @dataclass(frozen=True)
 class WorkspaceGrant:
-    """Files below `root` (absolute), read-only or read-write."""
+    """Files below `root` (absolute), read-only or read-write.
+
+    `before_write` is told the path of a file that is about to be replaced, and the origins of what
+    the call has read so far; on a thread of the sandbox. If it raises OSError nothing is written.
+    """
 
     root: Path
     mode: Literal["ro", "rw"] = "ro"
+    before_write: Callable[[str, tuple[str, ...]], None] | None = field(
+        default=None, compare=False, repr=False
+    )
 
 
 @dataclass(frozen=True)
