@@ -159,7 +159,7 @@ class ModelStore:
             if chosen in mine:
                 raise ModelError(
                     f"there is a model {chosen!r} already",
-                    hint=f"Remove it with `freehold model remove {chosen}`, or give another --name.",
+                    hint=f"`freehold model remove {chosen}` removes it; --name gives another name.",
                 )
             pin = self._take_in(source.resolve(), chosen, in_place, progress)
             self._write({**mine, chosen: pin})
