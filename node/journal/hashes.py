@@ -31,6 +31,7 @@ class HashFiles:
         self._written: list[int] = []
         self._fresh: list[bytearray] = []
         self._lock = Lock()
+        self.whole = True
 
     def load(self, size: int) -> Frontier | None:
         """Takes the first `size` leaves' hashes from disk, forgetting any beyond them.
@@ -51,8 +52,12 @@ class HashFiles:
         return Frontier(size, [self.subtree(*part) for part in ranges(0, size)])
 
     def begin(self, frontier: Frontier) -> None:
-        """Starts behind a pruned part whose hashes are lost: they read as zeros from then on."""
+        """Starts behind a pruned part whose hashes are lost: they read as zeros from then on.
+
+        Then `whole` is False, and roots of older trees cannot be had from here.
+        """
         self.load(0)
+        self.whole = not frontier.size
         while count := frontier.size >> (8 * len(self._written)):
             self._written.append(0)
             self._fresh.append(bytearray(32 * count))

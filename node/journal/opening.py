@@ -296,7 +296,11 @@ def _check_head(folder: Path, path: Path, opened: Opened, hashes: HashFiles) -> 
         return
     if kept.size > size:
         raise rolled_back(kept, size)
-    if hashes.root(kept.size) != kept.root:
+    if kept.size == size:
+        root = opened.tip.frontier.root()
+    else:
+        root = hashes.root(kept.size) if hashes.whole else kept.root
+    if root != kept.root:
         raise JournalRollbackError(
             f"the log in {folder} is not the one whose head was kept at {kept.size} entries",
             hint=_ROLLBACK,

@@ -1,0 +1,403 @@
+"""The journal and its double: what is appended, read, followed, erased, pruned and proved."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from node.clock import ManualClock
+from node.errors import (
+    JournalDamagedError,
+    JournalError,
+    JournalRollbackError,
+    JournalWriteError,
+)
+from node.journal import (
+    BlobState,
+    Checkpoint,
+    Draft,
+    Entry,
+    Journal,
+    MemoryLog,
+    OfflineLog,
+    PolicyVerdict,
+    Verdict,
+    check_extension,
+    check_proof,
+    relink,
+    verify,
+)
+
+ORIGIN = "test.example/log"
+
+
+@pytest.fixture(params=["journal", "memory"])
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journal | MemoryLog]:
+    """The real log, and its double, which must behave the same."""
+    clock = ManualClock()
+    made: Journal | MemoryLog = MemoryLog(clock=clock)
+    if request.param == "journal":
+        made = await Journal.open(tmp_path / "journal", origin=ORIGIN, clock=clock)
+    yield made
+    await made.aclose()
+
+
+async def journal_at(folder: Path, **options: int) -> Journal:
+    return await Journal.open(folder, origin=ORIGIN, **options)  # type: ignore[arg-type]
+
+
+# ── both ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_appended_can_be_read(log: Journal | MemoryLog) -> None:
+    policy = PolicyVerdict("tools.calc", "allow")
+    first = Draft("run.started", run="r1", agent="clerk", actor="uid:1000", data={"n": [1, None]})
+    second = Draft("step.intent", run="r1", path="1", cause=(-1,), policy=policy)
+    assert await log.append(first, second) == (0, 1)
+    assert await log.append(Draft("run.started", run="r2")) == (2,)
+    assert await log.append() == ()
+    assert log.size == 3
+    entry = log.entry(1)
+    assert (entry.type, entry.draft.cause, entry.draft.policy) == ("step.intent", (0,), policy)
+    assert (entry.ts, entry.mono) == (1_700_000_000_000, 0)
+    assert [e.index for e in log.run_entries("r1")] == [0, 1]
+    assert log.run_entries("none") == []
+    assert [e.draft.run for e in log.entries(1)] == ["r1", "r2"]
+    assert [e.index for e in log.entries(types=("run.started",))] == [0, 2]
+
+
+@pytest.mark.parametrize("cause", [(0,), (-1,), (7,), (-2,)])
+async def test_a_cause_must_be_earlier(log: Journal | MemoryLog, cause: tuple[int, ...]) -> None:
+    with pytest.raises(JournalError, match="cause"):
+        await log.append(Draft("a.b", cause=cause))
+    assert log.size == 0
+
+
+@pytest.mark.parametrize("index", [-1, 0, 5])
+async def test_an_entry_that_is_not_there(log: Journal | MemoryLog, index: int) -> None:
+    with pytest.raises(JournalError, match="no entry"):
+        log.entry(index)
+
+
+async def test_content_is_kept_and_erased(log: Journal | MemoryLog) -> None:
+    ref, other = log.put_blob(b"a secret", "prompt"), log.put_blob(b"", "empty")
+    assert log.put_blob(b"a secret", "prompt").id != ref.id, "the same text has another id"
+    assert (ref.size, ref.role) == (8, "prompt")
+    await log.append(Draft("a.b", blobs=(ref, other)))
+    assert (log.blob(ref), log.blob(other.id)) == (b"a secret", b"")
+    await log.erase(ref, actor="uid:1000")
+    with pytest.raises(JournalError, match="erased"):
+        log.blob(ref)
+    assert log.entry(1).data == {"id": ref.id}
+    assert log.blob(other) == b""
+    with pytest.raises(JournalError):
+        await log.erase("0" * 64)
+
+
+async def test_many_at_once(log: Journal | MemoryLog) -> None:
+    async def appender(name: int) -> list[tuple[int, ...]]:
+        drafts = Draft("a.b", run=f"r{name}"), Draft("a.c", run=f"r{name}", cause=(-1,))
+        return [await log.append(*drafts) for _ in range(5)]
+
+    told = await asyncio.gather(*map(appender, range(20)))
+    for name, calls in enumerate(told):
+        entries = log.run_entries(f"r{name}")
+        assert [entry.index for entry in entries] == [index for call in calls for index in call]
+        for intent, result in calls:
+            assert result == intent + 1
+            assert log.entry(result).draft.cause == (intent,)
+    assert log.size == 200
+
+
+async def test_a_follower_sees_what_was_and_what_comes(log: Journal | MemoryLog) -> None:
+    await log.append(Draft("a.b"), Draft("a.c"))
+    seen: list[str] = []
+
+    async def follow() -> None:
+        async for entry in log.subscribe(1):
+            seen.append(entry.type)
+            if entry.type == "a.e":
+                return
+
+    following = asyncio.create_task(follow())
+    await log.append(Draft("a.d"))
+    await log.append(Draft("a.e"))
+    await asyncio.wait_for(following, 10)
+    assert seen == ["a.c", "a.d", "a.e"]
+
+
+async def test_followers_end_with_the_log(log: Journal | MemoryLog) -> None:
+    await log.append(Draft("a.b"))
+    entries: list[Entry] = []
+
+    async def follow() -> None:
+        async for entry in log.subscribe():
+            entries.append(entry)
+            ready.set()
+
+    ready = asyncio.Event()
+    following = asyncio.create_task(follow())
+    await asyncio.wait_for(ready.wait(), 10)
+    await log.aclose()
+    await asyncio.wait_for(following, 10)
+    assert len(entries) == 1
+
+
+async def test_the_doubles_disk_fills_up() -> None:
+    log = MemoryLog(fail_at=2)
+    await log.append(Draft("a.b"))
+    with pytest.raises(JournalWriteError):
+        await log.append(Draft("a.c"), Draft("a.d"))
+    assert log.size == 1
+
+
+# ── the journal ─────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:
+    for start in range(3):
+        journal = await journal_at(tmp_path / "journal")
+        assert journal.size == start
+        assert await journal.append(Draft("a.b", run="r")) == (start,)
+        await journal.aclose()
+    assert (
+        len({entry.boot for entry in OfflineLog.open(tmp_path / "journal").reader.entries()}) == 3
+    )
+    with pytest.raises(JournalError, match="closed"):
+        await journal.append(Draft("a.b"))
+
+
+async def test_an_origin_never_changes(tmp_path: Path) -> None:
+    await (await journal_at(tmp_path / "journal")).aclose()
+    with pytest.raises(JournalError, match="not 'other'"):
+        await Journal.open(tmp_path / "journal", origin="other")
+
+
+async def test_segments_turn_and_each_has_its_key(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal", segment_entries=10)
+    for number in range(9):
+        await journal.append(*[Draft("a.b", run=f"r{number % 2}")] * 3)
+        assert len(list((tmp_path / "journal" / "keys").iterdir())) == 1
+    names = sorted(path.name for path in (tmp_path / "journal").glob("*.jsonl"))
+    assert names == ["000000000000.jsonl", "000000000009.jsonl", "000000000018.jsonl"]
+    assert len(journal.run_entries("r0")) == 15
+    await journal.rotate()
+    await journal.rotate()
+    await journal.aclose()
+    report = verify(tmp_path / "journal", vkey=journal.vkey, thorough=True)
+    assert (report.verdict, report.size, report.epochs) == (Verdict.VERIFIED, 27, 4)
+    journal = await journal_at(tmp_path / "journal")
+    assert [entry.index for entry in journal.entries()] == list(range(27))
+    await journal.append(Draft("a.c"))
+    await journal.aclose()
+    assert verify(tmp_path / "journal").verdict is Verdict.VERIFIED
+
+
+async def test_a_lost_tree_or_index_is_derived_again(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal", segment_entries=300)
+    for number in range(20):
+        await journal.append(*[Draft("a.b", run=f"r{number % 3}")] * 40)
+    expected = journal.run_entries("r1")
+    root = journal.checkpoint().root
+    await journal.aclose()
+    (tmp_path / "journal" / "tree" / "0").write_bytes(b"nonsense")
+    (tmp_path / "journal" / "index.db").write_bytes(b"nonsense" * 1000)
+    journal = await journal_at(tmp_path / "journal")
+    assert journal.run_entries("r1") == expected
+    assert check_proof(journal.prove(17), journal.vkey).index == 17
+    assert journal.checkpoint().root == root
+    await journal.aclose()
+
+
+async def test_an_index_of_another_log_is_not_used(tmp_path: Path) -> None:
+    for name, run in (("one", "a"), ("two", "b")):
+        journal = await journal_at(tmp_path / name)
+        await journal.append(Draft("x.y", run=run))
+        assert len(journal.run_entries(run)) == 1
+        await journal.aclose()
+    shutil.copy(tmp_path / "one" / "index.db", tmp_path / "two" / "index.db")
+    journal = await journal_at(tmp_path / "two")
+    assert journal.run_entries("a") == []
+    assert len(journal.run_entries("b")) == 1
+    await journal.aclose()
+
+
+async def test_the_index_finds(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal")
+    deny = PolicyVerdict("default", "deny")
+    await journal.append(
+        Draft("a.b", run="r", agent="x"), Draft("a.c", agent="x", policy=deny), Draft("a.b")
+    )
+    assert journal.index.find(types=("a.b",)) == [0, 2]
+    assert journal.index.find(agent="x", verdict="deny") == [1]
+    assert journal.index.find(last=2) == [1, 2]
+    assert journal.index.find(run="r", start=1) == []
+    await journal.aclose()
+
+
+async def test_proofs_stand_alone(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal", segment_entries=100)
+    old = journal.checkpoint()
+    for number in range(150):
+        await journal.append(Draft("a.b", data={"n": number}), Draft("a.c"))
+        if number in (30, 120):
+            old = journal.checkpoint()
+    other = await journal_at(tmp_path / "other")
+    for index in (0, 99, 100, 299):
+        proof = journal.prove(index)
+        assert check_proof(proof, journal.vkey) == journal.entry(index)
+        with pytest.raises(JournalDamagedError):
+            check_proof(proof, other.vkey)
+        with pytest.raises(JournalDamagedError):
+            check_proof(
+                proof.replace(b"index %d\n" % index, b"index %d\n" % (index + 1)), journal.vkey
+            )
+    growth = journal.prove_consistency(old.size)
+    signer = next(k for k in [journal._writer.signer.key])
+    assert check_extension(growth, old, signer).size == 300
+    forged = Checkpoint(old.origin, old.size, bytes(32))
+    with pytest.raises(JournalDamagedError, match="not a prefix"):
+        check_extension(growth, forged, signer)
+    with pytest.raises(JournalError, match="no entry"):
+        journal.prove(300)
+    with pytest.raises(JournalError):
+        journal.prove_consistency(301)
+    await journal.aclose()
+    await other.aclose()
+    assert check_proof(OfflineLog.open(tmp_path / "journal").prove(7), journal.vkey).index == 7
+
+
+async def test_pruning_keeps_the_log_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    journal = await journal_at(folder, segment_entries=10)
+    shared, gone = journal.put_blob(b"shared", "value"), journal.put_blob(b"gone", "value")
+    await journal.append(Draft("a.b", run="r", blobs=(shared, gone)))
+    early = journal.checkpoint()
+    for _ in range(12):
+        await journal.append(Draft("a.b", run="r"), Draft("a.c"))
+    await journal.append(Draft("a.d", blobs=(shared,)))
+    late = journal.checkpoint()
+    assert await journal.prune(5) == 0, "the first segment ends after 5"
+    assert await journal.prune(23) == 19
+    assert sorted(path.name for path in folder.glob("*.jsonl"))[0] == "000000000019.jsonl"
+    with pytest.raises(JournalError, match="no entry 18"):
+        journal.entry(18)
+    assert journal.entry(19).index == 19
+    assert all(entry.index >= 19 for entry in journal.run_entries("r"))
+    assert journal.blob(shared) == b"shared"
+    with pytest.raises(JournalError):
+        journal.blob(gone)
+    assert check_proof(journal.prove(20), journal.vkey).index == 20
+    await journal.aclose()
+
+    journal = await journal_at(folder)
+    assert (journal.start, journal.size) == (19, 27)
+    assert journal.entry(26).data == {"size": 19}
+    await journal.append(Draft("a.e"))
+    await journal.aclose()
+    report = verify(folder, vkey=journal.vkey, since=[("late", late.note)])
+    assert report.verdict is Verdict.VERIFIED, report.problems
+    assert report.pruned == 19
+    assert verify(folder, since=[("early", early.note)]).verdict is Verdict.UNKNOWN
+    files = OfflineLog.open(folder).export(tmp_path / "tiles")
+    assert files == len([path for path in (tmp_path / "tiles").rglob("*") if path.is_file()])
+
+    shutil.rmtree(folder / "tree")
+    journal = await journal_at(folder)
+    assert journal.size == 28
+    await journal.aclose()
+    (folder / "pruned").write_bytes((folder / "pruned").read_bytes().replace(b'"v": 1', b'"v": 2'))
+    assert verify(folder).verdict is Verdict.FAILED
+
+
+async def test_erased_and_missing_content_are_told_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    journal = await journal_at(folder)
+    refs = [journal.put_blob(b"content %d" % number, "value") for number in range(3)]
+    await journal.append(Draft("a.b", blobs=tuple(refs)))
+    await journal.erase(refs[0])
+    journal._blobs.erase(refs[1].id)
+    await journal.aclose()
+    keys = (folder / "blobs" / "000000000000.keys").read_bytes()
+    assert keys[32:96] == bytes(64), "key and salt are overwritten in place"
+    report = verify(folder)
+    assert report.internal is Verdict.VERIFIED
+    assert report.blobs.counts == {
+        BlobState.PRESENT: 1, BlobState.ERASED: 1, BlobState.MISSING: 1, BlobState.DAMAGED: 0,
+    }  # fmt: skip
+    assert refs[1].id in report.blobs.problems[0]
+    assert verify(folder, blobs=False).verdict is Verdict.VERIFIED
+
+
+async def test_a_lost_log_is_linked_by_a_new_one(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    journal = await journal_at(folder)
+    await journal.append(Draft("a.b"))
+    await journal.aclose()
+    shutil.copytree(folder, tmp_path / "backup")
+    journal = await journal_at(folder)
+    await journal.append(Draft("a.c"))
+    kept = journal.checkpoint()
+    await journal.aclose()
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "backup", folder)
+    with pytest.raises(JournalRollbackError):
+        await journal_at(folder)
+    with pytest.raises(JournalError, match="again"):
+        relink(folder, origin=ORIGIN)
+    journal = relink(folder, origin=f"{ORIGIN}-2")
+    linked = journal.entry(0)
+    assert linked.type == "log.linked"
+    assert linked.data["origin"] == ORIGIN
+    import base64
+
+    old = Checkpoint.parse(base64.b64decode(str(linked.data["kept"])))
+    assert (old.size, old.root) == (2, kept.root)
+    journal.close()
+    assert verify(folder).verdict is Verdict.VERIFIED
+    assert (tmp_path / "journal.old-1" / "log.vkey").is_file()
+
+
+async def test_a_deleted_log_is_not_begun_again(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal")
+    await journal.append(Draft("a.b"))
+    await journal.aclose()
+    shutil.rmtree(tmp_path / "journal")
+    with pytest.raises(JournalRollbackError):
+        await journal_at(tmp_path / "journal")
+
+
+async def test_a_lost_secret_is_said_so(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal")
+    await journal.aclose()
+    shutil.rmtree(tmp_path / "journal" / "keys")
+    with pytest.raises(JournalError, match="secret") as refused:
+        await journal_at(tmp_path / "journal")
+    assert refused.value.hint
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    journal = Journal.open_sync(folder, origin=ORIGIN)
+    journal.append_sync(Draft("a.b", blobs=(journal.put_blob(b"x", "value"),)))
+    journal.close()
+    for path in [folder, *folder.rglob("*")]:
+        allowed = 0o044 if path.name == "log.vkey" else 0
+        allowed |= 0o044 if path.name.startswith("index.db") else 0
+        assert not path.stat().st_mode & 0o077 & ~allowed, path
+
+
+async def test_verify_while_the_writer_is_at_work(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal")
+    await journal.append(Draft("a.b"))
+    with (tmp_path / "journal" / "000000000000.jsonl").open("ab") as file:
+        file.write(b'{"v":1,"i":1,"ts":')
+    report = verify(tmp_path / "journal")
+    assert (report.verdict, report.size) == (Verdict.VERIFIED, 1)
+    assert any("writer is at work" in text for text in report.notes)
+    await journal.aclose()
+    assert verify(tmp_path / "journal").verdict is Verdict.UNKNOWN
