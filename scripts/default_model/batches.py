@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from data import Maker
 from encode import Encoder
 from tokenizer import Tokenizer
+from torch import Tensor
 
 LENGTHS = (192, 288, 384, 480, 640, 896, 1408)
 POOL = 768
@@ -47,7 +46,9 @@ def _pack(group: list[tuple[list[int], list[int]]], length: int) -> tuple[np.nda
     return ids, np.array(where, dtype=np.int32), np.array(targets, dtype=np.int16)
 
 
-def pooled(maker: Maker, encoder: Encoder, tokens: int, copying: bool) -> Iterator[tuple[np.ndarray, ...]]:
+def pooled(
+    maker: Maker, encoder: Encoder, tokens: int, copying: bool
+) -> Iterator[tuple[np.ndarray, ...]]:
     """The batches of one pool, in random order, each of about `tokens` ids with their padding."""
     make = maker.copying if copying else maker.conversation
     pool = [encoder.encode(c.messages, c.tools) for c in (make() for _ in range(POOL))]

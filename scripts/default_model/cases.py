@@ -1,7 +1,7 @@
 """The bench's questions: held-out words or held-out phrasings, and what each should come to.
 
-A case is a conversation that ran the way it should, cut at the assistant's turns. Each turn is asked
-with the right turns before it, so that one mistake is counted once.
+A case is a conversation that ran the way it should, cut at the assistant's turns. Each turn is
+asked with the right turns before it, so that one mistake is counted once.
 """
 
 from __future__ import annotations
@@ -20,8 +20,18 @@ from patterns import PATTERNS
 from tasks import NO_TOOL, Task
 from words import Words
 
-CHAINS = ("read_calc", "pair_calc", "total", "read_write", "read_count", "calc_write",
-          "search_read", "list_read", "fetch_write", "read_query")
+CHAINS = (
+    "read_calc",
+    "pair_calc",
+    "total",
+    "read_write",
+    "read_count",
+    "calc_write",
+    "search_read",
+    "list_read",
+    "fetch_write",
+    "read_query",
+)
 SINGLE = tuple(intent for intent in INTENTS if intent not in CHAINS)
 Message = dict[str, Any]
 
@@ -86,7 +96,7 @@ class Cases:
         return self._case("refusal", task, self._foreign(task, without))
 
     def _foreign(self, task: Task, without: set[str]) -> list[Any]:
-        from others import OTHERS
+        from other_tools import OTHERS
 
         return self._offer(set(), without | set(OTHERS))
 
@@ -111,10 +121,14 @@ def suite(seed: int, scale: float) -> Iterator[Case]:
         (300, lambda: phrasings.doable("phrasings", SINGLE)),
         (125, lambda: unseen_words.doable("chains", CHAINS)),
         (125, lambda: phrasings.doable("chains", CHAINS)),
-        (100, unseen_words.undoable), (150, phrasings.undoable),
-        (50, unseen_words.courtesy), (50, phrasings.courtesy),
-        (50, unseen_words.toolless), (50, phrasings.toolless),
-        (60, unseen_words.failing), (40, phrasings.failing),
+        (100, unseen_words.undoable),
+        (150, phrasings.undoable),
+        (50, unseen_words.courtesy),
+        (50, phrasings.courtesy),
+        (50, unseen_words.toolless),
+        (50, phrasings.toolless),
+        (60, unseen_words.failing),
+        (40, phrasings.failing),
     ]
     for count, make in plan:
         for _ in range(max(1, round(count * scale))):

@@ -57,7 +57,13 @@ class Chains(Shipped):
         call = self.calc(expression)
         ask = self.ask("calc_write", said=said, path=path)
         if "error" in call.result:
-            return Task("calc_write", ask, (call,), f"I could not calculate {expression}: division by zero.", ("files_write",))
+            return Task(
+                "calc_write",
+                ask,
+                (call,),
+                f"I could not calculate {expression}: division by zero.",
+                ("files_write",),
+            )
         write = self.write(path, call.result["value"])
         return Task("calc_write", ask, (call, write), self.wrote(write))
 
@@ -67,7 +73,9 @@ class Chains(Shipped):
         search = Call("files_search", {"query": query}, {"matches": found})
         ask = self.ask("search_read", query=self.quoted(query))
         if not found:
-            return Task("search_read", ask, (search,), f"I found no line with {query}.", ("files_read",))
+            return Task(
+                "search_read", ask, (search,), f"I found no line with {query}.", ("files_read",)
+            )
         path, content = found[0]["path"], found[0]["text"]
         if self.rng.random() < 0.5:
             content = self.words.phrase(1, 4) + "\n" + content

@@ -23,13 +23,40 @@ from toolset import Offered
 from words import Words
 
 INTENTS = {
-    "calc": 16, "list": 4, "list_in": 4, "read": 10, "lookup": 6, "write": 12, "search": 7, "fetch": 6,
-    "match": 5, "query": 5, "diff": 4, "count": 6, "count_all": 1.5, "js": 3, "python": 3,
-    "read_calc": 7, "pair_calc": 3, "total": 4, "read_write": 4, "read_count": 4, "calc_write": 5,
-    "search_read": 4, "list_read": 4, "fetch_write": 3, "read_query": 3,
+    "calc": 16,
+    "list": 4,
+    "list_in": 4,
+    "read": 10,
+    "lookup": 6,
+    "write": 12,
+    "search": 7,
+    "fetch": 6,
+    "match": 5,
+    "query": 5,
+    "diff": 4,
+    "count": 6,
+    "count_all": 1.5,
+    "js": 3,
+    "python": 3,
+    "read_calc": 7,
+    "pair_calc": 3,
+    "total": 4,
+    "read_write": 4,
+    "read_count": 4,
+    "calc_write": 5,
+    "search_read": 4,
+    "list_read": 4,
+    "fetch_write": 3,
+    "read_query": 3,
 }
-_GROUPS = (("calc",), ("files_list", "files_read", "files_write", "files_search"), ("web_fetch",),
-           ("text_match", "text_query", "text_diff", "text_count"), ("js_run",), ("python_run",))
+_GROUPS = (
+    ("calc",),
+    ("files_list", "files_read", "files_write", "files_search"),
+    ("web_fetch",),
+    ("text_match", "text_query", "text_diff", "text_count"),
+    ("js_run",),
+    ("python_run",),
+)
 _LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
 _RUNNERS = {"js_run", "python_run"}
 
@@ -125,7 +152,10 @@ class Maker:
                 rows = [self._stuff() for _ in range(self.rng.randint(2, 4))]
                 wanted = self.rng.choice(rows)
                 said = "\n".join(rows) + "\n" + wanted[: len(wanted) // 2]
-            messages += [{"role": "user", "content": said}, {"role": "assistant", "content": wanted}]
+            messages += [
+                {"role": "user", "content": said},
+                {"role": "assistant", "content": wanted},
+            ]
         return Conversation(messages, [], [])
 
     def _stuff(self) -> str:
@@ -133,8 +163,16 @@ class Maker:
         if self.rng.random() < 0.6:
             size = self.rng.randint(5, 60)
             return "".join(self.rng.choices(_LETTERS, k=size)).strip() or words.made()
-        makers = (words.path, words.url, words.phrase, words.sentence, words.number, words.made,
-                  words.made, words.content)
+        makers = (
+            words.path,
+            words.url,
+            words.phrase,
+            words.sentence,
+            words.number,
+            words.made,
+            words.made,
+            words.content,
+        )
         return " ".join(self.rng.choice(makers)() for _ in range(self.rng.randint(1, 3)))
 
     def _without_use(self, task: Task) -> Task:
@@ -145,7 +183,9 @@ class Maker:
             return talk.hopeless(self.words)
         return task
 
-    def assemble(self, tasks: list[Task], tools: list[Offered], errors: float = 0.08) -> Conversation:
+    def assemble(
+        self, tasks: list[Task], tools: list[Offered], errors: float = 0.08
+    ) -> Conversation:
         """The messages of `tasks` in a row; a task that lacks a function becomes a refusal."""
         messages: list[dict[str, Any]] = []
         if self.rng.random() < 0.95:
@@ -153,22 +193,21 @@ class Maker:
         by_kind = {tool.kind: tool for tool in tools}
         done = []
         for task in tasks:
-            task = self._possible(task, set(by_kind), errors)
-            messages += turns(task, by_kind, spaced=self.rng.random() < 0.15)
-            done.append(task)
+            done.append(self._possible(task, set(by_kind), errors))
+            messages += turns(done[-1], by_kind, spaced=self.rng.random() < 0.15)
         return Conversation(messages, [tool.spec() for tool in tools], done)
 
     def _possible(self, task: Task, kinds: set[str], errors: float) -> Task:
         if not task.kinds() <= kinds:
             return replace(task, intent="refuse", calls=(), answer=NO_TOOL)
         for at, call in enumerate(task.calls):
-            if "error" not in call.result and self.rng.random() < errors:
-                call, answer = fail(call, self.words)
-            elif "error" in call.result:
-                answer = could_not(call)
+            if "error" in call.result:
+                last, answer = call, could_not(call)
+            elif self.rng.random() < errors:
+                last, answer = fail(call, self.words)
             else:
                 continue
-            return replace(task, calls=(*task.calls[:at], call), answer=answer)
+            return replace(task, calls=(*task.calls[:at], last), answer=answer)
         return task
 
 
@@ -186,6 +225,11 @@ def called(call: Call, tool: Offered, spaced: bool = False) -> list[dict[str, An
     function = {"name": tool.name, "arguments": tool.arguments(call.arguments)}
     separators = None if spaced else (",", ":")
     content = json.dumps(call.result, ensure_ascii=False, separators=separators)
-    return [{"role": "assistant", "content": "",
-             "tool_calls": [{"type": "function", "function": function}]},
-            {"role": "tool", "name": tool.name, "content": content}]
+    return [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "function": function}],
+        },
+        {"role": "tool", "name": tool.name, "content": content},
+    ]

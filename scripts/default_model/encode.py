@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-
 from tokenizer import Tokenizer
 
 TEMPLATE = Path(__file__).with_name("template.jinja").read_text()
@@ -31,17 +30,19 @@ class Encoder:
         self._start = tokenizer.encode("<|im_start|>assistant\n")
         self._end = tokenizer.ids["<|im_end|>"]
 
-    def render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]],
-               prompt: bool = False) -> str:
+    def render(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], prompt: bool = False
+    ) -> str:
         """The text the model sees."""
         return self.template.render(messages=messages, tools=tools, add_generation_prompt=prompt)
 
-    def encode(self, messages: list[dict[str, Any]],
-               tools: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
+    def encode(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
+    ) -> tuple[list[int], list[int]]:
         """Ids, and the places of those the assistant has to say (its end of turn among them)."""
         ids = []
         for part in _CALL.split(self.render(messages, tools)):
-            said = part.startswith("{\"name\": ")
+            said = part.startswith('{"name": ')
             ids += self.tokenizer.encode_json(part) if said else self.tokenizer.encode(part)
         start, size = self._start, len(self._start)
         places: list[int] = []

@@ -14,7 +14,6 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-
 from data import Maker
 from encode import TEMPLATE, Encoder
 from model import Model, Shape
@@ -24,8 +23,14 @@ CONTEXT = 2048
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 
 
-def export(state: dict[str, Any], tokenizer: Tokenizer, path: Path, *, quantised: bool = True,
-           weights: str = "average") -> None:
+def export(
+    state: dict[str, Any],
+    tokenizer: Tokenizer,
+    path: Path,
+    *,
+    quantised: bool = True,
+    weights: str = "average",
+) -> None:
     """Writes a checkpoint's `weights` ("average" or "model") to `path`."""
     writer = gguf.GGUFWriter(path, "llama")
     _describe(writer, state["shape"], quantised)

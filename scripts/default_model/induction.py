@@ -13,9 +13,8 @@ the note. Matching goes through the slowest rotations only, which distance hardl
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from model import Model
+from torch import Tensor
 
 TOKEN_SIZE = 0.1
 CONSTANT = 0.4

@@ -7,9 +7,26 @@ import re
 
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 _SLOT = re.compile(r"<(\w+)>")
-_OPENINGS = ("please ", "can you ", "could you ", "I want you to ", "I need you to ", "hey, ",
-             "would you ", "hi, ", "now ", "can you please ", "I would like you to ", "go and ",
-             "quickly ", "ok, ", "let us ", "help me: ", "next, ", "you should ")
+_OPENINGS = (
+    "please ",
+    "can you ",
+    "could you ",
+    "I want you to ",
+    "I need you to ",
+    "hey, ",
+    "would you ",
+    "hi, ",
+    "now ",
+    "can you please ",
+    "I would like you to ",
+    "go and ",
+    "quickly ",
+    "ok, ",
+    "let us ",
+    "help me: ",
+    "next, ",
+    "you should ",
+)
 _CLOSINGS = (" please", " for me", ", please", ", thanks", " for me please", " now", " thank you")
 
 

@@ -28,14 +28,16 @@ class Target:
 
 
 TARGETS = {
-    "tool": Target("right tool", 0.99), "exact words": Target("exact call, unseen words", 0.95),
+    "tool": Target("right tool", 0.99),
+    "exact words": Target("exact call, unseen words", 0.95),
     "exact phrasings": Target("exact call, unseen phrasings", 0.92),
     "refused": Target("no tool for it: refused honestly", 0.90),
     "false refusal": Target("false refusals", 0.01, least=False),
     "chain": Target("two-step tasks, every call exact", 0.90),
     "answer": Target("answer says what the result says", 0.98),
     "error": Target("error told honestly, as it was", 0.98),
-    "talk": Target("small talk without a call", 0.99), "toolless": Target("no tools offered: no call", 1.0),
+    "talk": Target("small talk without a call", 0.99),
+    "toolless": Target("no tools offered: no call", 1.0),
 }
 
 
@@ -60,7 +62,9 @@ class Marks:
             share = sum(hits) / len(hits) if hits else float("nan")
             sign = ">=" if target.least else "<="
             met = "" if target.met(share) else "  MISSED"
-            lines.append(f"{target.label:36} {len(hits):5d} {share:9.1%}  {sign} {target.bound:.0%}{met}")
+            lines.append(
+                f"{target.label:36} {len(hits):5d} {share:9.1%}  {sign} {target.bound:.0%}{met}"
+            )
         return "\n".join(lines)
 
 
@@ -77,7 +81,8 @@ async def _mark_case(case: Case, ask: Ask, marks: Marks) -> None:
     for at in case.turns():
         said = await ask(case.messages[:at], case.tools)
         wanted = case.messages[at]
-        note = f"[{case.task.intent}] {case.task.request!r}\n   wanted {_shown(wanted)}\n   got    {said}"
+        asked = f"[{case.task.intent}] {case.task.request!r}"
+        note = f"{asked}\n   wanted {_shown(wanted)}\n   got    {said}"
         if wanted.get("tool_calls"):
             exact &= _mark_call(case, wanted, said, marks, note)
         else:
@@ -87,7 +92,11 @@ async def _mark_case(case: Case, ask: Ask, marks: Marks) -> None:
 
 
 def _shown(turn: dict[str, Any]) -> Any:
-    return [call["function"] for call in turn["tool_calls"]] if turn.get("tool_calls") else turn["content"]
+    return (
+        [call["function"] for call in turn["tool_calls"]]
+        if turn.get("tool_calls")
+        else turn["content"]
+    )
 
 
 def _mark_call(case: Case, wanted: dict[str, Any], said: Said, marks: Marks, note: str) -> bool:

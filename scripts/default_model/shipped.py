@@ -8,17 +8,53 @@ from typing import Any
 
 import sums
 from phrasing import expand, request
-from tasks import Call, Task, finished, spoken
+from tasks import Call, Task, spoken
 from words import Words
 
 Lines = list[str]
 _UNITS = {"words": "words", "characters": "characters", "lines": "lines", "letters": "characters"}
-_REGEXES = (r"\d+", r"[0-9]+", r"[a-z]+", r"\w+", r"[A-Z]\w*", r"\d+\.\d+", r"b\w+", r"[aeiou]", r"\w+@\w+", r"^\w+", r"\w+$", r"o+")
-_JS = ("console.log(<a> + <b>)", "<a> * <b>", "[<a>, <b>].length", "console.log('<w>')", "Math.max(<a>, <b>)",
-       "'<w>'.toUpperCase()", "let x = <a>; x + <b>", "console.log(\"<w> <v>\")", "[<a>, <b>].map(n => n * 2)", "'<w>'.length",
-       "const <w> = <a>; console.log(<w>)", "for (let i = 0; i < <j>; i++) console.log(i)")
-_PY = ("print(<a> + <b>)", "print('<w>')", "sum([<a>, <b>])", "print(len('<w> <v>'))", "sorted([<a>, <b>])", "'<w>'.upper()",
-       "print(max(<a>, <b>))", "x = <a>; print(x * <j>)", "import math; print(math.sqrt(<a>))", "print([n for n in range(<j>)])", "print(\"<w>\")", "<a> ** 2")
+_REGEXES = (
+    r"\d+",
+    r"[0-9]+",
+    r"[a-z]+",
+    r"\w+",
+    r"[A-Z]\w*",
+    r"\d+\.\d+",
+    r"b\w+",
+    r"[aeiou]",
+    r"\w+@\w+",
+    r"^\w+",
+    r"\w+$",
+    r"o+",
+)
+_JS = (
+    "console.log(<a> + <b>)",
+    "<a> * <b>",
+    "[<a>, <b>].length",
+    "console.log('<w>')",
+    "Math.max(<a>, <b>)",
+    "'<w>'.toUpperCase()",
+    "let x = <a>; x + <b>",
+    'console.log("<w> <v>")',
+    "[<a>, <b>].map(n => n * 2)",
+    "'<w>'.length",
+    "const <w> = <a>; console.log(<w>)",
+    "for (let i = 0; i < <j>; i++) console.log(i)",
+)
+_PY = (
+    "print(<a> + <b>)",
+    "print('<w>')",
+    "sum([<a>, <b>])",
+    "print(len('<w> <v>'))",
+    "sorted([<a>, <b>])",
+    "'<w>'.upper()",
+    "print(max(<a>, <b>))",
+    "x = <a>; print(x * <j>)",
+    "import math; print(math.sqrt(<a>))",
+    "print([n for n in range(<j>)])",
+    'print("<w>")',
+    "<a> ** 2",
+)
 
 
 def opening(path: str, content: str) -> str:
@@ -37,8 +73,12 @@ def counts(text: str) -> dict[str, int]:
 class Shipped:
     """Makes tasks out of `words`, with `patterns` for the requests and `tables` for the sums."""
 
-    def __init__(self, words: Words, patterns: dict[str, Lines],
-                 tables: tuple[Any, Any, Any] = (sums.SPOKEN, sums.STORIES, sums.CHANGES)) -> None:
+    def __init__(
+        self,
+        words: Words,
+        patterns: dict[str, Lines],
+        tables: tuple[Any, Any, Any] = (sums.SPOKEN, sums.STORIES, sums.CHANGES),
+    ) -> None:
         self.words = words
         self.rng: random.Random = words.rng
         self.patterns = patterns
@@ -80,8 +120,9 @@ class Shipped:
 
     def write(self, path: str, content: str) -> Call:
         """A call of files_write."""
-        return Call("files_write", {"path": path, "content": content},
-                    {"written": len(content.encode())})
+        return Call(
+            "files_write", {"path": path, "content": content}, {"written": len(content.encode())}
+        )
 
     def sum_answer(self, call: Call) -> str:
         """The sentence after a sum."""
@@ -94,8 +135,12 @@ class Shipped:
     def entries(self, low: int = 0) -> Lines:
         """Names in a folder."""
         words = self.words
-        names = {words.folder().split("/")[0] + "/" if self.rng.random() < 0.15
-                 else words.path().split("/")[-1] for _ in range(self.rng.choice((low, 1, 2, 3, 4, 5, 7)))}
+        names = {
+            words.folder().split("/")[0] + "/"
+            if self.rng.random() < 0.15
+            else words.path().split("/")[-1]
+            for _ in range(self.rng.choice((low, 1, 2, 3, 4, 5, 7)))
+        }
         return sorted(names)
 
     def listed(self, where: str, names: Lines) -> str:
@@ -122,14 +167,17 @@ class Shipped:
     def task_list_in(self) -> Task:
         folder, names = self.words.folder(), self.entries()
         call = Call("files_list", {"path": folder}, {"entries": names})
-        return Task("list_in", self.ask("list_in", folder=folder), (call,), self.listed(folder, names))
+        return Task(
+            "list_in", self.ask("list_in", folder=folder), (call,), self.listed(folder, names)
+        )
 
     def task_read(self) -> Task:
         path, content = self.words.path(), self.words.content()
         if self.rng.random() < 0.03:
             content = ""
-        return Task("read", self.ask("read", path=path), (self.read(path, content),),
-                    opening(path, content))
+        return Task(
+            "read", self.ask("read", path=path), (self.read(path, content),), opening(path, content)
+        )
 
     def _pairs(self) -> tuple[str, list[tuple[str, str]], str, str]:
         pairs = self.words.pairs()
@@ -147,8 +195,9 @@ class Shipped:
                 answer = f"{path} does not say."
             else:
                 answer = f"{path} says: {key}{gap}{dict(pairs)[key]}."
-        return Task("lookup", self.ask("lookup", path=path, key=key),
-                    (self.read(path, content),), answer)
+        return Task(
+            "lookup", self.ask("lookup", path=path, key=key), (self.read(path, content),), answer
+        )
 
     def task_write(self) -> Task:
         path = self.words.path()
@@ -156,8 +205,9 @@ class Shipped:
         if self.rng.random() < 0.08:
             text = self.words.number()
         call = self.write(path, text)
-        return Task("write", self.ask("write", path=path, text=self.quoted(text)), (call,),
-                    self.wrote(call))
+        return Task(
+            "write", self.ask("write", path=path, text=self.quoted(text)), (call,), self.wrote(call)
+        )
 
     def _matches(self, query: str) -> list[dict[str, Any]]:
         words = self.words
@@ -181,8 +231,20 @@ class Shipped:
         url = self.words.url()
         if self.rng.random() < 0.15:
             status = self.rng.choice((404, 403, 500, 503, 410, 429))
-            call = Call("web_fetch", {"url": url}, {"status": status, "text": self.rng.choice(("", "Not found", self.words.phrase(1, 3)))})
-            return Task("fetch", self.ask("fetch", url=url), (call,), f"I could not fetch {url}: status {status}.")
+            call = Call(
+                "web_fetch",
+                {"url": url},
+                {
+                    "status": status,
+                    "text": self.rng.choice(("", "Not found", self.words.phrase(1, 3))),
+                },
+            )
+            return Task(
+                "fetch",
+                self.ask("fetch", url=url),
+                (call,),
+                f"I could not fetch {url}: status {status}.",
+            )
         text = self.words.content()
         call = Call("web_fetch", {"url": url}, {"status": 200, "text": text})
         return Task("fetch", self.ask("fetch", url=url), (call,), f"The page says: {spoken(text)}")
@@ -190,16 +252,27 @@ class Shipped:
     def task_match(self) -> Task:
         pattern = self.rng.choice(_REGEXES) if self.rng.random() < 0.7 else self.words.word()
         text = self.words.phrase(2, 7)
-        found = [self.words.phrase(1, 1) if self.rng.random() < 0.6 else self.words.integer() for _ in range(self.rng.choice((0, 1, 1, 2, 3, 4)))]
+        found = [
+            self.words.phrase(1, 1) if self.rng.random() < 0.6 else self.words.integer()
+            for _ in range(self.rng.choice((0, 1, 1, 2, 3, 4)))
+        ]
         matches: list[Any] = list(found)
         style = self.rng.random()
         if style < 0.35:
-            matches = [{"start": self.rng.randint(0, 20), "end": self.rng.randint(21, 40), "text": text_} for text_ in found]
+            matches = [
+                {"start": self.rng.randint(0, 20), "end": self.rng.randint(21, 40), "text": text_}
+                for text_ in found
+            ]
         elif style < 0.5:
             matches = [{"text": text_, "groups": []} for text_ in found]
         call = Call("text_match", {"pattern": pattern, "text": text}, {"matches": matches})
         answer = f"The matches are: {', '.join(found)}." if found else "Nothing matches."
-        return Task("match", self.ask("match", pattern=self.quoted(pattern), text=self.quoted_always(text)), (call,), answer)
+        return Task(
+            "match",
+            self.ask("match", pattern=self.quoted(pattern), text=self.quoted_always(text)),
+            (call,),
+            answer,
+        )
 
     def quoted_always(self, text: str) -> str:
         """The text in quotes, single or double."""
@@ -208,7 +281,16 @@ class Shipped:
 
     def _json(self) -> tuple[str, str, Any]:
         words, rng = self.words, self.rng
-        value: Any = rng.choice((words.word(), int(words.integer()[:6]), True, False, words.phrase(1, 3), int(words.integer()[:3])))
+        value: Any = rng.choice(
+            (
+                words.word(),
+                int(words.integer()[:6]),
+                True,
+                False,
+                words.phrase(1, 3),
+                int(words.integer()[:3]),
+            )
+        )
         key, other = words.word(), words.word()
         style = rng.random()
         if style < 0.45:
@@ -226,7 +308,9 @@ class Shipped:
         path, document, value = self._json()
         call = Call("text_query", {"path": path, "json": document}, {"value": value})
         shown = value if isinstance(value, str) else json.dumps(value)
-        return Task("query", self.ask("query", path=path, json=document), (call,), f"The value is {shown}.")
+        return Task(
+            "query", self.ask("query", path=path, json=document), (call,), f"The value is {shown}."
+        )
 
     def task_diff(self) -> Task:
         old = self.words.phrase(1, 5)
@@ -236,7 +320,12 @@ class Shipped:
         diff = "" if new == old else f"-{old}\n+{new}"
         call = Call("text_diff", {"old": old, "new": new}, {"diff": diff})
         answer = f"The difference is: {spoken(diff)}" if diff else "The texts are the same."
-        return Task("diff", self.ask("diff", old=self.quoted_always(old), new=self.quoted_always(new)), (call,), answer)
+        return Task(
+            "diff",
+            self.ask("diff", old=self.quoted_always(old), new=self.quoted_always(new)),
+            (call,),
+            answer,
+        )
 
     def _unit(self) -> tuple[str, str]:
         said = self.rng.choice(("words", "words", "characters", "lines", "letters"))
@@ -246,13 +335,23 @@ class Shipped:
         text = self.words.phrase(1, 9)
         said, unit = self._unit()
         call = Call("text_count", {"text": text}, dict(counts(text)))
-        return Task("count", self.ask("count", unit=said, text=self.quoted_always(text)), (call,), f"It has {call.result[unit]} {unit}.")
+        return Task(
+            "count",
+            self.ask("count", unit=said, text=self.quoted_always(text)),
+            (call,),
+            f"It has {call.result[unit]} {unit}.",
+        )
 
     def task_count_all(self) -> Task:
         text = self.words.phrase(1, 9)
         found = counts(text)
-        answer = f"It has {found['characters']} characters, {found['words']} words and {found['lines']} lines."
-        return Task("count_all", self.ask("count_all", text=self.quoted_always(text)), (Call("text_count", {"text": text}, dict(found)),), answer)
+        answer = "It has {characters} characters, {words} words and {lines} lines.".format(**found)
+        return Task(
+            "count_all",
+            self.ask("count_all", text=self.quoted_always(text)),
+            (Call("text_count", {"text": text}, dict(found)),),
+            answer,
+        )
 
     def _run(self, intent: str, kind: str, programs: tuple[str, ...]) -> Task:
         slots = sums.slots(self.words) | {"w": self.words.word(), "v": self.words.word()}

@@ -1,9 +1,10 @@
 """A byte-level BPE of the `gpt2` type whose merges cross neither a space nor a digit.
 
 A word is therefore cut the same in a request and inside JSON, which is what makes copying easy to
-learn. The JSON escapes `\\"` and `\\\\` are merges of their own. The escape of a newline is a token that
-no text is cut into, since the pre-tokeniser takes the n for a part of the next word: the model only
-writes it, and the chat template shows newlines as they are. llama.cpp must cut alike (verify.py).
+learn. The JSON escapes `\\"` and `\\\\` are merges of their own. The escape of a newline is a token
+that no text is cut into, since the pre-tokeniser takes the n for a part of the next word: the model
+only writes it, and the chat template shows newlines as they are. llama.cpp must cut alike (see
+verify.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import regex
@@ -54,14 +56,12 @@ def train(texts: Iterable[str], merges: int) -> list[tuple[str, str]]:
     counts = Counter(piece for text in texts for piece in PIECES.findall(text))
     pieces = {piece: _letters(piece) for piece in counts}
     found = list(FIRST_MERGES)
-    for piece, parts in pieces.items():
-        for pair in FIRST_MERGES:
-            parts = _merged(parts, pair)
-        pieces[piece] = parts
+    for pair in FIRST_MERGES:
+        pieces = {piece: _merged(parts, pair) for piece, parts in pieces.items()}
     while len(found) < merges:
         pairs: Counter[tuple[str, str]] = Counter()
         for piece, parts in pieces.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 pairs[pair] += counts[piece]
         best = max(((n, p) for p, n in pairs.items() if _may_merge(*p)), default=None)
         if best is None:
@@ -133,7 +133,7 @@ class Tokenizer:
 
     def _cut(self, parts: list[str]) -> list[str]:
         while True:
-            ranks = [(self._rank[p], p) for p in zip(parts, parts[1:], strict=False) if p in self._rank]
+            ranks = [(self._rank[p], p) for p in pairwise(parts) if p in self._rank]
             if not ranks:
                 return parts
             parts = _merged(parts, min(ranks)[1])

@@ -21,7 +21,7 @@ _TOOLS = Path(__file__).resolve().parent.parent.parent / "wasm_tools"
 
 @dataclass(frozen=True)
 class Offered:
-    """A function as one conversation sees it. `renamed`: shipped argument -> the name it has here."""
+    """A function as one conversation sees it. `renamed`: shipped argument -> its name here."""
 
     kind: str
     name: str
@@ -31,8 +31,11 @@ class Offered:
 
     def spec(self) -> dict[str, Any]:
         """The OpenAI form."""
-        function = {"name": self.name, "description": self.description,
-                    "parameters": self.parameters}
+        function = {
+            "name": self.name,
+            "description": self.description,
+            "parameters": self.parameters,
+        }
         return {"type": "function", "function": function}
 
     def arguments(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +82,8 @@ VARIED: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
     "files_search": (
         "search_files|grep|find_text|search|find_in_files|lookup",
-        "Search all files for a text|Find which files mention something|Look for a text in the files"
+        "Search all files for a text|Find which files mention something"
+        "|Look for a text in the files"
         "|Lines of any file that contain a text",
         {"query": "query|text|needle|what|term"},
     ),
@@ -162,6 +166,9 @@ def varied(kind: str, rng: random.Random, words: Words) -> Offered:
     if rng.random() < 0.4:
         renamed = {key: key for key in renamed}
     properties = {renamed[key]: {"type": "string"} for key in arguments}
-    parameters = {"type": "object", "required": list(properties),
-                  "properties": _reordered(rng, properties)}
+    parameters = {
+        "type": "object",
+        "required": list(properties),
+        "properties": _reordered(rng, properties),
+    }
     return Offered(kind, name, description, parameters, renamed)

@@ -1,30 +1,39 @@
 """The training run: a copy-only stage, then conversations, under a rate that decays with the clock.
 
-The schedule follows time and not steps, because the machine may be busy and the end is what has to
-be met. A checkpoint is written every few minutes and training goes on from it.
+One process a core, each with one thread and batches of its own, gradients averaged once a step: on
+a machine that does other things too, threads that meet hundreds of times a step would wait for each
+other most of the time. The schedule follows time and not steps, because the end is what has to be
+met. A checkpoint is written every few minutes, and training goes on from it.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
+import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch._dynamo
-
+import torch.distributed
+import torch.multiprocessing
 from batches import LENGTHS, Batch, Source
+from data import Maker
+from encode import Encoder
 from induction import seed_copying
 from model import Model, Shape
 from muon import Muon
+from tokenizer import Tokenizer
+from tokenizer import train as train_merges
 
 COPY_SHARE = 0.15  # of the time at most; it ends once copying is learned
 COPY_LOSS = 0.5
 WARM_STEPS = 20
 AVERAGE = 0.995
+MERGES = 503
+SHOW_EVERY_S = 20.0
 
 
 def rate(progress: float) -> float:
@@ -51,23 +60,41 @@ class Trainer:
         self.elapsed = 0.0
         self.copied = False
 
-    def step(self, batch: Batch, progress: float) -> float:
-        """One update; the loss in nats a token."""
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Mean loss of a batch's targets in nats."""
+        with torch.autocast("cpu", torch.bfloat16):
+            flat = self.hidden(batch.ids).flatten(0, 1)
+            logits = torch.nn.functional.linear(flat[batch.where], self.model.token_embd.weight)
+        return torch.nn.functional.cross_entropy(logits.float(), batch.targets)
+
+    def step(self, batch: Batch, progress: float, seconds: float) -> float:
+        """One update with what all processes found; adds their mean `seconds` to the clock."""
         share = rate(progress) * min(1.0, (self.step_count + 1) / WARM_STEPS)
         for optimiser, full in zip((self.muon, self.adam), self.rates, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = full * share
-        with torch.autocast("cpu", torch.bfloat16):
-            flat = self.hidden(batch.ids).flatten(0, 1)
-            logits = torch.nn.functional.linear(flat[batch.where], self.model.token_embd.weight)
-        loss = torch.nn.functional.cross_entropy(logits.float(), batch.targets)
+        loss = self.loss(batch)
         loss.backward()
+        mean, passed = self._agree(float(loss.detach()), seconds)
         for optimiser in (self.muon, self.adam):
             optimiser.step()
             optimiser.zero_grad()
         self._follow()
         self.step_count += 1
-        return float(loss.detach())
+        self.elapsed += passed
+        return mean
+
+    def _agree(self, *figures: float) -> tuple[float, ...]:
+        """Averages gradients and `figures` over the processes."""
+        weights = [weight for weight in self.model.parameters() if weight.grad is not None]
+        flat = torch.cat([*(weight.grad.flatten() for weight in weights), torch.tensor(figures)])
+        torch.distributed.all_reduce(flat)
+        flat /= torch.distributed.get_world_size()
+        at = 0
+        for weight in weights:
+            weight.grad.copy_(flat[at : at + weight.numel()].view_as(weight))
+            at += weight.numel()
+        return tuple(flat[at:].tolist())
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -77,10 +104,16 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Writes everything needed to go on; replaces the file only when it is whole."""
-        state = {"shape": self.model.shape.as_dict(), "model": self.model.state_dict(),
-                 "average": self.average, "muon": self.muon.state_dict(),
-                 "adam": self.adam.state_dict(), "step": self.step_count, "elapsed": self.elapsed,
-                 "copied": self.copied}
+        state = {
+            "shape": self.model.shape.as_dict(),
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "muon": self.muon.state_dict(),
+            "adam": self.adam.state_dict(),
+            "step": self.step_count,
+            "elapsed": self.elapsed,
+            "copied": self.copied,
+        }
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
 
@@ -92,85 +125,113 @@ class Trainer:
         self.muon.load_state_dict(state["muon"])
         self.adam.load_state_dict(state["adam"])
         self.step_count, self.elapsed = state["step"], state["elapsed"]
-        self.copied = state.get("copied", False)
+        self.copied = state["copied"]
 
 
-def run(trainer: Trainer, merges: Path, folder: Path, options: argparse.Namespace) -> None:
-    """Trains until `options.minutes` of training time have gone by."""
-    limit = options.minutes * 60.0
-    copying = not trainer.copied
-    seed = options.seed + 1_000_003 * trainer.step_count
-    source = Source(merges, seed, options.copy_tokens if copying else options.tokens, copying)
-    losses: list[float] = []
-    seen, shown, saved, before = 0, time.monotonic(), time.monotonic(), time.monotonic()
-    try:
-        while trainer.elapsed < limit:
-            batch = source.next()
-            losses.append(trainer.step(batch, trainer.elapsed / limit))
-            seen += batch.ids.numel()
-            now = time.monotonic()
-            trainer.elapsed += now - before
-            before = now
-            if now - shown > 20:
-                mean, speed = sum(losses) / len(losses), seen / (now - shown)
-                print(f"{trainer.elapsed / 60:6.1f} min  step {trainer.step_count:6d}  "
-                      f"loss {mean:.4f}  {speed:7.0f} tokens/s", flush=True)
-                losses, seen, shown = [], 0, now
-                if copying and (mean < COPY_LOSS or trainer.elapsed >= limit * COPY_SHARE):
-                    trainer.copied = True
-                    source.close()
-                    source, copying = Source(merges, seed, options.tokens, copying=False), False
-            if now - saved > options.save_every:
-                trainer.save(folder / "checkpoint.pt")
-                saved = time.monotonic()
-        trainer.save(folder / "checkpoint.pt")
-    finally:
-        source.close()
+class Loop:
+    """One process's part of the run. All take the same decisions, since they share the figures."""
+
+    def __init__(self, trainer: Trainer, rank: int, options: argparse.Namespace) -> None:
+        self.trainer, self.rank, self.options = trainer, rank, options
+        self.limit = options.minutes * 60.0
+        self.source = self._open()
+        self.losses: list[float] = []
+        self.tokens = 0
+        self.shown = self.saved = trainer.elapsed
+
+    def _open(self) -> Source:
+        options, trainer = self.options, self.trainer
+        tokens = options.tokens if trainer.copied else options.copy_tokens
+        seed = options.seed + 1_000_003 * trainer.step_count + 7919 * self.rank
+        share = tokens // options.processes
+        return Source(options.folder / "merges.json", seed, share, copying=not trainer.copied)
+
+    def run(self) -> None:
+        """Trains until the minutes are over."""
+        trainer, before = self.trainer, time.monotonic()
+        try:
+            while trainer.elapsed < self.limit:
+                batch = self.source.next()
+                now = time.monotonic()
+                seconds, before = now - before, now
+                loss = trainer.step(batch, trainer.elapsed / self.limit, seconds)
+                self.losses.append(loss)
+                self.tokens += batch.ids.numel() * self.options.processes
+                if trainer.elapsed - self.shown > SHOW_EVERY_S:
+                    self._look()
+            self._save()
+        finally:
+            self.source.close()
+
+    def _look(self) -> None:
+        trainer = self.trainer
+        mean = sum(self.losses) / len(self.losses)
+        speed = self.tokens / (trainer.elapsed - self.shown)
+        if self.rank == 0:
+            print(
+                f"{trainer.elapsed / 60:6.1f} min  step {trainer.step_count:6d}  "
+                f"loss {mean:.4f}  {speed:7.0f} tokens/s",
+                flush=True,
+            )
+        self.losses, self.tokens, self.shown = [], 0, trainer.elapsed
+        late = trainer.elapsed > self.limit * COPY_SHARE
+        if not trainer.copied and (mean < COPY_LOSS or late):
+            trainer.copied = True
+            self.source.close()
+            self.source = self._open()
+        if trainer.elapsed - self.saved > self.options.save_every:
+            self._save()
+
+    def _save(self) -> None:
+        self.saved = self.trainer.elapsed
+        if self.rank == 0:
+            self.trainer.save(self.options.folder / "checkpoint.pt")
+
+
+def prepare(folder: Path, seed: int) -> int:
+    """Learns the tokenizer's merges once, from conversations like those to come; tokens in all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "merges.json"
+    if not path.exists():
+        maker, encoder = Maker(seed + 77), Encoder(Tokenizer([]))
+        made = (maker.conversation() for _ in range(3000))
+        texts = [encoder.render(one.messages, one.tools) for one in made]
+        Tokenizer(train_merges(texts, MERGES)).save(path)
+    return len(Tokenizer.load(path).tokens)
+
+
+def work(rank: int, vocabulary: int, meeting: str, options: argparse.Namespace) -> None:
+    """What each process does. `meeting`: the file through which they find each other."""
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=options.processes
+    )
+    trainer = Trainer(Shape(vocabulary=vocabulary), options.muon_rate, options.adam_rate)
+    checkpoint = options.folder / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+    Loop(trainer, rank, options).run()
 
 
 def main() -> None:
     """Command line of the training run alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="checkpoint and merges")
-    parser.add_argument("--minutes", type=float, default=90.0)
+    parser.add_argument("--minutes", type=float, default=70.0)
     parser.add_argument("--tokens", type=int, default=4608, help="a step, padding counted in")
     parser.add_argument("--copy-tokens", type=int, default=3072, help="the same, while copying")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=0.0012)
-    parser.add_argument("--save-every", type=float, default=180.0, help="seconds")
+    parser.add_argument("--save-every", type=float, default=150.0, help="seconds")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    merges = prepare(options.folder, options.seed)
-    from tokenizer import Tokenizer
-
-    vocabulary = len(Tokenizer.load(merges).tokens)
-    trainer = Trainer(Shape(vocabulary=vocabulary), options.muon_rate, options.adam_rate)
-    checkpoint = options.folder / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer.load(checkpoint)
-    run(trainer, merges, options.folder, options)
-
-
-def prepare(folder: Path, seed: int) -> Path:
-    """The tokenizer's merges, learned once from conversations like those to come."""
-    from data import Maker
-    from encode import Encoder
-    from tokenizer import Tokenizer, train
-
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "merges.json"
-    if not path.exists():
-        maker, encoder = Maker(seed + 77), Encoder(Tokenizer([]))
-        texts = []
-        for _ in range(3000):
-            made = maker.conversation()
-            texts.append(encoder.render(made.messages, made.tools))
-        Tokenizer(train(texts, 503)).save(path)
-    return path
+    vocabulary = prepare(options.folder, options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(
+            work, (vocabulary, f"{folder}/meeting", options), nprocs=options.processes
+        )
 
 
 if __name__ == "__main__":

@@ -50,8 +50,10 @@ def main() -> None:
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     path = Path(sys.argv[1])
     worst, agreement = check(path, np.load(sys.argv[2]))
-    print(f"{path.name}: {path.stat().st_size:,} bytes; tokens cut alike; logits within {worst:.2f}, "
-          f"the same best token at {agreement:.1%} of places")
+    print(
+        f"{path.name}: {path.stat().st_size:,} bytes; tokens cut alike; logits within {worst:.2f}, "
+        f"the same best token at {agreement:.1%} of places"
+    )
     if worst > _WORST_LOGIT or agreement < _BEST_AGREEMENT:
         raise SystemExit("the file does not compute what was trained")
 

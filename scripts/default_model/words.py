@@ -9,48 +9,35 @@ from __future__ import annotations
 import random
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
-_COMMON = """
-apples bread milk butter sugar flour rice salt pepper lemon honey coffee tea water juice cheese eggs
-onions garlic carrots potatoes tomatoes beans corn peas soup cake pie chocolate vanilla cream yogurt
-pasta noodles oil vinegar oats bananas grapes pears plums cherries melon mango spinach celery ham
-house garden kitchen window door table chair lamp floor roof wall fence gate road bridge river lake
-mountain forest beach island valley desert city village street market school office library museum
-hospital station airport harbor farm barn field meadow pond hill cave castle tower church park square
-dog cat horse cow sheep goat pig chicken duck goose rabbit fox wolf bear deer mouse bird eagle owl
-fish whale shark snake frog turtle spider bee ant fly butterfly worm lion tiger elephant monkey
-red green blue yellow orange purple black white brown pink gray silver golden bright dark light
-quick slow big small tall short long wide narrow deep shallow heavy soft hard cold warm hot cool dry
-wet clean dirty new old young early late happy sad angry calm quiet loud brave shy kind rude smart
-run walk jump swim fly drive ride climb fall push pull carry throw catch build break open close start
-stop wait watch listen speak read write draw paint sing dance play work rest sleep wake eat drink cook
-bake wash dry fold pack ship send bring take give lend borrow buy sell pay owe save spend win lose
-today tomorrow yesterday morning noon evening night week month year spring summer autumn winter
-monday tuesday wednesday thursday friday saturday sunday january february march april june july august
-one two three four five six seven eight nine ten hundred thousand first second third last next
-project report budget invoice receipt order price total amount rate tax cost profit sales stock plan
-meeting agenda notes minutes draft letter email memo summary list table chart graph data record log
-config settings backup archive photo video music song album poster ticket menu recipe guide manual
-team client customer partner manager teacher student doctor nurse lawyer farmer baker driver pilot
-width height length depth weight size speed distance area volume age score count level limit target
-alpha beta gamma delta sigma omega north south east west left right top bottom front back inner outer
-apple server client port host user admin token session query index cache queue task job script module
-paint brush hammer nail screw drill saw ladder rope chain wheel engine motor battery cable switch lamp
-shirt pants socks shoes boots hat coat scarf glove belt dress skirt jacket sweater towel blanket pillow
-book page chapter story poem novel paper pen pencil ink eraser ruler folder file box bag basket bottle
-cup glass plate bowl spoon fork knife pot pan oven stove fridge freezer sink soap sponge broom bucket
-rain snow wind storm cloud sun moon star sky fog ice fire smoke dust sand stone rock mud grass leaf
-tree root branch flower rose tulip daisy seed fruit berry nut mushroom moss fern ivy oak pine maple
-call visit repair order clean paint return cancel renew check confirm review update collect deliver
-the a an and or of to in on for with from by at about after before near over under between
-dentist plumber landlord neighbor cousin uncle aunt brother sister mother father friend guest
-rent loan debt bank card cash coin bill bonus salary wage fee fine grant award prize medal trophy
-""".split()
-_ONSETS = "b c d f g h j k l m n p r s t v w z br cr dr fl gr pl pr sh sl st th tr ch".split()
-_VOWELS = "a e i o u ai ea oo ou ie".split()
+_COMMON = Path(__file__).with_name("words.txt").read_text().split()
+_ONSETS = ("b c d f g h j k l m n p r s t v w z br cr dr fl gr pl pr sh sl st th tr ch").split()  # noqa: SIM905
+_VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "oo", "ou", "ie"]
 _CODAS = ["", "", "", "n", "r", "l", "s", "t", "m", "k", "d", "nd", "st", "rk", "ng", "x"]
-_EXTENSIONS = "txt txt txt txt md md json csv log cfg ini yaml toml html py js dat tsv conf xml".split()
-_DOMAINS = "com org net io dev info co.uk example eu edu app".split()
+_EXTENSIONS = [
+    "txt",
+    "txt",
+    "txt",
+    "txt",
+    "md",
+    "md",
+    "json",
+    "csv",
+    "log",
+    "cfg",
+    "ini",
+    "yaml",
+    "toml",
+    "html",
+    "py",
+    "js",
+    "dat",
+    "tsv",
+    "conf",
+    "xml",
+]
+_DOMAINS = ["com", "org", "net", "io", "dev", "info", "co.uk", "example", "eu", "edu", "app"]
 
 
 def is_held_out(word: str) -> bool:

@@ -14,17 +14,12 @@ import jsonschema
 import pytest
 
 CODE = Path(__file__).resolve().parent.parent.parent / "scripts" / "default_model"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _importable() -> Iterator[None]:
+if str(CODE) not in sys.path:
     sys.path.insert(0, str(CODE))
-    yield
-    sys.path.remove(str(CODE))
 
 
 @pytest.fixture(scope="module")
-def made(_importable: None) -> list[Any]:
+def made() -> list[Any]:
     from data import Maker
 
     maker = Maker(5)
@@ -93,7 +88,7 @@ def test_figures_in_answers_come_from_the_results(made: list[Any]) -> None:
             assert task.answer == f"{last.arguments['expression']} is {last.result['value']}."
 
 
-def test_held_out_phrasings_are_trained_on_nowhere(_importable: None) -> None:
+def test_held_out_phrasings_are_trained_on_nowhere() -> None:
     import heldout
     import patterns
     import talk
