@@ -165,7 +165,7 @@ def read_tree(
     pruned = read_pruned(folder, genesis)
     firsts = [first for first in segments(folder) if first >= pruned.size]
     keys, chain, seals = list(pruned.keys), pruned.chain, list(pruned.seals)
-    for first, following in zip(firsts, [*firsts[1:], None], strict=True):
+    for first, following in zip(firsts, [*firsts[1:], None], strict=False):
         if first != (seals[-1].size if seals else 0):
             raise JournalDamagedError(f"the segment before entry {first} is missing")
         if following is None:

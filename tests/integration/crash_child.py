@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from node.clock import SystemClock
@@ -124,8 +125,8 @@ def child(home: Path, fault: list[str | int] | None) -> None:
     try:
         asyncio.run(live(home, fault))
         os._exit(0)
-    except BaseException as error:
-        (home / "error").write_text(f"{type(error).__name__}: {error}")
+    except BaseException:
+        (home / "error").write_text(traceback.format_exc())
         os._exit(1)
 
 
