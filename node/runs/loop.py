@@ -317,7 +317,8 @@ class Session:
     async def _call(self, offer: Offer, call: ToolCall) -> Message:
         """One call through the door; a refusal is something the model is told, too."""
         arguments = cast("JsonObject", clean(call.arguments))
-        effect = self._loop.toolset.effect(self._agent, offer, arguments)
+        toolset, labels = self._loop.toolset, self._run.labels
+        effect = toolset.effect(self._agent, offer, arguments, labels=labels)
         self._wrote = self._wrote or ("workspace" in offer.capabilities and not offer.read_only)
         ok, value = False, cast("Json", None)
         try:

@@ -67,8 +67,7 @@ class ToolEffect:
     arguments: JsonObject
     grant: ToolGrant
     call: Callable[[JsonObject], Awaitable[ToolResult]]
-    foreign: tuple[str, ...] = ()
-    private: tuple[str, ...] = ()
+    labels: Callable[[tuple[str, ...]], frozenset[Label]]
 
     @property
     def kind(self) -> StepKind:
@@ -110,7 +109,7 @@ class ToolEffect:
             ok=result.ok,
             value=clean(result.value),
             usage=Usage(tool_calls=1, egress_bytes=result.egress_bytes),
-            labels=labels(result.origins, foreign=self.foreign, private=self.private),
+            labels=self.labels(result.origins),
         )
 
     async def settle(self, key: str) -> Outcome | None:
@@ -124,24 +123,29 @@ class ToolEffect:
         )
 
 
-def labels(
-    origins: tuple[str, ...], *, foreign: tuple[str, ...], private: tuple[str, ...]
+def labels_of(
+    origins: tuple[str, ...],
+    *,
+    foreign: tuple[str, ...],
+    private: tuple[str, ...],
+    marked: Callable[[str], frozenset[Label]],
 ) -> frozenset[Label]:
     """What content from these origins carries: `workspace:PATH`, `knowledge:…`, or a host.
 
-    Patterns match a whole path; `*` also matches `/`.
+    A file carries what it is `marked` with and what the patterns say, which match a whole path;
+    `*` also matches `/`.
     """
     found: set[Label] = set()
     for origin in origins:
         kind, _, path = origin.partition(":")
         if kind == "workspace":
-            found.update(_file_labels(path, foreign, private))
+            found |= marked(path) | _listed(path, foreign, private)
         else:
             found.add("private" if kind == "knowledge" else "untrusted")
     return frozenset(found)
 
 
-def _file_labels(path: str, foreign: tuple[str, ...], private: tuple[str, ...]) -> set[Label]:
+def _listed(path: str, foreign: tuple[str, ...], private: tuple[str, ...]) -> set[Label]:
     found: set[Label] = set()
     if any(fnmatchcase(path, pattern) for pattern in foreign):
         found.add("untrusted")

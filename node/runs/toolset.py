@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from node.errors import ManifestError, ToolError
 from node.runs.agent import AgentManifest, ToolGrant
+from node.runs.effect import Label
 from node.runs.policy import granted
 from node.runs.schemas import Checker, checker
-from node.runs.tool_effect import Offer, ToolEffect
+from node.runs.tool_effect import Offer, ToolEffect, labels_of
+from node.runs.workspace_labels import FileLabels
 from node.sandbox import Function, Grant, ToolManifest, ToolResult, WorkspaceGrant
 from node.types import JsonObject
 
@@ -65,6 +68,7 @@ class Toolset:
         self._tools = tools
         self._sandbox = sandbox
         self._places = places
+        self._labels = FileLabels(places.workspaces)
         self._known: dict[str, ToolManifest] = {}
 
     def check(self, agent: AgentManifest) -> None:
@@ -93,16 +97,22 @@ class Toolset:
             )
         return tuple(offers)
 
-    def effect(self, agent: AgentManifest, offer: Offer, arguments: JsonObject) -> ToolEffect:
-        """The effect of one call. Nothing is looked up before it is performed."""
-        grant = next(grant for grant in agent.tools if grant.name == offer.tool)
+    def effect(
+        self,
+        agent: AgentManifest,
+        offer: Offer,
+        arguments: JsonObject,
+        *,
+        labels: frozenset[Label] = frozenset(),
+    ) -> ToolEffect:
+        """The effect of one call in a run that carries `labels`, which the files it writes will
+        carry too. Nothing is looked up before it is performed."""
         return ToolEffect(
             offer=offer,
             arguments=arguments,
-            grant=grant,
-            foreign=agent.foreign,
-            private=agent.private,
-            call=lambda given: self._call(agent, offer, given),
+            grant=next(grant for grant in agent.tools if grant.name == offer.tool),
+            call=lambda given: self._call(agent, offer, given, labels),
+            labels=partial(self._labels_of, agent),
         )
 
     def checker(self, name: str) -> Checker | None:
@@ -113,30 +123,46 @@ class Toolset:
         except (ToolError, ValueError):
             return None
 
-    async def _call(self, agent: AgentManifest, offer: Offer, arguments: JsonObject) -> ToolResult:
+    async def _call(
+        self,
+        agent: AgentManifest,
+        offer: Offer,
+        arguments: JsonObject,
+        labels: frozenset[Label],
+    ) -> ToolResult:
         tool = self._tool(offer.tool)
         if tool.sha256 != offer.sha256:
             raise ToolError(
                 f"tool {offer.tool} was replaced since this run started",
                 hint="Start the run again to use the tool that is installed now.",
             )
-        return await self._sandbox.call(tool, offer.name, arguments, self._grant(agent, offer))
+        grant = self._grant(agent, offer, labels)
+        return await self._sandbox.call(tool, offer.name, arguments, grant)
 
-    def _grant(self, agent: AgentManifest, offer: Offer) -> Grant:
+    def _grant(self, agent: AgentManifest, offer: Offer, labels: frozenset[Label]) -> Grant:
         grant = next(grant for grant in agent.tools if grant.name == offer.tool)
-        workspace = None
-        if grant.workspace is not None:
-            root = self._places.workspaces / agent.name
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            workspace = WorkspaceGrant(root.absolute(), grant.workspace)
-        store = self._places.stores / agent.name / grant.name if grant.store else None
         return Grant(
-            workspace=workspace,
+            workspace=self._workspace(agent, grant, labels) if grant.workspace else None,
             http=grant.http,
-            store=store,
+            store=self._places.stores / agent.name / grant.name if grant.store else None,
             clock=grant.clock,
             random=grant.random,
         )
+
+    def _workspace(
+        self, agent: AgentManifest, grant: ToolGrant, labels: frozenset[Label]
+    ) -> WorkspaceGrant:
+        root = self._places.workspaces / agent.name
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+        def before_write(path: str, origins: tuple[str, ...]) -> None:
+            self._labels.wrote(agent.name, path, labels | self._labels_of(agent, origins))
+
+        return WorkspaceGrant(root.absolute(), grant.workspace or "ro", before_write)
+
+    def _labels_of(self, agent: AgentManifest, origins: tuple[str, ...]) -> frozenset[Label]:
+        marked = partial(self._labels.of, agent.name)
+        return labels_of(origins, foreign=agent.foreign, private=agent.private, marked=marked)
 
     def _tool(self, name: str) -> ToolManifest:
         if name not in self._known:

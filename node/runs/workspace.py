@@ -25,6 +25,7 @@ from node.clock import Clock
 from node.errors import WorkspaceError
 from node.runs.effect import Needs, Outcome, StepKind, Usage
 from node.runs.workspace_files import Files, read_files, restore_files
+from node.runs.workspace_labels import FileLabels
 from node.types import Json
 
 BRANCH = "refs/heads/main"
@@ -63,6 +64,7 @@ class Workspaces:
         self._clock = clock
         self._locks: dict[str, asyncio.Lock] = {}
         self._opened: set[str] = set()
+        self._labels = FileLabels(folder)
         for level in (ConfigLevel.GLOBAL, ConfigLevel.XDG, ConfigLevel.SYSTEM):
             pygit2.settings.search_path[level] = ""  # no configuration but the repository's own
 
@@ -95,7 +97,9 @@ class Workspaces:
     async def rollback(self, agent: str, version: str) -> Version | None:
         """Puts the files back as they were then, as a new commit. What was not committed before is
         committed first, so nothing is lost. None if nothing changed."""
-        return await self._in_thread(agent, partial(self._rollback, agent, version))
+        made = await self._in_thread(agent, partial(self._rollback, agent, version))
+        self._labels.put_back(agent, made.changed if made else ())
+        return made
 
     async def _in_thread(self, agent: str, work: Callable[[], _T]) -> _T:
         self.root(agent)

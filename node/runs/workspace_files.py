@@ -22,7 +22,8 @@ MAX_FILES = 20_000
 MAX_DEPTH = 32
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_TEMPORARY = ".freehold-restoring-"
+_OURS = ".freehold-"
+_TEMPORARY = f"{_OURS}restoring-"
 Files = dict[str, bytes]
 
 
@@ -84,8 +85,8 @@ def _walk(root: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _tracked(name: str) -> bool:
-    """Whether git can hold the name, and it is not git's own."""
-    return name.isprintable() and name.lower() != ".git" and not name.startswith(_TEMPORARY)
+    """Whether git can hold the name, and it is neither git's own nor a file half written."""
+    return name.isprintable() and name.lower() != ".git" and not name.startswith(_OURS)
 
 
 def _read(name: str, folder: int) -> bytes | None:

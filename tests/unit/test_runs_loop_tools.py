@@ -9,8 +9,9 @@ import pytest
 
 from node.errors import ManifestError, OutcomeUnknownError, ToolError, ToolLimitError
 from node.runs.agent import AgentManifest, ToolGrant
+from node.runs.effect import Label
 from node.runs.progress import Progress
-from node.runs.tool_effect import Offer, ToolEffect, labels, specs
+from node.runs.tool_effect import Offer, ToolEffect, labels_of, specs
 from node.runs.toolset import Places, Toolset
 from node.sandbox import Capability, Function, Grant, ToolManifest, ToolResult
 from node.types import JsonObject
@@ -150,7 +151,7 @@ def effect(
         raise ToolLimitError("tool t went over its limit seconds = 10")
 
     grant = ToolGrant("t", http=("https://a.org/*",))
-    return ToolEffect(offer, {"x": 1}, grant, call)
+    return ToolEffect(offer, {"x": 1}, grant, call, lambda origins: frozenset())
 
 
 async def test_a_broken_limit_is_an_answer() -> None:
@@ -192,6 +193,7 @@ async def test_what_may_not_run_twice_is_not_settled_by_guessing() -> None:
         ((), set()),
         (("workspace:notes.txt",), set()),
         (("workspace:inbox/a/b.txt",), {"untrusted"}),
+        (("workspace:marked.txt",), {"untrusted"}),
         (("workspace:diary/today",), {"private"}),
         (
             ("workspace:notes.txt", "workspace:diary/x", "workspace:inbox/y"),
@@ -203,7 +205,14 @@ async def test_what_may_not_run_twice_is_not_settled_by_guessing() -> None:
     ],
 )
 def test_where_content_came_from_labels_it(origins: tuple[str, ...], expected: set[str]) -> None:
-    assert labels(origins, foreign=("inbox/*",), private=("diary/*",)) == expected
+    marks: dict[str, frozenset[Label]] = {"marked.txt": frozenset({"untrusted"})}
+    found = labels_of(
+        origins,
+        foreign=("inbox/*",),
+        private=("diary/*",),
+        marked=lambda path: marks.get(path, frozenset()),
+    )
+    assert found == expected
 
 
 READ = Offer("t", "1", "read", "", {}, read_only=True, idempotent=True, capabilities=frozenset())

@@ -172,6 +172,8 @@ def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> in
     with _folder(str(grant.root), parts[:-1], partial(_make_folder, call.limits, usage)) as fd:
         old = _replaceable(parts[-1], fd)
         _check_quota(call.limits, usage, len(data) - (old or 0), int(old is None))
+        if grant.before_write is not None:
+            grant.before_write("/".join(parts), tuple(call.origins))
         _replace(parts[-1], fd, data)
     usage.size += len(data) - (old or 0)
     usage.files += old is None

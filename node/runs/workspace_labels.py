@@ -1,0 +1,114 @@
+"""Which of an agent's files carry a run's labels on to the runs that read them.
+
+Without this a label is washed off by a file: an untrusted run writes `notes.txt`, the next run
+reads it as its own. What a labelled run writes is therefore marked, before the bytes are in place,
+in `workspaces/.labels-AGENT.json` beside the workspace; a run without labels that replaces the file
+takes the mark off. `ever` keeps what a path once carried, for when an old version is put back.
+
+A file of marks that cannot be read labels everything: it must not be possible to lose them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from node.runs.effect import Label
+
+_BOTH: frozenset[Label] = frozenset({"untrusted", "private"})
+_ANY = "*"
+Marks = dict[str, frozenset[Label]]
+
+
+@dataclass(frozen=True)
+class _Book:
+    now: Marks
+    ever: Marks
+
+
+class FileLabels:
+    """The marks of all agents' files. Safe to use from several threads."""
+
+    def __init__(self, workspaces: Path) -> None:
+        self._folder = workspaces
+        self._lock = threading.Lock()
+
+    def of(self, agent: str, path: str) -> frozenset[Label]:
+        """What reading this file brings into a run."""
+        with self._lock:
+            now = self._read(agent).now
+        return now.get(path, frozenset()) | now.get(_ANY, frozenset())
+
+    def wrote(self, agent: str, path: str, labels: frozenset[Label]) -> None:
+        """Marks a file that a run with these labels is about to replace.
+
+        Raises:
+            OSError: the mark cannot be kept; the file must not be written.
+        """
+
+        def change(book: _Book) -> None:
+            book.now.pop(path, None)
+            if labels:
+                book.now[path] = labels
+                book.ever[path] = book.ever.get(path, frozenset()) | labels
+
+        self._change(agent, change)
+
+    def put_back(self, agent: str, paths: Iterable[str]) -> None:
+        """Marks files of which an old version was put back with all they ever carried."""
+
+        def change(book: _Book) -> None:
+            for path in paths:
+                if path in book.ever:
+                    book.now[path] = book.ever[path]
+
+        self._change(agent, change)
+
+    def _change(self, agent: str, change: Callable[[_Book], None]) -> None:
+        with self._lock:
+            before = self._read(agent)
+            after = _Book(dict(before.now), dict(before.ever))
+            change(after)
+            if after != before:
+                self._write(agent, after)
+
+    def _path(self, agent: str) -> Path:
+        return self._folder / f".labels-{agent}.json"
+
+    def _read(self, agent: str) -> _Book:
+        try:
+            data = json.loads(self._path(agent).read_bytes())
+            return _Book(_marks(data["now"]), _marks(data["ever"]))
+        except FileNotFoundError:
+            return _Book({}, {})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return _Book({_ANY: _BOTH}, {})
+
+    def _write(self, agent: str, book: _Book) -> None:
+        path = self._path(agent)
+        temporary = path.with_suffix(".new")
+        data = {name: _listed(marks) for name, marks in (("now", book.now), ("ever", book.ever))}
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
+            json.dump(data, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def _marks(data: Any) -> Marks:
+    marks = {}
+    for path, labels in data.items():
+        if not set(labels) <= _BOTH:
+            raise ValueError(f"{path} has labels that do not exist")
+        marks[str(path)] = frozenset(cast("list[Label]", labels))
+    return marks
+
+
+def _listed(marks: Marks) -> dict[str, list[Label]]:
+    return {path: sorted(labels) for path, labels in sorted(marks.items())}
