@@ -55,8 +55,8 @@ class CallFormat(Protocol):
         """
         ...
 
-    def is_call(self, raw: str) -> bool:
-        """Whether output that begins so is a call, and not text."""
+    def is_call(self, raw: str) -> bool | None:
+        """Whether output that begins so is a call, and not text; None where it may be either."""
         ...
 
     def parse(self, raw: str, tools: tuple[FunctionSpec, ...]) -> Parsed:
@@ -85,8 +85,10 @@ class Hermes:
         text = _text_without(grammar, self._OPEN)
         return _answer(grammar, tools, choice, text, (self._OPEN, self._CLOSE))
 
-    def is_call(self, raw: str) -> bool:
-        return raw.startswith(self._OPEN)
+    def is_call(self, raw: str) -> bool | None:
+        if raw.startswith(self._OPEN):
+            return True
+        return None if self._OPEN.startswith(raw) else False
 
     def parse(self, raw: str, tools: tuple[FunctionSpec, ...]) -> Parsed:
         rest = raw.strip()
@@ -135,8 +137,8 @@ class Generic:
         text = grammar.add("text", r"([^{] [^\x00]*)?")
         return _answer(grammar, tools, choice, text, ("", ""))
 
-    def is_call(self, raw: str) -> bool:
-        return raw.startswith("{")
+    def is_call(self, raw: str) -> bool | None:
+        return raw.startswith("{") if raw else None
 
     def parse(self, raw: str, tools: tuple[FunctionSpec, ...]) -> Parsed:
         if not self.is_call(raw) or not tools:

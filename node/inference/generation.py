@@ -22,8 +22,6 @@ from node.inference.prompt import Prompter
 from node.inference.sampler import Sampler
 from node.inference.types import Finish, FinishReason, Generation
 
-_UNDECIDED_CHARS = 64  # longer than any format's opening mark
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -155,9 +153,10 @@ class Generator:
 
 
 class _Output:
-    """The text of a generation as it grows; holds back what may be the start of a stop string.
+    """The text of a generation as it grows.
 
-    Stop strings end text, not calls: a call ends where its grammar does.
+    Held back is what may be the start of a stop string, and all of it until it is known whether it
+    is a call. Stop strings end text, not calls: a call ends where its grammar does.
     """
 
     def __init__(self, form: CallFormat, request: Generation, emit: Callable[[str], None]) -> None:
@@ -169,8 +168,7 @@ class _Output:
         self._held = ""
         self._sent: list[str] = []
         self.tokens = 0
-        self.in_call = False
-        self._undecided = bool(request.tools)
+        self.in_call: bool | None = None if request.tools else False  # None: not told yet
 
     @property
     def raw(self) -> str:
@@ -180,10 +178,10 @@ class _Output:
         """Takes a token's bytes; True when a stop string was reached."""
         self.tokens += 1
         self._held += self._decoder.decode(piece)
-        if self._undecided:
-            begun = self.raw + self._held
-            self.in_call = self._form.is_call(begun)
-            self._undecided = not self.in_call and len(begun) < _UNDECIDED_CHARS
+        if self.in_call is None:
+            self.in_call = self._form.is_call(self._held)
+            if self.in_call is None:
+                return False
         if self._stops and not self.in_call:
             return self._stop()
         self._send(len(self._held))
@@ -206,6 +204,7 @@ class _Output:
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             self._held = self._held[: min(found)]
+            self._decoder.reset()
             return True
         self._send(len(self._held) - max(self._overlaps(), default=0))
         return False

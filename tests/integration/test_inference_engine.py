@@ -185,6 +185,13 @@ async def test_stop_strings_end_text_and_are_not_shown(engine: LlamaEngine) -> N
     assert cut.raw == "".join(pieces) == whole.raw[: whole.raw.index(stop)]
 
 
+async def test_stop_strings_do_not_cut_calls(engine: LlamaEngine) -> None:
+    request = ask(tools=(ADD,), choice="required", max_tokens=200, stop=("<", "add", "}"))
+    _, finish = await run(engine, request)
+    assert finish.tool_calls
+    assert finish.malformed is None
+
+
 async def test_kept_prompts_change_nothing_but_the_time(store: ModelStore) -> None:
     fresh = LlamaEngine(store, limits=EngineLimits(reuse_prefix=False))
     kept = LlamaEngine(store)
@@ -462,14 +469,18 @@ def test_a_runner_dies_with_its_parent(store: ModelStore) -> None:
     assert not alive
 
 
-async def test_a_runner_is_told_no_secrets(
+async def test_a_runner_is_told_no_secrets_and_goes_first(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FREEHOLD_TOKEN", "secret-of-the-daemon")
     await engine.preload("tiny")
-    environment = psutil.Process(engine.loaded()["tiny"]).environ()
+    process = psutil.Process(engine.loaded()["tiny"])
+    environment = process.environ()
     assert "secret-of-the-daemon" not in environment.values()
     assert environment["OMP_WAIT_POLICY"] == "passive"
+    if sys.platform == "linux":  # and the kernel's memory killer takes it before the daemon
+        score = Path(f"/proc/{process.pid}/oom_score_adj")
+        assert await asyncio.to_thread(score.read_text) == "500\n"
 
 
 async def test_many_generations_with_cancels_leave_nothing_behind(engine: LlamaEngine) -> None:

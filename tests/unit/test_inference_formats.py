@@ -62,6 +62,13 @@ def test_a_call_may_hold_its_own_markup_in_a_string() -> None:
     assert HERMES.parse(raw, TOOLS).tool_calls == (ToolCall("add", arguments),)
 
 
+def test_a_call_is_known_as_soon_as_it_can_be() -> None:
+    assert [HERMES.is_call(raw) for raw in ("", "<", "<tool_call", "<tool_call>", "<b>", "4")] == [
+        *(None, None, None, True, False, False)
+    ]
+    assert [GENERIC.is_call(raw) for raw in ("", "{", "4")] == [None, True, False]
+
+
 def test_text_is_text() -> None:
     assert HERMES.parse("  It is 4.\n", TOOLS).text == "It is 4."
     assert GENERIC.parse("It is {4}.", TOOLS).text == "It is {4}."
