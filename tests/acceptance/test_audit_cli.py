@@ -1,0 +1,192 @@
+"""`freehold audit` as a person uses it, on a folder and a key alone."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from node.cli.main import root
+from node.errors import FreeholdError
+from node.journal import Draft, Journal, PolicyVerdict
+
+ORIGIN = "test.example/log"
+
+
+def freehold(*words: str, cwd: Path, code: int = 0) -> str:
+    """Runs the command in this process; its standard output."""
+    with chdir(cwd):
+        done = CliRunner().invoke(root, ["audit", *words], env={"HOME": "/nonexistent"})
+    error = done.exception
+    known = error is None or isinstance(error, FreeholdError | SystemExit)
+    assert known, repr(error)
+    found = error.exit_code if isinstance(error, FreeholdError) else done.exit_code
+    assert found == code, done.output
+    return done.stdout
+
+
+def alone(*words: str, cwd: Path, code: int = 0) -> str:
+    """Runs the command as a process with no home, config or daemon; its standard output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "node.cli", "audit", *words],
+        cwd=cwd,
+        env={"HOME": "/nonexistent", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(_ROOT)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    text = done.stdout.decode()
+    assert done.returncode == code, f"{text}\n{done.stderr.decode()}"
+    assert "Traceback" not in done.stderr.decode()
+    return text
+
+
+_ROOT = Path(__file__).parents[2]
+
+
+def step(run: str, path: str, name: str, ok: bool, **usage: float) -> tuple[Draft, Draft]:
+    intent = Draft(
+        "step.intent", run=run, path=path, agent="clerk", policy=PolicyVerdict("tools", "allow"),
+        data={"kind": "tool", "name": name, "digest": f"{name}-{ok}", "needs": {}},
+    )  # fmt: skip
+    result = Draft(
+        "step.result", run=run, path=path, agent="clerk", cause=(-1,),
+        data={"ok": ok, "value": 4 if ok else None, "usage": dict(usage), "labels": []},
+    )  # fmt: skip
+    return intent, result
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two runs of one agent; the second is refused something."""
+    journal = Journal.open_sync(tmp_path / "journal", origin=ORIGIN)
+    for run in ("r1", "r2"):
+        prompt = journal.put_blob(b"what is 2 + 2?", "prompt")
+        started = Draft("run.started", run=run, agent="clerk", actor="uid:1000", blobs=(prompt,))
+        journal.append_sync(started)
+        journal.append_sync(*step(run, "1", "calc", run == "r1", tool_calls=1, msat=5))
+    denied = PolicyVerdict("tools.web", "deny")
+    journal.append_sync(Draft("step.intent", run="r2", path="2", agent="clerk", policy=denied))
+    for run, status, cause in (("r1", "completed", 2), ("r2", "stopped", 6)):
+        data = {"status": status}
+        journal.append_sync(Draft("run.finished", run=run, cause=(cause,), data=dict(data)))
+    asyncio.run(journal.rotate())
+    journal.close()
+    return tmp_path / "journal"
+
+
+def test_verify_says_what_it_can_say(folder: Path) -> None:
+    home = folder.parent
+    text = alone("verify", "journal", "--vkey", "journal/log.vkey", "--thorough", cwd=home)
+    assert "internal  consistent" in text
+    assert "outside   consistent with the kept head at 9" in text
+    (home / "mine").write_text(freehold("checkpoint", "--dir", "journal", cwd=home))
+    report = json.loads(freehold("verify", "journal", "--since", "mine", "--json", cwd=home))
+    assert (report["verdict"], report["size"], report["epochs"]) == ("verified", 9, 2)
+    assert report["against"][0] == {
+        "source": "mine", "size": 9, "verdict": "verified", "reason": "",
+    }  # fmt: skip
+
+    segment = folder / "000000000000.jsonl"
+    good = segment.read_bytes()
+    segment.write_bytes(good.replace(b"calc", b"calk", 1))
+    text = alone("verify", "journal", cwd=home, code=1)
+    assert "damaged at entry 1" in text
+    assert "verdict   failed" in text
+
+    segment.write_bytes(good)
+    alone("verify", "nowhere", cwd=home, code=2)
+    freehold("verify", "journal", "--vkey", "nowhere", cwd=home, code=2)
+    (home / "garbage").write_text("no checkpoint")
+    freehold("verify", "journal", "--since", "garbage", cwd=home, code=2)
+
+
+def test_log_lists_and_filters(folder: Path) -> None:
+    def shown(*words: str) -> list[int]:
+        text = freehold("log", "--dir", str(folder), "--json", *words, cwd=folder)
+        return [json.loads(line)["i"] for line in text.splitlines()]
+
+    assert shown() == list(range(9))
+    assert shown("--run", "r2") == [3, 4, 5, 6, 8]
+    assert shown("--type", "step", "--run", "r1") == [1, 2]
+    assert shown("--denied") == [6]
+    assert shown("--agent", "nobody") == []
+    assert shown("--since", "2000-01-01") == list(range(9))
+    assert shown("--since", "2999-01-01") == []
+    text = freehold("log", "--dir", str(folder), cwd=folder)
+    assert "[deny: tools.web] REFUSED" in text
+    freehold("log", "--dir", str(folder), "--since", "yesterday", cwd=folder, code=1)
+
+
+def test_show_and_why_lead_back_to_the_prompt(folder: Path) -> None:
+    entry = json.loads(freehold("show", "1", "--dir", str(folder), cwd=folder))
+    assert (entry["type"], entry["data"]["name"]) == ("step.intent", "calc")
+    words = ("show", "0", "--blob", "prompt", "--dir", str(folder))
+    assert freehold(*words, cwd=folder) == "what is 2 + 2?"
+    freehold("show", "0", "--blob", "none", "--dir", str(folder), cwd=folder, code=1)
+    freehold("show", "99", "--dir", str(folder), cwd=folder, code=1)
+
+    text = freehold("why", "7", "--dir", str(folder), cwd=folder)
+    for found in ("run.finished", "step.result", "[allow: tools]", "uid:1000", "what is 2 + 2?"):
+        assert found in text
+    reasons = json.loads(freehold("why", "7", "--dir", str(folder), "--json", cwd=folder))
+    assert [reason["entry"]["i"] for reason in reasons] == [7, 2, 1, 0]
+
+
+def test_diff_and_spend(folder: Path) -> None:
+    found = json.loads(freehold("diff", "r1", "r2", "--dir", str(folder), "--json", cwd=folder))
+    assert {(one["path"], one["what"]) for one in found} == {
+        ("1", "digest"), ("1", "ok"), ("1", "value"), ("2", "step"), ("", "status"),
+    }  # fmt: skip
+    assert "same steps" in freehold("diff", "r1", "r1", "--dir", str(folder), cwd=folder)
+    freehold("diff", "r1", "r9", "--dir", str(folder), cwd=folder, code=1)
+    (spent,) = json.loads(
+        freehold("spend", "--by", "tool", "--dir", str(folder), "--json", cwd=folder)
+    )
+    assert spent == {
+        "name": "calc", "steps": 2, "failed": 1, "totals": {"tool_calls": 2, "msat": 10},
+    }  # fmt: skip
+    assert "clerk" in freehold("spend", "--dir", str(folder), cwd=folder)
+
+
+def test_a_proof_stands_alone(folder: Path, tmp_path: Path) -> None:
+    vkey = (folder / "log.vkey").read_text().strip()
+    away = tmp_path / "away"
+    away.mkdir()
+    proof = freehold("prove", "2", "--dir", str(folder), cwd=away)
+    assert proof.startswith("c2sp.org/tlog-proof@v1\n")
+    (away / "p").write_text(proof)
+    assert "verified: entry 2" in alone("prove", "--check", "p", "--vkey", vkey, cwd=away)
+    (away / "p").write_text(proof.replace("index 2", "index 1"))
+    freehold("prove", "--check", "p", "--vkey", vkey, cwd=away, code=1)
+    freehold("prove", "--check", "gone", "--vkey", vkey, cwd=away, code=2)
+    assert freehold("prove", "--from", "3", "--dir", str(folder), cwd=away).startswith("old 3\n")
+
+
+def test_export(folder: Path, tmp_path: Path) -> None:
+    lines = freehold("export", "--dir", str(folder), cwd=tmp_path).splitlines()
+    assert [json.loads(line)["i"] for line in lines] == list(range(9))
+    words = ("export", "--format", "csv", "--out", "log.csv", "--dir", str(folder))
+    freehold(*words, cwd=tmp_path)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "log.csv").read_text())))
+    assert [row["i"] for row in rows] == [str(number) for number in range(9)]
+    assert rows[6]["verdict"] == "deny"
+    words = ("export", "--format", "tiles", "--out", "t", "--dir", str(folder))
+    freehold(*words, cwd=tmp_path)
+    assert len((tmp_path / "t" / "tile" / "0" / "000.p" / "9").read_bytes()) == 9 * 32
+
+
+def test_relink_sets_a_log_aside(folder: Path) -> None:
+    words = ("relink", "--dir", str(folder), "--yes", "--origin")
+    freehold(*words, ORIGIN, cwd=folder.parent, code=1)
+    assert f"{ORIGIN}-2+" in freehold(*words, f"{ORIGIN}-2", cwd=folder.parent)
+    assert freehold("verify", "journal", cwd=folder.parent)
+    assert freehold("verify", "journal.old-1", cwd=folder.parent)
