@@ -52,7 +52,9 @@ class Approval:
 
 @dataclass(frozen=True)
 class Ask:
-    """A question as the door puts it. `digest` is that of the arguments the answer is good for."""
+    """A question as the door puts it. `digest` is that of the arguments the answer is good for;
+    `cause` is the entry that led to the step.
+    """
 
     path: str
     step: StepKind
@@ -62,6 +64,7 @@ class Ask:
     digest: str
     rule: str
     reason: str
+    cause: int
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Approvals:
             "expires": expires,
         }
         blob = self._log.put_blob(canonical(ask.args), "args")
-        draft = scribe.draft("approval.asked", ask.path, data, blobs=(blob,))
+        draft = scribe.draft("approval.asked", ask.path, data, blobs=(blob,), cause=(ask.cause,))
         (index,) = await self._log.append(draft)
         asked = Entry(index, int(self._clock.wall() * 1000), "", 0, draft)
         self._questions[index] = _Question(asked)

@@ -6,6 +6,8 @@ without one is settled, and where the record ends the run is live.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from node.errors import JournalError
 from node.journal import Draft, Entry
 from node.runs.budget import Pocket, run_limits
@@ -19,18 +21,47 @@ from node.runs.state import RunState
 from node.runs.survey import RunLine, RunLog, Survey
 from node.types import JsonObject
 
+TURNS = (
+    "run.started",
+    "run.resumed",
+    "run.parked",
+    "run.finished",
+    "approval.asked",
+    "approval.settled",
+    "node.estop",
+    "node.resumed",
+)
+STEPS = ("step.intent", "step.result")
 FRUITLESS = 3
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 86_400.0
 
 
 def read_log(log: RunLog, survey: Survey, door: Door) -> None:
-    """Rebuilds the index of runs, the day's ledger and the open questions from the log."""
-    for entry in log.entries():
+    """Rebuilds the index of runs, the day's ledger and the open questions from the log.
+
+    Reads how runs began and ended, the steps of those that did not end, and today's steps.
+    """
+    for entry in log.entries(types=TURNS):
         survey.add(entry)
+    for line in survey.unfinished():
+        survey.recount(line, log.run_entries(line.id))
+    for entry in log.entries(_first_since(log, door.ledger.day_start_ms), types=STEPS):
         door.ledger.count(entry)
     for asked in survey.questions.values():
         door.approvals.restore(asked)
+
+
+def _first_since(log: RunLog, ts: int) -> int:
+    """Index of the first entry at or after a time in ms."""
+
+    def time_of(index: int) -> int:
+        try:
+            return log.entry(index).ts
+        except JournalError:  # pruned away, so older than all that is left
+            return 0
+
+    return bisect_left(range(log.size), ts, key=time_of)
 
 
 def revive(door: Door, entries: list[Entry], *, replaying: bool = False) -> Run:

@@ -309,7 +309,17 @@ class Run:
 
     async def _escalate(self, path: str, checked: Checked, content: Json) -> GuardVerdict:
         reason, args = checked.worst.reason, digest(content)
-        ask = Ask(path, StepKind.GUARD, checked.by, content, "guard", args, checked.stage, reason)
+        ask = Ask(
+            path,
+            StepKind.GUARD,
+            checked.by,
+            content,
+            "guard",
+            args,
+            checked.stage,
+            reason,
+            self.tip,
+        )
         earlier = self.record.question(path, "guard", args)
         self.check_live(path, unless=earlier is not None and earlier.settled is not None)
         with self.waiting(path):

@@ -20,7 +20,11 @@ class RunLog(Log, Protocol):
     @property
     def size(self) -> int: ...
 
-    def entries(self, start: int = 0, end: int | None = None) -> Iterable[Entry]: ...
+    def entry(self, index: int) -> Entry: ...
+
+    def entries(
+        self, start: int = 0, end: int | None = None, *, types: tuple[str, ...] = ()
+    ) -> Iterable[Entry]: ...
 
 
 @dataclass
@@ -39,7 +43,6 @@ class RunLine:
     status: str = "running"
     reason: str = ""
     finished: int | None = None
-    steps: int = 0
     until: float | None = None
     fruitless: int = 0
     last: int = 0
@@ -73,6 +76,12 @@ class Survey:
         """The runs that have no end yet."""
         return [line for line in self.runs.values() if line.unfinished]
 
+    def recount(self, line: RunLine, entries: Iterable[Entry]) -> None:
+        """Takes in all entries of one run again, its steps too."""
+        line.fruitless = 0
+        for entry in entries:
+            self._advance(line, entry)
+
     def _start(self, entry: Entry) -> None:
         draft, forked = entry.draft, entry.data.get("forked_from")
         origin = str(forked.get("run")) if isinstance(forked, dict) else None
@@ -99,7 +108,6 @@ class Survey:
         match entry.type:
             case "step.result":
                 line.fruitless = 0
-                line.steps += entry.data.get("usage") not in (None, {})
             case "run.resumed":
                 line.status, line.until = "running", None
                 line.fruitless += 1

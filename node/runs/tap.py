@@ -57,5 +57,10 @@ class Tap:
     def size(self) -> int:
         return self._log.size
 
-    def entries(self, start: int = 0, end: int | None = None) -> Iterable[Entry]:
-        return self._log.entries(start, end)
+    def entry(self, index: int) -> Entry:
+        return self._log.entry(index)
+
+    def entries(
+        self, start: int = 0, end: int | None = None, *, types: tuple[str, ...] = ()
+    ) -> Iterable[Entry]:
+        return self._log.entries(start, end, types=types)

@@ -31,6 +31,7 @@ def spend(usage: Usage, fraction: float) -> Usage:
     return part(usage, fraction)
 
 
+@settings(deadline=None)
 @given(
     limits=USAGES,
     actions=st.lists(
