@@ -119,7 +119,7 @@ class ToolEffect:
         raise OutcomeUnknownError(
             f"{self.name} may or may not have run before the node stopped, and running it twice "
             "is not the same as once",
-            hint="Look at what the tool changes: approve if it happened; deny if not, and it is run.",
+            hint="Look at what the tool changes: approve if it ran, deny to run it now.",
         )
 
 
