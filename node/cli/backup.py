@@ -65,7 +65,7 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
     The home must be empty. With --force the node that is there is moved aside, and an archive whose
     log is older than what that node has acknowledged is refused all the same.
     """
-    from node.backup import restore as restore_archive
+    from node.restore import restore as restore_archive
 
     about, kept = restore_archive(file, home(), force=force)
     if as_json:

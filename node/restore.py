@@ -1,0 +1,177 @@
+"""A home made out of an archive that `backup.py` wrote, or that somebody says it wrote.
+
+An archive may come from anyone: only plain files with plain relative names are taken, into a new
+folder that becomes the home once its log has been verified and shown not to be older than what
+this machine has acknowledged. Until then nothing of the home that is there has changed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import tarfile
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from node.backup import FORMAT, LEFT_OUT, MANIFEST
+from node.config import load
+from node.errors import BackupError, JournalDamagedError
+from node.home import Home
+from node.journal import Journal, verify
+
+MANIFEST_MAX_BYTES = 64 * 1024
+HEADER_MAX_BYTES = 1024 * 1024
+MEMBERS_MAX = 2_000_000
+TOTAL_MAX_BYTES = 256 * 1024**3
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What an archive says of itself. `created` in seconds since 1970."""
+
+    name: str
+    created: float
+    version: str
+    journal_entries: int
+
+
+class BoundedInfo(tarfile.TarInfo):
+    """A member whose extended header, which tarfile reads whole into memory, is small."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> BoundedInfo:
+        found = super().frombuf(buf, encoding, errors)
+        if not found.isreg() and found.size > HEADER_MAX_BYTES:
+            raise tarfile.HeaderError("a header is too large")
+        return found
+
+
+def restore(archive: Path, home: Home, *, force: bool = False) -> tuple[Archive, Path | None]:
+    """Makes `home` out of an archive; with `force` in place of one that is there.
+
+    Returns:
+        What the archive says, and where the home that was there is kept now.
+
+    Raises:
+        BackupError: there is a home already, or the archive is not what it must be.
+        JournalRollbackError: its log is older than what this home has acknowledged.
+        JournalDamagedError: its log is not what was signed.
+        DaemonRunningError: a daemon works on the home.
+    """
+    occupied = home.root.exists() and any(home.root.iterdir())
+    if occupied and not force:
+        raise BackupError(
+            f"{home.root} is not empty", hint="Set FREEHOLD_HOME to a new folder, or use --force."
+        )
+    if occupied and home.run.is_dir():
+        with home.hold():
+            return _restore(archive, home, occupied)
+    return _restore(archive, home, occupied)
+
+
+def _restore(archive: Path, home: Home, occupied: bool) -> tuple[Archive, Path | None]:
+    staging = Home(home.root.with_name(f".{home.root.name}.restoring.{os.getpid()}"))
+    try:
+        about = _unpack(archive, staging.root)
+        staging.create()
+        _check(home, staging)
+        return about, _swap(home, staging, occupied)
+    except OSError as error:
+        raise BackupError(f"cannot restore: {error}", hint="Nothing was changed.") from error
+    finally:
+        shutil.rmtree(staging.root, ignore_errors=True)
+
+
+def _unpack(archive: Path, root: Path) -> Archive:
+    """Writes the archive's files below `root`, which is new."""
+    root.mkdir(mode=0o700, parents=True)
+    try:
+        with open(archive, "rb") as file, _open(file) as tar:
+            members = iter(tar)
+            about = _about(tar, next(members, None))
+            total = 0
+            for count, member in enumerate(members):
+                total += member.size
+                if count > MEMBERS_MAX or total > TOTAL_MAX_BYTES:
+                    raise BackupError("the archive is larger than any node's", hint=_HINT)
+                _extract(tar, member, root)
+            return about
+    except _BROKEN as error:
+        raise BackupError(f"{archive} is not a whole archive: {error}", hint=_HINT) from error
+
+
+def _open(file: IO[bytes]) -> tarfile.TarFile:
+    return tarfile.open(fileobj=file, mode="r|gz", tarinfo=BoundedInfo)
+
+
+def _about(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> Archive:
+    if member is None or member.name != MANIFEST or member.size > MANIFEST_MAX_BYTES:
+        raise BackupError(f"this archive does not begin with {MANIFEST}", hint=_HINT)
+    file = tar.extractfile(member)
+    found = json.loads(file.read()) if file else None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise BackupError("this archive is of a format that this version does not read", hint=_HINT)
+    entries, created = found.get("journal_entries"), found.get("created")
+    return Archive(
+        name=str(found.get("name")),
+        created=float(created) if isinstance(created, int | float) else 0.0,
+        version=str(found.get("version")),
+        journal_entries=entries if isinstance(entries, int) else 0,
+    )
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
+    """Writes one plain file; anything else is refused."""
+    name = PurePosixPath(member.name)
+    plain = not name.is_absolute() and ".." not in name.parts and name.parts
+    if not plain or "\0" in member.name or name.parts[0] in LEFT_OUT or not member.isreg():
+        raise BackupError(f"the archive holds {member.name!r}, which no node writes", hint=_HINT)
+    path = root.joinpath(*name.parts)
+    for folder in reversed(path.relative_to(root).parents[:-1]):
+        (root / folder).mkdir(mode=0o700, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    source = tar.extractfile(member)
+    assert source is not None
+    with source, open(os.open(path, flags, 0o700 if member.mode & 0o100 else 0o600), "wb") as file:
+        shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check(home: Home, staging: Home) -> None:
+    """Verifies the log that was unpacked, and opens it against the head this home has kept."""
+    kept = _head(home)
+    if kept.is_file():
+        shutil.copyfile(kept, _head(staging))
+    config = load(staging.config, {})
+    report = verify(staging.journal, head=staging.run / "none")
+    if report.problems:
+        raise JournalDamagedError(
+            f"the archive's log is damaged: {report.problems[0]}", hint="Restore another archive."
+        )
+    Journal.open_sync(staging.journal, origin=config.node.origin).close()
+
+
+def _head(home: Home) -> Path:
+    return home.journal.with_name(home.journal.name + ".head")
+
+
+def _swap(home: Home, staging: Home, occupied: bool) -> Path | None:
+    """Puts the new home in place; the old one is kept beside it."""
+    kept = None
+    if occupied:
+        kept = home.root.with_name(f"{home.root.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
+        home.root.rename(kept)
+    elif home.root.exists():
+        home.root.rmdir()
+    staging.root.rename(home.root)
+    return kept
+
+
+_BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
+_HINT = "Is it a file that `freehold backup` wrote?"

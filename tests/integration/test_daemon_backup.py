@@ -1,0 +1,238 @@
+"""Backups made while the node works, and what may be restored from them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import shutil
+import stat
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node import backup, restore
+from node.client import Client
+from node.errors import (
+    BackupError,
+    DaemonRunningError,
+    FreeholdError,
+    JournalDamagedError,
+    JournalRollbackError,
+)
+from node.home import Home
+
+if TYPE_CHECKING:
+    from tests.conftest import Node
+
+
+def client(node: Node) -> Client:
+    return Client.unix(node.root / "run" / "control.sock")
+
+
+def ask(control: Client, prompt: str) -> str:
+    run = control.start("clerk", prompt)
+    for _ in control.watch(run):
+        pass
+    return run
+
+
+@pytest.fixture(scope="module")
+def archive(running: Node) -> Path:
+    """An archive of a node that had answered, and had a run under way."""
+    (running.root / "keys" / "api.secret").write_bytes(b"top")
+    (running.root / "keys" / "api.secret").chmod(0o600)
+    (running.root / "workspaces" / "link").symlink_to("/etc/passwd")
+    with client(running) as control:
+        ask(control, "write note.txt hello")
+        run = control.start("clerk", "wait done")
+        for event in control.watch(run):
+            if event["type"] == "step.result":
+                break
+        file = running.root.with_name("backup.tar.gz")
+        control.backup(file)
+        control.cancel(run, "enough")
+    return file
+
+
+def test_the_archive_is_private_and_holds_one_node(archive: Path) -> None:
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+    assert names[0] == backup.MANIFEST
+    assert names[1].startswith("journal/")
+    assert {"config.toml", "agents/clerk.toml", "keys/api.secret"} <= set(names)
+    assert "workspaces/clerk/note.txt" in names
+    assert not [name for name in names if name.startswith(("run/", "cache/"))]
+    assert "workspaces/link" not in names
+
+
+def test_a_restored_node_goes_on(archive: Path, node: Node) -> None:
+    shutil.rmtree(node.root)
+    done = node.cli("restore", str(archive))
+    assert done.returncode == 0, done.stderr
+    assert (node.root / "keys" / "api.secret").read_bytes() == b"top"
+    for path in node.root.rglob("*"):
+        if not path.is_symlink():
+            assert not path.stat().st_mode & 0o077, path
+    node.up()
+    with client(node) as control:
+        assert len(control.status()["resumed"]) == 1
+        assert control.workspace_log("clerk")[0]["changed"] == ["note.txt"]
+        assert control.run(ask(control, "say again"))["text"] == "again"
+
+
+def test_backup_without_a_daemon(node: Node, tmp_path: Path) -> None:
+    node.up()
+    with client(node) as control:
+        run = ask(control, "say kept")
+    node.down()
+    assert node.cli("backup", str(tmp_path / "b")).returncode == 0
+    assert node.cli("backup", str(tmp_path / "b")).returncode == 1
+    shutil.rmtree(node.root)
+    assert node.cli("restore", str(tmp_path / "b")).returncode == 0
+    node.up()
+    with client(node) as control:
+        assert control.run(run)["text"] == "kept"
+
+
+def test_a_home_that_is_there_is_kept(archive: Path, node: Node) -> None:
+    with pytest.raises(BackupError, match="not empty"):
+        restore.restore(archive, Home(node.root))
+    (node.root / "mine").write_text("x")
+    _, kept = restore.restore(archive, Home(node.root), force=True)
+    assert kept is not None
+    assert (kept / "mine").read_text() == "x"
+    assert not (node.root / "mine").exists()
+    assert (node.root / "workspaces" / "clerk" / "note.txt").exists()
+
+
+def test_a_rollback_is_refused(node: Node, tmp_path: Path) -> None:
+    node.up()
+    old = tmp_path / "old"
+    with client(node) as control:
+        ask(control, "say one")
+        control.backup(old)
+        ask(control, "say two")
+    with pytest.raises(DaemonRunningError):
+        restore.restore(old, Home(node.root), force=True)
+    node.down()
+    before = sorted(node.root.rglob("*"))
+    with pytest.raises(JournalRollbackError):
+        restore.restore(old, Home(node.root), force=True)
+    assert sorted(node.root.rglob("*")) == before
+    assert not list(node.root.parent.glob(".*restoring*"))
+    new = tmp_path / "new"
+    assert node.cli("backup", str(new)).returncode == 0
+    restore.restore(new, Home(node.root), force=True)
+    node.up()
+
+
+def test_an_archive_whose_log_was_changed_is_refused(archive: Path, tmp_path: Path) -> None:
+    def flip(name: str, content: bytes) -> bytes:
+        return content.replace(b"run.started", b"run.Started", 1) if "jsonl" in name else content
+
+    with pytest.raises(JournalDamagedError):
+        restore.restore(rewritten(archive, tmp_path / "bad", flip), Home(tmp_path / "x"))
+    assert not (tmp_path / "x").exists()
+
+
+def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes]) -> Path:
+    """A copy of an archive with the content of its files changed."""
+    with tarfile.open(source) as old, tarfile.open(target, "w:gz") as new:
+        for member in old:
+            file = old.extractfile(member)
+            assert file is not None
+            content = change(member.name, file.read())
+            member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    return target
+
+
+# ── archives nobody should have made ────────────────────────────────────────────────────────
+
+
+def hostile(path: Path, *members: tarfile.TarInfo, about: bytes | None = None) -> Path:
+    head = tarfile.TarInfo(backup.MANIFEST)
+    said = json.dumps({"format": 1, "name": "x"}).encode() if about is None else about
+    head.size = len(said)
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(head, io.BytesIO(said))
+        for member in members:
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, target
+    made.size = 1 if kind == tarfile.REGTYPE else 0
+    return made
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        member("../evil"),
+        member("/tmp/evil"),
+        member("agents/../../evil"),
+        member("agents/x", tarfile.SYMTYPE, "/etc/passwd"),
+        member("agents/x", tarfile.LNKTYPE, "config.toml"),
+        member("agents/x", tarfile.FIFOTYPE),
+        member("agents/x", tarfile.CHRTYPE),
+        member("run/control.sock"),
+        member("journal.head"),
+        member("."),
+    ],
+    ids=lambda bad: f"{bad.name}-{bad.type.decode()}",
+)
+def test_hostile_members_are_refused(tmp_path: Path, bad: tarfile.TarInfo) -> None:
+    with pytest.raises(BackupError, match="no node writes"):
+        restore.restore(hostile(tmp_path / "a", bad), Home(tmp_path / "h"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_file_twice_is_refused(tmp_path: Path) -> None:
+    twice = hostile(tmp_path / "a", member("agents/x"), member("agents/x"))
+    with pytest.raises(BackupError):
+        restore.restore(twice, Home(tmp_path / "h"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("about", [b"", b"[]", b"{", b'{"format": 99}', b"\xff", b"[" * 10_000])
+def test_a_head_that_says_nothing_is_refused(tmp_path: Path, about: bytes) -> None:
+    with pytest.raises(BackupError):
+        restore.restore(hostile(tmp_path / "a", about=about), Home(tmp_path / "h"))
+
+
+def test_a_bomb_in_a_header_is_refused(tmp_path: Path) -> None:
+    bomb = member("PaxHeader", tarfile.XHDTYPE)
+    bomb.size = 8 * 1024 * 1024
+    with pytest.raises(BackupError):
+        restore.restore(hostile(tmp_path / "a", bomb), Home(tmp_path / "h"))
+
+
+def test_a_cut_archive_is_refused(archive: Path, tmp_path: Path) -> None:
+    whole = archive.read_bytes()
+    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BackupError, match="whole"):
+        restore.restore(tmp_path / "cut", Home(tmp_path / "h"))
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=300), packed=st.booleans())
+def test_anything_is_refused_in_words(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, packed: bool
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    file = folder / "fuzz.tar.gz"
+    file.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(FreeholdError) as caught:
+        restore.restore(file, Home(folder / "never"))
+    assert caught.value.hint
