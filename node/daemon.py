@@ -22,6 +22,7 @@ from node.clock import Clock, SystemClock
 from node.config import Config, load
 from node.gateway import Control, ControlServer, bind_tcp, bind_unix, create_app
 from node.home import Home
+from node.identity import KeyStore
 from node.inference import Engine, LlamaEngine, ModelStore
 from node.journal import Draft, Journal
 from node.readiness import Readiness
@@ -182,7 +183,7 @@ async def compose(
         program=AgentLoop(engine=models, toolset=toolset, workspaces=workspaces),
         agents=agents,
         clock=clock,
-        guards=GuardSet(checkers=toolset.checker),
+        guards=GuardSet(checkers=toolset.checker, secrets=KeyStore(home.keys).texts),
         limits=NodeLimits(**config.limits.model_dump()),
     )
     return Control(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from node.errors import IdentityError
@@ -25,6 +27,7 @@ class KeyStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._texts: tuple[frozenset[tuple[str, int]], tuple[str, ...]] = (frozenset(), ())
 
     def get(self, name: str) -> bytes:
         """The secret's bytes.
@@ -74,6 +77,23 @@ class KeyStore:
         """The names there are, sorted."""
         names = (path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}"))
         return sorted(name for name in names if NAME.match(name))
+
+    def texts(self) -> tuple[str, ...]:
+        """All secrets that are text, without the line's end, for who must keep them out of what
+        is shown. Read again when a file came, went or was replaced; what cannot be read is left
+        out."""
+        try:
+            files = frozenset((entry.name, entry.inode()) for entry in os.scandir(self._folder))
+        except OSError:
+            return ()
+        if files != self._texts[0]:
+            self._texts = (files, tuple(self._readable()))
+        return self._texts[1]
+
+    def _readable(self) -> Iterator[str]:
+        for name in self.names():
+            with suppress(IdentityError, UnicodeDecodeError):
+                yield self.get(name).decode().strip()
 
     def remove(self, name: str) -> None:
         """Raises IdentityError if there is none of that name."""

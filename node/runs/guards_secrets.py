@@ -73,13 +73,14 @@ class SecretsGuard:
 
     def __init__(self, known: Callable[[], Iterable[str]] = tuple) -> None:
         self._known = known
+        self._forms: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
-        forms = sorted({form for secret in self._known() for form in _forms(secret)}, key=len)
+        forms = self._all_forms()
         found: set[str] = set()
 
         def change(text: str) -> str:
-            redacted, kinds = redact(text, forms[::-1])
+            redacted, kinds = redact(text, forms)
             found.update(kinds)
             return redacted
 
@@ -90,6 +91,14 @@ class SecretsGuard:
         if stage is GuardStage.TOOL_ARGUMENTS:
             return GuardVerdict("fail", reason)
         return GuardVerdict("rewrite", reason, rewritten)
+
+    def _all_forms(self) -> tuple[str, ...]:
+        """Every form of every known secret, longest first, made anew when the secrets changed."""
+        known = tuple(self._known())
+        if known != self._forms[0]:
+            forms = {form for secret in known for form in _forms(secret)}
+            self._forms = (known, tuple(sorted(forms, key=len, reverse=True)))
+        return self._forms[1]
 
 
 def redact(text: str, known: Iterable[str] = ()) -> tuple[str, set[str]]:

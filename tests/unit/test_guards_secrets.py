@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mnemonic import Mnemonic
 
+from node.identity import KeyStore
 from node.runs.effect import GuardContext, GuardStage
 from node.runs.guards_secrets import SecretsGuard, redact
 
@@ -107,6 +109,18 @@ def test_the_nodes_own_secrets_are_found_in_each_form(form: str) -> None:
     verdict = guard.check(GuardStage.ANSWER, f"a short word and {form}!", CONTEXT)
     assert verdict.verdict == "rewrite"
     assert str(verdict.value).startswith("a short word and [redacted secret of this node]")
+
+
+def test_secrets_kept_later_are_found_too(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "keys")
+    guard = SecretsGuard(store.texts)
+    text = "the password is hunter2-hunter2"
+    assert guard.check(GuardStage.ANSWER, text, CONTEXT).verdict == "pass"
+    store.set("db", b"hunter2-hunter2\n")
+    store.set("raw", bytes(range(256)))
+    assert guard.check(GuardStage.ANSWER, text, CONTEXT).verdict == "rewrite"
+    store.remove("db")
+    assert guard.check(GuardStage.ANSWER, text, CONTEXT).verdict == "pass"
 
 
 @pytest.mark.parametrize("stage", GuardStage)
