@@ -30,6 +30,11 @@ from node.inference.gguf import Header, read_header
 SHIPPED: Final = Path(__file__).parent / "default_model"
 LOCK_FILE: Final = "models.lock"
 DIGESTS_FILE: Final = ".digests.json"
+_CHANGED_HINT = "Restore the file; or, if the change is yours, remove the model and add it."
+_SHIPPED_HINT = (
+    "Install Freehold again. Who has trained the model anew pins it by "
+    "python -c 'from node.inference import pin_shipped; pin_shipped()'"
+)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SETTLED_S = 2.0  # a file written less than this before it was hashed is hashed again next time
@@ -203,7 +208,7 @@ class ModelStore:
             raise ModelError(
                 f"the file of the model {pin.name!r} is not what was pinned: {path} has SHA-256 "
                 f"{sha256} and {size} bytes, its pin says {pin.sha256} and {pin.size} bytes",
-                hint="Restore the file; or, if the change is yours, remove the model and add it.",
+                hint=_SHIPPED_HINT if pin.shipped else _CHANGED_HINT,
             )
         if started - max(before[3:]) / 1e9 > _SETTLED_S:
             self._remember(str(path), [*before, sha256])
