@@ -20,6 +20,7 @@ from node.home import write_private
 NAME = re.compile(r"\A[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?\Z")
 SUFFIX = ".secret"
 SECRET_MAX_BYTES = 65_536
+_Stamp = tuple[str, int, int]
 
 
 class KeyStore:
@@ -27,7 +28,7 @@ class KeyStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._texts: tuple[frozenset[tuple[str, int]], tuple[str, ...]] = (frozenset(), ())
+        self._texts: tuple[frozenset[_Stamp], tuple[str, ...]] = (frozenset(), ())
 
     def get(self, name: str) -> bytes:
         """The secret's bytes.
@@ -83,7 +84,8 @@ class KeyStore:
         is shown. Read again when a file came, went or was replaced; what cannot be read is left
         out."""
         try:
-            files = frozenset((entry.name, entry.inode()) for entry in os.scandir(self._folder))
+            with os.scandir(self._folder) as entries:
+                files = frozenset(_stamp(entry) for entry in entries)
         except OSError:
             return ()
         if files != self._texts[0]:
@@ -126,6 +128,11 @@ class KeyStore:
     @staticmethod
     def _wide(path: Path) -> str | None:
         return _judge(path, path.lstat())
+
+
+def _stamp(entry: os.DirEntry[str]) -> _Stamp:
+    facts = entry.stat(follow_symlinks=False)
+    return entry.name, facts.st_ino, facts.st_mtime_ns
 
 
 def _judge(path: Path, status: os.stat_result) -> str | None:
