@@ -56,7 +56,7 @@ def _use_pool(config: wasmtime.Config, limits: Limits) -> None:
         "max_tables_per_module": limits.tables,
         "table_elements": limits.table_elements,
         "max_memory_size": limits.memory_bytes,
-        "linear_memory_keep_resident": 64 * KIB,
+        "linear_memory_keep_resident": 4096 * KIB,
         "table_keep_resident": 16 * KIB,
         "max_unused_warm_slots": calls,
     }

@@ -121,7 +121,11 @@ class Sandbox:
         return (await self._prepare(manifest)).wants
 
     async def aclose(self) -> None:
-        """Waits for calls in flight and ends the threads."""
+        """Ends compilations, waits for calls in flight and ends the threads."""
+        waiting = list(self._preparing.values())
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
         await asyncio.to_thread(self._threads.close)
         self._ticker.close()
 
@@ -207,8 +211,13 @@ class Sandbox:
         if task is None:
             task = asyncio.create_task(self._compile(manifest))
             self._preparing[manifest.sha256] = task
-            task.add_done_callback(lambda _: self._preparing.pop(manifest.sha256, None))
+            task.add_done_callback(lambda done: self._prepared_or_not(manifest.sha256, done))
         return await asyncio.shield(task)
+
+    def _prepared_or_not(self, sha256: str, task: asyncio.Task[Prepared]) -> None:
+        self._preparing.pop(sha256, None)
+        if not task.cancelled():
+            task.exception()  # those who waited have it; nobody may be left
 
     async def _compile(self, manifest: ToolManifest) -> Prepared:
         path = manifest.folder / manifest.component

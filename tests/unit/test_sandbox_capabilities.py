@@ -1,0 +1,167 @@
+"""`store`, `knowledge`, `clock` and `random`, through components that import them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from node.clock import ManualClock
+from node.errors import CapabilityError
+from node.sandbox import Grant, Limits, Sandbox, SystemNetwork
+from node.sandbox.abi import Err
+from node.sandbox.capabilities.small import clock_functions, random_functions
+from node.sandbox.capabilities.store import STORE_FILE, store_functions
+from node.sandbox.hostcall import HostCall
+from node.sandbox.testing import FunctionTool, MemorySandbox, component_wat, write_tool
+from node.types import Json, JsonObject
+
+# Answers the sixty-four bits as a decimal number.
+NUMBER = """(local $n i64) (local $at i32)
+  (local.set $n (call ${function}))
+  (local.set $at (i32.const 3000))
+  (loop $digit
+    (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+    (i32.store8 (local.get $at)
+      (i32.add (i32.const 48) (i32.wrap_i64 (i64.rem_u (local.get $n) (i64.const 10)))))
+    (local.set $n (i64.div_u (local.get $n) (i64.const 10)))
+    (br_if $digit (i64.ne (local.get $n) (i64.const 0))))
+  (call $answer (i32.const 0) (local.get $at) (i32.sub (i32.const 3000) (local.get $at)))"""
+SEARCH = component_wat(
+    """(call $knowledge.search (local.get $text) (local.get $size) (i32.const 3) (i32.const 32))
+       (i32.const 32)""",
+    imports=["knowledge.search"],
+)
+
+
+def number(function: str) -> str:
+    return component_wat(NUMBER.replace("{function}", function), imports=[function])
+
+
+@pytest.fixture
+async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    cache = tmp_path_factory.getbasetemp() / "sandbox-cache"
+    sandbox = Sandbox(
+        cache, clock=ManualClock(wall_s=12.5), entropy=lambda n: b"\0" * (n - 1) + b"\7"
+    )
+    yield sandbox
+    await sandbox.aclose()
+
+
+async def test_the_clock_is_the_nodes(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, number("clock.now"), wants=["clock"])
+    result = await sandbox.call(tool, "tool", {}, Grant(clock=True))
+    assert result.value == 12500
+
+
+async def test_random_bits_are_the_nodes(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, number("random.bits"), wants=["random"])
+    assert (await sandbox.call(tool, "tool", {}, Grant(random=True))).value == 7
+    with pytest.raises(CapabilityError, match="random"):
+        await sandbox.call(tool, "tool", {}, Grant(clock=True))
+
+
+async def test_knowledge_is_asked_on_the_loop(sandbox: Sandbox, tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    asked: list[tuple[str, int]] = []
+
+    async def search(query: str, limit: int) -> Json:
+        assert asyncio.get_running_loop() is loop
+        asked.append((query, limit))
+        return [{"source": "note", "text": "grün", "score": 1}]
+
+    tool = write_tool(
+        tmp_path, component_wat(SEARCH, imports=["knowledge.search"]), wants=["knowledge"]
+    )
+    result = await sandbox.call(tool, "tool", {"v": "color"}, Grant(knowledge=search))
+    assert result.value == [{"source": "note", "text": "grün", "score": 1}]
+    assert result.origins == ("knowledge:",)
+    assert asked == [("color", 3)]
+
+
+def host_call(store: Path | None, tool: str = "tool", **limits: int) -> HostCall:
+    return HostCall(
+        tool=tool,
+        seed="",
+        grant=Grant(store=store),
+        limits=Limits(**limits),
+        clock=ManualClock(),
+        network=SystemNetwork(),
+        entropy=os.urandom,
+        deadline_s=1e9,
+    )
+
+
+def do(call: HostCall, name: str, *arguments: str) -> object:
+    functions = {each.name: each for each in store_functions(call.limits)}
+    return functions[name].run(call, *arguments)
+
+
+def test_values_outlive_a_call_and_belong_to_a_tool(tmp_path: Path) -> None:
+    first = host_call(tmp_path / "agent")
+    assert do(first, "get", "key") is None
+    assert do(first, "set", "key", "grün") == "key"
+    assert do(first, "set", "key", "blau") == "key"
+    assert do(first, "set", "a", "") == "a"
+    first.close()
+    second = host_call(tmp_path / "agent")
+    assert do(second, "get", "key") == "blau"
+    assert do(second, "keys") == "a\nkey"
+    other = host_call(tmp_path / "agent", tool="other")
+    assert do(other, "get", "key") is None
+    assert do(other, "delete", "key") == "key"
+    assert do(second, "get", "key") == "blau"
+    assert do(second, "delete", "key") == "key"
+    assert do(second, "keys") == "a"
+    second.close()
+    other.close()
+
+
+def test_a_store_has_room_for_so_much(tmp_path: Path) -> None:
+    call = host_call(tmp_path, store_keys=2, store_bytes=10)
+    assert do(call, "set", "a", "12345678") == "a"
+    assert do(call, "set", "b", "xyz") == Err("the store is full: store_bytes = 10")
+    assert do(call, "set", "b", "x") == "b"
+    assert do(call, "set", "c", "") == Err("the store is full: store_keys = 2")
+    assert do(call, "set", "a", "") == "a"
+    assert do(call, "keys") == "a\nb"
+    call.close()
+
+
+@pytest.mark.parametrize("key", ["", "x" * 257, "a\nb"])
+def test_a_key_is_a_line(tmp_path: Path, key: str) -> None:
+    call = host_call(tmp_path)
+    assert isinstance(do(call, "set", key, "x"), Err)
+    call.close()
+
+
+def test_a_spoiled_store_is_an_error_of_the_call(tmp_path: Path) -> None:
+    (tmp_path / STORE_FILE).write_bytes(b"not a database" * 100)
+    call = host_call(tmp_path)
+    assert do(call, "get", "a") == Err("the store cannot be used: DatabaseError")
+    call.close()
+
+
+def test_nothing_is_served_without_its_grant() -> None:
+    call = host_call(None)
+    for function in (*store_functions(call.limits)[3:], *clock_functions(), *random_functions()):
+        with pytest.raises(CapabilityError, match="was not granted"):
+            function.run(call)
+
+
+async def test_the_double_behaves_as_the_sandbox_does() -> None:
+    async def greet(arguments: JsonObject, grant: Grant) -> Json:
+        return {"hello": arguments["name"]}
+
+    tool = FunctionTool("double", {"greet": greet}, capabilities=frozenset({"clock"}))
+    sandbox = MemorySandbox([tool])
+    manifest = tool.manifest()
+    assert await sandbox.prepare(manifest) == {"clock"}
+    result = await sandbox.call(manifest, "greet", {"name": "x"}, Grant(clock=True))
+    assert (result.ok, result.value, tool.calls["greet"]) == (True, {"hello": "x"}, 1)
+    with pytest.raises(CapabilityError, match="clock"):
+        await sandbox.call(manifest, "greet", {"name": "x"}, Grant())
+    await sandbox.aclose()
