@@ -73,9 +73,7 @@ async def test_knowledge_is_asked_on_the_loop(sandbox: Sandbox, tmp_path: Path) 
         asked.append((query, limit))
         return [{"source": "note", "text": "grün", "score": 1}]
 
-    tool = write_tool(
-        tmp_path, component_wat(SEARCH, imports=["knowledge.search"]), wants=["knowledge"]
-    )
+    tool = write_tool(tmp_path, SEARCH, wants=["knowledge"])
     result = await sandbox.call(tool, "tool", {"v": "color"}, Grant(knowledge=search))
     assert result.value == [{"source": "note", "text": "grün", "score": 1}]
     assert result.origins == ("knowledge:",)
