@@ -19,6 +19,7 @@ from source import ToolSource
 
 GUEST = ROOT / "wasm_tools" / "guest"
 STACK_BYTES = 256 * 1024
+EXPORTS = ("describe", "call", "cabi_realloc", "cabi_post_call")
 
 
 def build(tool: ToolSource) -> bytes:
@@ -32,15 +33,33 @@ def build(tool: ToolSource) -> bytes:
 
 
 def _zig(tool: ToolSource, work: Path) -> None:
+    _core_module(tool, work, f"tool/{tool.entry.name}")
+
+
+def _c(tool: ToolSource, work: Path) -> None:
+    flags = ["-Iguest/c", "-cflags", "-Os", "-Wall", "-Wextra", "-Werror", "--"]
+    sources = sorted(path.name for path in tool.folder.glob("*.c"))
+    _core_module(tool, work, "guest/c.zig", *flags, *(f"tool/{name}" for name in sources))
+
+
+def _core_module(tool: ToolSource, work: Path, root: str, *c_sources: str) -> None:
+    """Compiles `root` as the tool's module over the runtime, and makes it a component."""
     runtime = shutil.copytree(GUEST / "zig", work / "guest")
+    shutil.copytree(GUEST / "c", runtime / "c")
     shutil.copy(work / "describe.json", runtime)
     shutil.copytree(tool.folder, work / "tool", ignore=shutil.ignore_patterns("*.wasm"))
+    cache = Path(os.environ.get("FREEHOLD_TOOL_CACHE", ROOT / ".cache" / "zig"))
+    command = [str(PYTHON), "-m", "ziglang", "build-exe", "-target", "wasm32-freestanding"]
+    command += ["-fstrip", "-fno-entry", "--stack", str(STACK_BYTES)]
+    command += [f"--export={name}" for name in EXPORTS]
+    command += ["--cache-dir", str(cache), "--global-cache-dir", str(cache), *c_sources]
     modules = [
         *("--dep", "guest", "--dep", "tool", "-OReleaseSmall", "-Mroot=guest/abi.zig"),
         *("-OReleaseSafe", "-Mguest=guest/guest.zig"),
-        *("--dep", "guest", "-OReleaseSafe", f"-Mtool=tool/{tool.entry.name}"),
+        *("--dep", "guest", "-OReleaseSafe", f"-Mtool={root}"),
     ]
-    _core_module(work, modules)
+    run([*command, *modules, "-femit-bin=core.wasm"], cwd=work)
+    _node("component.mjs", "core.wasm", "tool.wit", "tool.wasm", cwd=work)
 
 
 def _javascript(tool: ToolSource, work: Path) -> None:
@@ -69,22 +88,11 @@ def _fixed(work: Path) -> dict[str, str]:
     return {"LD_PRELOAD": str(library), "SOURCE_DATE_EPOCH": "0"}
 
 
-def _core_module(work: Path, modules: list[str]) -> None:
-    cache = Path(os.environ.get("FREEHOLD_TOOL_CACHE", ROOT / ".cache" / "zig"))
-    command = [str(PYTHON), "-m", "ziglang", "build-exe", "-target", "wasm32-freestanding"]
-    command += ["-fstrip", "-fno-entry", "-rdynamic", "--stack", str(STACK_BYTES)]
-    command += ["--cache-dir", str(cache), "--global-cache-dir", str(cache)]
-    run([*command, *modules, "-femit-bin=core.wasm"], cwd=work)
-    _node("component.mjs", "core.wasm", "tool.wit", "tool.wasm", cwd=work)
-
-
-def _node(
-    script: str, *arguments: str, cwd: Path, fixed: dict[str, str] | None = None
-) -> None:
+def _node(script: str, *arguments: str, cwd: Path, fixed: dict[str, str] | None = None) -> None:
     node = shutil.which("node")
     if node is None:
         raise ToolchainError("node is missing: install Node.js 20 or newer")
     run([node, str(FOLDER / script), *arguments], cwd=cwd, extra=fixed)
 
 
-BUILDERS = {"zig": _zig, "js": _javascript, "python": _python}
+BUILDERS = {"zig": _zig, "c": _c, "js": _javascript, "python": _python}

@@ -55,7 +55,7 @@ const Search = struct {
         var lines = std.mem.splitScalar(u8, content, '\n');
         var number: usize = 1;
         while (lines.next()) |line| : (number += 1) {
-            if (!self.contains(line)) continue;
+            const at = self.find(line) orelse continue;
             if (self.matches.items.len == max_matches) {
                 self.cut = true;
                 return;
@@ -63,23 +63,29 @@ const Search = struct {
             try self.matches.append(self.call.arena, .{
                 .path = path,
                 .line = number,
-                .text = clip(std.mem.trimEnd(u8, line, "\r")),
+                .text = excerpt(std.mem.trimEnd(u8, line, "\r"), at),
             });
         }
     }
 
-    fn contains(self: *const Search, line: []const u8) bool {
-        if (self.ignore_case) return std.ascii.indexOfIgnoreCase(line, self.query) != null;
-        return std.mem.indexOf(u8, line, self.query) != null;
+    fn find(self: *const Search, line: []const u8) ?usize {
+        if (self.ignore_case) return std.ascii.indexOfIgnoreCase(line, self.query);
+        return std.mem.indexOf(u8, line, self.query);
     }
 };
 
-/// The line's first bytes, not cutting a character.
-fn clip(line: []const u8) []const u8 {
+/// The line, or as much of a long one as holds what was found, not cutting a character.
+fn excerpt(line: []const u8, found: usize) []const u8 {
     if (line.len <= max_line_bytes) return line;
-    var end: usize = max_line_bytes;
-    while (end > 0 and line[end] & 0xC0 == 0x80) end -= 1;
-    return line[0..end];
+    const start = whole(line, if (found < max_line_bytes / 2) 0 else found - max_line_bytes / 4);
+    return line[start..whole(line, @min(line.len, start + max_line_bytes))];
+}
+
+/// Where the character at or around `at` begins.
+fn whole(line: []const u8, at: usize) usize {
+    var start = at;
+    while (start > 0 and start < line.len and line[start] & 0xC0 == 0x80) start -= 1;
+    return start;
 }
 
 fn hasUpper(text: []const u8) bool {

@@ -62,9 +62,22 @@ def without_clock():
 
         return converted
 
-    for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "sleep",
-                 "perf_counter_ns", "process_time", "process_time_ns", "thread_time",
-                 "thread_time_ns", "clock_gettime", "clock_gettime_ns", "clock_getres"):
+    for name in (
+        "time",
+        "time_ns",
+        "monotonic",
+        "monotonic_ns",
+        "perf_counter",
+        "sleep",
+        "perf_counter_ns",
+        "process_time",
+        "process_time_ns",
+        "thread_time",
+        "thread_time_ns",
+        "clock_gettime",
+        "clock_gettime_ns",
+        "clock_getres",
+    ):
         if hasattr(time, name):
             setattr(time, name, refuse("clock"))
     for name in ("gmtime", "localtime", "ctime"):

@@ -27,7 +27,7 @@ export fn describe() *const Text {
 
 export fn call(ptr: [*]const u8, len: usize) *const Result {
     var state: guest.Call = .{ .arena = arena_state.allocator(), .arguments = undefined };
-    called = if (guest.dispatch(tool.functions, &state, ptr[0..len]))
+    called = if (guest.dispatch(tool, &state, ptr[0..len]))
         .{ .failed = 0, .text = text(state.result) }
     else |wrong| switch (wrong) {
         error.Failed => .{ .failed = 1, .text = text(valid(state.arena, state.failure)) },

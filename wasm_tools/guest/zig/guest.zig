@@ -88,8 +88,8 @@ fn depth(json: []const u8) usize {
     return deepest;
 }
 
-/// Runs the function that `input` names out of `functions`; the words of an error otherwise.
-pub fn dispatch(comptime functions: anytype, call: *Call, input: []const u8) Error!void {
+/// Runs the function of `tool` that `input` names; the words of an error otherwise.
+pub fn dispatch(comptime tool: type, call: *Call, input: []const u8) Error!void {
     const request = try call.parse(input) orelse
         return call.fail("the call is not JSON, or nested too deep", .{});
     if (request != .object) return call.fail("the call must be a JSON object", .{});
@@ -98,8 +98,18 @@ pub fn dispatch(comptime functions: anytype, call: *Call, input: []const u8) Err
     const arguments = request.object.get("arguments") orelse Value{ .null = {} };
     if (arguments != .object) return call.fail("the call has no arguments object", .{});
     call.arguments = arguments.object;
-    inline for (@typeInfo(@TypeOf(functions)).@"struct".fields) |field| {
-        if (std.mem.eql(u8, field.name, name.string)) return @field(functions, field.name)(call);
-    }
+    if (try run(tool, call, name.string)) return;
     return call.fail("there is no function {s}", .{name.string});
+}
+
+/// Zig's functions are members of a struct; C's are found by `run` of `c.zig`.
+fn run(comptime tool: type, call: *Call, name: []const u8) Error!bool {
+    if (@hasDecl(tool, "run")) return tool.run(call, name);
+    inline for (@typeInfo(@TypeOf(tool.functions)).@"struct".fields) |field| {
+        if (std.mem.eql(u8, field.name, name)) {
+            try @field(tool.functions, field.name)(call);
+            return true;
+        }
+    }
+    return false;
 }
