@@ -69,12 +69,16 @@ class Conversation:
 
     def with_exchange(self, exchange: Exchange) -> Conversation:
         """After calls were made; repairs that led there are forgotten."""
-        return replace(self, exchanges=(*self.exchanges, exchange), pending=())
+        return replace(self.settled(), exchanges=(*self.exchanges, exchange))
 
     def with_repair(self, reply: str, complaint: str) -> Conversation:
         """After a reply that could not be used."""
         turns = (Message("assistant", reply), Message("user", complaint))
         return replace(self, pending=(*self.pending, *turns))
+
+    def settled(self) -> Conversation:
+        """Without the attempts to repair the newest reply."""
+        return replace(self, pending=())
 
     def without(self, oldest: int) -> Conversation:
         """Without the oldest exchanges."""

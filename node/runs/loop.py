@@ -210,7 +210,7 @@ class Session:
             if "overflow" not in value:
                 used = outcome.usage
                 told = used.prompt_tokens + used.completion_tokens
-                self._told = (told, len(self._talk.messages()))
+                self._told = (told, len(self._talk.settled().messages()))
                 return value
             refused = await self._make_fit()
             if refused:
@@ -241,6 +241,9 @@ class Session:
     async def _make_fit(self) -> Answer | None:
         fit = Fit(self._loop.engine, self._request(), self._talk)
         plan = plan_of(await self._step(fit))
+        if not plan.fits and self._talk.pending:
+            self._talk = self._talk.settled()
+            return None
         if not plan.fits:
             sizes = f"{plan.least_tokens} tokens of {plan.room}"
             return Answer("failed", reason=f"What is needed at least does not fit: {sizes}.")

@@ -380,6 +380,37 @@ async def test_a_long_history_is_summarised_and_the_goal_and_last_result_stay(
     assert "fact5" in last[-1][1]
 
 
+async def test_a_complaint_that_does_not_fit_is_dropped_before_the_goal(tmp_path: Path) -> None:
+    wordy = Say("x " * 300, malformed="it is not JSON")
+    engine = ScriptedEngine([wordy, Say("Done.")], context_tokens=400)
+    node = Node(tmp_path, engine, replace(CLERK, max_tokens=400))
+    result = await node.ask("Do it")
+    assert (result.status, result.text) == ("completed", "Done.")
+    assert messages(engine.requests[1]) == messages(engine.requests[0])
+
+
+async def test_what_is_reserved_is_never_less_than_what_is_used(tmp_path: Path) -> None:
+    (tmp_path / "workspaces" / "clerk").mkdir(parents=True)
+    (tmp_path / "workspaces" / "clerk" / "a").write_text("word " * 200)
+    bad = Say("bad " * 50, malformed="it is not JSON")
+    node = Node(tmp_path, script(bad, bad, call("files_read", path="a"), bad, Say("Done.")))
+    await node.ask("Do it")
+    entries = node.log.run_entries(node.run_id)
+    needs = {e.draft.path: e.data["needs"] for e in entries if e.type == "step.intent"}
+    generations = [e for e in entries if e.type == "step.result" and e.data["usage"]]
+    checked = 0
+    for entry in generations:
+        needed, used = needs[entry.draft.path], entry.data["usage"]
+        assert isinstance(needed, dict)
+        assert isinstance(used, dict)
+        usage = needed["usage"]
+        for name in ("prompt_tokens", "completion_tokens"):
+            if name in used:
+                checked += 1
+                assert used[name] <= usage[name]  # type: ignore[index, operator]
+    assert checked == 10
+
+
 async def test_a_result_that_is_too_long_is_cut_with_a_note(tmp_path: Path) -> None:
     workspace = tmp_path / "workspaces" / "clerk"
     workspace.mkdir(parents=True)
