@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from node.errors import GrammarError, InferenceError, ModelError
+from node.inference.sampler import Logits, top
 
-Logits = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int32]
 
 CHUNK_TOKENS: Final = 128
 _GRAMMARS_KEPT = 8
+_LIKELY = 512
 _WARN = 3
 _CONTROL, _USER_DEFINED, _UNKNOWN = 1 << 3, 1 << 4, 1 << 0
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
@@ -193,8 +194,21 @@ class Grammar:
         return bool(self._one["logit"][0] > -np.inf)
 
     def mask(self, logits: Logits) -> None:
-        """Sets to -inf every token that may not come next: slow, for after a few rejections."""
-        left = np.flatnonzero(logits > -np.inf)
+        """Leaves only tokens that may come next: slow, for after a few rejections.
+
+        The most likely few hundred are asked first (about a millisecond), and the others only if
+        none of them may (a third of a second for a vocabulary of 150,000).
+        """
+        likely = top(logits, _LIKELY)
+        self._mask(logits, likely)
+        if logits[likely].max(initial=-np.inf) > -np.inf:
+            rest = np.ones(len(logits), dtype=bool)
+            rest[likely] = False
+            logits[rest] = -np.inf
+        else:
+            self._mask(logits, np.flatnonzero(logits > -np.inf))
+
+    def _mask(self, logits: Logits, left: npt.NDArray[np.intp]) -> None:
         candidates = np.zeros(len(left), _CANDIDATE)
         candidates["id"], candidates["logit"] = left, logits[left]
         array = _array(candidates)

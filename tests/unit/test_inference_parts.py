@@ -28,7 +28,7 @@ from node.inference import (
     Wait,
     protocol,
 )
-from node.inference.sampler import Logits, Sampler
+from node.inference.sampler import Logits, Sampler, top
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "100"))
 REQUEST = Generation(
@@ -218,6 +218,17 @@ def test_top_k_and_top_p_cut_the_tail() -> None:
     assert seen(top_k=2, top_p=1.0) == {0, 1}
     assert seen(top_k=0, top_p=0.7) == {0, 1}
     assert seen(top_k=0, top_p=1.0) == {0, 1, 2, 3}
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    values=st.lists(st.floats(-40, 40, width=32) | st.just(-np.inf), min_size=1, max_size=60),
+    count=st.integers(1, 60),
+)
+def test_the_largest_are_found(values: list[float], count: int) -> None:
+    logits = np.array(values, dtype=np.float32)
+    found = sorted(logits[top(logits, count)])
+    assert found == sorted(logits)[-count:]
 
 
 # ── the scripted double ─────────────────────────────────────────────────────────────────────
