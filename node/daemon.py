@@ -22,7 +22,7 @@ from node.clock import Clock, SystemClock
 from node.config import Config, load
 from node.gateway import Control, ControlServer, bind_tcp, bind_unix, create_app
 from node.home import Home
-from node.identity import KeyStore
+from node.identity import HttpSecrets
 from node.inference import Engine, LlamaEngine, ModelStore
 from node.journal import Draft, Journal
 from node.readiness import Readiness
@@ -171,11 +171,18 @@ async def compose(
     rooms.push_async_callback(models.aclose)
     sandbox = Sandbox(home.cache, clock=clock)
     rooms.push_async_callback(sandbox.aclose)
+    secrets = HttpSecrets(home.keys)
     toolset = Toolset(
         tools=ToolStore(Path(str(files("wasm_tools"))), home.tools),
         sandbox=sandbox,
         places=Places(workspaces=home.workspaces, stores=home.stores),
+        secrets=secrets.headers,
     )
+    token = config.control.token.get_secret_value()
+
+    def kept() -> tuple[str, ...]:
+        return (*secrets.values(), token) if token else secrets.values()
+
     agents = AgentRegistry(home.agents, check=toolset.check)
     workspaces = Workspaces(home.workspaces, clock=clock)
     runs = Runs(
@@ -183,7 +190,7 @@ async def compose(
         program=AgentLoop(engine=models, toolset=toolset, workspaces=workspaces),
         agents=agents,
         clock=clock,
-        guards=GuardSet(checkers=toolset.checker, secrets=KeyStore(home.keys).texts),
+        guards=GuardSet(checkers=toolset.checker, secrets=kept),
         limits=NodeLimits(**config.limits.model_dump()),
     )
     return Control(

@@ -1,4 +1,4 @@
-"""`freehold secret`: values that the sandbox host adds to requests and no tool ever sees.
+"""`freehold secret`: values that the sandbox's host adds to requests and no tool ever sees.
 
 A value is never taken from the command line, where every user of the machine could read it.
 """
@@ -9,8 +9,9 @@ import sys
 
 import click
 
-from node.cli._shared import home, json_option, note, print_json
-from node.identity import KeyStore
+from node.cli._shared import home, json_option, note, print_json, table
+from node.errors import IdentityError
+from node.identity import HttpSecret, HttpSecrets, KeyStore
 
 
 @click.group()
@@ -20,36 +21,51 @@ def secret() -> None:
 
 @secret.command("set")
 @click.argument("name")
-def set_(name: str) -> None:
-    """Keep a value under NAME; asked for, or read from standard input."""
-    if sys.stdin.isatty():
-        value = click.prompt("Value", hide_input=True).encode()
-    else:
-        value = sys.stdin.buffer.read(65_538).removesuffix(b"\n")
+@click.option("--url", required=True, help="Where it is sent: https://api.example.org/*")
+@click.option("--header", default="Authorization", show_default=True, help="The header it goes in.")
+@click.option("--agent", "agents", multiple=True, required=True, help="Whose tools; may repeat.")
+def set_(name: str, url: str, header: str, agents: tuple[str, ...]) -> None:
+    """Keep a value under NAME; asked for, or read from standard input.
+
+    Requests that the named agents' tools send to the URL get the header. The agent's grant must
+    allow that URL too.
+    """
+    from node.sandbox import parse_pattern
+
     home().require()
-    _store().set(name, value)
+    parse_pattern(url)
+    kept = HttpSecret(url, header, _value(), agents).encode()
+    KeyStore(home().keys).set(name, kept)
     note(f"kept {name}")
 
 
 @secret.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """Show the names; values are never shown."""
-    names = _store().names()
+    """Show what there is; values are never shown."""
+    found = HttpSecrets(home().keys).all()
+    rows = [(name, s.url, s.header, ", ".join(s.agents)) for name, s in found.items()]
     if as_json:
-        print_json(names)
+        keys = ("name", "url", "header", "agents")
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
     else:
-        for name in names:
-            click.echo(name)
+        table(("NAME", "URL", "HEADER", "AGENTS"), rows)
 
 
 @secret.command()
 @click.argument("name")
 def remove(name: str) -> None:
     """Forget a value."""
-    _store().remove(name)
+    KeyStore(home().keys).remove(name)
     note(f"removed {name}")
 
 
-def _store() -> KeyStore:
-    return KeyStore(home().keys)
+def _value() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Value", hide_input=True))
+    try:
+        return sys.stdin.buffer.read(65_538).removesuffix(b"\n").decode("ascii")
+    except UnicodeDecodeError as error:
+        raise IdentityError(
+            "the value is not ASCII", hint="A header holds printable ASCII only."
+        ) from error

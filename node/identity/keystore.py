@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from node.errors import IdentityError
@@ -78,24 +76,6 @@ class KeyStore:
         """The names there are, sorted."""
         names = (path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}"))
         return sorted(name for name in names if NAME.match(name))
-
-    def texts(self) -> tuple[str, ...]:
-        """All secrets that are text, without the line's end, for who must keep them out of what
-        is shown. Read again when a file came, went or was replaced; what cannot be read is left
-        out."""
-        try:
-            with os.scandir(self._folder) as entries:
-                files = frozenset(_stamp(entry) for entry in entries)
-        except OSError:
-            return ()
-        if files != self._texts[0]:
-            self._texts = (files, tuple(self._readable()))
-        return self._texts[1]
-
-    def _readable(self) -> Iterator[str]:
-        for name in self.names():
-            with suppress(IdentityError, UnicodeDecodeError):
-                yield self.get(name).decode().strip()
 
     def remove(self, name: str) -> None:
         """Raises IdentityError if there is none of that name."""

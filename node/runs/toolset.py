@@ -6,12 +6,12 @@ that is replaced while a run is away is noticed by its digest, never silently us
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from node.errors import ManifestError, ToolError
 from node.runs.agent import AgentManifest, ToolGrant
@@ -61,11 +61,23 @@ class Places:
     stores: Path
 
 
+Secrets: TypeAlias = Callable[[str], Mapping[str, Mapping[str, str]]]
+"""An agent's name to the headers the host adds to its tools' requests, by URL pattern."""
+
+
 class Toolset:
     """Offers functions to agents, and makes the effects that call them."""
 
-    def __init__(self, *, tools: ToolSource, sandbox: ToolRunner, places: Places) -> None:
+    def __init__(
+        self,
+        *,
+        tools: ToolSource,
+        sandbox: ToolRunner,
+        places: Places,
+        secrets: Secrets = lambda _agent: {},
+    ) -> None:
         self._tools = tools
+        self._secrets = secrets
         self._sandbox = sandbox
         self._places = places
         self._labels = FileLabels(places.workspaces)
@@ -144,6 +156,7 @@ class Toolset:
         return Grant(
             workspace=self._workspace(agent, grant, labels) if grant.workspace else None,
             http=grant.http,
+            secrets=self._secrets(agent.name) if grant.http else {},
             store=self._places.stores / agent.name / grant.name if grant.store else None,
             clock=grant.clock,
             random=grant.random,

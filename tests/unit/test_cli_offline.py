@@ -22,6 +22,7 @@ from node.cli._shared import ago, clean, size, span
 from node.cli.main import COMMANDS, root
 from node.errors import FreeholdError
 from node.home import Home
+from node.identity import HttpSecrets, KeyStore
 
 # `audit verify` and its like have exit codes of their own; these groups belong to other rooms
 ELSEWHERE = {"audit", "tool", "model"}
@@ -190,17 +191,29 @@ def test_agent_remove_asks(home: Home) -> None:
 
 def test_secrets_come_from_standard_input(home: Home) -> None:
     made(home)
-    assert run("secret", "set", "api", stdin=b"top\n").exit_code == 0
-    assert run("secret", "list").stdout == "api\n"
-    assert (home.keys / "api.secret").read_bytes() == b"top"
+    where = ("--url", "https://api.example.org/*", "--agent", "clerk")
+    done = run("secret", "set", "api", *where, stdin=b"Bearer top\n")
+    assert done.exit_code == 0, done.output
+    assert "api.example.org" in run("secret", "list").stdout
+    assert HttpSecrets(home.keys).headers("clerk") == {
+        "https://api.example.org/*": {"Authorization": "Bearer top"}
+    }
     assert "top" not in run("secret", "list", "--json").output
+    assert (
+        "pattern"
+        in error_of(
+            run("secret", "set", "x", "--url", "ftp://x", "--agent", "a", stdin=b"v")
+        ).message
+    )
+    for bad in (b"", b"two\nlines", "ü".encode()):
+        assert "value" in error_of(run("secret", "set", "x", *where, stdin=bad)).message
     run("secret", "remove", "api")
     assert json.loads(run("secret", "list", "--json").stdout) == []
 
 
 def test_doctor_finds_and_fixes(home: Home) -> None:
     made(home)
-    run("secret", "set", "api", stdin=b"top\n")
+    KeyStore(home.keys).set("api", b"top")
     (home.keys / "api.secret").chmod(0o644)
     home.agents.chmod(0o755)
     home.config.chmod(0o640)

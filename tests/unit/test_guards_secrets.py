@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mnemonic import Mnemonic
 
-from node.identity import KeyStore
+from node.identity import HttpSecret, HttpSecrets, KeyStore
 from node.runs.effect import GuardContext, GuardStage
 from node.runs.guards_secrets import SecretsGuard, redact
 
@@ -113,11 +113,11 @@ def test_the_nodes_own_secrets_are_found_in_each_form(form: str) -> None:
 
 def test_secrets_kept_later_are_found_too(tmp_path: Path) -> None:
     store = KeyStore(tmp_path / "keys")
-    guard = SecretsGuard(store.texts)
+    guard = SecretsGuard(HttpSecrets(tmp_path / "keys").values)
     text = "the password is hunter2-hunter2"
     assert guard.check(GuardStage.ANSWER, text, CONTEXT).verdict == "pass"
-    store.set("db", b"hunter2-hunter2\n")
-    store.set("raw", bytes(range(256)))
+    kept = HttpSecret("https://a.org/*", "Authorization", "Bearer hunter2-hunter2", ("clerk",))
+    store.set("db", kept.encode())
     assert guard.check(GuardStage.ANSWER, text, CONTEXT).verdict == "rewrite"
     store.remove("db")
     assert guard.check(GuardStage.ANSWER, text, CONTEXT).verdict == "pass"

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.errors import IdentityError
-from node.identity import KeyStore
+from node.identity import HttpSecret, HttpSecrets, KeyStore
+from node.identity.http import decode
 from node.identity.keystore import NAME
 
 
@@ -98,3 +99,47 @@ def test_odd_names_cannot_leave_the_folder(
     assert store.get(name) == b"v"
     assert (folder / f"{name}.secret").resolve().parent == folder.resolve()
     store.remove(name)
+
+
+# ── secrets for requests ────────────────────────────────────────────────────────────────────
+
+
+def test_a_secret_is_for_the_agents_it_names(store: KeyStore, tmp_path: Path) -> None:
+    secrets = HttpSecrets(tmp_path / "keys")
+    assert secrets.headers("clerk") == {}
+    assert secrets.values() == ()
+    url = "https://api.example.org/*"
+    store.set("one", HttpSecret(url, "Authorization", "Bearer top", ("clerk",)).encode())
+    store.set("two", HttpSecret(url, "X-Key", "deep", ("clerk", "poet")).encode())
+    assert secrets.headers("clerk") == {url: {"Authorization": "Bearer top", "X-Key": "deep"}}
+    assert secrets.headers("poet") == {url: {"X-Key": "deep"}}
+    assert set(secrets.values()) == {"Bearer top", "top", "deep"}
+    assert "top" not in repr(secrets.all())
+    store.set("two", HttpSecret(url, "X-Key", "new", ("poet",)).encode())
+    assert secrets.headers("poet") == {url: {"X-Key": "new"}}
+    store.remove("one")
+    assert secrets.headers("clerk") == {}
+
+
+def test_a_secret_others_can_read_is_not_sent(store: KeyStore, tmp_path: Path) -> None:
+    store.set("one", HttpSecret("https://a.org/*", "X-Key", "v", ("clerk",)).encode())
+    (tmp_path / "keys" / "one.secret").chmod(0o644)
+    with pytest.raises(IdentityError, match="open to others"):
+        HttpSecrets(tmp_path / "keys").headers("clerk")
+    assert HttpSecrets(tmp_path / "keys").values() == ()
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("X Key", "v"), ("", "v"), ("X-Key", ""), ("X-Key", "a\r\nB: c"), ("X-Key", "ü"), ("X:", "v")],
+)
+def test_what_cannot_be_a_header_is_refused(header: str, value: str) -> None:
+    with pytest.raises(IdentityError):
+        HttpSecret("https://a.org/*", header, value, ("clerk",)).encode()
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=60) | st.text("{}[]\"':,ulrheadvg0", max_size=60).map(str.encode))
+def test_anything_else_in_the_keystore_is_said(content: bytes) -> None:
+    with pytest.raises(IdentityError):
+        decode("x", content)

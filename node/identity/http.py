@@ -1,0 +1,110 @@
+"""Secrets that the sandbox's host puts into requests: which header, to where, for whose tools.
+
+A tool never sees one, and an agent gets only those that name it: the grant says where a tool may
+go, the secret says who may use it there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from node.errors import IdentityError
+from node.identity.keystore import KeyStore
+
+_HEADER = re.compile(r"\A[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
+_VALUE = re.compile(r"\A[\x20-\x7e]{1,8192}\Z")
+
+
+@dataclass(frozen=True)
+class HttpSecret:
+    """A header added to requests that fit `url` (a pattern as in a grant), for `agents` only."""
+
+    url: str
+    header: str
+    value: str
+    agents: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"HttpSecret(url={self.url!r}, header={self.header!r}, agents={self.agents!r})"
+
+    def encode(self) -> bytes:
+        """As the keystore holds it.
+
+        Raises:
+            IdentityError: the header's name or value could not be sent.
+        """
+        if not _HEADER.match(self.header):
+            raise IdentityError(
+                f"{self.header!r} is not a header's name", hint="It is Authorization, most often."
+            )
+        if not _VALUE.match(self.value):
+            raise IdentityError(
+                "a header's value is one line of 1 to 8192 printable ASCII characters",
+                hint="Give it on standard input; most services want `Bearer KEY`.",
+            )
+        return json.dumps(asdict(self)).encode()
+
+
+def decode(name: str, content: bytes) -> HttpSecret:
+    """A secret from the keystore. Raises IdentityError if it is not one."""
+    try:
+        found = json.loads(content)
+        url, header, value = (str(found[key]) for key in ("url", "header", "value"))
+        return HttpSecret(url, header, value, tuple(map(str, found["agents"])))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IdentityError(
+            f"secret {name} is not what it must be",
+            hint=f"Set it again: freehold secret set {name}.",
+        ) from error
+
+
+class HttpSecrets:
+    """The secrets in a keystore, read again when a file came, went or was replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._store = KeyStore(folder)
+        self._seen: frozenset[tuple[str, int]] = frozenset()
+        self._known: dict[str, HttpSecret] = {}
+        self._values: tuple[str, ...] = ()
+
+    def headers(self, agent: str) -> Mapping[str, Mapping[str, str]]:
+        """What an agent's tools get: headers by URL pattern.
+
+        Raises:
+            IdentityError: a secret is broken, or others can read it.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for secret in self._read().values():
+            if agent in secret.agents:
+                found.setdefault(secret.url, {})[secret.header] = secret.value
+        return found
+
+    def values(self) -> tuple[str, ...]:
+        """All values, and each without its scheme (`Bearer`): what must not get into any text."""
+        with contextlib.suppress(IdentityError):  # what cannot be read cannot be used either
+            self._read()
+        return self._values
+
+    def all(self) -> Mapping[str, HttpSecret]:
+        """Every secret by name. Raises IdentityError as `headers`."""
+        return dict(self._read())
+
+    def _read(self) -> dict[str, HttpSecret]:
+        try:
+            files = frozenset((entry.name, entry.inode()) for entry in os.scandir(self._folder))
+        except FileNotFoundError:
+            return {}
+        if files != self._seen:
+            store = self._store
+            self._known = {name: decode(name, store.get(name)) for name in store.names()}
+            whole = [secret.value for secret in self._known.values()]
+            self._values = (*whole, *(v.rpartition(" ")[2] for v in whole if " " in v))
+            self._seen = files
+        return self._known
