@@ -78,7 +78,6 @@ def build_engine(limits: Limits) -> wasmtime.Engine:
     config.max_wasm_stack = limits.stack_bytes
     config.wasm_multi_memory = True
     config.cranelift_nan_canonicalization = True
-    config.parallel_compilation = False
     for feature in _OFF:
         setattr(config, feature, False)
     ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)

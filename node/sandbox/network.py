@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, Queue
 from typing import Any, Protocol
 
 import httpcore
 
-_RESOLVERS = 4
+_RESOLVERS = 8
 _TRIED = 4
 
 
@@ -35,27 +36,52 @@ class Network(Protocol):
         ...
 
 
+_resolving = threading.BoundedSemaphore(_RESOLVERS)
+
+
+def _look_up(host: str, port: int, found: Queue[list[str] | OSError]) -> None:
+    try:
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found.put(list(dict.fromkeys(str(entry[4][0]) for entry in entries)))
+    except (OSError, UnicodeError) as error:
+        found.put(OSError(str(error)))
+    finally:
+        _resolving.release()
+
+
 @functools.cache
-def _resolvers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_RESOLVERS, "sandbox-resolver")
+def _trusted() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 class SystemNetwork:
-    """The machine's own network. Resolving has a thread, as nothing else can end its wait."""
+    """The machine's own network.
+
+    Looking up a name has a thread, since nothing can end its wait; a daemon thread, so that it
+    does not hold the node up when it stops.
+    """
 
     def resolve(self, host: str, port: int, timeout_s: float) -> list[str]:
         """The addresses the system knows for a name. Raises OSError."""
-        found = _resolvers().submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found.result(timeout_s)))
+        if not _resolving.acquire(timeout=timeout_s):
+            raise TimeoutError("too many names are being looked up")
+        found: Queue[list[str] | OSError] = Queue()
+        threading.Thread(target=_look_up, args=(host, port, found), daemon=True).start()
+        try:
+            answer = found.get(timeout=timeout_s)
+        except Empty:
+            raise TimeoutError(f"looking up {host} took too long") from None
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
     def connect(self, address: str, port: int, timeout_s: float) -> socket.socket:
         """A TCP connection. Raises OSError."""
         return socket.create_connection((address, port), timeout_s)
 
-    @functools.cache  # noqa: B019 - one object a process
     def tls(self) -> ssl.SSLContext:
         """The system's certificate authorities."""
-        return ssl.create_default_context()
+        return _trusted()
 
 
 class Stream(httpcore.NetworkStream):

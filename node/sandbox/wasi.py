@@ -113,20 +113,27 @@ def _streams() -> tuple[HostFunction, ...]:
     failed = abi.put_case
     done = abi.put_result(None, failed)
     on_stream = (abi.handle,)
-    written = {"params": (abi.handle, abi.octets), "result": done, "limit": _WRITE_BYTES}
-    reading = {"params": (abi.handle, abi.u64), "result": abi.put_result(abi.put_octets, failed)}
+    read_result = abi.put_result(abi.put_octets, failed)
+    sends = partial(
+        HostFunction,
+        run=_write,
+        params=(abi.handle, abi.octets),
+        result=done,
+        limit=_WRITE_BYTES,
+    )
+    reads = partial(HostFunction, run=_closed, params=(abi.handle, abi.u64), result=read_result)
     out, into = "[method]output-stream.", "[method]input-stream."
     ready = abi.put_handle(_POLLABLE)
     room = abi.put_result(abi.put_u64, failed)
     return (
         HostFunction(out + "check-write", _room, on_stream, room),
-        HostFunction(out + "write", _write, **written),  # type: ignore[arg-type]
-        HostFunction(out + "blocking-write-and-flush", _write, **written),  # type: ignore[arg-type]
+        sends(out + "write"),
+        sends(out + "blocking-write-and-flush"),
         HostFunction(out + "flush", _nothing, on_stream, done),
         HostFunction(out + "blocking-flush", _nothing, on_stream, done),
         HostFunction(out + "subscribe", _ready, on_stream, ready),
-        HostFunction(into + "read", _closed, **reading),  # type: ignore[arg-type]
-        HostFunction(into + "blocking-read", _closed, **reading),  # type: ignore[arg-type]
+        reads(into + "read"),
+        reads(into + "blocking-read"),
         HostFunction(into + "subscribe", _ready, on_stream, ready),
     )
 

@@ -20,7 +20,7 @@ def host_interfaces(limits: Limits) -> dict[str, tuple[HostFunction, ...]]:
     return {
         "workspace": workspace_functions(limits),
         "http": http_functions(limits),
-        "knowledge": knowledge_functions(limits),
+        "knowledge": knowledge_functions(),
         "store": store_functions(limits),
         "clock": clock_functions(),
         "random": random_functions(),

@@ -107,7 +107,7 @@ def _addresses(call: HostCall, url: Url, remaining_s: float) -> list[str]:
         raise _RefusedError(f"{url.origin}{url.path} is not on the allow-list of the grant")
     try:
         found = call.network.resolve(url.host, url.port, remaining_s)
-    except (OSError, TimeoutError, UnicodeError):
+    except OSError:
         raise _RefusedError(f"{url.host} cannot be resolved") from None
     is_private_allowed = any(each.may_be_private for each in allowed)
     if not found or not (is_private_allowed or all(is_public(each) for each in found)):

@@ -11,6 +11,7 @@ from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
 from node.sandbox.hostcall import HostCall
+from node.types import Json
 
 _QUERY_BYTES = 4096
 
@@ -45,8 +46,11 @@ def _search(call: HostCall, query: str, limit: int) -> str | Err:
     _require(call, "knowledge", held=search is not None)
     if search is None or loop is None:
         return Err("knowledge cannot be searched outside of an event loop")
-    wanted = min(limit, call.limits.knowledge_results)
-    found = asyncio.run_coroutine_threadsafe(_awaited(search(query, wanted)), loop)
+
+    async def ask() -> Json:
+        return await search(query, min(limit, call.limits.knowledge_results))
+
+    found = asyncio.run_coroutine_threadsafe(ask(), loop)
     try:
         text = json.dumps(found.result(call.remaining_s()), ensure_ascii=False)
     except (TimeoutError, CancelledError):
@@ -59,11 +63,7 @@ def _search(call: HostCall, query: str, limit: int) -> str | Err:
     return text
 
 
-async def _awaited(answer: object) -> object:
-    return await answer  # type: ignore[misc]
-
-
-def knowledge_functions(limits: object = None) -> tuple[HostFunction, ...]:
+def knowledge_functions() -> tuple[HostFunction, ...]:
     """The functions of `freehold:tool/knowledge`."""
     return (
         HostFunction(
