@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from node.errors import JournalError
@@ -15,13 +16,16 @@ REASON_CHARS = 2000
 CITATIONS = 200
 
 
-def finished_draft(scribe: Scribe, answer: Answer, usage: Usage, *, cause: int) -> Draft:
-    """`run.finished`."""
+def finished_draft(
+    scribe: Scribe, answer: Answer, usage: Usage, *, spent: Mapping[str, Usage], cause: int
+) -> Draft:
+    """`run.finished`. `spent` is what the run used itself, by UTC day: a fork's copies are free."""
     data: JsonObject = {
         "status": answer.status,
         "reason": answer.reason[:REASON_CHARS],
         "citations": cast("list[Json]", [item[:200] for item in answer.citations[:CITATIONS]]),
         "usage": usage_json(usage),
+        "spent": {day: usage_json(amount) for day, amount in spent.items()},
     }
     blobs = (scribe.log.put_blob(answer.text.encode("utf-8", "replace"), "text"),)
     return scribe.draft("run.finished", None, data, blobs=blobs, cause=(cause,))

@@ -1,10 +1,13 @@
 """What each agent and the node used today (UTC), rebuilt from the log on start.
 
-The log is the only store: a result's usage counts on the day it was logged, and an intent without
-a result counts as held until the run that left it is resumed and says what became of it.
+The log is the only store. A result's usage counts on the day it was logged; a run that ended says
+in its last entry what it spent on which day, so that a restart need not read all its steps. An
+intent without a result counts as held until the run that left it is resumed.
 """
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 from node.clock import Clock
 from node.journal import Entry
@@ -14,6 +17,11 @@ from node.runs.coding import usage_from
 from node.types import JsonObject
 
 DAY_S = 86_400
+
+
+def day_of(ts_ms: int) -> str:
+    """The UTC day of a time in ms since 1970, as in 2026-11-21."""
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).date().isoformat()
 
 
 class Ledger:
@@ -43,8 +51,22 @@ class Ledger:
         }
         return pocket, self._node
 
+    @property
+    def today(self) -> str:
+        """The day that now counts."""
+        return day_of(self.day_start_ms)
+
+    def count_finished(self, entry: Entry) -> bool:
+        """Counts what a finished run spent today; False if its last entry does not say."""
+        spent = entry.data.get("spent")
+        if not isinstance(spent, dict):
+            return False
+        for pocket in (self._agent_pocket(entry.draft.agent or ""), self._node):
+            pocket.used += usage_from(spent.get(self.today))
+        return True
+
     def count(self, entry: Entry) -> None:
-        """Counts one entry of today's log; entries must come in order."""
+        """Counts one entry of a run; its entries must come in order, those before today too."""
         draft, data = entry.draft, entry.data
         if entry.ts < self.day_start_ms or draft.run is None or "copied_from" in data:
             return

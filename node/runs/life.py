@@ -133,10 +133,11 @@ class Life:
         if answer is None or (run.state.stopped and answer.status != "completed"):
             answer = Answer("stopped", "", reason=run.state.stopped or "cancelled")
         run.join()
-        draft = finished_draft(run.scribe, answer, run.pocket.used, cause=run.tip)
+        used, spent = run.pocket.used, run.state.spent
+        draft = finished_draft(run.scribe, answer, used, spent=spent, cause=run.tip)
         await run.commit(draft)
         self.result = RunResult(
-            answer.status, answer.text, answer.citations, answer.reason, run.id, run.pocket.used
+            answer.status, answer.text, answer.citations, answer.reason, run.id, used
         )
 
     async def _put_parked(self) -> None:

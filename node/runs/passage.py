@@ -24,6 +24,7 @@ from node.runs.budget import Hold, Pocket, reserve
 from node.runs.checks import Checked, verdict_drafts
 from node.runs.effect import Effect, GuardStage, Outcome, StepKind, Usage
 from node.runs.events import result_shape
+from node.runs.ledger import day_of
 from node.runs.performing import Performed, Result, perform
 from node.runs.policy import DENY
 from node.runs.program import RunEvent
@@ -69,8 +70,11 @@ class Passage:
     # ── a step the log knows ────────────────────────────────────────────────────────────────
 
     async def _known(self, recorded: StepRecord, known: Result) -> Outcome:
-        self._run.pocket.used += recorded.usage()
-        self._run.tip = recorded.results[-1].index
+        run, entry = self._run, recorded.results[-1]
+        run.pocket.used += recorded.usage()
+        if not recorded.copied:
+            run.state.spend(day_of(entry.ts), recorded.usage())
+        run.tip = entry.index
         if isinstance(known, FreeholdError):
             raise known
         if recorded.held:
@@ -195,6 +199,7 @@ class Passage:
         entry = self._result(result, usage, cause, checked)
         indices = await self._run.commit(*after, entry)
         hold.reconcile(usage)
+        self._run.state.spend(self._door.ledger.today, usage)
         self._run.tip = indices[-1]
         self._show_result(entry, indices[-1])
         return result, checked

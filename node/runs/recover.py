@@ -31,7 +31,6 @@ TURNS = (
     "node.estop",
     "node.resumed",
 )
-STEPS = ("step.intent", "step.result")
 FRUITLESS = 3
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 86_400.0
@@ -40,16 +39,38 @@ LONGEST_PAUSE_S = 86_400.0
 def read_log(log: RunLog, survey: Survey, door: Door) -> None:
     """Rebuilds the index of runs, the day's ledger and the open questions from the log.
 
-    Reads how runs began and ended, the steps of those that did not end, and today's steps.
+    Reads from the oldest run on that may be unfinished: how runs began and ended, the steps of
+    those that did not end, and what those that ended today spent.
     """
-    for entry in log.entries(types=TURNS):
+    for entry in log.entries(_horizon(log), types=TURNS):
         survey.add(entry)
     for line in survey.unfinished():
-        survey.recount(line, log.run_entries(line.id))
-    for entry in log.entries(_first_since(log, door.ledger.day_start_ms), types=STEPS):
-        door.ledger.count(entry)
+        entries = log.run_entries(line.id)
+        survey.recount(line, entries)
+        _count(door, entries)
+    for entry in log.entries(_first_since(log, door.ledger.day_start_ms), types=("run.finished",)):
+        if not door.ledger.count_finished(entry):
+            _count(door, log.run_entries(entry.draft.run or ""))
     for asked in survey.questions.values():
         door.approvals.restore(asked)
+
+
+def _horizon(log: RunLog) -> int:
+    """Index before which every run has ended, as the last run to start found it."""
+    for index in range(log.size - 1, -1, -1):
+        try:
+            entry = log.entry(index)
+        except JournalError:  # pruned away: only ended runs are
+            return index + 1
+        if entry.type == "run.started":
+            oldest = entry.data.get("oldest")
+            return oldest if isinstance(oldest, int) else index
+    return 0
+
+
+def _count(door: Door, entries: list[Entry]) -> None:
+    for entry in entries:
+        door.ledger.count(entry)
 
 
 def _first_since(log: RunLog, ts: int) -> int:

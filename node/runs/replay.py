@@ -16,12 +16,13 @@ from node.errors import DivergenceError, RunError
 from node.journal import Draft, Entry, Log
 from node.runs.coding import INLINE_BYTES
 from node.runs.door import Door
+from node.runs.finished import result_in
 from node.runs.life import answer_for
 from node.runs.program import Answer, Program
 from node.runs.recover import revive
 from node.runs.run import Run
 from node.runs.started import started_from
-from node.runs.summary import result_of
+from node.runs.summary import finish_in
 from node.types import Json, JsonObject, canonical
 
 
@@ -92,7 +93,8 @@ async def _rerun(program: Program, run: Run) -> Answer:
 
 def _divergence(log: Log, run: Run, entries: list[Entry], answer: Answer) -> Divergence | None:
     error = run.state.divergence
-    recorded = result_of(log, entries)
+    end = finish_in(entries)
+    recorded = result_in(log, end) if end else None
     if recorded is None or recorded.status == "stopped":
         # the record was cut off from outside: it may end anywhere
         return _as_divergence(error) if error and error.recorded != "nothing" else None
@@ -135,6 +137,7 @@ def fork(
     edit: Edit,
     actor: str,
     run_id: str,
+    oldest: int | None,
 ) -> tuple[Draft, ...]:
     """The beginning of a run that takes over all that was on the log before `step`.
 
@@ -153,7 +156,7 @@ def fork(
         agent=replace(origin.agent, model=model or origin.agent.model),
         forked_from=(origin.id, step),
     )
-    first = started.draft(log, cause=(origin.index,))
+    first = started.draft(log, oldest=oldest, cause=(origin.index,))
     copies = (_copy(log, entry, run_id, edit) for entry in taken)
     return (first, *copies)
 

@@ -23,6 +23,7 @@ from node.runs.budget import NodeLimits
 from node.runs.checks import Guards
 from node.runs.door import Door
 from node.runs.events import event_of
+from node.runs.finished import result_in
 from node.runs.ledger import Ledger
 from node.runs.life import Life
 from node.runs.lives import Lives
@@ -32,7 +33,7 @@ from node.runs.recover import read_log
 from node.runs.registry import AgentChange
 from node.runs.replay import Edit, ReplayReport, fork, replay
 from node.runs.started import Started
-from node.runs.summary import RunSummary, result_of, summary_of
+from node.runs.summary import RunSummary, finish_in, summaries, summary_of
 from node.runs.survey import RunLog, Survey
 from node.runs.tap import Tap
 from node.types import JsonObject
@@ -78,6 +79,7 @@ class Runs:
         self._random = random
         self._survey = Survey()
         self._draining = False
+        self._starting = asyncio.Lock()  # what a run says of older ones must hold when it starts
         self.failure: JournalWriteError | None = None
         self.failed = asyncio.Event()
         timeout_s = self._limits.approval_seconds
@@ -108,7 +110,9 @@ class Runs:
         changes = _change_drafts(await self._agents.refresh())
         manifest = self._startable(agent)
         started = Started(self._new_id(), manifest, prompt, actor, self._random(32))
-        await self._log.append(*changes, started.draft(self._log))
+        async with self._starting:
+            first = started.draft(self._log, oldest=self._survey.oldest())
+            await self._log.append(*changes, first)
         self._lives.take_up(started.id).begin()
         return started.id
 
@@ -123,10 +127,10 @@ class Runs:
         life = self._lives.get(run_id)
         if life is not None:
             return await life.wait()
-        found = result_of(self._log, self._entries(run_id))
-        if found is None:
+        end = finish_in(self._entries(run_id))
+        if end is None:
             raise RunStoppedError(f"run {run_id} is parked", hint="It is on the log, unfinished.")
-        return found
+        return result_in(self._log, end)
 
     async def watch(self, run_id: str, from_event: int = 0) -> AsyncIterator[RunEvent]:
         """A run's events with ids above `from_event`, live, until it ends or is parked.
@@ -146,13 +150,11 @@ class Runs:
 
     def show(self, run_id: str) -> RunSummary:
         """A run and how it stands. Raises UnknownRunError."""
-        return summary_of(self._log, self._entries(run_id), alive=self._lives.get(run_id))
+        return summary_of(self._log, self._entries(run_id), self._lives)
 
     def list(self, *, agent: str | None = None, limit: int = 50) -> list[RunSummary]:
         """The last runs, newest first."""
-        lines = reversed(self._survey.runs.values())
-        found = (line.id for line in lines if agent in (None, line.agent))
-        return [self.show(run_id) for run_id in islice(found, limit)]
+        return [*islice(summaries(self._log, self._lives, agent), limit)]
 
     def active(self) -> builtins.list[RunSummary]:
         """The runs that are alive in this process."""
@@ -273,10 +275,13 @@ class Runs:
             return await replay(self._door, self._program, entries)
         self._check_open()
         new, change = self._new_id(), Edit.of(edit)
-        drafts = fork(
-            self._log, entries, from_step, model=model, edit=change, actor=actor, run_id=new
-        )
-        await self._log.append(*drafts)
+        async with self._starting:
+            oldest = self._survey.oldest()
+            drafts = fork(
+                self._log, entries, from_step, model=model, edit=change, actor=actor, run_id=new,
+                oldest=oldest,
+            )  # fmt: skip
+            await self._log.append(*drafts)
         self._lives.take_up(new).begin()
         return new
 

@@ -29,14 +29,18 @@ class Started:
     forked_from: tuple[str, str] | None = None
     index: int = -1
 
-    def draft(self, log: Log, *, cause: tuple[int, ...] = ()) -> Draft:
-        """The entry that starts the run."""
+    def draft(self, log: Log, *, oldest: int | None, cause: tuple[int, ...] = ()) -> Draft:
+        """The entry that starts the run. `oldest`: where the oldest unfinished run started."""
         blobs = (
             log.put_blob(self.prompt.encode(), "prompt"),
             log.put_blob(_manifests().dump_json(self.agent), "manifest"),
             log.put_blob(self.salt, "salt"),
         )
-        data: JsonObject = {"manifest": self.agent.digest, "model": self.agent.model}
+        data: JsonObject = {
+            "manifest": self.agent.digest,
+            "model": self.agent.model,
+            "oldest": oldest,
+        }
         if self.forked_from:
             run, step = self.forked_from
             data["forked_from"] = {"run": run, "step": step}

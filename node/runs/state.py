@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from node.errors import DivergenceError
 from node.runs.agent import AgentManifest
 from node.runs.coding import Scribe
+from node.runs.effect import Usage
 from node.runs.events import Stream
 from node.runs.record import Record
 from node.types import Json
@@ -22,6 +23,7 @@ class RunState:
 
     `replaying`: only the record may answer; nothing is performed and nothing written. `stopped`
     says why no further step may be taken. `compared` are the paths answered from the record.
+    `spent` is what the run used itself, by UTC day.
     """
 
     id: str
@@ -37,3 +39,8 @@ class RunState:
     flying: dict[str, Passage] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
     compared: list[str] = field(default_factory=list)
+    spent: dict[str, Usage] = field(default_factory=dict)
+
+    def spend(self, day: str, usage: Usage) -> None:
+        """Counts what a step used on a day."""
+        self.spent[day] = self.spent.get(day, Usage()) + usage

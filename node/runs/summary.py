@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from node.errors import JournalError
@@ -10,7 +11,8 @@ from node.runs.coding import usage_from
 from node.runs.effect import Usage
 from node.runs.finished import result_in
 from node.runs.life import Life
-from node.runs.program import RunResult
+from node.runs.lives import Lives
+from node.runs.survey import RunLog, newest
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,58 @@ class RunSummary:
     forked_from: tuple[str, str] | None = None
 
 
-def summary_of(log: Log, entries: list[Entry], alive: Life | None) -> RunSummary:
+def summaries(log: RunLog, lives: Lives, agent: str | None) -> Iterator[RunSummary]:
+    """All runs, of one agent if it is named, newest first; reads no further than it is asked."""
+    ends: dict[str | None, Entry] = {}
+    for entry in newest(log, "run.started", "run.finished"):
+        run = entry.draft.run or ""
+        if entry.type == "run.finished":
+            ends[run] = entry
+            continue
+        end = ends.pop(run, None)
+        if agent in (None, entry.draft.agent):
+            yield _ended(log, entry, end) if end else summary_of(log, log.run_entries(run), lives)
+
+
+def summary_of(log: Log, entries: list[Entry], lives: Lives) -> RunSummary:
     """A run from its entries, and its life if it has one in this process."""
-    first, last = entries[0], entries[-1]
-    result = _result(log, entries)
-    status, reason = (result.status, result.reason) if result else _standing(last, alive)
+    first, end = entries[0], finish_in(entries)
+    if end is not None:
+        return _ended(log, first, end)
+    status, reason = _standing(entries, lives.get(first.draft.run or ""))
+    return _summary(log, first, status=status, reason=reason, usage=_used(entries))
+
+
+def finish_in(entries: list[Entry]) -> Entry | None:
+    """The entry that ended the run, if it ended."""
+    return next((entry for entry in reversed(entries) if entry.type == "run.finished"), None)
+
+
+def _ended(log: Log, first: Entry, end: Entry) -> RunSummary:
+    result = result_in(log, end)
+    return _summary(
+        log,
+        first,
+        status=result.status,
+        text=result.text,
+        reason=result.reason,
+        citations=result.citations,
+        finished=end.ts / 1000,
+        usage=result.usage,
+    )
+
+
+def _summary(
+    log: Log,
+    first: Entry,
+    *,
+    status: str,
+    reason: str,
+    usage: Usage,
+    text: str = "",
+    citations: tuple[str, ...] = (),
+    finished: float | None = None,
+) -> RunSummary:
     forked = first.data.get("forked_from")
     return RunSummary(
         id=first.draft.run or "",
@@ -46,30 +95,21 @@ def summary_of(log: Log, entries: list[Entry], alive: Life | None) -> RunSummary
         actor=first.draft.actor,
         status=status,
         prompt=_prompt(log, first),
-        text=result.text if result else "",
+        text=text,
         reason=reason,
-        citations=result.citations if result else (),
+        citations=citations,
         started=first.ts / 1000,
-        finished=last.ts / 1000 if result else None,
-        usage=result.usage if result else _used(entries),
+        finished=finished,
+        usage=usage,
         forked_from=(str(forked["run"]), str(forked["step"])) if isinstance(forked, dict) else None,
     )
 
 
-def result_of(log: Log, entries: list[Entry]) -> RunResult | None:
-    """How the run ended, if it did."""
-    return _result(log, entries)
-
-
-def _result(log: Log, entries: list[Entry]) -> RunResult | None:
-    ends = (entry for entry in reversed(entries) if entry.type == "run.finished")
-    return next((result_in(log, entry) for entry in ends), None)
-
-
-def _standing(last: Entry, alive: Life | None) -> tuple[str, str]:
-    if alive is not None and not alive.over.is_set():
-        return ("waiting", "") if alive.waiting else ("running", "")
-    return "parked", str(last.data.get("reason", "")) if last.type == "run.parked" else ""
+def _standing(entries: list[Entry], life: Life | None) -> tuple[str, str]:
+    if life is not None and not life.over.is_set():
+        return ("waiting", "") if life.waiting else ("running", "")
+    parked = [entry for entry in entries if entry.type == "run.parked"]
+    return "parked", str(parked[-1].data.get("reason", "")) if parked else ""
 
 
 def _prompt(log: Log, first: Entry) -> str:

@@ -5,7 +5,7 @@ Kept up to date from then on, so that a list of runs never reads the log again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,6 +25,15 @@ class RunLog(Log, Protocol):
     def entries(
         self, start: int = 0, end: int | None = None, *, types: tuple[str, ...] = ()
     ) -> Iterable[Entry]: ...
+
+
+def newest(log: RunLog, *types: str) -> Iterator[Entry]:
+    """The entries of some types, newest first; reads the log backwards in growing pieces."""
+    end, piece = log.size, 1024
+    while end > 0:
+        start = max(0, end - piece)
+        yield from reversed(list(log.entries(start, end, types=types)))
+        end, piece = start, piece * 2
 
 
 @dataclass
@@ -75,6 +84,10 @@ class Survey:
     def unfinished(self) -> list[RunLine]:
         """The runs that have no end yet."""
         return [line for line in self.runs.values() if line.unfinished]
+
+    def oldest(self) -> int | None:
+        """Where the oldest unfinished run started."""
+        return min((line.index for line in self.unfinished()), default=None)
 
     def recount(self, line: RunLine, entries: Iterable[Entry]) -> None:
         """Takes in all entries of one run again, its steps too."""
