@@ -97,6 +97,18 @@ class ModelsSection(Section):
     preload: tuple[str, ...] = Field(
         default=(), description="Models to load at start; others load when a run first asks."
     )
+    context_tokens: Annotated[int, Field(ge=256, le=1_048_576)] = Field(
+        default=16_384, description="The most context a model gets, whatever it was trained for."
+    )
+    threads: Annotated[int, Field(ge=0, le=1024)] = Field(
+        default=0, description="Threads for each model; 0 chooses by its size and the machine."
+    )
+    idle_unload_s: Seconds = Field(
+        default=0.0, description="Seconds after which an unused model is unloaded; 0 keeps it."
+    )
+    max_waiting: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=32, description="Generations that may wait for one model; more are refused."
+    )
 
 
 class LimitsSection(Section):

@@ -20,10 +20,11 @@ from socket import socket
 
 from node.clock import Clock, SystemClock
 from node.config import Config, load
+from node.errors import FreeholdError
 from node.gateway import Control, ControlServer, bind_tcp, bind_unix, create_app
 from node.home import Home
 from node.identity import HttpSecrets
-from node.inference import Engine, LlamaEngine, ModelStore
+from node.inference import Engine, EngineLimits, LlamaEngine, ModelStore
 from node.journal import Draft, Journal
 from node.readiness import Readiness
 from node.runs import (
@@ -126,9 +127,10 @@ class Daemon:
             asyncio.create_task(control.runs.failed.wait()),
             asyncio.create_task(self._stopping.wait()),
         }
+        loading = asyncio.create_task(preload(control.engine, self.config.models.preload))
         await asyncio.wait({*ends, self._serving}, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
+        for task in (*ends, loading):
+            task.cancel()
 
     async def shutdown(self, control: Control) -> None:
         """Finishes or parks runs, writes the last entry, lets followers read it, ends the API."""
@@ -167,7 +169,7 @@ async def compose(
     """Opens every room and joins them; `rooms` closes them, last opened first."""
     journal = await Journal.open(home.journal, origin=config.node.origin, clock=clock)
     rooms.push_async_callback(journal.aclose)
-    models = engine or LlamaEngine(ModelStore(home.models))
+    models = engine or local_engine(home, config)
     rooms.push_async_callback(models.aclose)
     sandbox = Sandbox(home.cache, clock=clock)
     rooms.push_async_callback(sandbox.aclose)
@@ -198,12 +200,36 @@ async def compose(
         config=config,
         clock=clock,
         log=journal,
+        engine=models,
         runs=runs,
         agents=agents,
         workspaces=workspaces,
         stop=stop,
         started=clock.wall(),
+        loaded=models.loaded if isinstance(models, LlamaEngine) else dict,
     )
+
+
+def local_engine(home: Home, config: Config) -> LlamaEngine:
+    """The engine for this home's models; nothing is loaded yet."""
+    models = config.models
+    limits = EngineLimits(
+        context_tokens=models.context_tokens,
+        max_waiting=models.max_waiting,
+        idle_unload_s=models.idle_unload_s or None,
+        threads=models.threads or None,
+    )
+    return LlamaEngine(ModelStore(home.models), limits=limits)
+
+
+async def preload(engine: Engine, names: tuple[str, ...]) -> None:
+    """Loads models before a run asks for them; one that cannot be loaded is logged."""
+    for name in names:
+        try:
+            await engine.info(name)
+            log.info("model %s is loaded", name)
+        except FreeholdError as error:
+            log.warning("model %s: %s", name, error.diagnostics())
 
 
 def _bind(home: Home, config: Config, rooms: AsyncExitStack) -> list[socket]:

@@ -124,6 +124,7 @@ def status(as_json: bool) -> None:
     click.echo(f"started    {ago(state['started'])} ago")
     click.echo(f"memory     {size(state['rss_bytes'])}")
     click.echo(f"log        {state['journal_size']} entries")
+    click.echo(f"models     {', '.join(state['models']) or 'none loaded'}")
     click.echo(f"agents     {state['agents']}")
     click.echo(f"runs       {state['runs_active']} active")
     click.echo(f"approvals  {state['approvals_waiting']} waiting")

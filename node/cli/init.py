@@ -22,6 +22,9 @@ You are a helpful assistant that works for one person. Use a tool when it helps;
 in a sentence."""
 model = "default"
 
+[guards]
+answer = ["citations"]  # figures in an answer must come from the prompt or a result
+
 [[tools]]
 name = "calc"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -13,6 +13,7 @@ from node.clock import Clock
 from node.config import Config
 from node.errors import StoppingError
 from node.home import Home
+from node.inference import Engine
 from node.journal import Journal
 from node.runs import AgentRegistry, Runs, Workspaces
 
@@ -22,18 +23,21 @@ class Control:
     """One node, as its control API may touch it.
 
     `stop` begins the shutdown. `streams_end` is set when the last entry that a follower of the
-    journal should see has been written. `started` is wall time in seconds.
+    journal should see has been written. `started` is wall time in seconds; `loaded` tells
+    the process of each model that is loaded.
     """
 
     home: Home
     config: Config
     clock: Clock
     log: Journal
+    engine: Engine
     runs: Runs
     agents: AgentRegistry
     workspaces: Workspaces
     stop: Callable[[], None]
     started: float
+    loaded: Callable[[], Mapping[str, int]] = dict
     resumed: tuple[str, ...] = ()
     stopping: bool = False
     streams_end: asyncio.Event = field(default_factory=asyncio.Event)

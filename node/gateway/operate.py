@@ -51,6 +51,7 @@ def _status(node: Control) -> StatusReply:
         stopping=node.stopping,
         estop=node.runs.stopped,
         journal_size=node.log.size,
+        models=sorted(node.loaded()),
         agents=len(node.agents.list()),
         runs_active=len(node.runs.active()),
         approvals_waiting=len(node.runs.approvals()),

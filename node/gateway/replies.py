@@ -31,6 +31,7 @@ class StatusReply(TypedDict):
     stopping: bool
     estop: bool
     journal_size: int
+    models: list[str]
     agents: int
     runs_active: int
     approvals_waiting: int

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from node.config import Config, load, template
 from node.errors import ConfigError, DaemonRunningError
 from node.home import Home, private_file, write_private
+from node.inference import EngineLimits
 from node.runs.budget import NodeLimits
 
 TOKEN = "t" * 32
@@ -95,6 +96,15 @@ def test_tcp_is_allowed_with_a_token(tmp_path: Path) -> None:
 
 def test_limits_are_the_node_limits() -> None:
     assert Config().limits.model_dump() == dataclasses.asdict(NodeLimits())
+
+
+def test_models_are_the_engines_limits() -> None:
+    ours, theirs = Config().models, EngineLimits()
+    assert (ours.context_tokens, ours.max_waiting) == (theirs.context_tokens, theirs.max_waiting)
+    assert (ours.threads or None, ours.idle_unload_s or None) == (
+        theirs.threads,
+        theirs.idle_unload_s,
+    )
 
 
 def test_environment_overrides_the_file(tmp_path: Path) -> None:
