@@ -138,7 +138,10 @@ class Generator:
         for _ in range(min(room, request.sampling.max_tokens)):
             token = sampler.draw(self._context.logits())
             if token is None:
-                raise InferenceError("the model has no token that the grammar allows")
+                raise InferenceError(
+                    "the model has no token that the grammar allows",
+                    hint="Its weights may be damaged: `freehold model verify` checks them.",
+                )
             if token in self._vocab.end_tokens:
                 return "stop"
             grammar.accept(token)

@@ -64,7 +64,7 @@ class Model:
         if not self.pointer:
             raise ModelError(
                 f"{path} is not a model that libllama can load",
-                hint="Its last words are in the runner's log; `freehold model verify` checks it.",
+                hint="It may be damaged (`freehold model verify`), or of a kind not known yet.",
             )
         self.vocab = Vocab(lib.llama_model_get_vocab(self.pointer))
         self.architecture = self._metadata(b"general.architecture")

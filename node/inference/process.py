@@ -31,6 +31,7 @@ _PASSED = (
     "TZ",
 )
 _STDERR_LINES = 30
+_LAST_WORDS_S = 5.0
 _STDERR_LINE_CHARS = 500
 
 
@@ -157,11 +158,20 @@ class RunnerProcess:
         if frame is None:
             raise await self._crash("while loading")
         if frame.get("event") == "failed":
-            raise protocol.to_error(frame)
+            raise await self._refusal(frame)
         self.context_tokens = protocol.field(frame, "context_tokens", int)
         self.architecture = protocol.field(frame, "architecture", str)
         self.format = protocol.field(frame, "format", str)
         self._tasks.append(asyncio.create_task(self._dispatch()))
+
+    async def _refusal(self, frame: Frame) -> InferenceError:
+        """Why the model was not loaded, with libllama's own reason where it gave one."""
+        error = protocol.to_error(frame)
+        await asyncio.wait(self._tasks[:1], timeout=_LAST_WORDS_S)  # stderr ends with the process
+        reason = next((line for line in self._lines if "error" in line.lower()), "")
+        return type(error)(
+            f"{error.message} ({reason})" if reason else error.message, hint=error.hint
+        )
 
     def _send(self, operation: str, request: Generation) -> tuple[int, asyncio.Queue[Frame | None]]:
         number, self._next_id = self._next_id, self._next_id + 1
@@ -215,7 +225,7 @@ class RunnerProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         code = await self._process.wait()
-        await asyncio.wait(self._tasks[:1])
+        await asyncio.wait(self._tasks[:1], timeout=_LAST_WORDS_S)
         last = "\n".join(self._lines)
         return RunnerCrashedError(
             f"the runner of {self._name} died {when} ({_describe(code)})"
