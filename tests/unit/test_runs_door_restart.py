@@ -1,0 +1,214 @@
+"""What a restart finds: the oldest unfinished run, today's spending, rewritten arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node import errors
+from node.clock import ManualClock
+from node.errors import FreeholdError
+from node.journal import MemoryLog
+from node.runs import (
+    Answer,
+    Edit,
+    GuardContext,
+    GuardStage,
+    GuardVerdict,
+    NoGuards,
+    ProgramRun,
+    Runs,
+    StepKind,
+    Usage,
+)
+from node.runs.coding import error_from, error_json, usage_from, usage_json
+from node.runs.testing import (
+    CountingEffect,
+    FixedGuards,
+    MemoryAgents,
+    PlainEffect,
+    ScriptedProgram,
+    WaitingEffect,
+    agent,
+)
+from node.types import Json
+
+DAY_S = 86_400
+
+
+def make(program, log=None, *agents, clock=None, guards=None) -> tuple[Runs, MemoryLog]:
+    clock = clock or ManualClock()
+    log = log or MemoryLog(clock=clock)
+    registry = MemoryAgents(*(agents or (agent(), agent("other"))))
+    runs = Runs(log=log, program=program, agents=registry, clock=clock, guards=guards or NoGuards())
+    return runs, log
+
+
+def waits_if_slow(slow: WaitingEffect):
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(slow if run.prompt == "slow" else PlainEffect())
+        return Answer("completed", run.prompt)
+
+    return program
+
+
+async def test_an_old_unfinished_run_is_found_behind_finished_ones() -> None:
+    slow = WaitingEffect()
+    runs, log = make(waits_if_slow(slow))
+    first = await runs.start("clerk", "quick", actor="uid:1")
+    await runs.wait(first)
+    old = await runs.start("clerk", "slow", actor="uid:1")
+    for _ in range(5):
+        await runs.wait(await runs.start("other", "quick", actor="uid:1"))
+    after, _ = make(waits_if_slow(PlainEffect()), log)  # type: ignore[arg-type]
+    assert await after.recover() == [old]
+    assert (await after.wait(old)).text == "slow"
+    listed = [(run.agent, run.status) for run in after.list()]
+    assert listed == [("other", "completed")] * 5 + [("clerk", "completed")] * 2
+    assert [run.id for run in after.list(agent="clerk")] == [old, first]
+    assert [run.id for run in after.list(agent="clerk", limit=1)] == [old]
+    third, _ = make(waits_if_slow(PlainEffect()), log)  # type: ignore[arg-type]
+    assert await third.recover() == []
+    await runs.drain(0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(prompts=st.lists(st.sampled_from(["slow", "quick"]), min_size=1, max_size=12))
+async def test_exactly_the_unfinished_runs_are_resumed(prompts: list[str]) -> None:
+    slow = WaitingEffect()
+    runs, log = make(waits_if_slow(slow))
+    ids = await asyncio.gather(*(runs.start("clerk", each, actor="uid:1") for each in prompts))
+    quick = [run_id for run_id, prompt in zip(ids, prompts, strict=True) if prompt == "quick"]
+    for run_id in quick:
+        await runs.wait(run_id)
+    after, _ = make(waits_if_slow(WaitingEffect()), log)
+    assert sorted(await after.recover()) == sorted(set(ids) - set(quick))
+    await after.drain(0)
+    await runs.estop("uid:1")
+
+
+async def test_a_run_over_midnight_counts_on_both_days() -> None:
+    clock = ManualClock()
+    clock.advance(DAY_S - clock.wall_s % DAY_S - 10)  # ten seconds before midnight
+
+    def spends(tokens: int) -> PlainEffect:
+        return PlainEffect(kind=StepKind.MODEL, args=tokens, usage=Usage(completion_tokens=tokens))
+
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(spends(70))
+        clock.advance(20)
+        await run.step(spends(5))
+        return Answer("completed", "")
+
+    runs, log = make(program, clock=clock)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    assert (await runs.wait(run_id)).usage.completion_tokens == 75
+    after, _ = make(program, log, clock=clock)
+    await after.recover()
+    for one in (runs, after):
+        mine, node = one._door.ledger.pockets(agent())
+        assert mine.used.completion_tokens == node.used.completion_tokens == 5
+    finished = next(entry for entry in log.entries() if entry.type == "run.finished")
+    assert sorted(finished.data["spent"].values(), key=str) == [
+        {"steps": 1, "completion_tokens": 5},
+        {"steps": 1, "completion_tokens": 70},
+    ]
+
+
+@dataclass(frozen=True)
+class RewritableCounter(CountingEffect):
+    """One whose number a guard may change."""
+
+    def with_args(self, args: Json) -> RewritableCounter:
+        assert isinstance(args, dict)
+        return replace(self, number=int(str(args["number"])))
+
+
+class Halves:
+    """Rewrites numbers over ten."""
+
+    name = "halves"
+
+    def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+        assert isinstance(content, dict)
+        number = int(str(content["number"]))
+        if number <= 10:
+            return GuardVerdict("pass")
+        return GuardVerdict("rewrite", "too many", {"number": number // 2})
+
+
+@pytest.mark.parametrize("happened", [True, False])
+@pytest.mark.parametrize("crash", [True, False])
+async def test_rewritten_arguments_are_what_is_performed_and_settled(
+    tmp_path, crash: bool, happened: bool
+) -> None:
+    guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Halves(), Halves()]})
+    effect = RewritableCounter(tmp_path / "n", 40)
+    runs, log = make(ScriptedProgram(lambda _: [effect]), guards=guards)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    result = await runs.wait(run_id)
+    assert result.text == '[{"added":10}]'
+    intent = next(e for e in log.run_entries(run_id) if e.type == "step.intent")
+    assert intent.data["args"] == {"number": 40}
+    if crash:
+        if not happened:
+            effect.file.unlink()
+        left = MemoryLog(clock=ManualClock())
+        kept = [e for e in log.entries() if e.type != "run.finished" and e.draft.path != "1"]
+        for entry in [kept[0], intent, *kept[1:]]:
+            for ref in entry.draft.blobs:
+                left._blobs[ref.id] = log.blob(ref)
+            await left.append(replace(entry.draft, cause=()))
+        after, _ = make(ScriptedProgram(lambda _: [effect]), left, guards=guards)
+        await after.recover()
+        assert (await after.wait(run_id)).text == result.text
+    assert RewritableCounter(effect.file, 10).happened(f"{run_id}:1") == 1
+    assert len(effect.file.read_bytes().splitlines()) == 1
+
+
+def jsons() -> st.SearchStrategy[Json]:
+    plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    return st.recursive(
+        plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+    )
+
+
+@given(text=st.text() | jsons().map(json.dumps))
+def test_an_edit_is_read_or_refused(text: str) -> None:
+    try:
+        edit = Edit.of(text)
+    except FreeholdError:
+        return
+    assert edit.prompt is None or isinstance(edit.prompt, str)
+
+
+@given(
+    usage=st.builds(
+        Usage,
+        steps=st.integers(0, 9),
+        prompt_tokens=st.integers(0, 10**9),
+        seconds=st.floats(0, 1e6),
+        msat=st.integers(0, 10**12),
+    )
+)
+def test_usage_comes_back_from_the_log_as_it_was(usage: Usage) -> None:
+    assert usage_from(usage_json(usage)) == usage
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, FreeholdError)
+    ],
+)
+def test_every_error_comes_back_as_its_own_class(name: str) -> None:
+    kind = getattr(errors, name)
+    again = error_from(error_json(kind("what", hint="do")))
+    assert (type(again), again.message, again.hint) == (kind, "what", "do")
