@@ -47,7 +47,7 @@ def request(pattern: str, rng: random.Random, slots: dict[str, str]) -> str:
         if rng.random() < 0.15:
             pattern += rng.choice(_CLOSINGS)
     text = expand(pattern.removesuffix(">>"), rng, slots)
-    if rng.random() < 0.85:
+    if rng.random() < 0.85 and not pattern.startswith("<"):  # a value stays as it is
         text = text[0].upper() + text[1:]
     if question:
         return text if rng.random() < 0.85 else text[:-1]
