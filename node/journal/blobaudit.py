@@ -56,12 +56,13 @@ class BlobAudit:
 
     def entries(self, lines: list[bytes], first: int) -> None:
         """Takes the references of entries' lines, the first of them at index `first`."""
-        for place, line in enumerate(lines):
-            if b'"blobs":[{' in line and (refs := _REFS.search(line)):
+        for place in [n for n, x in enumerate(lines) if b'"blobs":[{' in x]:
+            if refs := _REFS.search(lines[place]):
                 for found in _REF.finditer(refs.group(1)):
                     identity = bytes.fromhex(found.group(1).decode())
                     self._refs.setdefault(identity, first + place)
-            if b'"type":"blob.erased"' in line and (erasure := _ERASURE.search(line)):
+        for line in [x for x in lines if b'"type":"blob.erased"' in x]:
+            if erasure := _ERASURE.search(line):
                 self._erasures.add(bytes.fromhex(erasure.group(1).decode()))
 
     def segment_done(self, first: int) -> None:

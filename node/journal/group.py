@@ -17,7 +17,8 @@ from threading import Thread
 from node.errors import JournalError
 from node.journal.writer import Call
 
-MAX_GROUP_ENTRIES = 4096
+MAX_GROUP_ENTRIES = 256
+"""So that a group never has more bytes than a commit may: 256 entries of 65,535 bytes."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from node.clock import Clock, SystemClock
 from node.errors import JournalError
 from node.journal.blobs import BlobStore
 from node.journal.entry import Prepared, prepare
-from node.journal.group import Group
+from node.journal.group import MAX_GROUP_ENTRIES, Group
 from node.journal.hashes import HashFiles
 from node.journal.head import KeptHead
 from node.journal.index import Index
@@ -26,7 +26,7 @@ from node.journal.reader import LogReader
 from node.journal.segment import SEGMENT_ENTRIES
 from node.journal.storage import FileStorage, Storage
 from node.journal.types import BlobRef, Draft, Entry
-from node.journal.writer import Call, Writer
+from node.journal.writer import Call, Writer, fits_commit
 
 
 class Journal:
@@ -262,8 +262,6 @@ class Journal:
     def _prepare(self, drafts: Sequence[Draft]) -> tuple[Prepared, ...]:
         if self._closed:
             raise JournalError("the log is closed")
-        if len(drafts) > SEGMENT_ENTRIES:
-            raise JournalError(f"{len(drafts)} entries do not fit in one commit")
         size = self.size
         for place, draft in enumerate(drafts):
             if any(not -place <= cause < size for cause in draft.cause):
@@ -271,7 +269,10 @@ class Journal:
                     f"an entry of type {draft.type} names a cause that is not before it",
                     hint="Causes are indices of earlier entries, or -1 for the draft before.",
                 )
-        return tuple(map(prepare, drafts))
+        call = tuple(map(prepare, drafts))
+        if len(call) > MAX_GROUP_ENTRIES and not fits_commit(call):
+            raise JournalError(f"{len(drafts)} entries do not fit in one commit")
+        return call
 
     def _commit(self, calls: Sequence[Call]) -> int:
         with self._commits:

@@ -12,6 +12,7 @@ import os
 import secrets
 from array import array
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 
 from node.errors import (
@@ -209,7 +210,8 @@ class _Hashed:
 
     def batch(self, frontier: Frontier, batch: Batch) -> None:
         self.hashes.extend(frontier, batch.leaves)
-        self.offsets.extend(batch.offsets)
+        lengths = (len(line) + 1 for line in batch.lines)
+        self.offsets.extend(islice(accumulate(lengths, initial=batch.offset), len(batch.lines)))
 
     def again(self) -> _Hashed:
         """Starts over for a second scan."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import bisect
 import os
+import re
 from array import array
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Lock
+from typing import BinaryIO
 
 from node.errors import JournalDamagedError, JournalError
 from node.journal.entry import parse
+from node.journal.note import Checkpoint
 from node.journal.segment import read_commit, segment_path, segments
 from node.journal.types import Entry
 
-_CACHED_SEGMENTS = 4
 _BEFORE_RUN = 256  # the type of an entry stands well before this many bytes
+_LINE = re.compile(rb'\n(?:=[^\n]*\n)*\{"v":1,"i":(\d{1,19}),')
+_NEAR = 2048
+_REACH = 1 << 17  # more than an entry and the commit before it
 
 
 class LogReader:
@@ -29,15 +32,13 @@ class LogReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._firsts: list[int] = []
-        self._offsets: OrderedDict[int, array[int]] = OrderedDict()
+        self._size: int | None = None
         self._live: tuple[int, array[int]] = (-1, array("Q"))
-        self._lock = Lock()
         self.refresh()
 
     def refresh(self) -> None:
         """Looks at the folder again, as a writer may have gone on."""
-        self._firsts = segments(self.folder)
-        self._offsets.clear()
+        self._firsts, self._size = segments(self.folder), None
 
     def follow(self, first: int, offsets: array[int]) -> None:
         """Takes the offsets of the segment being written from its writer, who lets them grow."""
@@ -52,11 +53,13 @@ class LogReader:
 
     @property
     def size(self) -> int:
-        """Entries covered by a commit."""
-        if not self._firsts:
-            return 0
-        last = self._firsts[-1]
-        return last + len(self._segment(last))
+        """Entries covered by a commit. Raises JournalError where there is none."""
+        first, offsets = self._live
+        if first >= 0:
+            return first + len(offsets)
+        if self._size is None:
+            self._size = Checkpoint.parse(tip_checkpoint(self.folder)).size
+        return self._size
 
     def entry(self, index: int) -> Entry:
         """One entry.
@@ -85,62 +88,59 @@ class LogReader:
 
     def lines(self, start: int, end: int | None = None) -> Iterator[bytes]:
         """Lines of the entries [start, end). Raises JournalError where one is not there."""
-        end = self.size if end is None else end
+        size = self.size
+        end = size if end is None else end
+        if start < end and (end > size or start < self.start):
+            missing = start if start < self.start else max(start, size)
+            hint = "It was pruned away." if start < self.start else ""
+            raise JournalError(f"there is no entry {missing} in this log", hint=hint)
         while start < end:
-            first = self._first_of(start)
-            offsets = self._segment(first)
-            stop = min(end, first + len(offsets))
-            if stop <= start:
-                raise _no_entry(start)
-            yield from self._read(first, offsets[start - first : stop - first])
+            place = bisect.bisect_right(self._firsts, start)
+            stop = min([end, *self._firsts[place : place + 1]])
+            yield from self._read(self._firsts[place - 1], start, stop)
             start = stop
 
-    def _first_of(self, index: int) -> int:
-        at = bisect.bisect_right(self._firsts, index) - 1
-        if at < 0:
-            hint = "It was pruned away." if self._firsts else ""
-            raise JournalError(f"there is no entry {index} in this log", hint=hint)
-        return self._firsts[at]
-
-    def _read(self, first: int, offsets: array[int]) -> Iterator[bytes]:
+    def _read(self, first: int, start: int, stop: int) -> Iterator[bytes]:
+        live, offsets = self._live
         try:
             with segment_path(self.folder, first).open("rb") as file:
-                for at in offsets:
-                    if file.tell() != at:
-                        file.seek(at)
-                    yield file.readline().removesuffix(b"\n")
+                at = offsets[start - first] if first == live else find_entry(file, first, start)
+                file.seek(at)
+                while start < stop:
+                    line = file.readline(_REACH)
+                    if not line:
+                        raise JournalDamagedError(f"entry {start} is missing from its segment")
+                    if line[:1] != b"=":
+                        yield line.removesuffix(b"\n")
+                        start += 1
         except OSError as error:
             raise JournalError(f"cannot read segment {first}: {error.strerror}") from error
 
-    def _segment(self, first: int) -> array[int]:
-        """Offsets of a segment's committed entries."""
-        live, offsets = self._live
-        if first == live:
-            return offsets
-        with self._lock:
-            known = self._offsets.pop(first, None)
-            if known is None:
-                known = entry_offsets(segment_path(self.folder, first))
-            self._offsets[first] = known
-            if len(self._offsets) > _CACHED_SEGMENTS:
-                self._offsets.popitem(last=False)
-        return known
+
+def find_entry(file: BinaryIO, first: int, index: int) -> int:
+    """Where an entry, or a commit line just before it, begins in a segment, by bisection.
+
+    Lines say which entry they are, so a sealed segment needs no table of offsets.
+
+    Raises:
+        JournalDamagedError: it is not found.
+    """
+    low, high = 0, os.fstat(file.fileno()).st_size
+    while index != first:
+        middle = (low + high) // 2
+        found = _line_after(file, middle)
+        here = int(found[1]) if found else index + 1
+        if found and here == index:
+            return middle + found.start() + 1
+        if low == middle:
+            raise JournalDamagedError(f"entry {index} is missing from its segment")
+        low, high = (middle, high) if here < index else (low, middle)
+    return 0
 
 
-def entry_offsets(path: Path) -> array[int]:
-    """Where the entries of a segment begin, up to its last commit line. Raises JournalError."""
-    found, committed, at = array("Q"), 0, 0
-    try:
-        with path.open("rb") as file:
-            while line := file.readline(1 << 17):
-                if line[:1] == b"=" and line[-1:] == b"\n":
-                    committed = len(found)
-                elif line[-1:] == b"\n":
-                    found.append(at)
-                at += len(line)
-    except OSError as error:
-        raise JournalError(f"cannot read {path}: {error.strerror}") from error
-    return found[:committed]
+def _line_after(file: BinaryIO, at: int) -> re.Match[bytes] | None:
+    near = _LINE.search(os.pread(file.fileno(), _NEAR, at))
+    return near or _LINE.search(os.pread(file.fileno(), _REACH, at))
 
 
 def tip_checkpoint(folder: Path) -> bytes:
@@ -167,7 +167,3 @@ def _last_note(path: Path) -> bytes:
         if reach >= size:
             return b""
         reach *= 16
-
-
-def _no_entry(index: int) -> JournalError:
-    return JournalError(f"there is no entry {index} in this log")

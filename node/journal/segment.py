@@ -20,7 +20,12 @@ from node.journal.note import Checkpoint, VerifierKey, commit_line, commit_text
 from node.journal.tree import Frontier
 
 SEGMENT_ENTRIES = 65_536
+MAX_COMMIT_BYTES = 16 * 1024 * 1024
+"""Most bytes of entries in one commit."""
 _CHUNK = 1 << 20
+_START = b'{"v":1,"i":%d,"ts":'
+_BRACE = ord("}")
+_sha256 = hashlib.sha256
 
 
 def segment_path(folder: Path, first: int) -> Path:
@@ -77,12 +82,12 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The entries of one good commit: their lines, leaf hashes and where each begins."""
+    """The entries of one commit: their lines and leaf hashes, and where in the file they begin."""
 
     first: int
     lines: list[bytes]
     leaves: list[bytes]
-    offsets: list[int]
+    offset: int
     commit: bytes
 
 
@@ -125,16 +130,16 @@ def scan(
 
 def _scan(file: BinaryIO, found: Scan, origin: str, watch: Watch | None) -> None:
     scanner = _Scanner(found, origin, watch)
-    carry = b""
+    rest = b""
     while chunk := file.read(_CHUNK):
-        lines = (carry + chunk).split(b"\n")
-        carry = lines.pop()
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()
         scanner.take(lines)
-        if not found.wrong and (len(carry) > MAX_ENTRY_BYTES + 1 or scanner.overlong()):
-            found.wrong, found.wrong_at = "a line or a segment is too long", found.end
+        if not found.wrong and (len(rest) > MAX_ENTRY_BYTES + 1 or scanner.overlong()):
+            found.wrong, found.wrong_at = "a line or a commit is too long", found.end
         if found.wrong:
             return
-    if scanner.at > found.end or carry:
+    if scanner.lines or rest:
         found.wrong, found.wrong_at = "entries without a commit", found.end
 
 
@@ -144,64 +149,72 @@ class _Scanner:
     def __init__(self, found: Scan, origin: str, watch: Watch | None) -> None:
         self.found, self.origin, self.watch = found, origin, watch
         self.running = found.frontier.copy()
-        self._sealed = False
-        self.at = 0
         self.lines: list[bytes] = []
-        self.offsets: list[int] = []
 
     def overlong(self) -> bool:
-        """Whether there are more entries than a segment may hold."""
-        return self.running.size + len(self.lines) - self.found.first > SEGMENT_ENTRIES
+        """Whether more has gathered than a commit or a segment may hold."""
+        entries = self.running.size + len(self.lines) - self.found.first
+        return entries > SEGMENT_ENTRIES or sum(map(len, self.lines)) > MAX_COMMIT_BYTES
 
     def take(self, lines: list[bytes]) -> None:
-        """Goes through lines until one is wrong."""
-        at, index = self.at, self.running.size + len(self.lines)
-        entry, offset = self.lines.append, self.offsets.append
-        for line in lines:
-            if line.startswith(b'{"v":1,"i":%d,"ts":' % index) and line[-1] == 125:
-                entry(line)
-                offset(at)
-                index += 1
-            else:
-                wrong = self._commit(line) if line[:1] == b"=" else check_entry(line, index)
-                if wrong:
-                    self.found.wrong, self.found.wrong_at = wrong, at
+        """Goes through lines, commit by commit, until one is wrong."""
+        start = 0
+        for place, line in enumerate(lines):
+            if line[:1] == b"=":
+                self.lines += lines[start:place]
+                if self._commit(line):
                     return
-                self.found.last = Commit(line, index, at + len(line) + 1, self._sealed)
-                entry, offset = self.lines.append, self.offsets.append
-            at += len(line) + 1
-        self.at = at
+                start = place + 1
+        self.lines += lines[start:]
 
     def _commit(self, line: bytes) -> str:
-        found, running = self.found, self.running
-        if found.last and found.last.sealed:
-            return "a line follows the seal"
-        if too_long := [n for n, x in enumerate(self.lines) if len(x) > MAX_ENTRY_BYTES]:
-            return f"entry {running.size + too_long[0]} is over {MAX_ENTRY_BYTES} bytes"
-        leaves = [hashlib.sha256(b"\0" + x).digest() for x in self.lines]
+        """Checks a commit and its entries; says what is wrong with them."""
+        found, running, lines = self.found, self.running, self.lines
+        first, offset = running.size, found.end
+        found.wrong, found.wrong_at = self._entries(lines, first), offset
+        if found.wrong:
+            return found.wrong
+        leaves = [_sha256(b"\0" + x).digest() for x in lines]
         if self.watch:
-            batch = Batch(running.size, self.lines, leaves, self.offsets, line)
-            self.watch.batch(running, batch)
+            self.watch.batch(running, Batch(first, lines, leaves, offset, line))
         else:
             running.extend(leaves)
-        self.lines, self.offsets = [], []
+        found.wrong = self._note(line)
+        if found.wrong:
+            return found.wrong
+        end = offset + sum(map(len, lines)) + len(lines) + len(line) + 1
+        found.before = found.last
+        found.last = Commit(line, running.size, end, self._sealed)
+        found.chain, found.frontier = previous_hash(line), running.copy()
+        self.lines = []
+        return ""
+
+    def _entries(self, lines: list[bytes], first: int) -> str:
+        if self.found.last and self.found.last.sealed:
+            return "a line follows the seal"
+        starts = map(_START.__mod__, range(first, first + len(lines)))
+        if all(map(bytes.startswith, lines, starts)) and all(
+            x[-1] == _BRACE and len(x) <= MAX_ENTRY_BYTES for x in lines
+        ):
+            return ""
+        return next(filter(None, map(check_entry, lines, range(first, first + len(lines)))))
+
+    def _note(self, line: bytes) -> str:
+        running = self.running
         try:
             note = binascii.a2b_base64(line[1:], strict_mode=True)
         except binascii.Error as error:
             return f"a commit is not base64: {error}"
         self._sealed = b"\nnext " in note
-        text = commit_text(self.origin, running.size, running.root(), found.chain)
-        if not note.startswith(text if self._sealed else text + b"\n"):
-            return _why_not(note, running, self.origin)
-        found.chain = previous_hash(line)
-        found.frontier = running.copy()
-        found.before = found.last
-        return ""
+        text = commit_text(self.origin, running.size, running.root(), self.found.chain)
+        if note.startswith(text if self._sealed else text + b"\n"):
+            return ""
+        return _why_not(note, running, self.origin)
 
 
 def check_entry(line: bytes, index: int) -> str:
     """What is wrong with an entry's line, judged without parsing it."""
-    if not line.startswith(b'{"v":1,"i":%d,"ts":' % index) or line[-1:] != b"}":
+    if not line.startswith(_START % index) or line[-1:] != b"}":
         return f"where entry {index} belongs there is another line"
     if len(line) > MAX_ENTRY_BYTES:
         return f"entry {index} is over {MAX_ENTRY_BYTES} bytes"

@@ -23,7 +23,7 @@ from node.journal.hashes import HashFiles
 from node.journal.head import KeptHead
 from node.journal.keys import EpochKeys
 from node.journal.note import Checkpoint, Signer, commit_line, commit_text
-from node.journal.segment import SEGMENT_ENTRIES, previous_hash, segment_path
+from node.journal.segment import MAX_COMMIT_BYTES, SEGMENT_ENTRIES, previous_hash, segment_path
 from node.journal.storage import AppendFile, Storage
 from node.journal.tree import Frontier, leaf_hash
 
@@ -31,6 +31,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Call = tuple[Prepared, ...]
 """The drafts of one `append`; never split over two commits."""
+
+
+def fits_commit(call: Call) -> bool:
+    """Whether a call is small enough to be committed at once."""
+    size = sum(len(made.before) + len(made.after) + 200 for made in call)
+    return len(call) <= SEGMENT_ENTRIES and size <= MAX_COMMIT_BYTES
 
 
 @dataclass
