@@ -11,11 +11,13 @@ from node.gateway import archive, operate, runs
 from node.gateway.control import Control
 from node.gateway.http import TokenGate, on_bug, on_error
 
+ROUTES = [*operate.ROUTES, *runs.ROUTES, *archive.ROUTES]
+
 
 def create_app(control: Control) -> ASGIApp:
     """The application that serves one node, behind the check of who asks."""
     app = Starlette(
-        routes=[*operate.ROUTES, *runs.ROUTES, *archive.ROUTES],
+        routes=ROUTES,
         exception_handlers={
             FreeholdError: on_error,
             HTTPException: on_error,
