@@ -12,49 +12,31 @@ twice; `failed` where the prompt does not fit, the output stayed malformed or th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from node.errors import BudgetExceededError, InferenceError, PolicyDeniedError, WorkspaceError
-from node.inference import Engine, Generation, Message, Sampling, ToolCall
-from node.runs.content import clean, compact, text_bytes
-from node.runs.context import Conversation, Exchange
+from node.inference import Engine, Message, ToolCall
+from node.runs.asking import Asking, AskingLimits
+from node.runs.content import clean, compact
+from node.runs.context import Exchange
 from node.runs.effect import Effect, GuardStage, Outcome
-from node.runs.guards import cut_text
-from node.runs.model_effect import (
-    Fit,
-    Generate,
-    Opening,
-    messages_json,
-    plan_of,
-    reply_room,
-)
 from node.runs.program import Answer, ProgramRun
 from node.runs.progress import Progress
-from node.runs.schemas import checker
-from node.runs.tool_effect import Offer, specs
+from node.runs.reply import Reply
+from node.runs.tool_effect import Offer
 from node.runs.toolset import Toolset
 from node.runs.workspace import Workspaces
 from node.types import Json, JsonObject
 
-_MESSAGE_TOKENS = 16
-_LONGEST_COMPLAINT = 400
-_LONGEST_BAD_REPLY = 800
-
 
 @dataclass(frozen=True)
-class LoopLimits:
-    """When the loop gives up: attempts to repair one reply, attempts to repair an answer that
-    guards refused, steps in a row without anything new, calls in one reply, attempts to make a
-    conversation fit."""
+class LoopLimits(AskingLimits):
+    """When the loop gives up: besides what `AskingLimits` bounds, attempts to repair an answer
+    that guards refused, and steps in a row that bring nothing new."""
 
-    repairs: int = 2
     answer_repairs: int = 1
     idle_steps: int = 4
-    calls_per_reply: int = 8
-    fits: int = 3
 
 
 class AgentLoop:
@@ -96,15 +78,6 @@ class AgentLoop:
         return await session.close(answer)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """A model's reply that can be used: a text, or calls of functions that were offered."""
-
-    text: str
-    calls: tuple[tuple[Offer, ToolCall], ...]
-    message: Message
-
-
 class Session:
     """One run of the loop."""
 
@@ -113,14 +86,8 @@ class Session:
         self._run = run
         self._agent = run.agent
         self._limits = loop.limits
-        self._offers: Mapping[str, Offer] = {}
-        self._talk = Conversation(run.agent.instructions, run.prompt)
+        self._asking = Asking(run, engine=loop.engine, step=self._step, limits=loop.limits)
         self._progress = Progress(loop.limits.idle_steps)
-        self._sampling = Sampling(
-            temperature=run.agent.temperature, max_tokens=run.agent.max_tokens
-        )
-        self._context_tokens = 0
-        self._told: tuple[int, int] = (0, 0)
         self._steps = 0
         self._citations: list[str] = []
         self._answer_repairs = 0
@@ -128,11 +95,11 @@ class Session:
 
     async def work(self) -> Answer:
         """From the prompt to the answer."""
-        refused = await self._check_prompt() or await self._open()
+        refused = await self._check_prompt() or await self._asking.open(self._loop.toolset)
         if refused:
             return refused
         while True:
-            reply = await self._reply()
+            reply = await self._asking.reply()
             if isinstance(reply, Answer):
                 return reply
             ending = await (self._perform(reply) if reply.calls else self._check_answer(reply))
@@ -151,158 +118,14 @@ class Session:
             return replace(answer, reason=why)
         return answer
 
-    # ── before any work ─────────────────────────────────────────────────────────────────────
-
     async def _check_prompt(self) -> Answer | None:
         self._steps += 1
         verdict = await self._run.guard(GuardStage.INPUT, self._run.prompt)
         if verdict.verdict == "fail":
             return Answer("failed", reason=f"The prompt was refused: {verdict.reason}.")
         if verdict.verdict == "rewrite":
-            self._talk = replace(self._talk, goal=str(verdict.value))
+            self._asking.talk = replace(self._asking.talk, goal=str(verdict.value))
         return None
-
-    async def _open(self) -> Answer | None:
-        offers = partial(self._loop.toolset.offers, self._agent)
-        opening = Opening(self._loop.engine, self._request(), offers)
-        value = cast("Any", (await self._step(opening)).value)
-        self._offers = {each["name"]: Offer.from_json(each) for each in value["functions"]}
-        self._context_tokens = value["context_tokens"]
-        self._sampling = replace(self._sampling, seed=value["seed"])
-        self._told = (value["prompt_tokens"], len(self._talk.messages()))
-        reply = reply_room(self._agent.max_tokens, self._context_tokens)
-        if value["prompt_tokens"] + reply <= self._context_tokens:
-            return None
-        return Answer("failed", reason=self._too_long(value["prompt_tokens"], reply))
-
-    def _too_long(self, prompt: int, reply: int) -> str:
-        return (
-            f"The prompt does not fit: with instructions and tools it has {prompt} tokens, and "
-            f"model {self._agent.model} has room for {self._context_tokens}, of which {reply} are "
-            "kept for the answer. Shorten the prompt or the instructions, or grant fewer tools."
-        )
-
-    # ── asking the model ────────────────────────────────────────────────────────────────────
-
-    async def _reply(self) -> Reply | Answer:
-        """The next reply that can be used."""
-        wrong = ""
-        for _ in range(self._limits.repairs + 1):
-            value = await self._generate()
-            if isinstance(value, Answer):
-                return value
-            wrong = self._wrong(value)
-            if not wrong:
-                return self._usable(value)
-            self._complain(
-                str(value.get("raw") or value["text"]), f"That could not be used: {wrong}."
-            )
-        return Answer(
-            "failed",
-            reason=f"The model's output could not be used, {self._limits.repairs + 1} times in a "
-            f"row; the last time: {wrong}.",
-        )
-
-    async def _generate(self) -> dict[str, Any] | Answer:
-        for _ in range(self._limits.fits):
-            outcome = await self._step(self._generation(self._request(), emit=True))
-            value = cast("dict[str, Any]", outcome.value)
-            if "overflow" not in value:
-                used = outcome.usage
-                told = used.prompt_tokens + used.completion_tokens
-                self._told = (told, len(self._talk.settled().messages()))
-                return value
-            refused = await self._make_fit()
-            if refused:
-                return refused
-        return Answer("failed", reason="The conversation could not be made to fit the model.")
-
-    def _generation(self, request: Generation, *, emit: bool = False) -> Generate:
-        """The effect, with the most prompt tokens it may have: a token has at least one byte."""
-        tokens, known = self._told
-        new = request.messages[known:] if request.tools else request.messages
-        most = (tokens if request.tools else 0) + text_bytes(messages_json(new))
-        return Generate(
-            self._loop.engine,
-            request,
-            estimate=min(self._context_tokens, most + _MESSAGE_TOKENS * len(new)),
-            name="generate" if emit else "summarise",
-            emit=self._run.emit if emit else None,
-        )
-
-    def _request(self) -> Generation:
-        return Generation(
-            model=self._agent.model,
-            messages=self._talk.messages(),
-            tools=specs(tuple(self._offers.values())),
-            sampling=self._sampling,
-        )
-
-    async def _make_fit(self) -> Answer | None:
-        fit = Fit(self._loop.engine, self._request(), self._talk)
-        plan = plan_of(await self._step(fit))
-        if not plan.fits and self._talk.pending:
-            self._talk = self._talk.settled()
-            return None
-        if not plan.fits:
-            sizes = f"{plan.least_tokens} tokens of {plan.room}"
-            return Answer("failed", reason=f"What is needed at least does not fit: {sizes}.")
-        if plan.keep is not None:
-            self._talk = self._talk.cut(plan.keep)
-        if plan.summarise:
-            summary = await self._summarise(plan.summarise, plan.notes, plan.summary_tokens)
-            self._talk = replace(self._talk.without(plan.summarise), summary=summary)
-        self._told = (self._context_tokens, 0)
-        return None
-
-    async def _summarise(self, oldest: int, notes: int, most: int) -> str:
-        """What the model makes of the oldest exchanges; an outline of them if it makes nothing."""
-        request = Generation(
-            model=self._agent.model,
-            messages=self._talk.notes(oldest, notes),
-            sampling=replace(self._sampling, max_tokens=most),
-        )
-        value = cast("dict[str, Any]", (await self._step(self._generation(request))).value)
-        return str(value.get("text", "")).strip() or self._talk.outline(oldest)
-
-    # ── judging a reply ─────────────────────────────────────────────────────────────────────
-
-    def _wrong(self, value: dict[str, Any]) -> str:
-        """Why a reply cannot be used, in words for the model; empty if it can."""
-        calls = value.get("tool_calls", [])
-        if value.get("malformed"):
-            return str(value["malformed"])[:_LONGEST_COMPLAINT]
-        if len(calls) > self._limits.calls_per_reply:
-            return f"call at most {self._limits.calls_per_reply} functions at once"
-        for call in calls:
-            wrong = self._wrong_call(call["name"], call["arguments"])
-            if wrong:
-                return wrong[:_LONGEST_COMPLAINT]
-        if calls:
-            return ""
-        if value["finish"] == "length":
-            return "the answer was cut off for its length; answer in fewer words"
-        return "" if value["text"].strip() else "the answer was empty"
-
-    def _wrong_call(self, name: str, arguments: JsonObject) -> str:
-        offer = self._offers.get(name)
-        if offer is None:
-            return f"there is no function {name}; there are: {', '.join(self._offers) or 'none'}"
-        wrong = checker(offer.parameters).wrong(arguments)
-        return f"the arguments of {name} are wrong: {wrong}" if wrong else ""
-
-    def _usable(self, value: dict[str, Any]) -> Reply:
-        calls = tuple(
-            ToolCall(call["name"], call["arguments"]) for call in value.get("tool_calls", [])
-        )
-        return Reply(
-            text=value["text"],
-            calls=tuple((self._offers[call.name], call) for call in calls),
-            message=Message("assistant", value["text"], tool_calls=calls),
-        )
-
-    def _complain(self, reply: str, complaint: str) -> None:
-        self._talk = self._talk.with_repair(cut_text(reply, _LONGEST_BAD_REPLY), complaint)
 
     # ── performing calls ────────────────────────────────────────────────────────────────────
 
@@ -312,7 +135,8 @@ class Session:
             if self._progress.repeated(offer, call.arguments):
                 return self._stopped(f"it repeated the same call of {call.name}")
             results.append(await self._call(offer, call))
-        self._talk = self._talk.with_exchange(Exchange(reply.message, tuple(results)))
+        exchange = Exchange(reply.message, tuple(results))
+        self._asking.talk = self._asking.talk.with_exchange(exchange)
         if self._progress.stuck():
             return self._stopped(f"{self._limits.idle_steps} steps in a row brought nothing new")
         return None
@@ -357,7 +181,7 @@ class Session:
                 reason=f"The answer was refused: {verdict.reason}.",
             )
         self._answer_repairs += 1
-        self._complain(text, f"That answer was refused: {verdict.reason}. Answer again.")
+        self._asking.complain(text, f"That answer was refused: {verdict.reason}. Answer again.")
         return None
 
     async def _step(self, effect: Effect) -> Outcome:

@@ -242,7 +242,7 @@ async def test_malformed_output_is_repaired_and_then_forgotten(tmp_path: Path) -
     repair = messages(node.engine.requests[2])
     assert repair[-2:] == [
         ("assistant", "<tool_call>{"),
-        ("user", "That could not be used: the call is not JSON."),
+        ("user", "That cannot be used: the call is not JSON."),
     ]
     assert [role for role, _ in messages(node.engine.requests[3])] == [
         "system",
