@@ -25,7 +25,7 @@ from node.gateway import Control, ControlServer, bind_tcp, bind_unix, create_app
 from node.home import Home
 from node.identity import HttpSecrets
 from node.inference import Engine, EngineLimits, LlamaEngine, ModelStore
-from node.journal import Draft, Journal
+from node.journal import Draft, Journal, Storage
 from node.readiness import Readiness
 from node.runs import (
     AgentLoop,
@@ -45,13 +45,18 @@ HARD_EXIT = 1
 log = logging.getLogger("freehold")
 
 
-def run(home: Home, engine: Engine | None = None) -> None:
+def run(home: Home, *, engine: Engine | None = None, storage: Storage | None = None) -> None:
     """Runs the daemon in this process until it is told to stop.
+
+    Args:
+        engine: takes the local models' place.
+        storage: takes the disk's place under the log.
 
     Raises:
         FreeholdError: it cannot start, or had to stop; what was acknowledged is on the log.
     """
     home.require()
+    os.umask(0o077)
     home.create()
     config = load(home.config, os.environ)
     logging.basicConfig(
@@ -61,7 +66,7 @@ def run(home: Home, engine: Engine | None = None) -> None:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with home.hold():
-        asyncio.run(Daemon(home, config, engine=engine).run())
+        asyncio.run(Daemon(home, config, engine=engine, storage=storage).run())
 
 
 class Daemon:
@@ -73,12 +78,14 @@ class Daemon:
         config: Config,
         *,
         engine: Engine | None = None,
+        storage: Storage | None = None,
         clock: Clock | None = None,
         readiness: Readiness | None = None,
     ) -> None:
         self.home = home
         self.config = config
         self._engine = engine
+        self._storage = storage
         self._clock = clock or SystemClock()
         self._readiness = readiness or Readiness(os.environ)
         self._stopping = asyncio.Event()
@@ -103,7 +110,13 @@ class Daemon:
         """Opens the rooms, takes unfinished runs up again, serves the control API."""
         sockets = _bind(self.home, self.config, rooms)
         control = await compose(
-            self.home, self.config, rooms, clock=self._clock, engine=self._engine, stop=self.stop
+            self.home,
+            self.config,
+            rooms,
+            clock=self._clock,
+            engine=self._engine,
+            storage=self._storage,
+            stop=self.stop,
         )
         data: JsonObject = {"version": version("freehold"), "pid": os.getpid()}
         await control.log.append(Draft("node.started", data=data))
@@ -119,7 +132,7 @@ class Daemon:
     async def serve(self, control: Control) -> None:
         """Until a signal or a client asks for the end, or the log cannot be written."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal, number)
         log.info("%s is ready (pid %d)", self.config.node.name, os.getpid())
         self._readiness.ready()
@@ -164,10 +177,13 @@ async def compose(
     *,
     clock: Clock,
     engine: Engine | None,
+    storage: Storage | None,
     stop: Callable[[], None],
 ) -> Control:
     """Opens every room and joins them; `rooms` closes them, last opened first."""
-    journal = await Journal.open(home.journal, origin=config.node.origin, clock=clock)
+    journal = await Journal.open(
+        home.journal, origin=config.node.origin, clock=clock, storage=storage
+    )
     rooms.push_async_callback(journal.aclose)
     models = engine or local_engine(home, config)
     rooms.push_async_callback(models.aclose)

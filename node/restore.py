@@ -63,6 +63,7 @@ def restore(archive: Path, home: Home, *, force: bool = False) -> tuple[Archive,
         JournalDamagedError: its log is not what was signed.
         DaemonRunningError: a daemon works on the home.
     """
+    os.umask(0o077)
     occupied = home.root.exists() and any(home.root.iterdir())
     if occupied and not force:
         raise BackupError(

@@ -9,12 +9,15 @@ again goes on as if nothing had happened:
     wait TEXT          answers TEXT once the process gets SIGUSR1
     words N            answers N words
     fail               the engine fails
+
+FREEHOLD_JOURNAL_FAULT makes the log's disk fail (node/journal).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 
@@ -30,6 +33,7 @@ from node.inference import (
     ToolCall,
     Wait,
 )
+from node.journal import storage_from
 
 go_on = asyncio.Event()
 
@@ -62,7 +66,7 @@ def script(request: Generation) -> Say | Call | Fail | Wait:
 def main() -> None:
     signal.signal(signal.SIGUSR1, lambda *_: asyncio.get_running_loop().call_soon(go_on.set))
     try:
-        daemon.run(Home.locate(), ScriptedEngine(script))
+        daemon.run(Home.locate(), engine=ScriptedEngine(script), storage=storage_from(os.environ))
     except FreeholdError as error:
         sys.stderr.write(json.dumps({"error": error.message, "hint": error.hint}) + "\n")
         sys.exit(error.exit_code)

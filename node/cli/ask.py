@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli._shared import clean, connect, json_option, leave, note, print_json, print_line, span
-from node.errors import FreeholdError
+from node.errors import ControlError, FreeholdError
 
 if TYPE_CHECKING:
     from node.client import Client
@@ -60,11 +60,15 @@ class Watcher:
         """The exit status the command ends with."""
         try:
             waiting = self._watch()
+            if waiting:
+                return self._left_waiting(waiting)
+            return self._finish(self._client.run(self._run))
         except KeyboardInterrupt:
             return self._cancel()
-        if waiting:
-            return self._left_waiting(waiting)
-        return self._finish(self._client.run(self._run))
+        except ControlError as error:
+            self._words.end_line()
+            hint = f"The run is on the log and goes on when the daemon does: see run {self._run}."
+            raise type(error)(error.message, hint=hint) from error
 
     def _watch(self) -> ApprovalReply | None:
         """Shows events until the run is over; the question that nobody here can answer, if any."""

@@ -213,3 +213,21 @@ def test_a_paused_agent_takes_no_runs(node: Node) -> None:
     assert "nonsense" in warned.stderr
     states = {a["name"]: a["state"] for a in json.loads(node.cli("agent", "list", "--json").stdout)}
     assert states == {"clerk": "ready", "poet": "broken"}
+
+
+def test_a_daemon_that_dies_under_ask_is_said(node: Node) -> None:
+    node.up()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "node.cli", "ask", "clerk", "--json", "--stream", "wait x"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=node.environment(),
+    )
+    with process:
+        assert process.stdout is not None
+        started = json.loads(process.stdout.readline())
+        node.down(signal.SIGKILL)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"Traceback" not in said
+    assert started["data"]["run"].encode() in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from node.client import Client
 from node.errors import (
     DaemonNotRunningError,
+    FreeholdError,
     ManifestError,
     NotFoundError,
     StoppingError,
@@ -238,3 +240,27 @@ def test_detach_says_why_it_failed(node: Node) -> None:
     done = node.cli("up", "--detach")
     assert done.returncode == 1
     assert "node.name" in done.stderr
+
+
+def test_a_log_that_cannot_be_written_stops_the_node(node: Node) -> None:
+    node.env["FREEHOLD_JOURNAL_FAULT"] = "eio:after-write:6"
+    process = node.up()
+    with client(node) as control, contextlib.suppress(FreeholdError):
+        for _ in range(10):
+            finish(control, control.start("clerk", "say x"))
+    assert process.wait(30) == 1
+    assert "log" in json.loads(node.log.read_text().splitlines()[-1])["error"]
+    del node.env["FREEHOLD_JOURNAL_FAULT"]
+    node.up()
+    with client(node) as control:
+        assert finish(control, control.start("clerk", "say x"))["text"] == "x"
+
+
+def test_what_the_daemon_makes_is_private(node: Node) -> None:
+    node.up()
+    with client(node) as control:
+        finish(control, control.start("clerk", "write note.txt hello"))
+    node.down()
+    for path in node.root.rglob("*"):
+        wide = path.lstat().st_mode & 0o077
+        assert not wide or path.name == "log.vkey", f"{path} {wide:o}"
