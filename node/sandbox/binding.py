@@ -91,19 +91,24 @@ def _callback(  # noqa: PLR0917 - the shape of wasmtime's callback
     try:
         _serve(function, context, args, n, results, m)
     except FreeholdError as error:
-        return _error(error.message)
+        return _stopped(error)
     except (GuestTypeError, TooLongError) as error:
         return _error(f"{function.name}: {error}")
     except BaseException as error:  # an exception must not unwind through native code
-        return _error(_fault(function, error))
+        return _fault(function, error)
     return 0
 
 
-def _fault(function: HostFunction, error: BaseException) -> str:
-    message = f"the host's function {function.name} failed: {error!r}"
+def _stopped(error: FreeholdError) -> int:
+    """Ends the guest; the call fails with `error` rather than with the trap that it becomes."""
     if _current.call is not None:
-        _current.call.stop(SandboxError(message, hint="This is a fault of the node; report it."))
-    return message
+        _current.call.stop(error)
+    return _error(error.message)
+
+
+def _fault(function: HostFunction, error: BaseException) -> int:
+    message = f"the host's function {function.name} failed: {error!r}"
+    return _stopped(SandboxError(message, hint="This is a fault of the node; report it."))
 
 
 _NO_FINALIZER = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))

@@ -82,7 +82,9 @@ def build_engine(limits: Limits) -> wasmtime.Engine:
         setattr(config, feature, False)
     ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)
     ffi.wasmtime_config_concurrency_support_set(config.ptr(), False)
-    if not _address_space_is_limited():
+    if _address_space_is_limited():
+        config.memory_reservation = limits.memory_bytes
+    else:
         _use_pool(config, limits)
     return wasmtime.Engine(config)
 

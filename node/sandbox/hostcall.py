@@ -55,6 +55,7 @@ class HostCall:
     is_cancelled: bool = False
     error: FreeholdError | None = None
     host_calls: int = 0
+    http_requests: int = 0
     egress_bytes: int = 0
     ingress_bytes: int = 0
     origins: dict[str, None] = field(default_factory=dict)
@@ -94,10 +95,18 @@ class HostCall:
             hint="Give it less to do in one call.",
         )
 
+    def count_request(self) -> None:
+        """Counts a request. Raises ToolLimitError past the limit."""
+        self.http_requests += 1
+        if self.http_requests > self.limits.http_requests:
+            raise self.stop(self.over("http_requests", self.limits.http_requests))
+
     def count_bytes(self, sent: int, received: int) -> None:
-        """Counts what went over the network."""
+        """Counts what went over the network. Raises ToolLimitError past the limit of sending."""
         self.egress_bytes += sent
         self.ingress_bytes += received
+        if self.egress_bytes > self.limits.egress_bytes:
+            raise self.stop(self.over("egress_bytes", self.limits.egress_bytes))
 
     def keep(self, resource: Closable) -> None:
         """Closes `resource` when the call ends."""

@@ -43,6 +43,8 @@ class Limits:
     http_request_bytes: int = 256 * KIB
     http_response_bytes: int = 1 * MIB
     http_redirects: int = 5
+    http_requests: int = 64
+    egress_bytes: int = 4 * MIB
     store_bytes: int = 1 * MIB
     store_keys: int = 1_000
     knowledge_results: int = 50

@@ -10,6 +10,8 @@ import asyncio
 import gc
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
@@ -44,6 +46,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def sandbox(cache: Path) -> AsyncIterator[Sandbox]:
     sandbox = Sandbox(cache, limits=Limits(seconds=0.4))
+    yield sandbox
+    await sandbox.aclose()
+
+
+@pytest.fixture
+async def calm(cache: Path) -> AsyncIterator[Sandbox]:
+    """With the usual time, for calls that wait for a disk."""
+    sandbox = Sandbox(cache)
     yield sandbox
     await sandbox.aclose()
 
@@ -258,7 +268,7 @@ READ = component_wat(
     ["../secret", "/etc/passwd", "a/../../secret", "link", "absolute", "folder/secret", "hard"],
 )
 async def test_a_component_reads_and_writes_nothing_outside(
-    sandbox: Sandbox, tmp_path: Path, path: str
+    calm: Sandbox, tmp_path: Path, path: str
 ) -> None:
     root, secret = tmp_path / "root", tmp_path / "secret"
     root.mkdir()
@@ -270,31 +280,31 @@ async def test_a_component_reads_and_writes_nothing_outside(
     grant = Grant(workspace=WorkspaceGrant(root, "rw"))
     for wat in (READ, WRITE):
         tool = write_tool(tmp_path, wat, wants=["workspace"])
-        result = await sandbox.call(tool, "tool", {"v": path}, grant)
+        result = await calm.call(tool, "tool", {"v": path}, grant)
         assert not result.ok
         assert "secret" not in str(result.value).replace(path, "")
     assert secret.read_text() == "secret"
 
 
-async def test_a_component_writes_only_where_it_may(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_component_writes_only_where_it_may(calm: Sandbox, tmp_path: Path) -> None:
     tool = write_tool(tmp_path, WRITE, wants=["workspace"])
     (tmp_path / "root").mkdir()
     for mode in ("rw", "ro"):
         grant = Grant(workspace=WorkspaceGrant(tmp_path / "root", mode))
-        result = await sandbox.call(tool, "tool", {"v": mode}, grant)
+        result = await calm.call(tool, "tool", {"v": mode}, grant)
         assert result.ok is (mode == "rw")
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["rw"]
 
 
 async def test_a_link_swapped_in_while_it_writes_changes_nothing(
-    sandbox: Sandbox, tmp_path: Path
+    calm: Sandbox, tmp_path: Path
 ) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     (root / "a").mkdir(parents=True)
     outside.mkdir()
     tool = write_tool(tmp_path, WRITE, wants=["workspace"])
     grant = Grant(workspace=WorkspaceGrant(root, "rw"))
-    await sandbox.prepare(tool)
+    await calm.prepare(tool)
 
     def swap() -> None:
         with suppress(OSError):
@@ -309,7 +319,7 @@ async def test_a_link_swapped_in_while_it_writes_changes_nothing(
 
     task = asyncio.create_task(swapping())
     for _ in range(REPEATS):
-        await sandbox.call(tool, "tool", {"v": "a/file"}, grant)
+        await calm.call(tool, "tool", {"v": "a/file"}, grant)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -330,23 +340,23 @@ GUESSES = [
 
 @pytest.mark.parametrize("name", [each for each in GUESSES if not each.startswith("wasi")])
 async def test_a_guessed_import_is_refused_by_name(
-    sandbox: Sandbox, tmp_path: Path, name: str
+    calm: Sandbox, tmp_path: Path, name: str
 ) -> None:
     wat = READ.replace("freehold:tool/workspace@1.0.0", name)
     tool = write_tool(tmp_path, wat, wants=["workspace"])
     with pytest.raises(CapabilityError) as caught:
-        await run(sandbox, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path)))
+        await run(calm, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path)))
     assert name in caught.value.message
 
 
-async def test_what_wasi_has_and_the_node_has_not_traps(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_what_wasi_has_and_the_node_has_not_traps(calm: Sandbox, tmp_path: Path) -> None:
     wat = READ.replace("freehold:tool/workspace@1.0.0", "wasi:http/outgoing-handler@0.2.0")
     tool = write_tool(tmp_path, wat)
     with pytest.raises(ToolTrapError, match="wasi:http/outgoing-handler"):
-        await run(sandbox, tool, "a")
+        await run(calm, tool, "a")
 
 
-async def test_an_import_of_other_types_traps(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_an_import_of_other_types_traps(calm: Sandbox, tmp_path: Path) -> None:
     wat = """(component
       (import "freehold:tool/workspace@1.0.0"
         (instance $w (export "read" (func (param "path" u32) (result u32)))))
@@ -365,8 +375,8 @@ async def test_an_import_of_other_types_traps(sandbox: Sandbox, tmp_path: Path) 
           (realloc (core func $i "realloc")))))"""
     tool = write_tool(tmp_path, wat, wants=["workspace"])
     with pytest.raises(ToolTrapError, match=r"other types than tool\.wit"):
-        await run(sandbox, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path)))
-    await assert_well(sandbox, tmp_path)
+        await run(calm, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path)))
+    await assert_well(calm, tmp_path)
 
 
 async def test_host_calls_are_counted(cache: Path, tmp_path: Path) -> None:
@@ -410,24 +420,24 @@ async def test_a_host_call_that_never_answers_ends_with_the_call(
 
 
 async def test_a_host_function_that_fails_is_a_fault_of_the_node(
-    sandbox: Sandbox, tmp_path: Path
+    calm: Sandbox, tmp_path: Path
 ) -> None:
     async def broken(query: str, limit: int) -> Json:
         raise KeyError("private detail")
 
     tool = write_tool(tmp_path, SEARCH, wants=["knowledge"])
     with pytest.raises(SandboxError, match="search failed"):
-        await run(sandbox, tool, "x", Grant(knowledge=broken))
-    await assert_well(sandbox, tmp_path)
+        await run(calm, tool, "x", Grant(knowledge=broken))
+    await assert_well(calm, tmp_path)
 
 
 async def test_running_out_of_descriptors_is_an_error_of_the_call(
-    sandbox: Sandbox, tmp_path: Path
+    calm: Sandbox, tmp_path: Path
 ) -> None:
     tool = write_tool(tmp_path, READ, wants=["workspace"])
     (tmp_path / "a").write_text("a")
     grant = Grant(workspace=WorkspaceGrant(tmp_path))
-    await run(sandbox, tool, "a", grant)
+    await run(calm, tool, "a", grant)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as opened:
         resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds() + 20, before[1]))
@@ -435,12 +445,12 @@ async def test_running_out_of_descriptors_is_an_error_of_the_call(
         with suppress(OSError):
             while True:
                 opened.enter_context(open(os.devnull))  # noqa: ASYNC230
-        result = await sandbox.call(tool, "tool", {"v": "a"}, grant)
+        result = await calm.call(tool, "tool", {"v": "a"}, grant)
     assert (result.ok, result.value) == (False, {"error": "a: the host could not do it"})
-    assert await run(sandbox, tool, "a", grant) == "a"
+    assert await run(calm, tool, "a", grant) == "a"
 
 
-async def test_descriptors_and_memory_stay_flat(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_descriptors_and_memory_stay_flat(calm: Sandbox, tmp_path: Path) -> None:
     grant = Grant(workspace=WorkspaceGrant(tmp_path, "rw"))
     attacks = [
         "memory",
@@ -455,7 +465,7 @@ async def test_descriptors_and_memory_stay_flat(sandbox: Sandbox, tmp_path: Path
     async def round_of_attacks() -> None:
         for tool in tools:
             with suppress(SandboxError, ToolError):
-                await run(sandbox, tool, "../x", grant)
+                await run(calm, tool, "../x", grant)
 
     for _ in range(10):
         await round_of_attacks()
@@ -468,3 +478,43 @@ async def test_descriptors_and_memory_stay_flat(sandbox: Sandbox, tmp_path: Path
     assert process.num_fds() == fds
     assert process.num_threads() == threads
     assert process.memory_info().rss - rss < 8 * 1024 * 1024
+
+
+LIMITED = """
+import asyncio, resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+from node.errors import SandboxError
+from node.sandbox import Grant, Sandbox, read_manifest
+
+async def main():
+    sandbox = Sandbox(Path(sys.argv[1]))
+    for name in sys.argv[2:]:
+        tool = read_manifest(Path(name))
+        try:
+            result = await sandbox.call(tool, tool.name, {"v": "fine"}, Grant())
+            print(result.value)
+        except SandboxError as error:
+            print(error.message)
+    await sandbox.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_the_limits_hold_where_the_address_space_is_limited(cache: Path, tmp_path: Path) -> None:
+    names = ["memory at the start", "memories", "table at the start", "tables", "instances"]
+    tools = [write_tool(tmp_path, BOMBS[name][0], name=f"t{i}") for i, name in enumerate(names)]
+    tools.append(write_tool(tmp_path, ECHO, name="honest"))
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, cache, *(tool.folder for tool in tools)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+        cwd=Path(__file__).parents[2],
+    )
+    told = run.stdout.splitlines()
+    assert told[-1] == "fine"
+    for name, line in zip(names, told, strict=False):
+        assert BOMBS[name][2] in line

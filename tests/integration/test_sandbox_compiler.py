@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import wasmtime
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from node.errors import SandboxError, ToolError, ToolLimitError
 from node.sandbox import Limits
@@ -196,3 +199,22 @@ async def test_compiling_has_a_memory(tmp_path: Path, engine: wasmtime.Engine) -
     compiler = Compiler(tmp_path / "cache", engine, limits)
     with pytest.raises(ToolLimitError, match="compile_memory_bytes = 50331648"):
         await get(compiler, component(big))
+
+
+@settings(
+    max_examples=int(os.environ.get("FREEHOLD_FUZZ_COMPONENTS", "12")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.data())
+def test_a_damaged_component_is_refused_or_compiled(
+    compiler: Compiler, data: st.DataObject
+) -> None:
+    raw = bytearray(component())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(8, len(raw) - 1))
+        raw[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    try:
+        assert asyncio.run(get(compiler, bytes(raw))).imports == ()
+    except (ToolError, ToolLimitError):
+        return

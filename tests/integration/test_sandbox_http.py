@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.clock import SystemClock
+from node.errors import ToolLimitError
 from node.sandbox import Grant, Limits
 from node.sandbox.abi import Err
 from node.sandbox.capabilities.http import http_functions
@@ -106,7 +107,7 @@ class Names(SystemNetwork):
 
 
 def host_call(*patterns: str, network: object = None, **more: object) -> HostCall:
-    limits = {key: more.pop(key) for key in list(more) if key.startswith("http_")}
+    limits = {key: more.pop(key) for key in list(more) if key.startswith(("http_", "egress"))}
     return HostCall(
         tool="tool",
         seed="",
@@ -258,6 +259,18 @@ def test_ends_at_its_size(server: Server) -> None:
     server.routes["/a"] = lambda h: reply(h, 200, b"x" * 5000)
     call = host_call(server.url("/*"), http_response_bytes=4000)
     assert "http_response_bytes = 4000" in refused(call, server.url("/a"))
+
+
+def test_a_call_sends_so_much_and_no_more(server: Server) -> None:
+    server.routes["/a"] = lambda h: reply(h, 200)
+    call = host_call(server.url("/*"), http_requests=2)
+    fetch(call, server.url("/a"))
+    fetch(call, server.url("/a"))
+    with pytest.raises(ToolLimitError, match="http_requests = 2"):
+        fetch(call, server.url("/a"))
+    call = host_call(server.url("/*"), egress_bytes=1000)
+    with pytest.raises(ToolLimitError, match="egress_bytes = 1000"):
+        fetch(call, server.url("/a"), method="POST", body="x" * 2000)
 
 
 def test_asks_for_no_compression_and_takes_none(server: Server) -> None:

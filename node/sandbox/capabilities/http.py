@@ -126,6 +126,7 @@ def _secret_headers(call: HostCall, url: Url) -> dict[str, str]:
 
 
 def _send(call: HostCall, request: _Request, remaining_s: Callable[[], float]) -> _Response:
+    call.count_request()
     url = request.url
     addresses = _addresses(call, url, remaining_s())
     headers = {"host": url.authority, "user-agent": "freehold", "accept-encoding": "identity"}
