@@ -156,6 +156,17 @@ class Home:
         finally:
             os.close(descriptor)
 
+    def held(self) -> bool:
+        """Whether some process holds the home."""
+        try:
+            with open(self.lock, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     def wait_until_free(self) -> None:
         """Returns when no process holds the home; the kernel wakes us, however the holder ends."""
         with contextlib.suppress(FileNotFoundError), open(self.lock, "rb") as file:

@@ -29,8 +29,8 @@ def list_(as_json: bool) -> None:
             ago(item["asked"]),
             item["agent"],
             item["run"],
-            item["name"],
-            item["reason"],
+            f"did {item['name']} happen?" if item["kind"] == "outcome_unknown" else item["name"],
+            item["reason"] or item["rule"],
             json.dumps(item["args"], ensure_ascii=False),
         )
         for item in found

@@ -114,16 +114,18 @@ class Watcher:
         if self._json or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
         self._words.end_line()
-        note(f"{question['agent']} wants {question['name']}: {question['args']}")
-        note(f"asked because: {question['reason']}")
-        if click.confirm("Let it happen?", err=True):
+        note(f"{question['agent']}: {question['name']} {question['args']}")
+        note(f"asked because: {question['reason'] or question['rule']}")
+        unknown = question["kind"] == "outcome_unknown"
+        if click.confirm("Did it happen?" if unknown else "Let it happen?", err=True):
             self._client.approve(question["id"])
         else:
             self._client.deny(question["id"], "refused at the terminal")
         return True
 
     def _left_waiting(self, question: ApprovalReply) -> int:
-        note(f"run {self._run} waits for a person: {question['name']} ({question['reason']})")
+        why = question["reason"] or question["rule"]
+        note(f"run {self._run} waits for a person: {question['name']} ({why})")
         note(f"`freehold approvals approve {question['id']}` or `... deny {question['id']}`")
         if self._json:
             print_json({"run": self._client.run(self._run), "approval": question})

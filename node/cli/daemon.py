@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from node.cli._shared import ago, connect, home, json_option, leave, note, print_json, size
+from node.cli.service import installed
 from node.errors import ControlError, DaemonNotRunningError, FreeholdError
 from node.home import Home
 from node.readiness import READY_FD
@@ -99,6 +100,8 @@ def down() -> None:
         client.shutdown()
     where.wait_until_free()
     note(f"freehold is down (was pid {pid})")
+    if installed(where):
+        note("It is a service, which starts it again; `freehold service remove` ends that.")
 
 
 @click.command()

@@ -131,6 +131,37 @@ def _agents(where: Home) -> Iterator[Fault]:
             yield Fault(error.message, error.hint)
 
 
+def _models(where: Home) -> Iterator[Fault]:
+    """That every pinned file is there and as long as its pin says; `model verify` hashes them."""
+    from node.inference import ModelStore
+
+    store = ModelStore(where.models)
+    try:
+        pins = store.list()
+    except FreeholdError as error:
+        yield Fault(error.message, error.hint)
+        return
+    for pin in pins:
+        path = store.path(pin)
+        length = path.stat().st_size if path.is_file() else None
+        if length != pin.size:
+            said = "is missing" if length is None else f"has {length} bytes, not {pin.size}"
+            yield Fault(
+                f"model {pin.name}: {path} {said}",
+                "Add the model again, or `freehold model remove` it.",
+            )
+
+
+def _log(where: Home) -> Iterator[Fault]:
+    """That the log is what was signed. Not asked of a log that is being written."""
+    from node.journal import verify
+
+    if (where.journal / "log.vkey").exists() and not where.held():
+        report = verify(where.journal)
+        for problem in report.problems:
+            yield Fault(problem, "`freehold audit verify` says more; restore a backup.")
+
+
 def _disk(where: Home) -> Iterator[Fault]:
     if where.root.exists():
         free = shutil.disk_usage(where.root).free
@@ -171,6 +202,8 @@ CHECKS: tuple[tuple[str, Callable[[Home], Iterator[Fault]]], ...] = (
     ("config", _config),
     ("keys", _keys),
     ("agents", _agents),
+    ("models", _models),
+    ("log", _log),
     ("disk", _disk),
     ("daemon", _daemon),
 )

@@ -69,15 +69,21 @@ def status(as_json: bool) -> None:
     Exit status 1 if it is not. `freehold status` shows whether the daemon runs.
     """
     path = _path()
-    installed = path.exists()
-    current = installed and path.read_text() == definition(home())
+    there = path.exists()
+    current = there and path.read_text() == definition(home())
     if as_json:
-        print_json({"installed": installed, "current": current, "path": str(path)})
-    elif not installed:
+        print_json({"installed": there, "current": current, "path": str(path)})
+    elif not there:
         note(f"not installed (no {path})")
     else:
         note(f"{path} is installed" + ("" if current else ", but differs from what we would write"))
-    leave(0 if installed else 1)
+    leave(0 if there else 1)
+
+
+def installed(where: Home) -> bool:
+    """Whether a service runs the daemon of this home."""
+    path = _path()
+    return path.is_file() and str(where.root) in path.read_text(errors="replace")
 
 
 def definition(where: Home) -> str:
@@ -103,7 +109,7 @@ NotifyAccess=main
 ExecStart={" ".join(map(_quoted, command))}
 Environment={_quoted(f"FREEHOLD_HOME={where.root}", dollar="$")}
 Restart=always
-RestartSec=1s
+RestartSec=2s
 TimeoutStartSec=60s
 TimeoutStopSec={drain_s + STOP_MARGIN_S:.0f}s
 KillMode=mixed

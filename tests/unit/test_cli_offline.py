@@ -23,6 +23,7 @@ from node.cli.main import COMMANDS, root
 from node.errors import FreeholdError
 from node.home import Home
 from node.identity import HttpSecrets, KeyStore
+from node.journal import Draft, Journal
 
 # `audit verify` and its like have exit codes of their own; these groups belong to other rooms
 ELSEWHERE = {"audit", "tool", "model"}
@@ -234,12 +235,27 @@ def test_doctor_finds_and_fixes(home: Home) -> None:
     assert home.tools.is_dir()
 
 
+def test_doctor_verifies_the_log(home: Home) -> None:
+    made(home)
+    log = Journal.open_sync(home.journal, origin="freehold/test-node")
+    log.append_sync(Draft("node.started"))
+    log.close()
+    found = {item["what"]: item for item in json.loads(run("doctor", "--json").stdout)}
+    assert found["log"]["problem"] == ""
+    (segment,) = home.journal.glob("*.jsonl")
+    segment.write_bytes(segment.read_bytes().replace(b"node.started", b"node.Started"))
+    found = {item["what"]: item for item in json.loads(run("doctor", "--json").stdout)}
+    assert "0" in found["log"]["problem"]
+    assert "audit verify" in found["log"]["hint"]
+
+
 def test_doctor_says_what_is_wrong_with_files(home: Home) -> None:
     made(home)
     home.config.write_text("[daemon]\nx = 1\n")
     (home.agents / "bad.toml").write_text("name = 3\n")
     found = {item["what"]: item for item in json.loads(run("doctor", "--json").stdout)}
     assert "daemon.x" in found["config"]["problem"]
+    assert found["models"]["problem"] == ""
     assert "bad.toml" in found["agents"]["problem"]
 
 
