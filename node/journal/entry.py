@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from json.encoder import encode_basestring
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from node.errors import JournalDamagedError, JournalError
 from node.journal.types import BlobRef, Draft, Entry, PolicyVerdict
@@ -31,8 +30,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _known_types: set[str] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A draft encoded up to what the commit adds. `before` and `after` surround the causes."""
 
     before: bytes

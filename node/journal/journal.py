@@ -264,7 +264,7 @@ class Journal:
             raise JournalError("the log is closed")
         size = self.size
         for place, draft in enumerate(drafts):
-            if any(not -place <= cause < size for cause in draft.cause):
+            if draft.cause and any(not -place <= cause < size for cause in draft.cause):
                 raise JournalError(
                     f"an entry of type {draft.type} names a cause that is not before it",
                     hint="Causes are indices of earlier entries, or -1 for the draft before.",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -24,7 +25,6 @@ MAX_COMMIT_BYTES = 16 * 1024 * 1024
 """Most bytes of entries in one commit."""
 _CHUNK = 1 << 20
 _START = b'{"v":1,"i":%d,"ts":'
-_BRACE = ord("}")
 _sha256 = hashlib.sha256
 
 
@@ -193,8 +193,10 @@ class _Scanner:
         if self.found.last and self.found.last.sealed:
             return "a line follows the seal"
         starts = map(_START.__mod__, range(first, first + len(lines)))
-        if all(map(bytes.startswith, lines, starts)) and all(
-            x[-1] == _BRACE and len(x) <= MAX_ENTRY_BYTES for x in lines
+        if (
+            all(map(bytes.startswith, lines, starts))
+            and all(map(bytes.endswith, lines, repeat(b"}")))
+            and max(map(len, lines), default=0) <= MAX_ENTRY_BYTES
         ):
             return ""
         return next(filter(None, map(check_entry, lines, range(first, first + len(lines)))))
