@@ -82,14 +82,14 @@ pub fn read(work: *Work, literal: Literal) Wrong!Rational {
         if (literal.exponent.len == 0) 0 else return error.TooLarge;
     if (power > 2 * Work.max_digits) return error.TooLarge;
     const shift = (if (literal.negative) -power else power) - @as(i64, @intCast(after_point));
-    const ten = try work.power(try work.int(10), @intCast(@abs(shift)));
+    const ten = try work.ten(@intCast(@abs(shift)));
     if (shift >= 0) return Rational.reduced(work, try work.multiply(over, ten), try work.int(1));
     return Rational.reduced(work, over, ten);
 }
 
 pub fn print(work: *Work, value: Rational) Wrong![]const u8 {
     const places = try fractionDigits(work, value.under) orelse return rounded(work, value);
-    const scaled = try work.multiply(value.over, try work.power(try work.int(10), places));
+    const scaled = try work.multiply(value.over, try work.ten(places));
     const whole = (try work.divide(scaled, value.under)).quotient;
     return point(work, whole, places);
 }
@@ -185,14 +185,14 @@ fn firstDigit(work: *Work, over: Int, under: Int) Wrong!i32 {
 }
 
 fn quotient(work: *Work, over: Int, under: Int, places: i32) Wrong!Int {
-    const ten = try work.power(try work.int(10), @abs(places));
+    const ten = try work.ten(@abs(places));
     if (places >= 0) return (try work.divide(try work.multiply(over, ten), under)).quotient;
     return (try work.divide(over, try work.multiply(under, ten))).quotient;
 }
 
 /// over/under * 10^places, rounded half to even.
 fn shifted(work: *Work, over: Int, under: Int, places: i32) Wrong!Int {
-    const ten = try work.power(try work.int(10), @abs(places));
+    const ten = try work.ten(@abs(places));
     const top = if (places >= 0) try work.multiply(over, ten) else over;
     const bottom = if (places >= 0) under else try work.multiply(under, ten);
     const parts = try work.divide(top, bottom);

@@ -11,9 +11,9 @@ pub const Wrong = error{ OutOfMemory, DivisionByZero, TooLarge, TooMuchWork, Fra
 /// Where numbers live, and what may still be spent on them.
 pub const Work = struct {
     pub const max_digits = 5_000;
-    /// 5,000 digits, with room for one carry.
-    const max_bits = 16_640;
-    const allowance = 200_000_000;
+    /// What 10^5000 has.
+    const max_bits = 16_610;
+    const allowance = 120_000_000;
 
     arena: std.mem.Allocator,
     left: usize = allowance,
@@ -67,9 +67,17 @@ pub const Work = struct {
         return checked(out);
     }
 
+    /// A power of ten to move the point by, at most a few times `max_digits`.
+    pub fn ten(self: *Work, exponent: u32) Wrong!Int {
+        try self.spend(exponent / 9, exponent / 9);
+        var out = try self.int(10);
+        try out.pow(&out, exponent);
+        return out;
+    }
+
     fn gcd(self: *Work, a: Int, b: Int) Wrong!Int {
-        // Lehmer's algorithm: a few passes over both numbers for each limb.
-        try self.spend(4 * a.len(), b.len() + 4);
+        // Lehmer's algorithm passes over both numbers some forty times a limb (measured).
+        try self.spend(40 * @min(a.len(), b.len()), @max(a.len(), b.len()));
         var out = try Int.init(self.arena);
         try out.gcd(&a, &b);
         return out;

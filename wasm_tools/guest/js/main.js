@@ -6,6 +6,9 @@
 import { description } from "./describe.js";
 import { functions } from "./tool/tool.js";
 
+// A program that js runs may change these; the answer must not depend on it.
+const { parse: parseJson, stringify } = JSON;
+
 function noClock() {
   throw new Error("there is no clock here");
 }
@@ -40,7 +43,7 @@ export function call(input) {
 function parse(input) {
   let call;
   try {
-    call = JSON.parse(input);
+    call = parseJson(input);
   } catch {
     throw "the call is not JSON, or nested too deep";
   }
@@ -52,7 +55,7 @@ function parse(input) {
 const escapes = /\\(u[dD][89a-fA-F][0-9a-fA-F]{2}|.)/g;
 
 function answer(value) {
-  const json = JSON.stringify(value === undefined ? null : value);
+  const json = stringify(value === undefined ? null : value);
   return json.replace(escapes, (all, code) => (code.length === 5 ? "\\ufffd" : all));
 }
 

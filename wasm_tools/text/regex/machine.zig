@@ -10,7 +10,7 @@ const guest = @import("guest");
 const class = @import("class.zig");
 const Program = @import("program.zig").Program;
 
-const max_steps = 20_000_000;
+const max_steps = 10_000_000;
 
 pub const Machine = struct {
     pub const unset = std.math.maxInt(u32);

@@ -1,0 +1,167 @@
+"""web over the real http capability, with a network of one page."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.sandbox import Grant
+
+EXAMPLES = int(os.environ.get("FREEHOLD_FUZZ", "50"))
+URL = "http://page.example/a/b.html?x=1"
+
+
+@dataclass
+class OnePage:
+    """A network where every name leads to one server, which always answers the same."""
+
+    status: str = "200 OK"
+    kind: str = "text/html; charset=utf-8"
+    body: str = ""
+
+    def resolve(self, host: str, port: int, timeout_s: float) -> list[str]:
+        return ["93.184.216.34"]
+
+    def connect(self, address: str, port: int, timeout_s: float) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        threading.Thread(target=self.serve, args=(theirs,), daemon=True).start()
+        return ours
+
+    def serve(self, peer: socket.socket) -> None:
+        body = self.body.encode("utf-8", "replace")
+        kind = f"Content-Type: {self.kind}\r\n" if self.kind else ""
+        head = f"HTTP/1.1 {self.status}\r\n{kind}Content-Length: {len(body)}\r\n\r\n"
+        with peer:
+            peer.recv(65_536)
+            peer.sendall(head.encode() + body)
+
+    def tls(self) -> ssl.SSLContext:
+        raise AssertionError("no TLS in this test")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, make_shipped) -> Iterator[object]:
+    network = OnePage()
+    cache = tmp_path_factory.getbasetemp() / "shipped-cache"
+    grant = Grant(http=("http://page.example/*",))
+    with make_shipped(cache, network) as shipped:
+
+        def fetch(body, *, kind="text/html; charset=utf-8", status="200 OK", url=URL):
+            network.body, network.kind, network.status = body, kind, status
+            return shipped.call("web_fetch", {"url": url}, grant)
+
+        yield fetch
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>One&nbsp;two <b>three</b><br>four</p>five", "One two three\nfour\n\nfive"),
+        ("&copy; &#169; &#xA9; &bogus; &#0; &#xD800; & b", "© © © &bogus; \ufffd \ufffd & b"),
+        (
+            "<title>T</title><style>p{}</style><script>if(a<b)'</p>'</script><h1>H</h1>x",
+            "T\n\nH\n\nx",
+        ),
+        ("<ul><li>a</li><li>b</ul>", "- a\n- b"),
+        ("<table><tr><th>A<th>B</tr><tr><td>1</td><td>2</td></table>", "A | B\n1 | 2"),
+        ("a<pre>  x\n   y</pre>b", "a\n\n  x\n   y\n\nb"),
+        ("<!-- <p>no</p> -->yes<!doctype html>", "yes"),
+        ("1 < 2 > 1 <3", "1 < 2 > 1 <3"),
+        ('<img alt="a &amp; b" src=x>', "a & b"),
+        ("<svg><text>no</text></svg>yes", "yes"),
+        ("<a href='../c.html'>up</a>", "up (http://page.example/c.html)"),
+        ("<a href=d>down</a>", "down (http://page.example/a/d)"),
+        ("<a href='/r?q=1#f'>root</a>", "root (http://page.example/r?q=1#f)"),
+        ("<a href='?y=2'>query</a>", "query (http://page.example/a/b.html?y=2)"),
+        ("<a href='//cdn.example/y'>host</a>", "host (http://cdn.example/y)"),
+        ("<a href='https://z.example/'>z</a>", "z (https://z.example/)"),
+        ("<a href='https://z.example/'>https://z.example/</a>", "https://z.example/"),
+        ("<a href='#top'>top</a> <a href='javascript:x()'>js</a>", "top js"),
+    ],
+)
+def test_html_is_read(page, html, text):
+    assert page(html) == {"status": 200, "text": text}
+
+
+def test_other_text_stays_as_it_is(page):
+    assert page('{"a": "<b>"}', kind="application/json") == {"status": 200, "text": '{"a": "<b>"}'}
+    assert page("<html><p>x", kind="") == {"status": 200, "text": "x"}
+    assert page("plain <b>", kind="")["text"] == "plain <b>"
+
+
+def test_a_refusal_of_the_server_is_an_answer(page):
+    assert page("<p>gone", status="404 Not Found") == {"status": 404, "text": "gone"}
+
+
+def test_a_refusal_of_the_host_is_an_error(page):
+    assert "allow-list" in page("", url="http://other.example/")["error"]
+
+
+def test_long_text_is_cut_at_a_character(page):
+    answer = page("é" * 60_000 + "<p>end", kind="text/plain")
+    assert answer["truncated"] is True
+    assert answer["text"] == "é" * 50_000
+
+
+HOSTILE = {
+    "unclosed attributes": '<a href="' * 80_000,
+    "angle brackets": "<" * 500_000,
+    "unclosed scripts": "<script>" * 80_000,
+    "closing tags": "</script" * 80_000,
+    "unclosed comments": "<!--" * 100_000,
+    "ampersands": "&" * 500_000,
+    "nesting": "<div>" * 100_000,
+    "line breaks in pre": "<pre>\n" * 80_000,
+    "links": "<a href=x>y" * 60_000,
+    "attributes": "<a " + "x=' " * 120_000,
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_pages_take_linear_time(page, body):
+    before = time.monotonic()
+    assert page(body)["status"] == 200
+    assert time.monotonic() - before < 5  # quadratic work on these takes minutes
+
+
+PIECES = [
+    "<",
+    "</",
+    ">",
+    "a",
+    "p",
+    "pre",
+    "href=",
+    "'",
+    '"',
+    "&",
+    "amp;",
+    "#x",
+    "script",
+    "style",
+    "!--",
+    "-->",
+    "é",
+    "li",
+    "td",
+    "=",
+    "/",
+    "😀",
+    "&#",
+    "svg",
+] + [" ", "\n", "\x00"]
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join) | st.text(max_size=200))
+def test_any_page_is_answered(page, body):
+    assert set(page(body)) == {"status", "text"}
