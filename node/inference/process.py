@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 from collections import deque
@@ -41,7 +42,7 @@ class RunnerProcess:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        connection: socket.socket,
         *,
         name: str,
         max_waiting: int,
@@ -50,14 +51,17 @@ class RunnerProcess:
         self.architecture = ""
         self.format = ""
         self._process = process
-        self._reader, self._writer = streams
+        self._connection = connection
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter | None = None
         self._name = name
         self._max_waiting = max_waiting
         self._next_id = 1
         self._requests: dict[int, asyncio.Queue[Frame | None]] = {}
         self._generating: set[int] = set()
         self._lines: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._tasks = [asyncio.create_task(self._drain_stderr())]
+        self._stderr = asyncio.create_task(self._drain_stderr())
+        self._frames: asyncio.Task[None] | None = None
         self._dead = False
 
     @classmethod
@@ -65,7 +69,7 @@ class RunnerProcess:
         """Starts a process and waits until the model is loaded.
 
         Raises:
-            ModelError: the model cannot be loaded.
+            ModelError, TemplateError: the model cannot be loaded.
             RunnerCrashedError: the process died while loading it.
         """
         ours, theirs = socket.socketpair()
@@ -84,8 +88,7 @@ class RunnerProcess:
             raise
         finally:
             theirs.close()
-        streams = await asyncio.open_connection(sock=ours, limit=1 << 20)
-        runner = cls(process, streams, name=name, max_waiting=max_waiting)
+        runner = cls(process, ours, name=name, max_waiting=max_waiting)
         try:
             await runner._load(load)
         except BaseException:
@@ -142,17 +145,33 @@ class RunnerProcess:
     async def aclose(self) -> None:
         """Kills the process and waits for its end; its memory is the system's again."""
         self._dead = True
-        self._writer.close()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+        if self._writer is None:
+            self._connection.close()
+        else:
+            self._writer.close()
+        await self._end()
+        if self._frames is not None:
+            self._frames.cancel()
+            await asyncio.gather(self._frames, return_exceptions=True)
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+
+    async def _end(self) -> int:
+        """Kills the process if it lives; its exit status, once its stderr is read to the end.
+
+        Not by `Process.kill`: that polls first, and so takes the status of a process that has just
+        died away from the event loop's own watcher.
+        """
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
+        status = await self._process.wait()
+        await asyncio.wait([self._stderr], timeout=_LAST_WORDS_S)
+        return status
 
     async def _load(self, load: Load) -> None:
+        self._reader, self._writer = await asyncio.open_connection(sock=self._connection)
         self._write(asdict(load))
         frame = await protocol.receive(self._reader)
         if frame is None:
@@ -162,12 +181,12 @@ class RunnerProcess:
         self.context_tokens = protocol.field(frame, "context_tokens", int)
         self.architecture = protocol.field(frame, "architecture", str)
         self.format = protocol.field(frame, "format", str)
-        self._tasks.append(asyncio.create_task(self._dispatch()))
+        self._frames = asyncio.create_task(self._dispatch())
 
     async def _refusal(self, frame: Frame) -> InferenceError:
         """Why the model was not loaded, with libllama's own reason where it gave one."""
         error = protocol.to_error(frame)
-        await asyncio.wait(self._tasks[:1], timeout=_LAST_WORDS_S)  # stderr ends with the process
+        await asyncio.wait([self._stderr], timeout=_LAST_WORDS_S)  # it ends with the process
         reason = next((line for line in self._lines if "error" in line.lower()), "")
         return type(error)(
             f"{error.message} ({reason})" if reason else error.message, hint=error.hint
@@ -184,7 +203,7 @@ class RunnerProcess:
 
     def _write(self, frame: Frame) -> None:
         data = protocol.encode(frame)
-        if not self._writer.is_closing():
+        if self._writer is not None and not self._writer.is_closing():
             self._writer.write(data)
 
     def _forget(self, number: int) -> None:
@@ -222,10 +241,7 @@ class RunnerProcess:
 
     async def _crash(self, when: str) -> RunnerCrashedError:
         self._dead = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        code = await self._process.wait()
-        await asyncio.wait(self._tasks[:1], timeout=_LAST_WORDS_S)
+        code = await self._end()
         last = "\n".join(self._lines)
         return RunnerCrashedError(
             f"the runner of {self._name} died {when} ({_describe(code)})"
