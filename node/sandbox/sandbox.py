@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import os
 import re
 from collections import OrderedDict
@@ -250,10 +251,17 @@ def _no_constant(name: str) -> Json:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
+
+
 def _parse(text: str, tool: str) -> Json:
     """The JSON a tool answered. Raises ToolError."""
     try:
-        value: Json = json.loads(text, parse_constant=_no_constant)
+        value: Json = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
         if _ESCAPED_SURROGATE.search(text):
             canonical(value)
     except (ValueError, RecursionError) as error:

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+# What a guest may use (`Limits.stack_bytes`) and the host functions it calls, with room to spare:
+# the stack that a system gives a thread by itself can be smaller than the guest's limit.
+_STACK_BYTES = 8 * 1024 * 1024
 _T = TypeVar("_T")
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
@@ -31,11 +34,18 @@ class Threads:
         future: asyncio.Future[_T] = loop.create_future()
         self._unfinished += 1
         if self._unfinished > len(self._threads) < self._count:
-            name = f"{self._name}-{len(self._threads)}"
-            self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
-            self._threads[-1].start()
+            self._start()
         self._jobs.put((work, future, loop))
         return future
+
+    def _start(self) -> None:
+        name = f"{self._name}-{len(self._threads)}"
+        self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
+        usual = threading.stack_size(_STACK_BYTES)
+        try:
+            self._threads[-1].start()
+        finally:
+            threading.stack_size(usual)
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:

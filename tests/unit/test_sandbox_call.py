@@ -46,7 +46,7 @@ async def test_an_error_of_the_tool_is_a_result(sandbox: Sandbox, tmp_path: Path
     assert (result.ok, result.value) == (False, {"error": "no such thing"})
 
 
-@pytest.mark.parametrize("text", ["x", "NaN", "[" * 99, "Infinity", ""])
+@pytest.mark.parametrize("text", ["x", "NaN", "[" * 99, "Infinity", "", "1e999", "-1e999"])
 async def test_an_answer_that_is_not_json_is_refused(
     sandbox: Sandbox, tmp_path: Path, text: str
 ) -> None:

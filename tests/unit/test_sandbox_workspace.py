@@ -150,6 +150,24 @@ def test_writes_nothing_to_a_read_only_grant(root: Path) -> None:
     assert do(call, "read", "a") == "a"
 
 
+def test_asks_before_it_writes(root: Path) -> None:
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def before_write(path: str, origins: tuple[str, ...]) -> None:
+        asked.append((path, origins))
+        if path == "no":
+            raise OSError("the node cannot note it")
+
+    call = host_call(root)
+    call.grant = Grant(workspace=WorkspaceGrant(root, "rw", before_write))
+    (root / "a").write_text("a")
+    do(call, "read", "a")
+    assert do(call, "write", "b/c", "x") == 1
+    assert "could not" in refused(call, "write", "no", "x")
+    assert asked == [("b/c", ("workspace:a",)), ("no", ("workspace:a",))]
+    assert not (root / "no").exists()
+
+
 @pytest.mark.parametrize("name", [".git", ".GIT", ".git.", ".git ", ".g\u200cit", "．git"])
 def test_version_control_does_not_exist(root: Path, name: str) -> None:
     (root / ".git").mkdir()
