@@ -207,7 +207,7 @@ def needs_json(needs: Needs) -> JsonObject:
     return {
         "usage": usage_json(needs.usage),
         "capabilities": cast("list[Json]", sorted(needs.capabilities)),
-        "destinations": list(needs.destinations[:50]),
+        "destinations": [place[:200] for place in needs.destinations[:50]],
         "traceless": needs.traceless,
     }
 

@@ -16,7 +16,7 @@ from node.journal import Draft, Entry
 from node.runs.program import RunEvent
 from node.types import JsonObject
 
-RING = 4096
+RING = 1024
 SHIFT = 20
 Entries = Callable[[], list[Entry]]
 

@@ -13,7 +13,7 @@ from node.runs.program import Answer, RunResult, Status
 from node.types import Json, JsonObject
 
 REASON_CHARS = 2000
-CITATIONS = 200
+CITATIONS = 100
 
 
 def finished_draft(
@@ -23,7 +23,7 @@ def finished_draft(
     data: JsonObject = {
         "status": answer.status,
         "reason": answer.reason[:REASON_CHARS],
-        "citations": cast("list[Json]", [item[:200] for item in answer.citations[:CITATIONS]]),
+        "citations": cast("list[Json]", [item[:100] for item in answer.citations[:CITATIONS]]),
         "usage": usage_json(usage),
         "spent": {day: usage_json(amount) for day, amount in spent.items()},
     }

@@ -19,6 +19,7 @@ from node.journal import Draft
 from node.runs.finished import finished_draft
 from node.runs.program import Answer, Program, RunResult
 from node.runs.run import Run
+from node.runs.steady import steadily
 from node.types import JsonObject
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Life:
         self._announced = False
         self._abandoned: JournalWriteError | None = None
         self._entered = False
+        self._cancelled = False
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, *first: Draft) -> None:
@@ -49,6 +51,7 @@ class Life:
 
     def begin_stopped(self, reason: str) -> None:
         """Ends a run that an earlier process left: what it left open is settled, no more."""
+        self._cancelled = True
         self.run.state.stopped = reason
         self.begin()
 
@@ -60,6 +63,7 @@ class Life:
 
     def cancel(self, reason: str) -> None:
         """Ends the run as stopped; what is under way is cancelled and settled."""
+        self._cancelled = True
         self._stop(reason)
 
     def park(self, reason: str, *, announced: bool = False) -> None:
@@ -111,13 +115,7 @@ class Life:
 
     async def _end(self, answer: Answer | None) -> None:
         """Puts the end on the log, whatever else is cancelled meanwhile."""
-        ending = asyncio.ensure_future(self._put_end(answer))
-        while not ending.done():
-            try:
-                await asyncio.shield(ending)
-            except asyncio.CancelledError:
-                continue
-        ending.result()
+        await steadily(self._put_end(answer))
 
     async def _put_end(self, answer: Answer | None) -> None:
         run = self.run
@@ -129,13 +127,15 @@ class Life:
         divergence = run.state.divergence
         if divergence is not None:
             answer = answer_for(divergence)
+        run.state.stopped = run.state.stopped or ("the run has ended" if answer else "cancelled")
         await self._settle_flying()
-        if answer is None or (run.state.stopped and answer.status != "completed"):
-            answer = Answer("stopped", "", reason=run.state.stopped or "cancelled")
+        if answer is None or (self._cancelled and answer.status != "completed"):
+            answer = Answer("stopped", "", reason=run.state.stopped)
         run.join()
         used, spent = run.pocket.used, run.state.spent
         draft = finished_draft(run.scribe, answer, used, spent=spent, cause=run.tip)
-        await run.commit(draft)
+        run.state.ended = True  # whatever the program left running takes no more steps
+        await run.scribe.log.append(draft)
         self.result = RunResult(
             answer.status, answer.text, answer.citations, answer.reason, run.id, used
         )

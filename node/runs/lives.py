@@ -13,7 +13,7 @@ from node.runs.program import Program
 from node.runs.recover import crash_loop_draft, pause_s, resumed_draft, revive, unreadable_draft
 from node.runs.survey import RunLine, RunLog, Survey
 
-ENDED_KEPT = 64
+ENDED_KEPT = 16
 
 
 class Lives:

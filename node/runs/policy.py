@@ -37,9 +37,15 @@ class ManifestPolicy:
         stated = _stated(effect, agent)
         if stated.verdict == DENY:
             return stated
-        if unlisted(labels, effect.needs.destinations, agent.send_to):
+        if unlisted(labels, _places(effect), agent.send_to):
             return PolicyVerdict("taint.send", ASK)
         return stated
+
+
+def _places(effect: Effect) -> tuple[str, ...]:
+    """Where an effect can send data. One that holds the network and names no place: anywhere."""
+    needs = effect.needs
+    return needs.destinations or (("*",) if "http" in needs.capabilities else ())
 
 
 def _stated(effect: Effect, agent: AgentManifest) -> PolicyVerdict:

@@ -37,6 +37,7 @@ from node.runs.passage import Passage
 from node.runs.program import RunEvent
 from node.runs.record import Record, diverged
 from node.runs.state import RunState
+from node.runs.steady import steadily
 from node.types import Json, JsonObject, digest
 
 Verdict = Literal["pass", "fail", "rewrite", "escalate"]
@@ -225,16 +226,9 @@ class Run:
 
     async def commit(self, *drafts: Draft) -> tuple[int, ...]:
         """Appends in one commit. A cancelled run is cancelled after the commit, not within it."""
-        writing = asyncio.ensure_future(self.scribe.log.append(*drafts))
-        cancelled = False
-        while not writing.done():
-            try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
-            _cancel_at_next_wait()
-        return writing.result()
+        if self.state.ended:
+            raise RunStoppedError(f"run {self.id} has ended")
+        return await steadily(self.scribe.log.append(*drafts))
 
     def take_in(self, outcome: Outcome, *, remember: bool) -> None:
         """Takes an outcome's labels, and its value where guards may ask for it."""
@@ -328,11 +322,3 @@ class Run:
         if answer.yes:
             return GuardVerdict("pass")
         return GuardVerdict("fail", f"{answer.verdict} by {answer.actor}: {reason}")
-
-
-def _cancel_at_next_wait() -> None:
-    """Takes up a cancellation that came while something could not be interrupted."""
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
-        task.cancel()

@@ -32,7 +32,7 @@ class Started:
     def draft(self, log: Log, *, oldest: int | None, cause: tuple[int, ...] = ()) -> Draft:
         """The entry that starts the run. `oldest`: where the oldest unfinished run started."""
         blobs = (
-            log.put_blob(self.prompt.encode(), "prompt"),
+            log.put_blob(self.prompt.encode("utf-8", "replace"), "prompt"),
             log.put_blob(_manifests().dump_json(self.agent), "manifest"),
             log.put_blob(self.salt, "salt"),
         )

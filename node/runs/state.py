@@ -22,7 +22,8 @@ class RunState:
     """The state of a run in this process.
 
     `replaying`: only the record may answer; nothing is performed and nothing written. `stopped`
-    says why no further step may be taken. `compared` are the paths answered from the record.
+    says why no further step may be taken; `ended`: the log has the run's end, or is about to.
+    `compared` are the paths answered from the record.
     `spent` is what the run used itself, by UTC day.
     """
 
@@ -35,6 +36,7 @@ class RunState:
     replaying: bool = False
     divergence: DivergenceError | None = None
     stopped: str = ""
+    ended: bool = False
     results: list[Json] = field(default_factory=list)
     flying: dict[str, Passage] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)

@@ -23,7 +23,7 @@ from node.journal import Boundary, Verdict, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLED = -signal.SIGKILL
-LOOPS = int(os.environ.get("FREEHOLD_CRASH_LOOPS", "8"))
+LOOPS = int(os.environ.get("FREEHOLD_CRASH_LOOPS", "5"))
 ANSWER = '["pass","polite",{"added":1},3000,{"added":2},{"added":3},{"added":4},true,"pass"]'
 
 

@@ -418,3 +418,42 @@ async def test_cancelling_a_run_that_is_parked(tmp_path) -> None:
     assert plain.performed == []
     (recorded,) = [e for e in log.run_entries(run_id) if e.type == "step.result"]
     assert recorded.data["value"] == {"added": 1}
+
+
+async def test_what_a_program_leaves_running_takes_no_more_steps(tmp_path) -> None:
+    left: list[asyncio.Task] = []
+    slow = WaitingEffect(args="slow", traceless=False)
+
+    async def program(run: ProgramRun) -> Answer:
+        left.append(asyncio.create_task(run.step(slow)))
+        await slow.begun.wait()
+        return Answer("completed", "done")
+
+    runs, log = make(program)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    assert (await runs.wait(run_id)).text == "done"
+    slow.release.set()
+    with pytest.raises(RunStoppedError):
+        await left[0]
+    kinds = [e.type for e in log.run_entries(run_id)]
+    assert kinds == ["run.started", "step.intent", "step.result", "run.finished"]
+
+
+async def test_the_network_without_a_named_place_is_anywhere() -> None:
+    clerk = agent("clerk", tools=(ToolGrant("plain", http=("https://a.example/*",)),))
+    effect = PlainEffect(args=3, capabilities=frozenset({"http"}))
+    runs, _ = make(script(*TAINTED, effect), clerk)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await asked(runs, run_id)
+    assert question.rule == "taint.send"
+    await runs.deny(question.id, "uid:1")
+    await runs.wait(run_id)
+
+
+async def test_a_prompt_that_is_no_unicode_is_taken_as_far_as_it_is() -> None:
+    async def program(run: ProgramRun) -> Answer:
+        return Answer("completed", run.prompt)
+
+    runs, _ = make(program)
+    run_id = await runs.start("clerk", "a\ud800b", actor="uid:1")
+    assert (await runs.wait(run_id)).text == "a?b"

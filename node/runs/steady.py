@@ -1,0 +1,30 @@
+"""Waiting for something that must not be interrupted half-way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def steadily(work: Coroutine[Any, Any, T]) -> T:
+    """Sees `work` to its end. A cancellation that comes meanwhile strikes at the next wait."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        _cancel_at_next_wait()
+    return task.result()
+
+
+def _cancel_at_next_wait() -> None:
+    current = asyncio.current_task()
+    if current is not None:
+        current.uncancel()
+        current.cancel()
