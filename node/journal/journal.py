@@ -28,6 +28,8 @@ from node.journal.storage import FileStorage, Storage
 from node.journal.types import BlobRef, Draft, Entry
 from node.journal.writer import Call, Writer, fits_commit
 
+_RECENT = 1000  # entries among which an erasure that a crash interrupted is looked for
+
 
 class Journal:
     """The signed log of a node, open for writing. Made by `Journal.open`; implements `Log`."""
@@ -110,7 +112,9 @@ class Journal:
         except BaseException:
             lock.release()
             raise
-        return cls(folder, lock=lock, writer=writer, blobs=blobs, vkey=opened.keys[0])
+        journal = cls(folder, lock=lock, writer=writer, blobs=blobs, vkey=opened.keys[0])
+        journal._go_on()
+        return journal
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────
 
@@ -258,6 +262,16 @@ class Journal:
             self._followers.pop(changed, None)
 
     # ── inside ──────────────────────────────────────────────────────────────────────────────
+
+    def _go_on(self) -> None:
+        """Takes up what an earlier process left: the epoch's age, erasures it had announced."""
+        tip = self._writer.tip
+        if self.size > tip.first:
+            tip.since_ms = self.entry(tip.first).ts
+        for entry in self.entries(self.size - _RECENT, types=("blob.erased",)):
+            with suppress(JournalError):  # it is gone, as it should be
+                self.blob(identity := str(entry.data.get("id")))
+                self._blobs.erase(identity)
 
     def _prepare(self, drafts: Sequence[Draft]) -> tuple[Prepared, ...]:
         if self._closed:

@@ -27,6 +27,8 @@ from node.journal.segment import MAX_COMMIT_BYTES, SEGMENT_ENTRIES, previous_has
 from node.journal.storage import AppendFile, Storage
 from node.journal.tree import Frontier, leaf_hash
 
+EPOCH_MS = 7 * 24 * 3600 * 1000
+"""How long a key signs before the next append hands over to a new one."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Call = tuple[Prepared, ...]
@@ -41,7 +43,10 @@ def fits_commit(call: Call) -> bool:
 
 @dataclass
 class Tip:
-    """The end of the log: what the next commit builds on."""
+    """The end of the log: what the next commit builds on.
+
+    `since_ms` is the time of the segment's first entry, once it has one.
+    """
 
     first: int
     frontier: Frontier
@@ -49,6 +54,7 @@ class Tip:
     end: int
     note: bytes = b""
     offsets: array[int] = field(default_factory=lambda: array("Q"))
+    since_ms: int | None = None
 
 
 class Writer:
@@ -107,13 +113,17 @@ class Writer:
         """
         self._check_alive()
         drafts = [made for call in calls for made in call]
-        if len(drafts) > self.room():
+        if len(drafts) > self.room() or self._overdue():
             self.seal()
         first = self.size
         blobs = self._blobs.waiting(ref for made in drafts for ref in made.draft.blobs)
         data, tip = self._build(drafts)
         self._write(data, tip, blobs)
         return first
+
+    def _overdue(self) -> bool:
+        began = self.tip.since_ms
+        return began is not None and self._clock.wall() * 1000 - began > EPOCH_MS
 
     def seal(self) -> None:
         """Ends the epoch and the segment: names the next key, then forgets the current one.
@@ -167,7 +177,8 @@ class Writer:
         lines.append(commit := commit_line(note))
         data = b"\n".join(lines) + b"\n"
         chain, end = previous_hash(commit), old.end + len(data)
-        return data, Tip(old.first, frontier, chain, end, note, offsets)
+        since = old.since_ms if old.since_ms is not None or not drafts else ts
+        return data, Tip(old.first, frontier, chain, end, note, offsets, since)
 
     def _write(self, data: bytes, tip: Tip, blobs: list[Sealed]) -> None:
         syncs: list[Future[None]] = []

@@ -197,6 +197,31 @@ async def test_segments_turn_and_each_has_its_key(tmp_path: Path) -> None:
     assert verify(tmp_path / "journal").verdict is Verdict.VERIFIED
 
 
+async def test_a_key_signs_for_a_week(tmp_path: Path) -> None:
+    clock = ManualClock()
+    for days in (0, 6, 2):
+        clock.advance(days * 24 * 3600)
+        journal = await Journal.open(tmp_path / "journal", origin=ORIGIN, clock=clock)
+        await journal.append(Draft("a.b"))
+        await journal.append(Draft("a.c"))
+        await journal.aclose()
+    names = sorted(path.name for path in (tmp_path / "journal").glob("*.jsonl"))
+    assert names == ["000000000000.jsonl", "000000000004.jsonl"]
+    assert verify(tmp_path / "journal").epochs == 2
+
+
+async def test_an_erasure_that_a_crash_interrupted_is_finished(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal")
+    ref = journal.put_blob(b"secret", "prompt")
+    await journal.append(Draft("a.b", blobs=(ref,)))
+    await journal.append(Draft("blob.erased", data={"id": ref.id}))
+    await journal.aclose()
+    journal = await journal_at(tmp_path / "journal")
+    with pytest.raises(JournalError, match="erased"):
+        journal.blob(ref)
+    await journal.aclose()
+
+
 async def test_a_lost_tree_or_index_is_derived_again(tmp_path: Path) -> None:
     journal = await journal_at(tmp_path / "journal", segment_entries=300)
     for number in range(20):
