@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from node.client import Client
 from node.errors import ApprovalError, FreeholdError, RequestError, RunStoppedError
@@ -26,7 +29,8 @@ def client(node: Node) -> Client:
 
 def raw(node: Node) -> httpx.Client:
     """HTTP without our client's manners."""
-    transport = httpx.HTTPTransport(uds=str(node.root / "run" / "control.sock"))
+    no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the default one takes long to make
+    transport = httpx.HTTPTransport(uds=str(node.root / "run" / "control.sock"), verify=no_tls)
     return httpx.Client(transport=transport, base_url="http://node", timeout=20)
 
 
@@ -290,3 +294,40 @@ def test_json_of_errors_is_what_the_client_raises(running: Node) -> None:
     with client(running) as control, pytest.raises(FreeholdError) as caught:
         control.workspace_log("no-such-agent/..")
     assert caught.value.hint
+
+
+PATHS = st.sampled_from(
+    ["runs", "status", "events", "approvals", "agents", "workspaces", "resume", "trace", "replay"]
+)
+PARTS = PATHS | st.sampled_from(["clerk", "log", "diff", "0", "..", "%00", "r-none", "approve"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=4,
+)
+KEYS = st.sampled_from(["agent", "prompt", "reason", "from_step", "model", "edit", "commit", "x"])
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT"]),
+    parts=st.lists(PARTS, min_size=1, max_size=4),
+    query=st.dictionaries(
+        st.sampled_from(["limit", "from", "after", "old", "agent"]), st.text(max_size=6), max_size=2
+    ),
+    body=st.dictionaries(KEYS, VALUES, max_size=3).map(lambda d: json.dumps(d).encode())
+    | st.binary(max_size=20),
+)
+def test_whatever_is_sent_gets_an_answer_in_words(
+    running: Node, method: str, parts: list[str], query: dict[str, str], body: bytes
+) -> None:
+    path = "/" + "/".join(parts)
+    query = {**query, "follow": "0"}
+    with raw(running) as http, http.stream(method, path, params=query, content=body) as reply:
+        assert reply.status_code < 500, reply.read()
+        if not reply.is_success:
+            said = json.loads(reply.read())
+            assert said["error"]
+            assert said["hint"]
