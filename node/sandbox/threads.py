@@ -12,6 +12,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from node.errors import SandboxError
+
 # What a guest may use (`Limits.stack_bytes`) and the host functions it calls, with room to spare:
 # the stack that a system gives a thread by itself can be smaller than the guest's limit.
 _STACK_BYTES = 8 * 1024 * 1024
@@ -27,9 +29,16 @@ class Threads:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
+        self._is_closed = False
 
     def run(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
-        """A future of the running loop for what `work` returns or raises."""
+        """A future of the running loop for what `work` returns or raises.
+
+        Raises:
+            SandboxError: the threads have ended.
+        """
+        if self._is_closed:
+            raise SandboxError("the sandbox is closed", hint="The node is stopping; ask it later.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
         self._unfinished += 1
@@ -74,6 +83,7 @@ class Threads:
 
     def close(self) -> None:
         """Waits for the jobs that were handed over and ends the threads."""
+        self._is_closed = True
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:

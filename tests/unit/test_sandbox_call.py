@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from node.errors import CapabilityError, ToolError, ToolLimitError
+from node.errors import CapabilityError, SandboxError, ToolError, ToolLimitError
 from node.sandbox import Grant, Limits, Sandbox, WorkspaceGrant
 from node.sandbox.testing import component_wat, write_tool
 
@@ -117,3 +118,33 @@ async def test_an_unknown_function_names_the_known_ones(sandbox: Sandbox, tmp_pa
     tool = write_tool(tmp_path, ECHO)
     with pytest.raises(ToolError, match="no function other"):
         await sandbox.call(tool, "other", {}, Grant())
+
+
+async def test_a_closed_sandbox_runs_nothing(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path / "cache")
+    tool = write_tool(tmp_path, ECHO)
+    await sandbox.call(tool, "tool", {"v": "x"}, Grant())
+    await sandbox.aclose()
+    with pytest.raises(SandboxError, match="closed"):
+        await sandbox.call(tool, "tool", {"v": "x"}, Grant())
+
+
+async def test_calls_in_flight_are_waited_for(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path / "cache")
+    tool = write_tool(tmp_path, ECHO)
+    await sandbox.prepare(tool)
+    calls = [asyncio.create_task(sandbox.call(tool, "tool", {"v": i}, Grant())) for i in "abcdefgh"]
+    await asyncio.sleep(0)
+    await sandbox.aclose()
+    assert [call.result().value for call in calls] == list("abcdefgh")
+
+
+async def test_a_component_is_compiled_once_for_all_who_wait(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path / "cache")
+    tool = write_tool(tmp_path, ECHO)
+    results = await asyncio.gather(
+        *(sandbox.call(tool, "tool", {"v": "x"}, Grant()) for _ in range(10))
+    )
+    assert {result.value for result in results} == {"x"}
+    assert len(list((tmp_path / "cache").glob("*.cwasm"))) == 1
+    await sandbox.aclose()
