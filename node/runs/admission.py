@@ -104,13 +104,10 @@ class Admission:
     async def person(self, kind: QuestionKind, rule: str, reason: str) -> Answered:
         """Asks a person about this step with these arguments, or reads the answer on record."""
         run, effect, args = self._run, self._effect, digest(self._effect.args)
-        ask = Ask(
-            self._path, effect.kind, effect.name, effect.args, kind, args, rule, reason, run.tip
+        step, given = effect.kind, effect.args
+        return await run.ask(
+            Ask(self._path, step, effect.name, given, kind, args, rule, reason, run.tip)
         )
-        earlier = run.record.question(self._path, kind, args)
-        run.check_live(self._path, unless=earlier is not None and earlier.settled is not None)
-        with run.waiting(self._path):
-            return await run.door.approvals.ask(run.scribe, ask, earlier=earlier)
 
     async def _ask(
         self, kind: QuestionKind, decision: PolicyVerdict, reason: str, judged: tuple[Draft, ...]

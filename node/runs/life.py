@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from node.errors import (
     BudgetExceededError,
@@ -167,3 +168,13 @@ def answer_for(error: Exception) -> Answer:
     if isinstance(error, FreeholdError):
         return Answer("failed", "", reason=error.diagnostics())
     return Answer("failed", "", reason=f"the program broke: {type(error).__name__}")
+
+
+async def all_over(lives: Iterable[Life], limit_s: float | None = None) -> None:
+    """Returns when all are over, or after `limit_s` seconds."""
+    waits = [asyncio.ensure_future(life.over.wait()) for life in lives]
+    if not waits:
+        return
+    _, late = await asyncio.wait(waits, timeout=limit_s)
+    for wait in late:
+        wait.cancel()

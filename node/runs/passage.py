@@ -23,11 +23,10 @@ from node.runs.admission import Admission, Admitted, Refused
 from node.runs.budget import Hold, Pocket, reserve
 from node.runs.checks import Checked, verdict_drafts
 from node.runs.effect import Effect, GuardStage, Outcome, StepKind, Usage
-from node.runs.events import result_shape
+from node.runs.entries import StepEntries
 from node.runs.ledger import day_of
 from node.runs.performing import Performed, Result, perform
 from node.runs.policy import DENY
-from node.runs.program import RunEvent
 from node.runs.record import StepRecord, compare, diverged
 from node.types import canonical
 
@@ -44,9 +43,9 @@ class Passage:
         self._path = path
         self._asked = effect  # what the program asked for: what the record is compared with
         self._effect = effect  # what is performed: guards may have rewritten its arguments
+        self._entries = StepEntries(run, path, effect)
         self._admission = Admission(run, path, effect)
         self._key = f"{run.id}:{path}"
-        self._raw = _canonical_args(effect)
         self._cause: tuple[int, ...] = (run.tip,)
 
     async def go(self) -> Outcome:
@@ -78,6 +77,7 @@ class Passage:
         if isinstance(known, FreeholdError):
             raise known
         if recorded.held:
+            self._rewrite_again()
             known = await self._let_in(known, "")
         return self._take_in(known)
 
@@ -85,11 +85,15 @@ class Passage:
         """An earlier process meant to do this, and no result is left of it."""
         self._cause = (recorded.intent.index,)
         self._door.ledger.take_over(self._run.id, self._path)
+        self._rewrite_again()
+        with Hold(self._pockets(), self._wanted()) as hold, self._run.in_flight(self._path, self):
+            return await self._finish(await self._taken_up(hold), hold, before=())
+
+    def _rewrite_again(self) -> None:
+        """Has the guards, which are pure, leave the arguments as they left them before."""
         checked = self._admission.check(GuardStage.TOOL_ARGUMENTS, self._effect.args)
         if checked.content != self._effect.args and self._admission.rewrite(checked):
             self._effect = self._admission.effect
-        with Hold(self._pockets(), self._wanted()) as hold, self._run.in_flight(self._path, self):
-            return await self._finish(await self._taken_up(hold), hold, before=())
 
     async def _taken_up(self, hold: Hold) -> Performed:
         """What an interrupted effect came to; a run that was stopped only finds out."""
@@ -119,16 +123,16 @@ class Passage:
             return await self._in_two(admitted, hold)
 
     async def _at_once(self, admitted: Admitted, hold: Hold) -> Outcome:
-        self._show_intent(admitted.decision)
+        self._entries.show_intent(admitted.decision)
         done = await self._perform(hold)
-        before = (self._intent(admitted.decision), *admitted.judged)
+        before = (self._entries.intent(admitted.decision, self._cause), *admitted.judged)
         return await self._finish(done, hold, before=before)
 
     async def _in_two(self, admitted: Admitted, hold: Hold) -> Outcome:
         with self._run.in_flight(self._path, self):
-            intent = self._intent(admitted.decision)
+            intent = self._entries.intent(admitted.decision, self._cause)
             self._cause = (await self._run.commit(intent, *admitted.judged))[:1]
-            self._show_intent(admitted.decision, self._cause[0])
+            self._entries.show_intent(admitted.decision, self._cause[0])
             done = await self._perform(hold)
             return await self._finish(done, hold, before=())
 
@@ -196,12 +200,12 @@ class Passage:
         verdicts = verdict_drafts(self._run.scribe, self._path, checked, value)
         after = (*before, *verdicts)
         cause = (-len(after),) if before else self._cause
-        entry = self._result(result, usage, cause, checked)
+        entry = self._entries.result(result, usage, checked, cause)
         indices = await self._run.commit(*after, entry)
         hold.reconcile(usage)
         self._run.state.spend(self._door.ledger.today, usage)
         self._run.tip = indices[-1]
-        self._show_result(entry, indices[-1])
+        self._entries.show_result(entry, indices[-1])
         return result, checked
 
     async def _let_in(self, outcome: Outcome, reason: str) -> Outcome:
@@ -218,14 +222,14 @@ class Passage:
 
     async def _refuse(self, refused: Refused) -> NoReturn:
         """Puts the refusal on the log, in one commit, and raises it."""
-        intent = self._intent(refused.decision)
+        intent = self._entries.intent(refused.decision, self._cause)
         after = (intent, *refused.judged)
         cause = (-len(after),)
         result = self._run.scribe.failure(self._path, refused.error, Usage(), cause=cause)
         indices = await self._run.commit(*after, result)
         self._run.tip = indices[-1]
-        self._show_intent(refused.decision, indices[0])
-        self._show_result(result, indices[-1])
+        self._entries.show_intent(refused.decision, indices[0])
+        self._entries.show_result(result, indices[-1])
         raise refused.error
 
     # ── small things ────────────────────────────────────────────────────────────────────────
@@ -237,48 +241,15 @@ class Passage:
         return replace(usage, steps=1, tool_calls=calls, seconds=seconds)
 
     def _used(self, done: Performed) -> Usage:
+        """What the step used. Where nobody knows whether it happened, all that it might have."""
         usage = done.result.usage if isinstance(done.result, Outcome) else Usage()
+        if isinstance(done.result, OutcomeUnknownError):
+            usage = self._effect.needs.usage
         calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
         return replace(usage, steps=1, tool_calls=calls, seconds=round(done.seconds, 6))
 
     def _pockets(self) -> tuple[Pocket, ...]:
         return (self._run.pocket, *self._door.ledger.pockets(self._run.agent))
-
-    def _intent(self, decision: PolicyVerdict) -> Draft:
-        run = self._run
-        return run.scribe.intent(
-            self._path, self._asked, self._raw, decision, private=run.private, cause=self._cause
-        )
-
-    def _result(
-        self, result: Result, usage: Usage, cause: tuple[int, ...], checked: Checked
-    ) -> Draft:
-        scribe = self._run.scribe
-        if isinstance(result, FreeholdError):
-            return scribe.failure(self._path, result, usage, cause=cause)
-        more = {"held": True} if checked.worst.verdict == "escalate" else None
-        kind, private = self._effect.kind, self._run.private
-        return scribe.result(self._path, kind, result, private=private, cause=cause, more=more)
-
-    def _show_intent(self, decision: PolicyVerdict, index: int | None = None) -> None:
-        data = {
-            "path": self._path,
-            "kind": str(self._asked.kind),
-            "name": self._asked.name,
-            "rule": decision.rule,
-            "verdict": decision.verdict,
-        }
-        self._run.stream.emit(RunEvent("step.intent", {**data}), index=index)
-
-    def _show_result(self, entry: Draft, index: int) -> None:
-        self._run.stream.emit(RunEvent("step.result", result_shape(entry)), index=index)
-
-
-def _canonical_args(effect: Effect) -> bytes:
-    try:
-        return canonical(effect.args)
-    except (ValueError, RecursionError):
-        raise StepFailedError(f"the arguments of {effect.name} are not JSON") from None
 
 
 def _as_json(result: Result) -> Result:

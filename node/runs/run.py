@@ -11,34 +11,31 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Literal, cast
+from typing import Literal
 
 from node.errors import DivergenceError, RunError, RunStoppedError
-from node.journal import Draft, Entry
+from node.journal import Draft
 from node.runs.agent import AgentManifest
-from node.runs.approvals import Ask
+from node.runs.approvals import Answered, Ask
 from node.runs.budget import Hold, Pocket, amounts, part
-from node.runs.checks import Checked, check, verdict_drafts
 from node.runs.coding import Scribe
-from node.runs.coding import content as stored
 from node.runs.door import Door
 from node.runs.effect import (
     Effect,
-    GuardContext,
     GuardStage,
     GuardVerdict,
     Label,
     Outcome,
-    StepKind,
     Usage,
 )
 from node.runs.events import Stream
+from node.runs.judging import judge
 from node.runs.passage import Passage
 from node.runs.program import RunEvent
-from node.runs.record import Record, diverged
+from node.runs.record import Record
 from node.runs.state import RunState
 from node.runs.steady import steadily
-from node.types import Json, JsonObject, digest
+from node.types import Json
 
 Verdict = Literal["pass", "fail", "rewrite", "escalate"]
 
@@ -126,7 +123,7 @@ class Run:
         """
         path = self._next()
         try:
-            return await self._guarded(path, stage, content)
+            return await judge(self, path, stage, content)
         except DivergenceError as error:
             self.state.divergence = self.state.divergence or error
             raise
@@ -249,8 +246,15 @@ class Run:
             raise
         self.state.flying.pop(path, None)
 
+    async def ask(self, ask: Ask) -> Answered:
+        """Asks a person, or reads what one answered an earlier process."""
+        earlier = self.record.question(ask.path, ask.kind, ask.digest)
+        self.check_live(ask.path, unless=earlier is not None and earlier.settled is not None)
+        with self._waiting(ask.path):
+            return await self.door.approvals.ask(self.scribe, ask, earlier=earlier)
+
     @contextmanager
-    def waiting(self, path: str) -> Iterator[None]:
+    def _waiting(self, path: str) -> Iterator[None]:
         """Marks a step as waiting for a person."""
         self.state.waiting.add(path)
         try:
@@ -263,62 +267,3 @@ class Run:
     def _next(self) -> str:
         self._taken += 1
         return f"{self._prefix}{self._taken}"
-
-    async def _guarded(self, path: str, stage: GuardStage, content: Json) -> GuardVerdict:
-        self.check_open()
-        if path in self.record.steps:
-            raise diverged(path, "a step", f"the {stage} guards")
-        checked = self._recorded(path, stage) or await self._judge(path, stage, content)
-        if checked.worst.verdict == "escalate":
-            return await self._escalate(path, checked, content)
-        return checked.worst
-
-    async def _judge(self, path: str, stage: GuardStage, content: Json) -> Checked:
-        guards = self.door.guards.guards(self.agent, stage)
-        checked = check(guards, stage, content, GuardContext("", self.results, self.prompt))
-        drafts = verdict_drafts(self.scribe, path, checked, content)
-        if drafts:
-            self.check_live(path)
-            self.tip = (await self.commit(*drafts))[-1]
-        return checked
-
-    def _recorded(self, path: str, stage: GuardStage) -> Checked | None:
-        steps = self.record.verdicts.get((path, stage))
-        if not steps:
-            return None
-        content: Json = None
-        verdicts: list[tuple[str, GuardVerdict]] = []
-        for name, step in steps.items():
-            verdict = self._verdict(step.results[-1])
-            content = verdict.value if verdict.verdict == "rewrite" else content
-            verdicts.append((name, verdict))
-            self.compared.append(step.path)
-        return Checked(stage, content, tuple(verdicts))
-
-    def _verdict(self, result: Entry) -> GuardVerdict:
-        told = cast("JsonObject", result.data.get("value") or {})
-        kind = cast("Verdict", told.get("verdict", "fail"))
-        value = stored(self.scribe.log, result, "rewritten") if kind == "rewrite" else None
-        return GuardVerdict(kind, str(told.get("reason", "")), value)
-
-    async def _escalate(self, path: str, checked: Checked, content: Json) -> GuardVerdict:
-        reason, args = checked.worst.reason, digest(content)
-        ask = Ask(
-            path,
-            StepKind.GUARD,
-            checked.by,
-            content,
-            "guard",
-            args,
-            checked.stage,
-            reason,
-            self.tip,
-        )
-        earlier = self.record.question(path, "guard", args)
-        self.check_live(path, unless=earlier is not None and earlier.settled is not None)
-        with self.waiting(path):
-            answer = await self.door.approvals.ask(self.scribe, ask, earlier=earlier)
-        self.tip = answer.index
-        if answer.yes:
-            return GuardVerdict("pass")
-        return GuardVerdict("fail", f"{answer.verdict} by {answer.actor}: {reason}")

@@ -25,7 +25,7 @@ from node.runs.door import Door
 from node.runs.events import event_of
 from node.runs.finished import result_in
 from node.runs.ledger import Ledger
-from node.runs.life import Life
+from node.runs.life import all_over
 from node.runs.lives import Lives
 from node.runs.policy import ManifestPolicy, Policy
 from node.runs.program import Program, RunEvent, RunResult
@@ -199,7 +199,7 @@ class Runs:
         data: JsonObject = {"reason": "emergency stop", "in_order": True}
         parked = [life.run.scribe.draft("run.parked", None, data, actor=actor) for life in lives]
         await self._log.append(Draft("node.estop", actor=actor), *parked)
-        await _all_over(lives)
+        await all_over(lives)
 
     async def resume(self, actor: str) -> builtins.list[str]:
         """Lifts the emergency stop and takes the unfinished runs up again; returns their ids."""
@@ -220,11 +220,11 @@ class Runs:
         for life in lives:
             if life.waiting:
                 life.park("shutdown")
-        await _all_over(lives, seconds)
+        await all_over(lives, seconds)
         late = self._lives.alive()
         for life in late:
             life.park("shutdown")
-        await _all_over(late)
+        await all_over(late)
 
     # ── people ──────────────────────────────────────────────────────────────────────────────
 
@@ -353,13 +353,3 @@ def _change_draft(change: AgentChange) -> Draft:
     if change.error is not None:
         data["error"] = change.error.message[:500]
     return Draft("agent.changed", agent=change.name, data=data)
-
-
-async def _all_over(lives: Iterable[Life], limit_s: float | None = None) -> None:
-    """Returns when all are over, or after `limit_s` seconds."""
-    waits = [asyncio.ensure_future(life.over.wait()) for life in lives]
-    if not waits:
-        return
-    _, late = await asyncio.wait(waits, timeout=limit_s)
-    for wait in late:
-        wait.cancel()

@@ -212,3 +212,51 @@ def test_every_error_comes_back_as_its_own_class(name: str) -> None:
     kind = getattr(errors, name)
     again = error_from(error_json(kind("what", hint="do")))
     assert (type(again), again.message, again.hint) == (kind, "what", "do")
+
+
+class Wary:
+    """Escalates every result."""
+
+    name = "wary"
+
+    def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+        return GuardVerdict("escalate", "look at it")
+
+
+async def test_an_answer_about_a_held_result_holds_for_rewritten_arguments_too(tmp_path) -> None:
+    looks = {GuardStage.TOOL_ARGUMENTS: [Halves()], GuardStage.TOOL_RESULT: [Wary()]}
+    effect = RewritableCounter(tmp_path / "n", 20)
+    runs, log = make(ScriptedProgram(lambda _: [effect]), guards=FixedGuards(looks))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    async for event in runs.watch(run_id):
+        if event.type == "approval.asked":
+            break
+    (question,) = runs.approvals()
+    assert question.args == {"number": 10}
+    await runs.drain(0)
+    after, _ = make(ScriptedProgram(lambda _: [effect]), log, guards=FixedGuards(looks))
+    await after.recover()
+    await after.approve(question.id, "uid:1")
+    assert (await after.wait(run_id)).text == '[{"added":10}]'
+    assert [e.type for e in log.entries()].count("approval.asked") == 1
+    assert RewritableCounter(effect.file, 10).happened(f"{run_id}:1") == 1
+
+
+async def test_what_may_have_happened_counts_as_used() -> None:
+    begun = asyncio.Event()
+
+    class Unknown(PlainEffect):
+        async def perform(self, key: str):
+            begun.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def settle(self, key: str):
+            raise errors.OutcomeUnknownError("who knows")
+
+    effect = Unknown(traceless=False, needs_usage=Usage(egress_bytes=500))
+    runs, _ = make(ScriptedProgram(lambda _: [effect]))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await begun.wait()
+    await runs.cancel(run_id)
+    assert (await runs.wait(run_id)).usage.egress_bytes == 500

@@ -1,0 +1,67 @@
+"""What one step writes on the log, and what its watchers see of that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from node.errors import FreeholdError, StepFailedError
+from node.journal import Draft, PolicyVerdict
+from node.runs.checks import Checked
+from node.runs.effect import Effect, Usage
+from node.runs.events import result_shape
+from node.runs.performing import Result
+from node.runs.program import RunEvent
+from node.types import JsonObject, canonical
+
+if TYPE_CHECKING:
+    from node.runs.run import Run
+
+
+class StepEntries:
+    """The entries of one effect at one path.
+
+    Raises:
+        StepFailedError: the effect's arguments are not JSON.
+    """
+
+    def __init__(self, run: Run, path: str, effect: Effect) -> None:
+        self._run = run
+        self._path = path
+        self._effect = effect
+        try:
+            self._raw = canonical(effect.args)
+        except (ValueError, RecursionError):
+            raise StepFailedError(f"the arguments of {effect.name} are not JSON") from None
+
+    def intent(self, decision: PolicyVerdict, cause: tuple[int, ...]) -> Draft:
+        """What is about to happen, as the program asked for it."""
+        run = self._run
+        return run.scribe.intent(
+            self._path, self._effect, self._raw, decision, private=run.private, cause=cause
+        )
+
+    def result(
+        self, result: Result, usage: Usage, checked: Checked, cause: tuple[int, ...]
+    ) -> Draft:
+        """What it came to. `held` where a person must let the result into the run."""
+        scribe = self._run.scribe
+        if isinstance(result, FreeholdError):
+            return scribe.failure(self._path, result, usage, cause=cause)
+        more = {"held": True} if checked.worst.verdict == "escalate" else None
+        kind, private = self._effect.kind, self._run.private
+        return scribe.result(self._path, kind, result, private=private, cause=cause, more=more)
+
+    def show_intent(self, decision: PolicyVerdict, index: int | None = None) -> None:
+        """Tells watchers, before the effect is performed."""
+        data: JsonObject = {
+            "path": self._path,
+            "kind": str(self._effect.kind),
+            "name": self._effect.name,
+            "rule": decision.rule,
+            "verdict": decision.verdict,
+        }
+        self._run.stream.emit(RunEvent("step.intent", data), index=index)
+
+    def show_result(self, entry: Draft, index: int) -> None:
+        """Tells watchers, once the result is durable."""
+        self._run.stream.emit(RunEvent("step.result", result_shape(entry)), index=index)
