@@ -45,6 +45,6 @@ class Readiness:
         address = self._systemd.replace("@", "\0", 1) if self._systemd[0] == "@" else self._systemd
         with (
             contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
         ):
             sender.sendto(message.encode(), address)

@@ -24,6 +24,9 @@ from node.types import JsonObject
 if TYPE_CHECKING:
     from node.client import Client
 
+ID_CHARS = 18
+RECENT = 200
+
 
 @click.group()
 def runs() -> None:
@@ -140,9 +143,11 @@ def resolve(client: Client, run: str) -> str:
                 "there are no runs yet", hint='`freehold ask AGENT "..."` makes one.'
             )
         return latest[0]["id"]
-    found = [item["id"] for item in client.runs(limit=1000) if item["id"].startswith(run)]
-    if run in found or not found:
+    if len(run) >= ID_CHARS:
         return run  # the daemon says whether there is such a run
+    found = [item["id"] for item in client.runs(limit=RECENT) if item["id"].startswith(run)]
+    if not found:
+        return run
     if len(found) > 1:
         raise NotFoundError(
             f"{len(found)} runs begin with {run}", hint="Give more characters of the id."
