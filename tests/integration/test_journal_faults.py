@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,50 @@ def test_a_kill_at_any_boundary_loses_no_acknowledged_entry(
     journal.close()
     report = verify(folder, thorough=True)
     assert report.verdict is Verdict.VERIFIED, report.problems
+
+
+BUSY = """
+import asyncio, os, sys
+from pathlib import Path
+from node.journal import Draft, Journal
+
+async def appender(journal, name):
+    number = 0
+    while True:
+        blob = journal.put_blob(b"%s %d" % (name.encode(), number), "value")
+        drafts = Draft("a.b", run=name, data={"n": number}, blobs=(blob,)), Draft("a.c", run=name)
+        told = await journal.append(*drafts)
+        os.write(1, b"%s %d %d\\n" % (name.encode(), number, told[0]))
+        number += 1
+
+async def main():
+    journal = await Journal.open(Path(sys.argv[1]), origin="test.example/log", segment_entries=40)
+    await asyncio.gather(*(appender(journal, f"{os.getpid()}-{k}") for k in range(8)))
+
+asyncio.run(main())
+"""
+
+
+def test_kills_at_random_times_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    folder, rng, told = tmp_path / "journal", random.Random(7), []
+    for _ in range(int(os.environ.get("FREEHOLD_KILLS", "3"))):
+        command = [sys.executable, "-c", BUSY, str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            wanted = range(rng.randrange(1, 200))
+            told += [line for _, line in zip(wanted, child.stdout, strict=False)]
+            child.kill()
+            told += [line for line in child.stdout.read().splitlines() if line.count(" ") == 2]
+    journal = opened(folder)
+    assert len(told) > 3
+    for name, number, index in (line.split() for line in told):
+        entry = journal.entry(int(index))
+        assert (entry.draft.run, entry.data) == (name, {"n": int(number)})
+        assert journal.blob(entry.draft.blobs[0]) == f"{name} {number}".encode()
+        assert journal.entry(int(index) + 1).draft.run == name
+    journal.close()
+    report = verify(folder, thorough=True)
+    assert report.internal is Verdict.VERIFIED, report.problems
 
 
 def test_content_that_never_became_durable_says_so(tmp_path: Path) -> None:
