@@ -126,7 +126,9 @@ def log_command(
 ) -> None:
     """List entries."""
     wanted = Filter(run, agent, types, denied, moment(since) if since else None)
-    for entry in filter(wanted.fits, _entries(_log(folder))):
+    log = _log(folder)
+    entries = log.reader.run_entries(run) if run else _entries(log)
+    for entry in filter(wanted.fits, entries):
         if as_json:
             print_line(entry_json(entry))
         else:
@@ -159,7 +161,7 @@ def show_command(index: int, folder: Path | None, role: str | None) -> None:
 def why_command(index: int, folder: Path | None, as_json: bool) -> None:
     """Walk from an entry back to its prompt, policy, approval and principal."""
     log = _log(folder)
-    reasons = why(index, log.reader.entry, lambda run: _run(log, run))
+    reasons = why(index, log.reader.entry, log.reader.run_entries)
     if as_json:
         print_json([_reason_json(reason) for reason in reasons])
         return
@@ -175,7 +177,7 @@ def why_command(index: int, folder: Path | None, as_json: bool) -> None:
 def diff_command(left: str, right: str, folder: Path | None, as_json: bool) -> None:
     """Compare two runs step by step."""
     log = _log(folder)
-    runs = [_run(log, name) for name in (left, right)]
+    runs = [log.reader.run_entries(name) for name in (left, right)]
     for name, entries in zip((left, right), runs, strict=True):
         if not entries:
             raise JournalError(f"there is no run {name} in this log")
@@ -317,10 +319,6 @@ def _read(path: Path) -> bytes:
 
 def _entries(log: OfflineLog) -> Iterator[Entry]:
     return log.reader.entries(log.reader.start)
-
-
-def _run(log: OfflineLog, run: str) -> list[Entry]:
-    return [entry for entry in _entries(log) if entry.draft.run == run]
 
 
 def _print_report(report: AuditReport) -> None:

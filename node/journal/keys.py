@@ -15,7 +15,7 @@ from typing import Protocol
 
 from node.errors import JournalError
 from node.journal.note import Signer, VerifierKey
-from node.journal.storage import sync_folder
+from node.journal.storage import sync_folder, write_durably
 
 
 class EpochKeys(Protocol):
@@ -43,14 +43,7 @@ class FolderKeys:
     def make(self, origin: str) -> Signer:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         signer = Signer(origin, seed := secrets.token_bytes(32))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(self._path(signer.key), flags, 0o600)
-        try:
-            os.write(fd, seed)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        sync_folder(self._folder)
+        write_durably(self._path(signer.key), seed)
         return signer
 
     def load(self, key: VerifierKey) -> Signer:

@@ -7,6 +7,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterator
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import BinaryIO
 
@@ -79,12 +80,19 @@ class LogReader:
     ) -> Iterator[Entry]:
         """Entries [start, end), to the end of the log where `end` is None.
 
-        With `types`, those of these types only; the others are not even parsed.
+        With `types`, those of these types only; the others are not parsed.
         """
         marks = [f',"type":"{name}",'.encode() for name in types]
         for index, raw in enumerate(self.lines(start, end), start):
             if not marks or any(mark in raw[:_BEFORE_RUN] for mark in marks):
                 yield parse(raw, index)
+
+    def run_entries(self, run: str) -> list[Entry]:
+        """All entries of a run, in order; the others are not parsed."""
+        mark = f'"run":{encode_basestring(run)},'.encode()
+        lines = enumerate(self.lines(self.start), self.start)
+        found = (parse(raw, index) for index, raw in lines if mark in raw)
+        return [entry for entry in found if entry.draft.run == run]
 
     def lines(self, start: int, end: int | None = None) -> Iterator[bytes]:
         """Lines of the entries [start, end). Raises JournalError where one is not there."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.clock import Clock
-from node.errors import JournalWriteError
+from node.errors import JournalError, JournalWriteError
 from node.journal.blobs import BlobStore, Sealed
 from node.journal.entry import Prepared, line
 from node.journal.hashes import HashFiles
@@ -112,7 +112,15 @@ class Writer:
             JournalWriteError: none of them was acknowledged.
         """
         self._check_alive()
-        drafts = [made for call in calls for made in call]
+        try:
+            return self._commit([made for call in calls for made in call])
+        except JournalError:
+            raise
+        except Exception as error:
+            self._failure = f"the log broke in a commit: {error!r}"
+            raise self._stopped() from error
+
+    def _commit(self, drafts: list[Prepared]) -> int:
         if len(drafts) > self.room() or self._overdue():
             self.seal()
         first = self.size
@@ -132,7 +140,13 @@ class Writer:
             JournalWriteError: the log goes on in the old segment, or stops if a sync failed.
         """
         self._check_alive()
-        following = self._keys.make(self.signer.key.name)
+        try:
+            following = self._keys.make(self.signer.key.name)
+        except OSError as error:
+            raise JournalWriteError(
+                f"the log's next key could not be kept: {error.strerror}",
+                hint="Free some space, or check the disk.",
+            ) from error
         data, tip = self._build([], following)
         self._write(data, tip, [])
         self.seals.append(Checkpoint.parse(tip.note))

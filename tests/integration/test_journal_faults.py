@@ -195,6 +195,21 @@ def test_an_io_error_stops_the_log_for_good(tmp_path: Path, boundary: Boundary, 
     assert verify(tmp_path / "journal").internal is Verdict.VERIFIED
 
 
+async def test_a_log_that_breaks_tells_who_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = await Journal.open(tmp_path / "journal", origin=ORIGIN)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(journal._writer.signer, "sign", broken)
+    for _ in range(2):
+        with pytest.raises(JournalWriteError, match="stopped"):
+            await asyncio.wait_for(journal.append(Draft("a.b")), 10)
+    await journal.aclose()
+
+
 async def test_all_who_wait_for_a_failed_commit_are_told(tmp_path: Path) -> None:
     storage = FaultyStorage(Fault.EIO, Boundary.AFTER_WRITE, nth=2)
     journal = await Journal.open(tmp_path / "journal", origin=ORIGIN, storage=storage)
