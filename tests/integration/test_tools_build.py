@@ -1,0 +1,141 @@
+"""The toolchain: a tool of one's own in each language, and the shipped ones again byte for byte.
+
+Skipped where its environments are absent; `scripts/build_tools` makes them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "build_tools"
+LOCKS = {
+    ROOT / ".venv-tools": "requirements.lock",
+    ROOT / "scripts" / "toolchain" / "node_modules": "package-lock.json",
+}
+
+
+def toolchain_is_ready() -> bool:
+    return all((folder / ".lock-sha256").exists() for folder in LOCKS)
+
+
+needs_toolchain = pytest.mark.skipif(
+    not toolchain_is_ready(), reason="run scripts/build_tools once to set up the compilers"
+)
+
+
+def freehold(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "node.cli", *words],
+        env={**os.environ, "FREEHOLD_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def build(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *words], capture_output=True, text=True, check=False
+    )
+
+
+@needs_toolchain
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("language", ["c", "zig", "js"])
+def test_a_tool_of_ones_own(tmp_path: Path, language: str) -> None:
+    home, folder = tmp_path / "home", tmp_path / "mine"
+    made = freehold(home, "tool", "new", "mine", "--lang", language, "--into", str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    built = build(str(folder))
+    assert built.returncode == 0, built.stderr
+    tested = freehold(home, "tool", "test", str(folder), "--json")
+    assert tested.returncode == 0, tested.stdout
+    assert [item["passed"] for item in json.loads(tested.stdout)] == [True, True, True]
+    added = freehold(home, "tool", "add", str(folder), "--json")
+    assert added.returncode == 0, added.stderr
+    assert json.loads(added.stdout)["functions"][0]["name"] == "mine_greet"
+
+
+DOCUMENTED = ROOT / "docs" / "tools.md"
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of docs/tools.md in that language."""
+    parts = DOCUMENTED.read_text(encoding="utf-8").split("```")
+    return [part.partition("\n")[2] for part in parts[1::2] if part.startswith(language + "\n")]
+
+
+@needs_toolchain
+@pytest.mark.timeout(300)
+def test_the_documented_example(tmp_path: Path) -> None:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    (folder / "tool.toml").write_text(blocks("toml")[0], encoding="utf-8")
+    (folder / "tool.js").write_text(blocks("js")[0], encoding="utf-8")
+    built = build(str(folder))
+    assert built.returncode == 0, built.stderr
+    tested = freehold(tmp_path / "home", "tool", "test", str(folder))
+    assert tested.returncode == 0, tested.stdout
+    assert "3 passed, 0 failed" in tested.stdout
+
+
+@needs_toolchain
+@pytest.mark.timeout(300)
+def test_a_tool_that_uses_more_than_it_names_does_not_build(tmp_path: Path) -> None:
+    freehold(tmp_path, "tool", "new", "greedy", "--lang", "zig", "--into", str(tmp_path))
+    source = tmp_path / "greedy" / "tool.zig"
+    text = source.read_text().replace(
+        "if (name.len == 0)", "_ = guest.host.http.fetch(name);\n    if (name.len == 0)"
+    )
+    source.write_text(text)
+    built = build(str(tmp_path / "greedy"))
+    assert built.returncode == 2
+    assert "freehold:tool/http" in built.stderr
+
+
+@needs_toolchain
+@pytest.mark.timeout(300)
+def test_a_compiler_s_complaint_is_shown(tmp_path: Path) -> None:
+    freehold(tmp_path, "tool", "new", "wrong", "--lang", "c", "--into", str(tmp_path))
+    (tmp_path / "wrong" / "tool.c").write_text("int x = ;\n")
+    built = build(str(tmp_path / "wrong"))
+    assert built.returncode == 2
+    assert "tool.c:1:9" in built.stderr
+
+
+@needs_toolchain
+@pytest.mark.timeout(300)
+def test_the_committed_components_are_reproducible() -> None:
+    built = build("--check")
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert built.stdout.count("reproduced") == 5
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("", "language must be one of"),
+        ("name = ", "tool.toml"),
+        ('name = "x"\nlanguage = "zig"\n', "tool.zig is missing"),
+    ],
+)
+def test_a_folder_that_is_no_tool_is_refused(tmp_path: Path, toml: str, words: str) -> None:
+    (tmp_path / "tool.toml").write_text(toml)
+    built = build(str(tmp_path))
+    assert built.returncode == 2
+    assert words in built.stderr
+
+
+def test_no_lock_names_a_registry() -> None:
+    for name in LOCKS.values():
+        text = (ROOT / "scripts" / "toolchain" / name).read_text()
+        assert '"resolved"' not in text
+        assert "--index-url" not in text
+        assert "sha512-" in text or "--hash=sha256:" in text
