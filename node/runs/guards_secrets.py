@@ -51,13 +51,16 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     ("web token", rf"(?<!-)eyJ{_URLSAFE}{{8,}}+\.eyJ{_URLSAFE}{{8,}}+\.{_URLSAFE}{{8,}}+"),
 )
 _SHAPE = re.compile(
-    "|".join(f"(?<![A-Za-z0-9_])(?P<s{i}>{shape})" for i, (_, shape) in enumerate(_SHAPES))
+    "(?<![A-Za-z0-9_])(?=[ceghnprstuvxyzAUVYZ])(?:"
+    + "|".join(f"(?P<s{i}>{shape})" for i, (_, shape) in enumerate(_SHAPES))
+    + ")"
 )
 _PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _WORD = re.compile(r"[A-Za-z]+")
 _SEED_GAP = re.compile(r"[\s\d.,;:)(\"'\[\]|*_-]{1,24}")
-_SEED_WORDS = (24, 21, 18, 15, 12)
+_SEED_WORDS = (12, 15, 18, 21, 24)
+_WINDOW = (1 << 11 * 24) - 1
 _MIN_KNOWN = 8
 
 
@@ -111,7 +114,7 @@ def redact(text: str, known: Iterable[str] = ()) -> tuple[str, set[str]]:
     text = _SHAPE.sub(
         lambda match: _mark(kinds, _SHAPES[int((match.lastgroup or "s0")[1:])][0]), text
     )
-    for start, end in reversed(list(_seed_phrases(text))):
+    for start, end in reversed(_seed_phrases(text)):
         text = text[:start] + _mark(kinds, "seed phrase") + text[end:]
     return text, kinds
 
@@ -148,15 +151,33 @@ def _redact_pem(text: str, kinds: set[str]) -> str:
     return "".join(parts) + text[at:] if parts else text
 
 
-def _seed_phrases(text: str) -> Iterator[tuple[int, int]]:
-    """The spans of BIP-39 phrases: longest first at each place, none overlapping."""
+def _seed_phrases(text: str) -> list[tuple[int, int]]:
+    """The spans of BIP-39 phrases, those that touch joined; in order."""
+    spans: list[tuple[int, int]] = []
     for run in _listed_runs(text):
-        at = 0
-        while at + _SEED_WORDS[-1] <= len(run):
-            size = next((n for n in _SEED_WORDS if _is_seed(run[at : at + n], n)), 0)
-            if size:
-                yield run[at].start(), run[at + size - 1].end()
-            at += size or 1
+        for first, last in _seeds(run):
+            start = run[first].start()
+            while spans and start <= spans[-1][1]:
+                start = min(start, spans.pop()[0])
+            spans.append((start, run[last].end()))
+    return spans
+
+
+def _seeds(run: list[re.Match[str]]) -> Iterator[tuple[int, int]]:
+    """First and last word of every phrase in a run of listed words, by its last word.
+
+    The places of the last 24 words are kept as one number of 11 bits each, so that each of the five
+    lengths at a word costs one hash.
+    """
+    places, window = _places(), 0
+    for last, word in enumerate(run):
+        window = (window << 11 | places[word.group().lower()]) & _WINDOW
+        for size in _SEED_WORDS:
+            first = last - size + 1
+            if first >= 0 and _is_seed(window & ((1 << 11 * size) - 1), size):
+                said = {each.group().lower() for each in run[first : last + 1]}
+                if len(said) > 1:  # one word over and over is text, whatever its checksum
+                    yield first, last
 
 
 def _listed_runs(text: str) -> Iterator[list[re.Match[str]]]:
@@ -166,26 +187,18 @@ def _listed_runs(text: str) -> Iterator[list[re.Match[str]]]:
         near = bool(run) and bool(_SEED_GAP.fullmatch(text, run[-1].end(), word.start()))
         listed = len(word.group()) <= 8 and word.group().lower() in places
         if run and not (near and listed):
-            if len(run) >= _SEED_WORDS[-1]:
+            if len(run) >= _SEED_WORDS[0]:
                 yield run
             run = []
         if listed:
             run.append(word)
-    if len(run) >= _SEED_WORDS[-1]:
+    if len(run) >= _SEED_WORDS[0]:
         yield run
 
 
-def _is_seed(words: list[re.Match[str]], size: int) -> bool:
-    """Whether the words' checksum holds (BIP-39: one bit for every 32 of entropy).
-
-    One word said over and over is text, whatever its checksum.
-    """
-    if len(words) != size or len({word.group().lower() for word in words}) == 1:
-        return False
-    bits = 0
-    for word in words:
-        bits = bits << 11 | _places()[word.group().lower()]
-    check = size * 11 // 33
+def _is_seed(bits: int, size: int) -> bool:
+    """Whether the checksum of `size` words holds (BIP-39: one bit for every 32 of entropy)."""
+    check = size // 3
     entropy = (bits >> check).to_bytes((size * 11 - check) // 8, "big")
     return hashlib.sha256(entropy).digest()[0] >> (8 - check) == bits & ((1 << check) - 1)
 

@@ -212,9 +212,9 @@ def test_time_grows_with_length_and_no_faster(unit: str) -> None:
         text = unit * (size // len(unit))
         best = 9.0
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.thread_time()
             redact(text)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.thread_time() - started)
         return best
 
     assert seconds(200_000) <= 25 * seconds(20_000) + 0.05
