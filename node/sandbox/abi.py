@@ -102,16 +102,8 @@ def octets(_: Context, val: Any, limit: int) -> bytes:
     return string_at(items.data, items.size * _VAL_SIZE)[_VAL_OFFSET::_VAL_SIZE]
 
 
-def items(_: Context, val: Any, limit: int) -> int:
-    """How many values a list has, at most `limit`."""
-    count = int(_expect(val, _LIST).list.size)
-    if count > limit:
-        raise TooLongError(count, limit)
-    return count
-
-
 def handle(context: Context, val: Any, limit: int) -> int:
-    """The host's number for a resource, which is consumed where it is owned."""
+    """The host's number for a resource. A borrowed one must be taken so, or the call cannot end."""
     any_resource = _expect(val, _RESOURCE).resource
     host = ctypes.POINTER(ffi.wasmtime_component_resource_host_t)()
     error = ffi.wasmtime_component_resource_any_to_host(context, any_resource, byref(host))
@@ -121,6 +113,14 @@ def handle(context: Context, val: Any, limit: int) -> int:
     number = int(ffi.wasmtime_component_resource_host_rep(host))
     ffi.wasmtime_component_resource_host_delete(host)
     return number
+
+
+def handles(context: Context, val: Any, limit: int) -> list[int]:
+    """The host's numbers for a list of at most `limit` resources."""
+    items = _expect(val, _LIST).list
+    if items.size > limit:
+        raise TooLongError(items.size, limit)
+    return [handle(context, items.data[i], limit) for i in range(items.size)]
 
 
 def ignored(_: Context, val: Any, limit: int) -> None:

@@ -101,6 +101,10 @@ def _ready(call: HostCall, *_: object) -> int:
     return _READY
 
 
+def _all_ready(call: HostCall, pollables: list[int]) -> range:
+    return range(len(pollables))
+
+
 def _exit(call: HostCall, status: object) -> None:
     raise abi.GuestTypeError("the tool ended itself before it answered")
 
@@ -201,7 +205,7 @@ def wasi_interfaces() -> dict[str, tuple[HostFunction, ...]]:
         "wasi:io/poll": (
             HostFunction("[method]pollable.block", _nothing, (abi.handle,)),
             HostFunction("[method]pollable.ready", lambda c, p: True, (abi.handle,), abi.put_bool),
-            HostFunction("poll", lambda c, n: range(n), (abi.items,), polled, limit=_POLLED),
+            HostFunction("poll", _all_ready, (abi.handles,), polled, limit=_POLLED),
         ),
         "wasi:io/streams": _streams(),
         "wasi:cli/terminal-input": (),

@@ -125,6 +125,42 @@ PRINT = f"""(component
     (with "w" (instance (export "get" (func $get)) (export "write" (func $write))))))
   {EXPORTS})"""
 
+# Waits for two pauses at once, over and over, and answers the first index that is ready.
+POLL = f"""(component
+  (import "wasi:io/poll@0.2.3" (instance $p
+    (export "pollable" (type $pollable (sub resource)))
+    (export "poll" (func (param "in" (list (borrow $pollable))) (result (list u32))))))
+  (alias export $p "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.3" (instance $c
+    (alias outer 1 $pollable (type $outer))
+    (export "pollable" (type $inner (eq $outer)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $inner))))))
+  {LIBC}
+  (core func $pause (canon lower (func $c "subscribe-duration")))
+  (core func $poll (canon lower (func $p "poll") {CANON}))
+  (core func $drop (canon resource.drop $pollable))
+  (core module $main
+    (import "libc" "memory" (memory 0))
+    (import "w" "pause" (func $pause (param i64) (result i32)))
+    (import "w" "poll" (func $poll (param i32 i32 i32)))
+    (import "w" "drop" (func $drop (param i32)))
+    {DECIMAL}
+    (func (export "call") (param i32 i32) (result i32) (local $left i32)
+      (local.set $left (i32.const 500))
+      (loop $again
+        (i32.store (i32.const 64) (call $pause (i64.const 1000000000)))
+        (i32.store (i32.const 68) (call $pause (i64.const 2000000000)))
+        (call $poll (i32.const 64) (i32.const 2) (i32.const 80))
+        (call $drop (i32.load (i32.const 64)))
+        (call $drop (i32.load (i32.const 68)))
+        (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+        (br_if $again (local.get $left)))
+      (call $decimal (i64.load32_u (i32.load (i32.const 80))))))
+  (core instance $main (instantiate $main (with "libc" (instance $libc))
+    (with "w" (instance (export "pause" (func $pause)) (export "poll" (func $poll))
+      (export "drop" (func $drop))))))
+  {EXPORTS})"""
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -191,6 +227,10 @@ async def test_what_was_printed_explains_a_trap(sandbox: Sandbox, tmp_path: Path
 async def test_printing_and_answering_go_together(sandbox: Sandbox, tmp_path: Path) -> None:
     wat = PRINT.replace("TIMES", "0").replace("ENDING", "(call $decimal (i64.const 42))")
     assert (await ask(sandbox, tmp_path, wat)).value == 42
+
+
+async def test_a_pause_takes_no_time(sandbox: Sandbox, tmp_path: Path) -> None:
+    assert (await ask(sandbox, tmp_path, POLL)).value == 0
 
 
 async def test_a_flood_of_output_is_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
