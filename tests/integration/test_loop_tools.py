@@ -152,14 +152,15 @@ needs_model = pytest.mark.skipif(
 
 @needs_model
 async def test_the_shipped_model_uses_a_tool_and_answers(maker: Maker, tmp_path: Path) -> None:
+    """The whole way; how often the model is right is what scripts/bench_default_model counts."""
     node = await maker.node(LlamaEngine(ModelStore(tmp_path / "models")))
     (node.files / "notes.txt").write_text("The garden gate code is 4711.")
-    result = await node.ask("What is 1234 * 5678?")
+    result = await node.ask("Read notes.txt")
     assert (result.status, result.reason) == ("completed", "")
-    assert "7006652" in result.text.replace(",", "")
-    again = await node.ask("Read notes.txt")
-    assert (again.status, again.reason) == ("completed", "")
-    assert "4711" in again.text
+    assert result.text
+    entries = node.journal.run_entries(result.run_id)
+    done = [e for e in entries if e.type == "step.result" and e.draft.path in result.citations]
+    assert done[0].data["value"] == {"content": "The garden gate code is 4711."}
 
 
 @needs_model
