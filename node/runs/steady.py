@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -12,14 +13,15 @@ T = TypeVar("T")
 async def steadily(work: Coroutine[Any, Any, T]) -> T:
     """Sees `work` to its end. A cancellation that comes meanwhile strikes at the next wait."""
     task = asyncio.ensure_future(work)
-    cancelled = False
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.cancelled():
+            raise
     while not task.done():
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.wait([task])
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        _cancel_at_next_wait()
+    _cancel_at_next_wait()
     return task.result()
 
 
