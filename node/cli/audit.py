@@ -181,7 +181,7 @@ def diff_command(left: str, right: str, folder: Path | None, as_json: bool) -> N
     for name, entries in zip((left, right), runs, strict=True):
         if not entries:
             raise JournalError(f"there is no run {name} in this log")
-    found = diff(*runs)
+    found = diff(runs[0], runs[1], log.content)
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
     elif not found:
@@ -353,7 +353,18 @@ def _line(entry: Entry) -> str:
     policy = f" [{draft.policy.verdict}: {draft.policy.rule}]" if draft.policy else ""
     refused = " REFUSED" if is_denied(entry) else ""
     parts = [str(entry.index), draft.type, draft.run or "-", draft.path or "-", draft.actor]
-    return clean("  ".join(parts) + policy + refused + "  " + _short(draft.data), lines=False)
+    return clean("  ".join(parts) + policy + refused + "  " + _what(entry), lines=False)
+
+
+def _what(entry: Entry) -> str:
+    """An entry's data in a few words; `audit show` has all of it."""
+    data = entry.data
+    if entry.type == "step.intent":
+        return " ".join(_short(data[key]) for key in ("kind", "name", "args") if data.get(key))
+    if entry.type == "step.result" and "ok" in data:
+        found = data.get("value", data.get("error"))
+        return ("ok" if data["ok"] else "failed") + (f" {_short(found)}" if found else "")
+    return _short(data) if data else ""
 
 
 def _short(value: object) -> str:

@@ -6,6 +6,7 @@ where it is and not seen.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from node.journal.note import Checkpoint, VerifierKey
 from node.journal.opening import Opened, first_key, read_tree
 from node.journal.proof import prove, prove_consistency
 from node.journal.reader import LogReader, tip_checkpoint
+from node.journal.types import Entry
 
 
 @dataclass
@@ -35,6 +37,14 @@ class OfflineLog:
         if genesis is None:
             raise JournalError(f"there is no log in {folder}")
         return cls(folder, genesis, LogReader(folder), BlobReader(folder / "blobs"))
+
+    def content(self, entry: Entry, role: str) -> bytes | None:
+        """An entry's blob of a role; None where there is none, or it was erased or lost."""
+        for ref in entry.draft.blobs:
+            if ref.role == role:
+                with suppress(JournalError):
+                    return self.blobs.content(ref.id)
+        return None
 
     def checkpoint(self) -> Checkpoint:
         """The last commit's, not verified. Raises JournalError."""

@@ -149,9 +149,19 @@ class Difference:
     right: Json
 
 
-def diff(left: Sequence[Entry], right: Sequence[Entry]) -> list[Difference]:
-    """Compares two runs step by step: kind, name, digest of arguments, outcome; never times."""
-    one, two = _steps(left), _steps(right)
+Content = Callable[[Entry, str], bytes | None]
+"""Gives an entry's blob of a role; None where there is none that can be read."""
+
+
+def diff(
+    left: Sequence[Entry], right: Sequence[Entry], content: Content | None = None
+) -> list[Difference]:
+    """Compares two runs step by step: kind, name, arguments, outcome; never times.
+
+    Arguments and values kept as blobs are compared by content where it can be read. Where not,
+    arguments are compared by digest, which for private content is of one run only.
+    """
+    one, two = (_steps(run, content) for run in (left, right))
     found = []
     for path in sorted(one.keys() | two.keys(), key=_path_key):
         first, second = one.get(path), two.get(path)
@@ -160,20 +170,34 @@ def diff(left: Sequence[Entry], right: Sequence[Entry]) -> list[Difference]:
             continue
         found += [
             Difference(path, what, first.get(what), second.get(what))
-            for what in ("kind", "name", "digest", "ok", "value", "verdict")
+            for what in _compared(first, second)
             if first.get(what) != second.get(what)
         ]
     return found + _ends(left, right)
 
 
-def _steps(entries: Iterable[Entry]) -> dict[str, dict[str, Json]]:
+def _compared(first: dict[str, Json], second: dict[str, Json]) -> tuple[str, ...]:
+    if first.get("kind") == "guard":  # what it judged is an argument or value of other steps
+        return "kind", "name", *_OUTCOME
+    by_content = "args" in first and "args" in second
+    return "kind", "name", "args" if by_content else "digest", *_OUTCOME
+
+
+_OUTCOME = ("ok", "value", "error", "verdict")
+_OF_INTENT, _OF_RESULT = ("kind", "name", "digest", "args"), ("ok", "value", "error")
+
+
+def _steps(entries: Iterable[Entry], content: Content | None) -> dict[str, dict[str, Json]]:
     steps: dict[str, dict[str, Json]] = {}
     for entry in entries:
         if entry.draft.path is None or not entry.type.startswith("step."):
             continue
         step = steps.setdefault(entry.draft.path, {})
-        names = ("kind", "name", "digest") if entry.type == "step.intent" else ("ok", "value")
-        step.update({name: entry.data[name] for name in names if name in entry.data})
+        for name in _OF_INTENT if entry.type == "step.intent" else _OF_RESULT:
+            if name in entry.data:
+                step[name] = entry.data[name]
+            elif content and (raw := content(entry, name)) is not None:
+                step[name] = raw.decode("utf-8", "replace")
         if entry.draft.policy:
             step["verdict"] = entry.draft.policy.verdict
     return steps
