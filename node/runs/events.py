@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from node.journal import Draft, Entry
+from node.runs.effect import GuardStage
 from node.runs.program import RunEvent
 from node.types import JsonObject
 
+_STAGES = frozenset(GuardStage)
 RING = 1024
 SHIFT = 20
 Entries = Callable[[], list[Entry]]
@@ -83,8 +85,29 @@ def event_id(index: int) -> int:
 
 def event_of(entry: Entry) -> RunEvent | None:
     """An entry as watchers see it; None for what they are not shown."""
-    shape = _SHOWN.get(entry.type)
+    verdict = verdict_of(entry.draft)
+    if verdict is not None:
+        return replace(verdict, id=event_id(entry.index))
+    shape = None if _is_verdict(entry.draft) else _SHOWN.get(entry.type)
     return RunEvent(entry.type, shape(entry), event_id(entry.index)) if shape else None
+
+
+def verdict_of(draft: Draft) -> RunEvent | None:
+    """A guard's verdict as watchers see it; a plain pass is not shown."""
+    value = draft.data.get("value")
+    if draft.type != "step.result" or not _is_verdict(draft) or not isinstance(value, dict):
+        return None
+    if value.get("verdict") == "pass":
+        return None
+    step, stage, guard = (draft.path or "").rsplit(".", 2)
+    data: JsonObject = {"path": step, "stage": stage, "guard": guard, **value}
+    return RunEvent("guard", data)
+
+
+def _is_verdict(draft: Draft) -> bool:
+    """Whether it is a step under a step, by the stage in its path."""
+    parts = (draft.path or "").rsplit(".", 2)
+    return draft.type.startswith("step.") and len(parts) == 3 and parts[1] in _STAGES
 
 
 def _started(entry: Entry) -> JsonObject:

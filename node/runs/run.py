@@ -28,7 +28,7 @@ from node.runs.effect import (
     Outcome,
     Usage,
 )
-from node.runs.events import Stream
+from node.runs.events import Stream, verdict_of
 from node.runs.judging import judge
 from node.runs.passage import Passage
 from node.runs.program import RunEvent
@@ -225,7 +225,12 @@ class Run:
         """Appends in one commit. A cancelled run is cancelled after the commit, not within it."""
         if self.state.ended:
             raise RunStoppedError(f"run {self.id} has ended")
-        return await steadily(self.scribe.log.append(*drafts))
+        indices = await steadily(self.scribe.log.append(*drafts))
+        for index, draft in zip(indices, drafts, strict=True):
+            verdict = verdict_of(draft)
+            if verdict is not None:
+                self.stream.emit(verdict, index=index)
+        return indices
 
     def take_in(self, outcome: Outcome, *, remember: bool) -> None:
         """Takes an outcome's labels, and its value where guards may ask for it."""

@@ -343,3 +343,26 @@ async def test_one_label_alone_asks_nobody(labels) -> None:
     ]
     result = await run_script(log, effects)
     assert '"sent"' in result.text
+
+
+async def test_watchers_see_verdicts_that_are_not_a_pass_live_and_later() -> None:
+    log = MemoryLog(clock=ManualClock())
+    told = GuardVerdict("rewrite", "hidden", "the [key]")
+    looks = [Judge("never", GuardVerdict("fail"), "calm"), Judge("secret", told)]
+    guards = FixedGuards({GuardStage.TOOL_RESULT: looks})
+    runs = make(ScriptedProgram(lambda _: [PlainEffect(value="secret")]), log=log, guards=guards)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    live = [event async for event in runs.watch(run_id)]
+    (verdict,) = [event for event in live if event.type == "guard"]
+    assert verdict.data == {
+        "path": "1",
+        "stage": "tool_result",
+        "guard": "judge",
+        "verdict": "rewrite",
+        "reason": "hidden",
+    }
+    later = make(ScriptedProgram(lambda _: []), log=log)
+    await later.recover()
+    again = [event async for event in later.watch(run_id)]
+    assert [event.type for event in again] == [event.type for event in live]
+    assert [event.data for event in again if event.type == "guard"] == [verdict.data]
