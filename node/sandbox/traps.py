@@ -9,6 +9,9 @@ from node.sandbox.hostcall import HostCall
 from node.sandbox.limits import Limits
 
 _TRAP = re.compile(r"wasm trap: ([^\n]+)")
+# What wasmtime lets a guest hand over in one host call, counted in the host's own, larger values:
+# a list of bytes takes about thirty times its length. Its C API has no way to change it.
+WASMTIME_COPIED_BYTES = 128 * 1024 * 1024
 _SIZES = (
     (re.compile(r"minimum byte size|memory minimum size"), "memory_bytes"),
     (re.compile(r"minimum element size|table minimum size"), "table_elements"),
@@ -28,6 +31,8 @@ def translate(message: str, call: HostCall) -> FreeholdError:
         return call.over("fuel", call.limits.fuel)
     if "call stack exhausted" in reason:
         return call.over("stack_bytes", call.limits.stack_bytes)
+    if "fuel allocated for hostcalls" in message:
+        return call.over("copied_bytes", WASMTIME_COPIED_BYTES)
     limit = static_limit(message)
     return call.over(limit, getattr(call.limits, limit)) if limit else _trapped(reason, call)
 

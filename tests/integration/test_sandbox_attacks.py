@@ -379,6 +379,47 @@ async def test_an_import_of_other_types_traps(calm: Sandbox, tmp_path: Path) -> 
     await assert_well(calm, tmp_path)
 
 
+# Types are the guest's to state, and a list of bytes is thirty times as large in the host.
+AMPLIFIED = """(component
+  (import "{interface}" (instance $w
+    (export "{function}" (func (param "path" (list {item})) (result u32)))))
+  (core module $libc (memory (export "memory") 1600))
+  (core instance $libc (instantiate $libc))
+  (core func $asked (canon lower (func $w "{function}") (memory (core memory $libc "memory"))))
+  (core module $m
+    (import "libc" "memory" (memory 0))
+    (import "w" "asked" (func $asked (param i32 i32) (result i32)))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+    (func (export "describe") (result i32) (i32.const 0))
+    (func (export "call") (param i32 i32) (result i32)
+      (call $asked (i32.const 0) (i32.const 100000000))))
+  (core instance $i (instantiate $m (with "libc" (instance $libc))
+    (with "w" (instance (export "asked" (func $asked))))))
+  (func (export "describe") (result string)
+    (canon lift (core func $i "describe") (memory (core memory $libc "memory"))))
+  (func (export "call") (param "input" string) (result (result string (error string)))
+    (canon lift (core func $i "call") (memory (core memory $libc "memory"))
+      (realloc (core func $i "realloc")))))"""
+
+
+@pytest.mark.parametrize("item", ["u8", "bool"])
+@pytest.mark.parametrize(
+    ("interface", "function"),
+    [("freehold:tool/workspace@1.0.0", "read"), ("wasi:cli/made-up@0.2.0", "anything")],
+)
+async def test_a_list_does_not_grow_in_the_host(
+    calm: Sandbox, tmp_path: Path, interface: str, function: str, item: str
+) -> None:
+    wat = AMPLIFIED
+    for key, value in {"interface": interface, "function": function, "item": item}.items():
+        wat = wat.replace("{" + key + "}", value)
+    tool = write_tool(tmp_path, wat, wants=["workspace"])
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(ToolLimitError, match="copied_bytes = 134217728"):
+        await run(calm, tool, "x", Grant(workspace=WorkspaceGrant(tmp_path)))
+    assert psutil.Process().memory_info().rss - before < 300 * 1024 * 1024
+
+
 async def test_host_calls_are_counted(cache: Path, tmp_path: Path) -> None:
     sandbox = Sandbox(cache, limits=Limits(host_calls=50))
     body = """(loop $again
