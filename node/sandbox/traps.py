@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from node.errors import FreeholdError, ToolTrapError
+from node.errors import FreeholdError, ToolLimitError, ToolTrapError
 from node.sandbox.hostcall import HostCall
 from node.sandbox.limits import Limits
 
@@ -33,6 +33,11 @@ def translate(message: str, call: HostCall) -> FreeholdError:
         return call.over("stack_bytes", call.limits.stack_bytes)
     if "fuel allocated for hostcalls" in message:
         return call.over("copied_bytes", WASMTIME_COPIED_BYTES)
+    if "handle limit exceeded" in message:
+        return ToolLimitError(
+            f"tool {call.tool} went over wasmtime's limit of handles and was stopped",
+            hint="A tool must drop the resources that it makes.",
+        )
     limit = static_limit(message)
     return call.over(limit, getattr(call.limits, limit)) if limit else _trapped(reason, call)
 

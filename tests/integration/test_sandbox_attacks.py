@@ -149,6 +149,20 @@ BOMBS = {
         ToolLimitError,
         "instances = 64",
     ),
+    "handles": (
+        before_libc(
+            "(type $made (resource (rep i32))) (core func $new (canon resource.new $made))",
+            component_wat(
+                "(loop $more (drop (call $new (i32.const 7))) (br $more)) unreachable",
+                declarations='(import "own" "new" (func $new (param i32) (result i32)))',
+            ).replace(
+                "(instantiate $main",
+                '(instantiate $main (with "own" (instance (export "new" (func $new))))',
+            ),
+        ),
+        ToolLimitError,
+        "limit of handles",
+    ),
     "an answer outside of memory": (
         component_wat("(call $answer (i32.const 0) (i32.const 0) (i32.const 0x7fffffff))"),
         ToolTrapError,
