@@ -53,6 +53,7 @@ class Client:
     ) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._where = where
+        self._path: Path | None = None
         self._http = httpx.Client(
             transport=transport,
             base_url=url,
@@ -68,15 +69,11 @@ class Client:
         Raises:
             DaemonNotRunningError: nothing answers there.
         """
-        # asked first, because httpcore leaks the socket of a connect that is refused
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(CONNECT_S)
-            try:
-                probe.connect(str(path))
-            except OSError as error:
-                raise _not_running(path, error) from error
         no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the default one reads all CA files
-        return cls(httpx.HTTPTransport(uds=str(path), verify=no_tls), where=str(path))
+        client = cls(httpx.HTTPTransport(uds=str(path), verify=no_tls), where=str(path))
+        client._path = path
+        client._knock()
+        return client
 
     def __enter__(self) -> Client:
         return self
@@ -215,6 +212,7 @@ class Client:
         body: Mapping[str, object] | None = None,
         timeout: float | None = ANSWER_S,
     ) -> Iterator[httpx.Response]:
+        self._knock()
         try:
             with self._http.stream(
                 method,
@@ -233,6 +231,17 @@ class Client:
                 f"the daemon stopped answering: {str(error) or type(error).__name__}",
                 hint="`freehold status` tells whether it is up; run/daemon.log says why not.",
             ) from error
+
+    def _knock(self) -> None:
+        """Asks whether somebody is there, since httpcore leaks a socket that was refused."""
+        if self._path is None:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(CONNECT_S)
+            try:
+                probe.connect(str(self._path))
+            except OSError as error:
+                raise _not_running(self._path, error) from error
 
 
 def _not_running(where: object, error: Exception) -> FreeholdError:
