@@ -107,12 +107,12 @@ class Runs:
             JournalWriteError: the log cannot be written.
         """
         self._check_open()
-        changes = _change_drafts(await self._agents.refresh())
+        await self.refresh_agents()
         manifest = self._startable(agent)
         started = Started(self._new_id(), manifest, prompt, actor, self._random(32))
         async with self._starting:
             first = started.draft(self._log, oldest=self._survey.oldest())
-            await self._log.append(*changes, first)
+            await self._log.append(first)
         self._lives.take_up(started.id).begin()
         return started.id
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from node.clock import SystemClock
-from node.inference import Call, Engine, LlamaEngine, ModelStore, Say, ScriptedEngine, ToolCall
+from node.errors import ManifestError
+from node.inference import (
+    Call,
+    Engine,
+    LlamaEngine,
+    ModelStore,
+    Say,
+    ScriptedEngine,
+    ToolCall,
+    Wait,
+)
 from node.journal import Journal
 from node.runs import (
     AgentLoop,
@@ -67,8 +78,11 @@ class Node:
 
     async def start(self, prompt: str, *, mode: str = "rw", more: str = "") -> str:
         text = AGENT.format(instructions=INSTRUCTIONS, mode=mode, more=more)
-        (self.agents / "clerk.toml").write_text(text)
+        self.write(text)
         return await self.runs.start("clerk", prompt, actor="uid:1000")
+
+    def write(self, text: str) -> None:
+        (self.agents / "clerk.toml").write_text(text)
 
     async def ask(self, prompt: str, *, mode: str = "rw", more: str = "") -> RunResult:
         return await self.runs.wait(await self.start(prompt, mode=mode, more=more))
@@ -219,3 +233,28 @@ async def events_until(events: AsyncIterator[RunEvent], last: str) -> AsyncItera
         yield event
         if event.type == last:
             return
+
+
+async def test_an_edited_manifest_is_on_the_log_and_used_by_the_next_run(maker: Maker) -> None:
+    """The run under way keeps the manifest it started with; a broken edit stops only new runs."""
+    go, reached = asyncio.Event(), asyncio.Event()
+    engine = ScriptedEngine(
+        [Wait(go, call("calc", expression="2 + 2"), reached), Say("4."), Say("Second.")],
+    )
+    node = await maker.node(engine)
+    first = await node.start("What is 2 + 2?")
+    await reached.wait()
+    node.write(AGENT.format(instructions="Changed.", mode="ro", more=""))
+    second = await node.runs.start("clerk", "Again", actor="uid:1000")
+    node.write("colour = 1")
+    with pytest.raises(ManifestError, match="unknown key colour"):
+        await node.runs.start("clerk", "Again", actor="uid:1000")
+    assert (await node.runs.wait(second)).status == "completed"
+    go.set()
+    assert (await node.runs.wait(first)).status == "completed"
+    told = {request.messages[0].content for request in engine.requests}
+    assert told == {INSTRUCTIONS, "Changed."}
+    changes = [e for e in node.journal.entries() if e.type == "agent.changed"]
+    assert [e.data["change"] for e in changes] == ["added", "changed", "broken"]
+    started = [e for e in node.journal.entries() if e.type == "run.started"]
+    assert [e.data["manifest"] for e in started] == [e.data["digest"] for e in changes[:2]]
