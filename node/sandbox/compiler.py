@@ -35,6 +35,7 @@ from node.sandbox.traps import static_limit
 _MAGIC = b"\0asm\x0d\0\x01\0"
 _ROOT = Path(__file__).resolve().parents[2]
 _KEY_BYTES = 32
+_AT_ONCE = 2
 _NOTE_BYTES = 64 * 1024
 
 
@@ -55,6 +56,7 @@ class Compiler:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_open_folder(folder)
         self._key = _load_key(folder / "key")
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def get(self, sha256: str, component: bytes) -> Compiled:
         """The compiled form of `component`, whose digest the caller has checked.
@@ -65,7 +67,8 @@ class Compiler:
         """
         cached = await asyncio.to_thread(self._load, sha256)
         if cached is None:
-            await self._compile(sha256, component)
+            async with self._turns:
+                await self._compile(sha256, component)
             cached = await asyncio.to_thread(self._load, sha256)
         if cached is None:
             raise SandboxError(

@@ -186,7 +186,9 @@ def test_keeps_quotas_within_one_call_and_between_calls(root: Path) -> None:
     assert "workspace_files = 3" in refused(call, "write", "1/2/3", "")
     again = host_call(root, workspace_bytes=10, workspace_files=3)
     assert "workspace_bytes = 10" in refused(again, "write", "b", "x")
-    assert do(again, "write", "a", "") == 0
+    assert do(again, "remove", "a") == "a"
+    assert do(again, "write", "b", "1234567890") == 10
+    assert do(again, "write", "b", "") == 0
 
 
 def test_names_the_limit_of_a_file(root: Path) -> None:

@@ -168,7 +168,7 @@ def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> in
     parts, data = _file_parts(path), content.encode()
     if len(data) > call.limits.file_bytes:
         raise _RefusedError(f"a file has at most file_bytes = {call.limits.file_bytes}")
-    usage = call.usage = call.usage or _measure(str(grant.root))
+    usage = call.usage = call.usage or _measure(str(grant.root), call.limits)
     with _folder(str(grant.root), parts[:-1], partial(_make_folder, call.limits, usage)) as fd:
         old = _replaceable(parts[-1], fd)
         _check_quota(call.limits, usage, len(data) - (old or 0), int(old is None))
@@ -231,20 +231,25 @@ def _check_quota(limits: Limits, usage: Usage, more_bytes: int, more_files: int)
         raise _RefusedError(f"the workspace is full: workspace_files = {limits.workspace_files}")
 
 
-def _measure(root: str) -> Usage:
-    """What the workspace holds, version control left out."""
+def _measure(root: str, limits: Limits) -> Usage:
+    """What the workspace holds, version control left out; it stops where that is too much."""
     usage, waiting = Usage(), [root]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.name == _HIDDEN:
-                    continue
-                usage.files += 1
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    usage.size += entry.stat(follow_symlinks=False).st_size
+    while waiting and usage.files <= limits.workspace_files:
+        with suppress(FileNotFoundError):  # others may remove what was there a moment ago
+            waiting += _measure_folder(waiting.pop(), usage)
     return usage
+
+
+def _measure_folder(path: str, usage: Usage) -> list[str]:
+    folders = []
+    with os.scandir(path) as entries:
+        for entry in (each for each in entries if each.name != _HIDDEN):
+            usage.files += 1
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            else:
+                usage.size += entry.stat(follow_symlinks=False).st_size
+    return folders
 
 
 def _remove(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
@@ -258,6 +263,7 @@ def _remove(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
             os.rmdir(parts[-1], dir_fd=fd)
         else:
             os.unlink(parts[-1], dir_fd=fd)
+    call.usage = None
     return "/".join(parts)
 
 
