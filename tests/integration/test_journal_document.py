@@ -15,22 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from node.journal import Draft, Journal, PolicyVerdict
 
-KEYS = [
-    "v",
-    "i",
-    "ts",
-    "boot",
-    "mono",
-    "type",
-    "run",
-    "path",
-    "cause",
-    "agent",
-    "actor",
-    "policy",
-    "blobs",
-    "data",
-]
+KEYS = ["v", "i", "ts", "boot", "mono", "type", "run", "path", "cause"]
+KEYS += ["agent", "actor", "policy", "blobs", "data"]
 
 
 def sha(data: bytes) -> bytes:
