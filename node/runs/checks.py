@@ -17,6 +17,14 @@ from node.runs.effect import Guard, GuardContext, GuardStage, GuardVerdict, Step
 from node.types import Json, JsonObject, canonical
 
 _GUARDS_LOOK = PolicyVerdict("kind.guard", "allow")
+_PASS = GuardVerdict("pass")
+_PASSED: JsonObject = {
+    "ok": True,
+    "value": {"verdict": "pass", "reason": ""},
+    "usage": {},
+    "labels": [],
+    "seconds": 0,
+}
 
 
 class Guards(Protocol):
@@ -98,6 +106,8 @@ def verdict_drafts(scribe: Scribe, path: str, checked: Checked, content: Json) -
 
 
 def _verdict_result(scribe: Scribe, at: str, verdict: GuardVerdict) -> Draft:
+    if verdict == _PASS:
+        return scribe.draft("step.result", at, _PASSED, cause=(-1,))
     value: JsonObject = {"verdict": verdict.verdict, "reason": verdict.reason[:500]}
     ok = verdict.verdict != "fail"
     data: JsonObject = {"ok": ok, "value": value, "usage": {}, "labels": [], "seconds": 0}

@@ -37,6 +37,7 @@ class Scribe:
         self.run = run
         self.agent = agent
         self._salt = salt
+        self._actor = f"agent:{agent}"
 
     def digest(self, kind: StepKind, raw: bytes, *, private: bool = False) -> str:
         """What identifies a step's arguments on the log, from their canonical form."""
@@ -132,7 +133,7 @@ class Scribe:
             path=path,
             cause=cause,
             agent=self.agent,
-            actor=actor or f"agent:{self.agent}",
+            actor=actor or self._actor,
             policy=policy,
             blobs=blobs,
             data=data,

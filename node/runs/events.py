@@ -95,9 +95,9 @@ def event_of(entry: Entry) -> RunEvent | None:
 def verdict_of(draft: Draft) -> RunEvent | None:
     """A guard's verdict as watchers see it; a plain pass is not shown."""
     value = draft.data.get("value")
-    if draft.type != "step.result" or not _is_verdict(draft) or not isinstance(value, dict):
+    if not isinstance(value, dict) or value.get("verdict") in (None, "pass"):
         return None
-    if value.get("verdict") == "pass":
+    if draft.type != "step.result" or not _is_verdict(draft):
         return None
     step, stage, guard = (draft.path or "").rsplit(".", 2)
     data: JsonObject = {"path": step, "stage": stage, "guard": guard, **value}

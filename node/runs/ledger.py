@@ -8,6 +8,7 @@ intent without a result counts as held until the run that left it is resumed.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from node.clock import Clock
 from node.journal import Entry
@@ -21,7 +22,12 @@ DAY_S = 86_400
 
 def day_of(ts_ms: int) -> str:
     """The UTC day of a time in ms since 1970, as in 2026-11-21."""
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).date().isoformat()
+    return _named(ts_ms // (DAY_S * 1000))
+
+
+@lru_cache(maxsize=8)
+def _named(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
 
 
 class Ledger:

@@ -40,6 +40,9 @@ from node.types import Json
 Verdict = Literal["pass", "fail", "rewrite", "escalate"]
 
 
+_STAGES = frozenset(GuardStage)
+
+
 class Run:
     """One branch of a run; the first one is the run itself.
 
@@ -132,6 +135,8 @@ class Run:
         """A child with its own step counter and `share` (0 to 1) of what is left of the budget."""
         if not 0 < share <= 1:
             raise ValueError(f"a branch's share is over 0 and at most 1, not {share}")
+        if not name or "." in name or name in _STAGES:  # else its paths would read as others'
+            raise ValueError(f"a branch cannot be named {name!r}")
         prefix = f"{self._next()}.{name}"
         usage = part(self.remaining(), share)
         child = Run(
@@ -227,7 +232,7 @@ class Run:
             raise RunStoppedError(f"run {self.id} has ended")
         indices = await steadily(self.scribe.log.append(*drafts))
         for index, draft in zip(indices, drafts, strict=True):
-            verdict = verdict_of(draft)
+            verdict = verdict_of(draft) if draft.type == "step.result" else None
             if verdict is not None:
                 self.stream.emit(verdict, index=index)
         return indices

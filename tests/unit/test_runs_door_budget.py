@@ -248,3 +248,19 @@ async def test_remaining_says_what_is_left() -> None:
     runs, _, run_id = await run_one(program, clerk)
     await runs.wait(run_id)
     assert (seen[0].completion_tokens, seen[0].steps, seen[0].msat) == (70, 4, 3000)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "input", "tool_result"])
+async def test_a_branch_has_a_name_its_paths_can_be_read_by(name: str) -> None:
+    caught: list[ValueError] = []
+
+    async def program(run: ProgramRun) -> Answer:
+        try:
+            run.branch(name)
+        except ValueError as error:
+            caught.append(error)
+        return Answer("completed", "")
+
+    runs, _, run_id = await run_one(program)
+    await runs.wait(run_id)
+    assert caught
