@@ -205,7 +205,7 @@ async def compose(
     workspaces = Workspaces(home.workspaces, clock=clock)
     runs = Runs(
         log=journal,
-        program=AgentLoop(engine=models, toolset=toolset, workspaces=workspaces),
+        program=AgentLoop(engine=models, toolset=toolset, workspaces=workspaces, secrets=kept),
         agents=agents,
         clock=clock,
         guards=GuardSet(checkers=toolset.checker, secrets=kept),

@@ -46,6 +46,7 @@ class Asking:
 
     Args:
         step: performs an effect through the run's door.
+        secrets: what live tokens must not hold, as `SecretsGuard.forms`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Asking:
         engine: Engine,
         step: Callable[[Effect], Awaitable[Outcome]],
         limits: AskingLimits,
+        secrets: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.talk = Conversation(run.agent.instructions, run.prompt)
         self._run = run
@@ -62,6 +64,7 @@ class Asking:
         self._engine = engine
         self._step = step
         self._limits = limits
+        self._secrets = secrets
         self._offers: Mapping[str, Offer] = {}
         self._sampling = Sampling(
             temperature=run.agent.temperature, max_tokens=run.agent.max_tokens
@@ -152,6 +155,7 @@ class Asking:
             ),
             name="generate" if emit else "summarise",
             emit=self._run.emit if emit else None,
+            secrets=self._secrets() if emit else (),
         )
 
     # ── making it fit ───────────────────────────────────────────────────────────────────────

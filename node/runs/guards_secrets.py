@@ -79,7 +79,7 @@ class SecretsGuard:
         self._forms: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
-        forms = self._all_forms()
+        forms = self.forms()
         found: set[str] = set()
 
         def change(text: str) -> str:
@@ -95,7 +95,7 @@ class SecretsGuard:
             return GuardVerdict("fail", reason)
         return GuardVerdict("rewrite", reason, rewritten)
 
-    def _all_forms(self) -> tuple[str, ...]:
+    def forms(self) -> tuple[str, ...]:
         """Every form of every known secret, longest first, made anew when the secrets changed."""
         known = tuple(self._known())
         if known != self._forms[0]:
@@ -201,6 +201,11 @@ def _is_seed(bits: int, size: int) -> bool:
     check = size // 3
     entropy = (bits >> check).to_bytes((size * 11 - check) // 8, "big")
     return hashlib.sha256(entropy).digest()[0] >> (8 - check) == bits & ((1 << check) - 1)
+
+
+def is_listed(text: str) -> bool:
+    """Whether all words in a text are on the list of BIP-39, or it has none."""
+    return all(word.lower() in _places() for word in _WORD.findall(text))
 
 
 @cache

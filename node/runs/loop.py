@@ -12,6 +12,7 @@ twice; `failed` where the prompt does not fit, the output stayed malformed or th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -21,6 +22,7 @@ from node.runs.asking import Asking, AskingLimits
 from node.runs.content import clean, compact
 from node.runs.context import Exchange
 from node.runs.effect import Effect, GuardStage, Outcome
+from node.runs.guards_secrets import SecretsGuard
 from node.runs.program import Answer, ProgramRun
 from node.runs.progress import Progress
 from node.runs.reply import Reply
@@ -46,6 +48,7 @@ class AgentLoop:
         engine: where tokens come from.
         toolset: the functions an agent may call.
         workspaces: keeps what a run changed as a commit; None where there is no version control.
+        secrets: the node's own, asked at every step, to keep them out of live tokens.
     """
 
     def __init__(
@@ -55,11 +58,13 @@ class AgentLoop:
         toolset: Toolset,
         workspaces: Workspaces | None = None,
         limits: LoopLimits | None = None,
+        secrets: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.engine = engine
         self.toolset = toolset
         self.workspaces = workspaces
         self.limits = limits or LoopLimits()
+        self.secrets = SecretsGuard(secrets)
 
     async def __call__(self, run: ProgramRun) -> Answer:
         """Runs the agent.
@@ -86,7 +91,13 @@ class Session:
         self._run = run
         self._agent = run.agent
         self._limits = loop.limits
-        self._asking = Asking(run, engine=loop.engine, step=self._step, limits=loop.limits)
+        self._asking = Asking(
+            run,
+            engine=loop.engine,
+            step=self._step,
+            limits=loop.limits,
+            secrets=loop.secrets.forms,
+        )
         self._progress = Progress(loop.limits.idle_steps)
         self._steps = 0
         self._citations: list[str] = []

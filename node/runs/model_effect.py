@@ -28,6 +28,7 @@ from node.runs.context import Conversation, Plan, plan
 from node.runs.effect import Needs, Outcome, StepKind, Usage
 from node.runs.program import RunEvent
 from node.runs.tool_effect import Offer, specs
+from node.runs.veil import Veil
 from node.types import Json, JsonObject, digest
 
 Emit = Callable[[RunEvent], None]
@@ -79,7 +80,8 @@ class Opening:
 
 @dataclass(frozen=True)
 class Generate:
-    """One generation. `estimate` is the most prompt tokens it can have, to reserve.
+    """One generation. `estimate` is the most prompt tokens it can have, to reserve; `secrets` are
+    kept out of the live tokens.
 
     The outcome's value: `text`, `tool_calls`, `finish`, `raw` where the output was malformed, and
     the model's digest. Where the prompt leaves too little room, `ok` is False and the value is
@@ -91,6 +93,7 @@ class Generate:
     estimate: int
     name: str = "generate"
     emit: Emit | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     kind = StepKind.MODEL
 
@@ -142,11 +145,12 @@ class Generate:
             return await self._once(request, key)
 
     async def _once(self, request: Generation, key: str) -> Finish:
+        veil = Veil(lambda text: self._show("token", key, {"text": text}), self.secrets)
         async with aclosing(cast("Any", self.engine.generate(request))) as tokens:
             async for token in tokens:
-                if token.text:
-                    self._show("token", key, {"text": token.text})
+                veil.add(token.text)
                 if token.finish is not None:
+                    veil.end()
                     return cast("Finish", token.finish)
         raise InferenceError(
             f"model {request.model} ended without saying how",

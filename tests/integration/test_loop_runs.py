@@ -529,7 +529,10 @@ async def test_secrets_do_not_get_in_or_out(tmp_path: Path) -> None:
     workspace.mkdir(parents=True)
     (workspace / "key.txt").write_text(f"key {key}")
     node = Node(tmp_path, script(call("files_read", path="key.txt"), Say(f"It is {key}.")))
-    result = await node.ask(f"My key is {key}. Read key.txt")
+    run_id = await node.runs.start("clerk", f"My key is {key}. Read key.txt", actor="uid:1000")
+    events = [event async for event in node.runs.watch(run_id)]
+    assert key not in "".join(str(e.data.get("text")) for e in events if e.type == "token")
+    result = await node.runs.wait(run_id)
     assert (result.status, result.text) == ("completed", "It is [redacted nostr secret key].")
     assert key not in str([messages(request) for request in node.engine.requests])
 
