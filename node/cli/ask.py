@@ -93,6 +93,9 @@ class Watcher:
         elif event["type"] == "token":
             if self._stream:
                 self._words.add(str(event["data"].get("path")), str(event["data"].get("text", "")))
+        elif event["type"] == "token.reset":
+            self._words.end_line()
+            note("the model's process died; it begins again")
         else:
             self._show_step(event)
 

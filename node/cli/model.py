@@ -5,6 +5,7 @@ Works on the home's folder without the daemon: a model is a file and a pin.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,7 +155,7 @@ class _Bar:
 
     def __init__(self, label: str, *, quiet: bool) -> None:
         self._label = clean(label, lines=False)
-        self._quiet = quiet or not click.get_text_stream("stderr").isatty()
+        self._quiet = quiet or not sys.stderr.isatty()
         self._drawn = False
 
     def __enter__(self) -> _Bar:
