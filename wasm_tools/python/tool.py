@@ -16,6 +16,7 @@ MAX_OUTPUT = 65_536
 MAX_RESULT = 65_536
 MAX_INT_BITS = 14_000
 MAX_RECURSION = 350
+MAX_DEPTH = 50
 
 
 class Output(io.StringIO):
@@ -52,9 +53,10 @@ def execute(code):
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     scope = {"__name__": "__main__", "__builtins__": modules.BUILTINS}
     try:
-        exec(compile(tree, "<program>", "exec"), scope)
+        exec(compile(tree, "<program>", "exec"), scope)  # noqa: S102 - what the tool is for
         if last is not None:
-            return eval(compile(ast.Expression(last.value), "<program>", "eval"), scope)
+            expression = compile(ast.Expression(last.value), "<program>", "eval")
+            return eval(expression, scope)  # noqa: S307
     except SystemExit as leaving:
         if leaving.code not in (None, 0):
             raise
@@ -77,19 +79,16 @@ def plain(value):
 
 
 def is_json(value, depth=0):
-    if value is None or isinstance(value, str | bool):
-        return True
-    if isinstance(value, int):
+    if isinstance(value, int):  # a bool too
         return value.bit_length() <= MAX_INT_BITS
     if isinstance(value, float):
         return math.isfinite(value)
-    if depth == 50:
-        return False
     if isinstance(value, list | tuple):
-        return all(is_json(item, depth + 1) for item in value)
+        return depth < MAX_DEPTH and all(is_json(item, depth + 1) for item in value)
     if type(value) is dict:
-        return all(isinstance(k, str) and is_json(v, depth + 1) for k, v in value.items())
-    return False
+        texts = all(isinstance(key, str) for key in value)
+        return depth < MAX_DEPTH and texts and all(is_json(v, depth + 1) for v in value.values())
+    return value is None or isinstance(value, str)
 
 
 def explain(error, output):

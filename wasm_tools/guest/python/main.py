@@ -72,8 +72,8 @@ def deep(text: str) -> bool:
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False
     depth = deepest = 0
-    for token in BRACKETS.findall(text):
-        depth += (token in "[{") - (token in "]}")
+    for part in BRACKETS.findall(text):
+        depth += (part in "[{") - (part in "]}")
         deepest = max(deepest, depth)
     return deepest > MAX_DEPTH
 
