@@ -63,6 +63,64 @@ def test_a_tool_of_ones_own(tmp_path: Path, language: str) -> None:
     assert json.loads(added.stdout)["functions"][0]["name"] == "mine_greet"
 
 
+HOSTED = {
+    "c": """
+#include "freehold.h"
+static void greet(fh_call *call) {
+  const char *name = fh_text(call, "name");
+  if (fh_length(name) == 0) { fh_workspace_read(call, "missing"); return; }
+  fh_answer_number(call, "bytes", (double)fh_workspace_write(call, "x", name));
+  fh_answer_text(call, "back", fh_workspace_read(call, "x"));
+  fh_store_set(call, "k", "v");
+  fh_answer_text(call, "kept", fh_store_get(call, "k"));
+  fh_answer_bool(call, "none", fh_store_get(call, "z") == 0);
+  fh_answer_bool(call, "later", fh_clock_now() > 1600000000000);
+}
+const fh_function fh_functions[] = {{"mine_greet", greet}, {0}};
+""",
+    "js": """
+import workspace from "freehold:tool/workspace@1.0.0";
+import store from "freehold:tool/store@1.0.0";
+import clock from "freehold:tool/clock@1.0.0";
+export const functions = {
+  mine_greet({ name }) {
+    if (!name) return workspace.read("missing");
+    const bytes = Number(workspace.write("x", name));
+    store.set("k", "v");
+    const none = store.get("z") === null;
+    const later = clock.now() > 1600000000000;
+    return { bytes, back: workspace.read("x"), kept: store.get("k"), none, later };
+  },
+};
+""",
+}
+
+
+@needs_toolchain
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("language", HOSTED)
+def test_capabilities_reach_a_tool_of_ones_own(tmp_path: Path, language: str) -> None:
+    folder = tmp_path / "mine"
+    freehold(tmp_path, "tool", "new", "mine", "--lang", language, "--into", str(tmp_path))
+    (folder / f"tool.{language}").write_text(HOSTED[language], encoding="utf-8")
+    toml = (folder / "tool.toml").read_text(encoding="utf-8")
+    for old, new in (
+        ("capabilities = []", 'capabilities = ["workspace", "store", "clock"]'),
+        (
+            '{ greeting = "Hello, Ada!" }',
+            '{ bytes = 3, back = "Ada", kept = "v", none = true, later = true }',
+        ),
+        ('error = "nobody"', 'error = "missing"'),
+    ):
+        assert old in toml
+        toml = toml.replace(old, new)
+    (folder / "tool.toml").write_text(toml, encoding="utf-8")
+    built = build(str(folder))
+    assert built.returncode == 0, built.stderr
+    tested = freehold(tmp_path / "home", "tool", "test", str(folder))
+    assert tested.returncode == 0, tested.stdout
+
+
 DOCUMENTED = ROOT / "docs" / "tools.md"
 
 
