@@ -161,6 +161,16 @@ def test_an_error_of_the_server_is_an_answer(server: Server, status: int) -> Non
     assert fetch(host_call(server.url("/*")), server.url("/a"))["status"] == status
 
 
+@pytest.mark.parametrize(
+    ("charset", "text"), [("iso-8859-99", "�"), ("windows-1259", "�"), ("ISO-8859-1", "é")]
+)
+def test_reads_the_charset_it_knows_and_else_utf_8(server: Server, charset: str, text: str) -> None:
+    server.routes["/"] = lambda handler: reply(
+        handler, 200, b"\xe9", Content_Type=f"text/plain; charset={charset}"
+    )
+    assert fetch(host_call(server.url("/")), server.url("/"))["body"] == text
+
+
 def test_refuses_what_is_not_on_the_list_before_it_resolves(server: Server) -> None:
     names = Names({})
     call = host_call(server.url("/a/*"), "https://api.example.org/*", network=names)

@@ -39,8 +39,8 @@ _KEEPS_METHOD = frozenset({307, 308})
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]{0,4096}")
 _CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_-]{1,20})", re.IGNORECASE)
 _CHARSETS = re.compile(
-    r"utf-?8|us-ascii|iso-8859-\d{1,2}|windows-125\d|latin1|utf-16(le|be)?|shift_jis|euc-(jp|kr)"
-    r"|gb2312|gbk|gb18030|big5|koi8-[ru]"
+    r"utf-?8|us-ascii|iso-8859-([1-9]|1[013-6])|windows-125[0-8]|latin1|utf-16(le|be)?"
+    r"|shift_jis|euc-(jp|kr)|gb2312|gbk|gb18030|big5|koi8-[ru]"
 )
 _SECRET_CHARS = 4
 _HIDDEN = "[secret]"
