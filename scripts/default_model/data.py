@@ -57,6 +57,8 @@ _GROUPS = (
     ("js_run",),
     ("python_run",),
 )
+COPYING = 0.25  # of the conversations, short as they are
+_SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
 _LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
 _RUNNERS = {"js_run", "python_run"}
 
@@ -81,13 +83,13 @@ class Maker:
 
     def task(self) -> Task:
         """Something the shipped functions can do, or now and then the others."""
-        if self.rng.random() < 0.14:
+        if self.rng.random() < 0.09:
             return others.make(self.rng.choice(list(others.OTHERS)), self.words)
         return self.tasks.make(self.rng.choices(self._intents, self._weights)[0])
 
     def offer(self, needed: set[str], without: set[str], size: int) -> list[Offered]:
         """About `size` functions, `needed` among them, none of `without`."""
-        if self.rng.random() < 0.4:
+        if self.rng.random() < 0.55:
             return self._shipped_groups(needed, without)
         kinds = set(needed)
         pool = [*toolset.VARIED, *toolset.VARIED, *others.OTHERS]
@@ -96,7 +98,7 @@ class Maker:
         kinds -= without
         ordered = sorted(kinds)
         self.rng.shuffle(ordered)
-        plain = self.rng.random() < 0.45
+        plain = self.rng.random() < 0.6
         return self._distinct([self._one(kind, plain) for kind in ordered])
 
     def _one(self, kind: str, plain: bool) -> Offered:
@@ -123,6 +125,8 @@ class Maker:
     def conversation(self) -> Conversation:
         """A conversation: mostly one task, sometimes a few in a row."""
         rng = self.rng
+        if rng.random() < COPYING:
+            return self.copying()
         turns = rng.choices((1, 2, 3, 5), (62, 22, 13, 3))[0]
         tasks = [self._without_use(self.task()) for _ in range(turns)]
         missing = self._choose_missing(tasks) if rng.random() < 0.14 else set()
@@ -144,8 +148,8 @@ class Maker:
         return {self.rng.choice(kinds)} if kinds else set()
 
     def copying(self) -> Conversation:
-        """Words to say back, or one line to find among several: the first stage's only subject."""
-        messages = []
+        """Words to say back, or one line to find among several."""
+        messages = [{"role": "system", "content": "Repeat."}]
         for _ in range(self.rng.randint(1, 2)):
             said = wanted = self._stuff()
             if self.rng.random() < 0.15:
@@ -160,19 +164,12 @@ class Maker:
 
     def _stuff(self) -> str:
         words = self.words
-        if self.rng.random() < 0.6:
-            size = self.rng.randint(5, 60)
-            return "".join(self.rng.choices(_LETTERS, k=size)).strip() or words.made()
-        makers = (
-            words.path,
-            words.url,
-            words.phrase,
-            words.sentence,
-            words.number,
-            words.made,
-            words.made,
-            words.content,
-        )
+        roll = self.rng.random()
+        if roll < 0.6:  # few letters, often repeated: to copy these, one letter back is not enough
+            letters = self.rng.choice((string.digits, string.ascii_lowercase, _LETTERS, _SYLLABLES))
+            size = self.rng.randint(4, 40)
+            return "".join(self.rng.choices(letters, k=size)).strip() or words.made()
+        makers = (words.path, words.url, words.phrase, words.sentence, words.number, words.content)
         return " ".join(self.rng.choice(makers)() for _ in range(self.rng.randint(1, 3)))
 
     def _without_use(self, task: Task) -> Task:

@@ -107,13 +107,14 @@ def reference(state: dict[str, Any], encoder: Encoder, path: Path) -> None:
 
 
 def main() -> None:
-    """export.py FOLDER OUTPUT REFERENCE: exports the checkpoint in FOLDER."""
-    folder, output, compare = map(Path, sys.argv[1:4])
+    """export.py FOLDER OUTPUT: exports the checkpoint in FOLDER, and what to compare."""
+    folder, output = map(Path, sys.argv[1:3])
     tokenizer = Tokenizer.load(folder / "merges.json")
     state = torch.load(folder / "checkpoint.pt")
     output.parent.mkdir(parents=True, exist_ok=True)
     export(state, tokenizer, output)
-    reference(state, Encoder(tokenizer), compare)
+    export(state, tokenizer, folder / "float32.gguf", quantised=False)
+    reference(state, Encoder(tokenizer), folder / "reference.npz")
     print(f"step {state['step']}, {state['elapsed'] / 60:.1f} minutes of training")
 
 
