@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from tests.conftest import Node
 
 
+# tests run in the background of a shell have Ctrl-C ignored, and would hand that on
+AT_A_TERMINAL = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from node.cli.main import main; main()"
+)
+
+
 def asking(node: Node) -> None:
     path = node.root / "agents" / "clerk.toml"
     path.write_text(path.read_text().replace('name = "calc"', 'name = "calc"\napproval = "ask"'))
@@ -123,7 +130,7 @@ def test_a_person_at_a_terminal_is_asked(node: Node) -> None:
 def test_ctrl_c_cancels_the_run(node: Node) -> None:
     node.up()
     process = subprocess.Popen(
-        [sys.executable, "-m", "node.cli", "ask", "clerk", "--json", "--stream", "wait x"],
+        [sys.executable, "-c", AT_A_TERMINAL, "ask", "clerk", "--json", "--stream", "wait x"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=node.environment(),

