@@ -40,7 +40,7 @@ async def judge(run: Run, path: str, stage: GuardStage, content: Json) -> GuardV
 async def _look(run: Run, path: str, stage: GuardStage, content: Json) -> Checked:
     run.check_open()
     guards = run.door.guards.guards(run.agent, stage)
-    checked = check(guards, stage, content, GuardContext("", run.results))
+    checked = check(guards, stage, content, GuardContext("", run.results, run.prompt))
     drafts = verdict_drafts(run.scribe, path, checked, content)
     if drafts:
         run.check_live(path)

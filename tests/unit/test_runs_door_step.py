@@ -366,3 +366,20 @@ async def test_watchers_see_verdicts_that_are_not_a_pass_live_and_later() -> Non
     again = [event async for event in later.watch(run_id)]
     assert [event.type for event in again] == [event.type for event in live]
     assert [event.data for event in again if event.type == "guard"] == [verdict.data]
+
+
+async def test_guards_know_the_prompt_wherever_they_look() -> None:
+    known: list[tuple[GuardStage, str]] = []
+
+    class Listening:
+        name = "listening"
+
+        def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+            known.append((stage, context.prompt))
+            return GuardVerdict("pass")
+
+    program = ScriptedProgram(lambda _: (PlainEffect(),), judged=True)
+    guards = FixedGuards({stage: (Listening(),) for stage in GuardStage})
+    runs = make(program, guards=guards)
+    await runs.wait(await runs.start("clerk", "What is 1234 * 5678?", actor="uid:1"))
+    assert known == [(stage, "What is 1234 * 5678?") for stage in GuardStage]
