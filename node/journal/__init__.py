@@ -20,6 +20,7 @@ from node.journal.index import Index
 from node.journal.journal import Journal
 from node.journal.keys import EpochKeys, FolderKeys, MemoryKeys
 from node.journal.memory import MemoryLog
+from node.journal.naming import find_run
 from node.journal.note import Checkpoint, VerifierKey
 from node.journal.offline import OfflineLog
 from node.journal.opening import first_key
@@ -81,6 +82,7 @@ __all__ = [
     "check_proof",
     "diff",
     "entry_json",
+    "find_run",
     "first_key",
     "is_denied",
     "moment",

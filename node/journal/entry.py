@@ -26,7 +26,9 @@ _TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*\Z")
 _BLOB_ID = re.compile(r"[0-9a-f]{64}\Z")
 _KEYS = ["v", "i", "ts", "boot", "mono", "type", "run", "path", "cause"]
 _KEYS += ["agent", "actor", "policy", "blobs", "data"]
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode  # what is circular ends in RecursionError, without a table of all that was seen
 _known_types: set[str] = set()
 
 
@@ -36,7 +38,7 @@ class Prepared(NamedTuple):
     before: bytes
     cause: tuple[int, ...]
     after: bytes
-    draft: Draft
+    blobs: tuple[BlobRef, ...]
 
 
 def prepare(draft: Draft) -> Prepared:
@@ -54,7 +56,7 @@ def prepare(draft: Draft) -> Prepared:
             f'"policy":{policy or "null"},"blobs":[{",".join(map(_blob, draft.blobs))}],'
             f'"data":{_encode(draft.data) if draft.data else "{}"}}}'
         )
-        made = Prepared(before.encode(), draft.cause, after.encode(), draft)
+        made = Prepared(before.encode(), draft.cause, after.encode(), draft.blobs)
     except (TypeError, ValueError, RecursionError) as error:
         raise JournalError(
             f"an entry of type {draft.type} is not JSON: {error}",
@@ -68,14 +70,18 @@ def prepare(draft: Draft) -> Prepared:
     return made
 
 
-def line(made: Prepared, index: int, ts: int, boot: str, mono: int) -> bytes:
-    """The entry's line without its newline: the leaf."""
-    cause = b""
-    if made.cause:
-        cause = ",".join(str(c if c >= 0 else index + c) for c in made.cause).encode()
-    return b'{"v":1,"i":%d,"ts":%d,"boot":"%s","mono":%d,%s"cause":[%s],%s' % (
-        index, ts, boot.encode(), mono, made.before, cause, made.after,
-    )  # fmt: skip
+def stamp(ts: int, boot: str, mono: int) -> bytes:
+    """What all entries of a commit say of their time."""
+    return b'"ts":%d,"boot":"%s","mono":%d,' % (ts, boot.encode(), mono)
+
+
+def line(made: Prepared, index: int, times: bytes) -> bytes:
+    """The entry's line without its newline: the leaf. `times` is the commit's `stamp`."""
+    before, cause, after, _ = made
+    if not cause:
+        return b'{"v":1,"i":%d,%s%s"cause":[],%s' % (index, times, before, after)
+    named = ",".join([str(c if c >= 0 else index + c) for c in cause]).encode()
+    return b'{"v":1,"i":%d,%s%s"cause":[%s],%s' % (index, times, before, named, after)
 
 
 def parse(raw: bytes, index: int | None = None) -> Entry:
@@ -100,7 +106,7 @@ def parse(raw: bytes, index: int | None = None) -> Entry:
 
 def entry_json(entry: Entry) -> JsonObject:
     """An entry as the JSON object that its line holds."""
-    raw = line(prepare(entry.draft), entry.index, entry.ts, entry.boot, entry.mono)
+    raw = line(prepare(entry.draft), entry.index, stamp(entry.ts, entry.boot, entry.mono))
     return cast("JsonObject", json.loads(raw))
 
 

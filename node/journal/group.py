@@ -1,111 +1,135 @@
-"""Group commit for asyncio: one thread that commits whatever has gathered.
+"""Group commit for asyncio: what was appended in one turn of the loop is committed at once.
 
-A caller encodes its drafts, queues them and waits. The thread takes all that is queued, commits
-it at once, and wakes the callers of one loop with a single call. While it waits for the disk it
-does not hold the interpreter, so the loop gathers the next group meanwhile; a slow disk delays
-those who wait for it and nobody else.
+A caller encodes its drafts, queues them and waits; at the end of the loop's turn all that is queued
+goes into one commit. While the disk is quick the loop's own thread makes it: handing over to
+another thread and back costs as much as such a disk's sync. Once a sync took longer, and for
+whatever may take long by itself (content, large entries, the end of a segment), a thread of its own
+does: a slow disk then delays those who wait for it, and the loop gathers the next group meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from threading import Thread
+from queue import SimpleQueue
+from threading import Lock, Thread
 
 from node.errors import JournalError
+from node.journal.entry import Prepared
 from node.journal.writer import Call
 
 MAX_GROUP_ENTRIES = 256
 """So that a group never has more bytes than a commit may: 256 entries of 65,535 bytes."""
+LIGHT_BYTES = 1 << 16
+"""Entries of more bytes are not written on a loop's thread."""
 
-
-@dataclass(slots=True)
-class Waiting:
-    """A call in the queue and who waits for it."""
-
-    call: Call
-    future: asyncio.Future[int]
-    loop: asyncio.AbstractEventLoop
+Waiting = tuple[Call, "asyncio.Future[int]"]
 
 
 class Group:
-    """The queue and its thread.
+    """The queue, and the thread for what must not hold a loop up.
 
     Args:
         commit: commits calls in order and returns the first index; raises JournalError.
+        turn: held by whoever commits.
         room: how many entries still fit in one commit without turning to a new segment.
+        quick: whether the disk is, as far as is known.
     """
 
-    def __init__(self, commit: Callable[[list[Call]], int], room: Callable[[], int]) -> None:
-        self._commit, self._room = commit, room
-        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+    def __init__(
+        self,
+        commit: Callable[[list[Call]], int],
+        *,
+        turn: Lock,
+        room: Callable[[], int],
+        quick: Callable[[], bool],
+    ) -> None:
+        self._commit, self._turn, self._room, self._quick = commit, turn, room, quick
+        self._queue: deque[Waiting] = deque()
+        self._loops: set[asyncio.AbstractEventLoop] = set()
+        self._bell: SimpleQueue[bool] = SimpleQueue()
         self._thread = Thread(target=self._run, name="journal-commit", daemon=True)
         self._thread.start()
 
     def submit(self, call: Call, loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
         """Queues a call; the future gives the index of its first entry."""
         future: asyncio.Future[int] = loop.create_future()
-        self._queue.put(Waiting(call, future, loop))
+        self._queue.append((call, future))
+        if loop not in self._loops:
+            self._loops.add(loop)
+            loop.call_soon(self._flush, loop)
         return future
 
     def close(self) -> None:
         """Commits what is queued and ends the thread."""
-        self._queue.put(None)
+        self._bell.put(False)
         self._thread.join()
 
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Commits what is queued, here if that is soon done."""
+        self._loops.discard(loop)
+        if self._quick() and self._turn.acquire(blocking=False):
+            try:
+                self._settle(self._gather(light=True), loop)
+            finally:
+                self._turn.release()
+        if self._queue:
+            self._bell.put(True)
+
     def _run(self) -> None:
-        held: Waiting | None = None
-        while True:
-            first = held or self._queue.get()
-            if first is None:
-                return
-            group, held, ended = self._gather(first)
-            self._settle(group)
-            if ended:
-                return
+        goes_on = True
+        while goes_on:
+            goes_on = self._bell.get()
+            while self._queue:
+                with self._turn:
+                    self._settle(self._gather(light=False), None)
 
-    def _gather(self, first: Waiting) -> tuple[list[Waiting], Waiting | None, bool]:
-        """A group that fits one commit, what did not fit any more, and whether to end."""
-        group, count = [first], len(first.call)
-        most = min(MAX_GROUP_ENTRIES, self._room())
-        try:
-            while count < most:
-                following = self._queue.get_nowait()
-                if following is None:
-                    return group, None, True
-                if count + len(following.call) > most:
-                    return group, following, False
-                group.append(following)
-                count += len(following.call)
-        except Empty:
-            pass
-        return group, None, False
+    def _gather(self, *, light: bool) -> list[Waiting]:
+        """Takes a group that fits one commit off the queue."""
+        group: list[Waiting] = []
+        count, size, most = 0, 0, min(MAX_GROUP_ENTRIES, self._room())
+        while self._queue:
+            call = self._queue[0][0]
+            count += len(call)
+            if light:
+                size += sum(map(weight, call))
+            if (count > most or size > LIGHT_BYTES) and (group or light):
+                break
+            group.append(self._queue.popleft())
+        return group
 
-    def _settle(self, group: list[Waiting]) -> None:
+    def _settle(self, group: list[Waiting], here: asyncio.AbstractEventLoop | None) -> None:
+        """Commits a group and tells those who wait, each in its own loop; one may be `here`."""
+        if not group:
+            return
         try:
-            index = self._commit([waiting.call for waiting in group])
+            outcome: int | JournalError = self._commit([call for call, _ in group])
         except JournalError as error:
-            outcome: int | JournalError = error
-        else:
-            outcome = index
-        for loop in {waiting.loop for waiting in group}:
+            outcome = error
+        for loop in {future.get_loop() for _, future in group}:
+            if loop is here:
+                _wake(loop, group, outcome)
+                continue
             try:
                 loop.call_soon_threadsafe(_wake, loop, group, outcome)
             except RuntimeError:  # the loop was closed; nobody waits any more
                 continue
 
 
+def weight(made: Prepared) -> int:
+    """About how many bytes an entry has; over any limit where content comes with it."""
+    return LIGHT_BYTES + 1 if made.blobs else len(made.before) + len(made.after)
+
+
 def _wake(
     loop: asyncio.AbstractEventLoop, group: list[Waiting], outcome: int | JournalError
 ) -> None:
     index = outcome if isinstance(outcome, int) else 0
-    for waiting in group:
-        future = waiting.future
-        if waiting.loop is loop and not future.done():
+    for call, future in group:
+        if not future.done() and future.get_loop() is loop:
             if isinstance(outcome, int):
                 future.set_result(index)
             else:
                 future.set_exception(outcome)
-        index += len(waiting.call)
+        index += len(call)

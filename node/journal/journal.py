@@ -41,7 +41,9 @@ class Journal:
         self._lock, self._writer, self._blobs = lock, writer, blobs
         self._commits = Lock()
         self._reader = LogReader(folder)
-        self._group = Group(self._commit, writer.room)
+        self._group = Group(
+            self._commit, turn=self._commits, room=writer.room, quick=lambda: writer.quick
+        )
         self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._closed = False
         self.index = Index(folder / "index.db", self._reader)
@@ -138,7 +140,8 @@ class Journal:
         call = self._prepare(drafts)
         if not call:
             return ()
-        first = self._commit([call])
+        with self._commits:
+            first = self._commit([call])
         return tuple(range(first, first + len(call)))
 
     def put_blob(self, content: bytes, role: str) -> BlobRef:
@@ -232,6 +235,10 @@ class Journal:
         """All entries of a run, in order."""
         return [self.entry(index) for index in self.index.run(run)]
 
+    def newest(self, *types: str) -> Iterator[Entry]:
+        """The entries of these types, newest first; found by the index, read as asked for."""
+        return (self.entry(index) for index in reversed(self.index.find(types=types)))
+
     def blob(self, ref: BlobRef | str) -> bytes:
         """The content. Raises JournalError if it was erased or never became durable."""
         return self._blobs.content(ref.id if isinstance(ref, BlobRef) else ref)
@@ -283,15 +290,15 @@ class Journal:
                     f"an entry of type {draft.type} names a cause that is not before it",
                     hint="Causes are indices of earlier entries, or -1 for the draft before.",
                 )
-        call = tuple(map(prepare, drafts))
+        call = tuple([prepare(draft) for draft in drafts])
         if len(call) > MAX_GROUP_ENTRIES and not fits_commit(call):
             raise JournalError(f"{len(drafts)} entries do not fit in one commit")
         return call
 
     def _commit(self, calls: Sequence[Call]) -> int:
-        with self._commits:
-            first = self._writer.commit(calls)
-            self._reader.follow(self._writer.tip.first, self._writer.tip.offsets)
+        """Commits, for who holds `_commits`."""
+        first = self._writer.commit(calls)
+        self._reader.follow(self._writer.tip.first, self._writer.tip.offsets)
         self._announce()
         return first
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from node.clock import Clock, SystemClock
 from node.errors import JournalError, JournalWriteError
 from node.journal.blobs import Sealed
-from node.journal.entry import line, parse, prepare
+from node.journal.entry import line, parse, prepare, stamp
 from node.journal.types import BlobRef, Draft, Entry
 
 
@@ -43,7 +43,8 @@ class MemoryLog:
             if any(not -place <= cause < first for cause in draft.cause):
                 raise JournalError(f"an entry of type {draft.type} names a cause not before it")
         ts, mono = int(self._clock.wall() * 1000), int(self._clock.monotonic() * 1000)
-        made = [line(prepare(d), i, ts, "memory", mono) for i, d in enumerate(drafts, first)]
+        times = stamp(ts, "memory", mono)
+        made = [line(prepare(draft), i, times) for i, draft in enumerate(drafts, first)]
         self._entries += [parse(raw, index) for index, raw in enumerate(made, first)]
         for ref in (ref for draft in drafts for ref in draft.blobs):
             if ref.id in self._waiting:
@@ -95,6 +96,10 @@ class MemoryLog:
     def run_entries(self, run: str) -> list[Entry]:
         """All entries of a run, in order."""
         return [entry for entry in self._entries if entry.draft.run == run]
+
+    def newest(self, *types: str) -> Iterator[Entry]:
+        """As `Journal.newest`."""
+        return (entry for entry in reversed(self._entries) if entry.draft.type in types)
 
     async def subscribe(self, from_index: int = 0) -> AsyncIterator[Entry]:
         """As `Journal.subscribe`."""

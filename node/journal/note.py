@@ -15,6 +15,7 @@ import base64
 import binascii
 import hashlib
 import re
+from binascii import b2a_base64
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -110,7 +111,7 @@ class Signer:
     def sign(self, text: bytes) -> bytes:
         """The note: text, blank line, signature line. `text` ends in a newline."""
         signature = self._id + self._private.sign(text)
-        return b"%s%s%s\n" % (text, self._line, base64.b64encode(signature))
+        return b"%s%s%s" % (text, self._line, b2a_base64(signature))
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def commit_text(
 
 def commit_line(note: bytes) -> bytes:
     """The line of the segment file that carries a note, without its newline."""
-    return b"=" + base64.b64encode(note)
+    return b"=" + b2a_base64(note, newline=False)
 
 
 def handed_over(seal: Checkpoint, key: VerifierKey) -> VerifierKey:
@@ -203,7 +204,7 @@ def handed_over(seal: Checkpoint, key: VerifierKey) -> VerifierKey:
 
 
 def _b64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
+    return b2a_base64(raw, newline=False).decode()
 
 
 def _signature(line: str) -> tuple[str, bytes]:

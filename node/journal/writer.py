@@ -18,17 +18,20 @@ from pathlib import Path
 from node.clock import Clock
 from node.errors import JournalError, JournalWriteError
 from node.journal.blobs import BlobStore, Sealed
-from node.journal.entry import Prepared, line
+from node.journal.entry import Prepared, line, stamp
 from node.journal.hashes import HashFiles
 from node.journal.head import KeptHead
 from node.journal.keys import EpochKeys
 from node.journal.note import Checkpoint, Signer, commit_line, commit_text
 from node.journal.segment import MAX_COMMIT_BYTES, SEGMENT_ENTRIES, previous_hash, segment_path
 from node.journal.storage import AppendFile, Storage
-from node.journal.tree import Frontier, leaf_hash
+from node.journal.tree import Frontier, leaf_hashes
 
 EPOCH_MS = 7 * 24 * 3600 * 1000
 """How long a key signs before the next append hands over to a new one."""
+QUICK_S = 1e-3
+"""A disk that took longer lately is not waited for on an event loop's thread."""
+_FADES = 0.8  # how much of the longest wait a commit still remembers of the one before
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Call = tuple[Prepared, ...]
@@ -92,6 +95,12 @@ class Writer:
         self._helpers = ThreadPoolExecutor(2, thread_name_prefix="journal-sync")
         self._file: AppendFile = storage.open_append(segment_path(folder, tip.first))
         self._failure = ""
+        self._wait_s = 10 * QUICK_S
+
+    @property
+    def quick(self) -> bool:
+        """Whether the disk's latest syncs were all short. A new log's are not known."""
+        return self._wait_s < QUICK_S
 
     @property
     def size(self) -> int:
@@ -124,7 +133,7 @@ class Writer:
         if len(drafts) > self.room() or self._overdue():
             self.seal()
         first = self.size
-        blobs = self._blobs.waiting(ref for made in drafts for ref in made.draft.blobs)
+        blobs = self._blobs.waiting(ref for made in drafts for ref in made.blobs)
         data, tip = self._build(drafts)
         self._write(data, tip, blobs)
         return first
@@ -178,18 +187,16 @@ class Writer:
         old = self.tip
         frontier, offsets, at = old.frontier.copy(), array("Q"), old.end
         ts, mono = int(self._clock.wall() * 1000), int(self._clock.monotonic() * 1000)
-        lines = [
-            line(made, index, ts, self._boot, mono)
-            for index, made in enumerate(drafts, frontier.size)
-        ]
+        times = stamp(ts, self._boot, mono)
+        lines = [line(made, index, times) for index, made in enumerate(drafts, frontier.size)]
         for raw in lines:
             offsets.append(at)
             at += len(raw) + 1
-        self.hashes.extend(frontier, [leaf_hash(raw) for raw in lines])
+        self.hashes.extend(frontier, leaf_hashes(lines))
         name, key = self.signer.key.name, following.key if following else None
         note = self.signer.sign(commit_text(name, frontier.size, frontier.root(), old.chain, key))
-        lines.append(commit := commit_line(note))
-        data = b"\n".join(lines) + b"\n"
+        commit = commit_line(note)
+        data = b"\n".join([*lines, commit, b""])
         chain, end = previous_hash(commit), old.end + len(data)
         since = old.since_ms if old.since_ms is not None or not drafts else ts
         return data, Tip(old.first, frontier, chain, end, note, offsets, since)
@@ -219,8 +226,10 @@ class Writer:
         self.hashes.write_out()
 
     def _sync(self, syncs: list[Future[None]]) -> None:
+        began = self._clock.monotonic()
         try:
             self._file.sync()
+            self._wait_s = max(self._clock.monotonic() - began, _FADES * self._wait_s)
             for sync in syncs:
                 sync.result()
         except OSError as error:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from node.errors import FreeholdError, JournalDamagedError, JournalError
 from node.journal import MAX_ENTRY_BYTES, BlobRef, Draft, Entry, PolicyVerdict, entry_json
-from node.journal.entry import line, parse, prepare
+from node.journal.entry import line, parse, prepare, stamp
 from node.journal.note import Checkpoint, VerifierKey
 from node.journal.proof import Proof, check_extension
 
@@ -45,7 +45,7 @@ KEY = VerifierKey.parse("example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2L
 
 @given(drafts, st.integers(0, 2**48))
 def test_an_entry_comes_back(draft: Draft, index: int) -> None:
-    raw = line(prepare(draft), index, 1_700_000_000_000, "b00t", 5)
+    raw = line(prepare(draft), index, stamp(1_700_000_000_000, "b00t", 5))
     assert raw.startswith(b'{"v":1,"i":%d,"ts":' % index)
     assert b"\n" not in raw
     entry = parse(raw, index)
@@ -54,7 +54,7 @@ def test_an_entry_comes_back(draft: Draft, index: int) -> None:
 
 
 def test_negative_causes_are_drafts_of_the_same_call() -> None:
-    raw = line(prepare(Draft("a.b", cause=(3, -1, -2))), 10, 0, "b", 0)
+    raw = line(prepare(Draft("a.b", cause=(3, -1, -2))), 10, stamp(0, "b", 0))
     assert parse(raw).draft.cause == (3, 9, 8)
 
 
@@ -91,10 +91,10 @@ def test_deep_nesting_is_refused_and_not_a_traceback() -> None:
 
 def test_an_entry_as_long_as_can_be() -> None:
     draft = Draft("a.b", data={"text": "x" * (MAX_ENTRY_BYTES - 400)})
-    assert len(line(prepare(draft), 2**40, 2**41, "b" * 16, 2**41)) <= MAX_ENTRY_BYTES
+    assert len(line(prepare(draft), 2**40, stamp(2**41, "b" * 16, 2**41))) <= MAX_ENTRY_BYTES
 
 
-GOOD = line(prepare(Draft("a.b", blobs=(BlobRef("0" * 64, 1, "x"),))), 0, 1, "b", 1)
+GOOD = line(prepare(Draft("a.b", blobs=(BlobRef("0" * 64, 1, "x"),))), 0, stamp(1, "b", 1))
 
 
 @given(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=3))
