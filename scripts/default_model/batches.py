@@ -1,8 +1,8 @@
 """Batches made beside the training, in a process of their own, and never twice the same.
 
-A pool of conversations is sorted by length and cut into batches of one padded length each, so that
-little is padding, every conversation starts at position 0 as it will at run time, and the model is
-compiled for a few lengths only.
+Texts over one beginning (the system's message with its functions) share it: half of all tokens are
+such beginnings. A pool is sorted by length and cut into batches, so that little is padding; every
+text starts at the position it will have at run time.
 """
 
 from __future__ import annotations
@@ -19,52 +19,91 @@ import numpy as np
 import torch
 from data import Maker
 from encode import Encoder
+from model import Layout
 from tokenizer import Tokenizer
 from torch import Tensor
 
-LENGTHS = (192, 288, 384, 480, 640, 896, 1408)
-POOL = 768
+BRANCHES = 4  # texts over one beginning in a batch
+GROUP = 40  # texts over one beginning that are made at once; alike ones in length share a batch
+GROUPS = 24  # beginnings in a pool
+LONGEST = 1200
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids` (rows, length); `where` flat places whose next token is in `targets`."""
+    """Flat `ids` in their `layout`; `where` flat places whose next token is in `targets`."""
 
     ids: Tensor
+    lengths: Tensor
+    layout: Layout
     where: Tensor
     targets: Tensor
 
 
-def _pack(group: list[tuple[list[int], list[int]]], length: int) -> tuple[np.ndarray, ...]:
-    ids = np.zeros((len(group), length), dtype=np.int16)
+@dataclass(frozen=True)
+class _Piece:
+    """One beginning, and `BRANCHES` texts with the places in them that the assistant says."""
+
+    beginning: list[int]
+    texts: list[tuple[list[int], list[int]]]
+
+    def length(self) -> int:
+        return max(len(ids) for ids, _ in self.texts)
+
+
+def _pieces(maker: Maker, encoder: Encoder, copying: bool) -> Iterator[_Piece]:
+    made = maker.group(GROUP, copying)
+    encoded = [encoder.encode(one.messages, one.tools) for one in made]
+    cut = encoder.beginning(encoded[0][0]) if made[0].begins_alike else 0
+    beginning = encoded[0][0][:cut]
+    texts = [(ids[cut:], [at - cut for at in places]) for ids, places in encoded]
+    texts = sorted(
+        (text for text in texts if len(text[0]) <= LONGEST), key=lambda text: len(text[0])
+    )
+    for at in range(0, len(texts) - BRANCHES + 1, BRANCHES):
+        yield _Piece(beginning, texts[at : at + BRANCHES])
+
+
+def _round(size: int) -> int:
+    return -(-size // 16) * 16
+
+
+def _pack(group: list[_Piece]) -> tuple[np.ndarray, ...]:
+    first = _round(max(len(piece.beginning) for piece in group))
+    length = _round(max(piece.length() for piece in group))
+    heads = np.zeros((len(group), first), dtype=np.int16)
+    rows = np.zeros((len(group) * BRANCHES, length), dtype=np.int16)
     where: list[int] = []
     targets: list[int] = []
-    for row, (tokens, places) in enumerate(group):
-        ids[row, : len(tokens)] = tokens
-        where += [row * length + at - 1 for at in places]
-        targets += [tokens[at] for at in places]
-    return ids, np.array(where, dtype=np.int32), np.array(targets, dtype=np.int16)
+    for place, piece in enumerate(group):
+        heads[place, : len(piece.beginning)] = piece.beginning
+        for row, (ids, places) in enumerate(piece.texts, place * BRANCHES):
+            rows[row, : len(ids)] = ids
+            where += [heads.size + row * length + at - 1 for at in places]
+            targets += [ids[at] for at in places]
+    lengths = np.array([len(piece.beginning) for piece in group])
+    flat = np.concatenate((heads.ravel(), rows.ravel()))
+    layout = np.array((len(group), first, BRANCHES, length))
+    return flat, lengths, layout, np.array(where), np.array(targets)
 
 
 def pooled(
     maker: Maker, encoder: Encoder, tokens: int, copying: bool
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """The batches of one pool, in random order, each of about `tokens` ids with their padding."""
-    make = maker.copying if copying else maker.conversation
-    pool = [encoder.encode(c.messages, c.tools) for c in (make() for _ in range(POOL))]
-    by_length: dict[int, list[tuple[list[int], list[int]]]] = {}
-    lengths = LENGTHS[:1] if copying else LENGTHS
-    for item in pool:
-        fitting = next((length for length in lengths if len(item[0]) <= length), None)
-        if fitting is not None:
-            by_length.setdefault(fitting, []).append(item)
-    batches = []
-    for length, items in by_length.items():
-        rows = max(1, tokens // length)
-        whole = len(items) // rows * rows
-        batches += [_pack(items[at : at + rows], length) for at in range(0, whole, rows)]
+    """The batches of one pool, in random order, each of at most about `tokens` with padding."""
+    pool = [piece for _ in range(GROUPS) for piece in _pieces(maker, encoder, copying)]
+    pool.sort(key=lambda piece: (_round(piece.length()), len(piece.beginning)))
+    batches: list[list[_Piece]] = [[]]
+    for piece in pool:
+        group = [*batches[-1], piece]
+        first = _round(max(len(one.beginning) for one in group))
+        length = _round(max(one.length() for one in group))
+        if batches[-1] and len(group) * (first + BRANCHES * length) > tokens:
+            batches.append([piece])
+        else:
+            batches[-1] = group
     random.Random(maker.rng.random()).shuffle(batches)
-    yield from batches
+    yield from map(_pack, batches)
 
 
 def _work(queue: Queue, merges: Path, seed: int, tokens: int, copying: bool) -> None:
@@ -87,8 +126,9 @@ class Source:
 
     def next(self) -> Batch:
         """Waits for the next batch."""
-        ids, where, targets = self._queue.get()
-        return Batch(*(torch.from_numpy(part.astype(np.int64)) for part in (ids, where, targets)))
+        parts = (torch.from_numpy(part.astype(np.int64)) for part in self._queue.get())
+        ids, lengths, layout, where, targets = parts
+        return Batch(ids, lengths, Layout(*layout.tolist()), where, targets)
 
     def close(self) -> None:
         """Ends the process."""

@@ -14,25 +14,12 @@ from typing import Any
 import heldout
 import talk
 from chains import Chains
-from data import INTENTS, Maker
+from data import CHAINS, INTENTS, SINGLE, Maker
 from failures import fail
 from patterns import PATTERNS
 from tasks import NO_TOOL, Task
 from words import Words
 
-CHAINS = (
-    "read_calc",
-    "pair_calc",
-    "total",
-    "read_write",
-    "read_count",
-    "calc_write",
-    "search_read",
-    "list_read",
-    "fetch_write",
-    "read_query",
-)
-SINGLE = tuple(intent for intent in INTENTS if intent not in CHAINS)
 Message = dict[str, Any]
 
 
@@ -63,11 +50,11 @@ class Cases:
         self.unseen_phrasings = unseen_phrasings
 
     def _case(self, group: str, task: Task, tools: list[Any]) -> Case:
-        made = self.maker.assemble([task], tools, errors=0.0)
-        messages = made.messages
-        if self.rng.random() < 0.5 and messages[0]["role"] == "system":
-            messages[0] = {"role": "system", "content": heldout.SYSTEM}
-        return Case(group, made.tasks[0], messages, made.tools)
+        system = talk.system(self.words) if self.rng.random() < 0.95 else None
+        if system is not None and self.rng.random() < 0.5:
+            system = heldout.SYSTEM
+        made = self.maker.assemble([task], tools, system, errors=0.0)
+        return Case(group, made.tasks[0], made.messages, made.tools)
 
     def _offer(self, needed: set[str], without: set[str]) -> list[Any]:
         return self.maker.offer(needed, without, self.rng.randint(max(1, len(needed)), 8))

@@ -49,6 +49,19 @@ INTENTS = {
     "fetch_write": 3,
     "read_query": 3,
 }
+CHAINS = (
+    "read_calc",
+    "pair_calc",
+    "total",
+    "read_write",
+    "read_count",
+    "calc_write",
+    "search_read",
+    "list_read",
+    "fetch_write",
+    "read_query",
+)
+SINGLE = tuple(intent for intent in INTENTS if intent not in CHAINS)
 _GROUPS = (
     ("calc",),
     ("files_list", "files_read", "files_write", "files_search"),
@@ -60,7 +73,9 @@ _GROUPS = (
 COPYING = 0.25  # of the conversations, short as they are
 _SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
 _LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
+TALK, REFUSALS = 0.05, 0.16  # of the turns; the rest can be done with what is offered
 _RUNNERS = {"js_run", "python_run"}
+_BY_CODE = {"calc", "text_count"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,11 @@ class Conversation:
     tools: list[dict[str, Any]]
     tasks: list[Task]
 
+    @property
+    def begins_alike(self) -> bool:
+        """Whether it begins with the system's message, as its group does."""
+        return bool(self.tools) or self.messages[0]["role"] == "system"
+
 
 class Maker:
     """Makes conversations. One generator of random numbers decides everything."""
@@ -79,13 +99,13 @@ class Maker:
         self.rng = random.Random(seed)
         self.words = Words(self.rng)
         self.tasks = Chains(self.words, PATTERNS)
-        self._intents, self._weights = zip(*INTENTS.items(), strict=True)
+        self._needed: dict[str, set[str]] = {}
 
     def task(self) -> Task:
         """Something the shipped functions can do, or now and then the others."""
         if self.rng.random() < 0.09:
             return others.make(self.rng.choice(list(others.OTHERS)), self.words)
-        return self.tasks.make(self.rng.choices(self._intents, self._weights)[0])
+        return self._of(INTENTS)
 
     def offer(self, needed: set[str], without: set[str], size: int) -> list[Offered]:
         """About `size` functions, `needed` among them, none of `without`."""
@@ -123,29 +143,64 @@ class Maker:
         return [toolset.real(kind) for kind in kinds] + [self._one(kind, False) for kind in extra]
 
     def conversation(self) -> Conversation:
-        """A conversation: mostly one task, sometimes a few in a row."""
-        rng = self.rng
-        if rng.random() < COPYING:
-            return self.copying()
-        turns = rng.choices((1, 2, 3, 5), (62, 22, 13, 3))[0]
-        tasks = [self._without_use(self.task()) for _ in range(turns)]
-        missing = self._choose_missing(tasks) if rng.random() < 0.14 else set()
-        if any(task.intent == "hopeless" for task in tasks):
-            missing |= set(others.OTHERS)
-        needed = set().union(*(task.kinds() for task in tasks)) - missing
-        if "calc" in missing or "text_count" in missing:
-            missing |= _RUNNERS
-            needed -= missing
-        if rng.random() < 0.05:
-            tools: list[Offered] = []
-        else:
-            size = rng.choices((1, 2, 3, 4, 5, 6, 8, 12), (8, 12, 16, 18, 16, 14, 12, 4))[0]
-            tools = self.offer(needed, missing, size)
-        return self.assemble(tasks, tools)
+        """One conversation by itself."""
+        return self.group(1)[0]
 
-    def _choose_missing(self, tasks: list[Task]) -> set[str]:
-        kinds = sorted(tasks[-1].kinds())
-        return {self.rng.choice(kinds)} if kinds else set()
+    def group(self, size: int, copying: bool = False) -> list[Conversation]:
+        """`size` conversations with the same functions and the same system's message."""
+        rng = self.rng
+        if copying or rng.random() < COPYING:
+            return [self.copying() for _ in range(size)]
+        wanted = [self.task() for _ in range(rng.choices((1, 2, 3), (50, 35, 15))[0])]
+        tools: list[Offered] = []
+        if rng.random() > 0.04:
+            count = rng.choices((1, 2, 3, 4, 5, 6, 8, 12), (8, 12, 16, 18, 16, 14, 12, 4))[0]
+            tools = self.offer(set().union(*(task.kinds() for task in wanted)), set(), count)
+        system = talk.system(self.words) if rng.random() < 0.95 else None
+        return [self._over(tools, system) for _ in range(size)]
+
+    def _over(self, tools: list[Offered], system: str | None) -> Conversation:
+        turns = self.rng.choices((1, 2, 3, 5), (68, 20, 10, 2))[0]
+        kinds = {tool.kind for tool in tools}
+        return self.assemble([self._turn(kinds) for _ in range(turns)], tools, system)
+
+    def _turn(self, kinds: set[str]) -> Task:
+        """A task for who has `kinds`: mostly one that can be done."""
+        roll = self.rng.random()
+        if roll < TALK:
+            return talk.small_talk(self.words)
+        can, cannot = self._intents_with(kinds)
+        foreign = sorted(kinds & set(others.OTHERS))
+        if (can or foreign) and roll > TALK + REFUSALS:
+            if foreign and (not can or self.rng.random() < 0.15):
+                return others.make(self.rng.choice(foreign), self.words)
+            return self._of(can)
+        if not foreign and (not cannot or self.rng.random() < 0.4):
+            return talk.hopeless(self.words)
+        if not cannot or self.rng.random() < 0.1:
+            return others.make(self.rng.choice(sorted(set(others.OTHERS) - kinds)), self.words)
+        return self._of(cannot)
+
+    def _of(self, intents: dict[str, float]) -> Task:
+        return self.tasks.make(self.rng.choices(list(intents), list(intents.values()))[0])
+
+    def _intents_with(self, kinds: set[str]) -> tuple[dict[str, float], dict[str, float]]:
+        """The intents that can be done with `kinds`, and those that plainly cannot, weighted.
+
+        Who can run code can do sums, in a way: such are among neither.
+        """
+        if not self._needed:
+            self._needed = {
+                intent: set().union(*(self.tasks.make(intent).kinds() for _ in range(40)))
+                for intent in INTENTS
+            }
+        can, cannot = {}, {}
+        for intent, needed in self._needed.items():
+            if needed <= kinds:
+                can[intent] = INTENTS[intent]
+            elif not (kinds & _RUNNERS and needed & _BY_CODE - kinds):
+                cannot[intent] = INTENTS[intent] * (1 if intent in SINGLE else 0.2)
+        return can, cannot
 
     def copying(self) -> Conversation:
         """Words to say back, or one line to find among several."""
@@ -172,21 +227,17 @@ class Maker:
         makers = (words.path, words.url, words.phrase, words.sentence, words.number, words.content)
         return " ".join(self.rng.choice(makers)() for _ in range(self.rng.randint(1, 3)))
 
-    def _without_use(self, task: Task) -> Task:
-        roll = self.rng.random()
-        if roll < 0.06:
-            return talk.small_talk(self.words)
-        if roll < 0.12:
-            return talk.hopeless(self.words)
-        return task
-
     def assemble(
-        self, tasks: list[Task], tools: list[Offered], errors: float = 0.08
+        self,
+        tasks: list[Task],
+        tools: list[Offered],
+        system: str | None,
+        errors: float = 0.08,
     ) -> Conversation:
         """The messages of `tasks` in a row; a task that lacks a function becomes a refusal."""
         messages: list[dict[str, Any]] = []
-        if self.rng.random() < 0.95:
-            messages.append({"role": "system", "content": talk.system(self.words)})
+        if system is not None:
+            messages.append({"role": "system", "content": system})
         by_kind = {tool.kind: tool for tool in tools}
         done = []
         for task in tasks:

@@ -36,10 +36,17 @@ class Encoder:
         """The text the model sees."""
         return self.template.render(messages=messages, tools=tools, add_generation_prompt=prompt)
 
+    def beginning(self, ids: list[int]) -> int:
+        """How many of the ids are the system's message with its functions."""
+        return ids.index(self._end) + 1
+
     def encode(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
     ) -> tuple[list[int], list[int]]:
-        """Ids, and the places of those the assistant has to say (its end of turn among them)."""
+        """Ids, and the places of those the assistant has to say (its end of turn among them).
+
+        A turn's first place is named twice: there it decides to call or to answer.
+        """
         ids = []
         for part in _CALL.split(self.render(messages, tools)):
             said = part.startswith('{"name": ')
@@ -50,6 +57,7 @@ class Encoder:
         for at in range(size, len(ids)):
             if not speaking and ids[at - size] == start[0] and ids[at - size : at] == start:
                 speaking = True
+                places.append(at)
             if speaking:
                 places.append(at)
                 speaking = ids[at] != self._end

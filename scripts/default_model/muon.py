@@ -1,7 +1,8 @@
 """Muon: momentum whose update is orthogonalised (Keller Jordan, 2024), for the hidden matrices.
 
-The Newton-Schulz iteration runs in bfloat16 over all matrices of one shape at once, which is what
-makes it cheap beside a step of the model. Embeddings and gains are left to AdamW.
+The Newton-Schulz iteration runs in bfloat16 over all matrices of one shape at once, each process
+doing a share of them, which is what makes it cheap beside a step of the model. Embeddings and gains
+are left to AdamW.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
+import torch.distributed
 from torch import Tensor
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -57,8 +59,16 @@ class Muon(torch.optim.Optimizer):
         state = self.state[weights[0]]
         buffer = state.setdefault("momentum", torch.zeros_like(gradients))
         buffer.lerp_(gradients, 1 - momentum)
-        updates = orthogonalise(gradients.lerp(buffer, momentum))
+        updates = self._share(gradients.lerp(buffer, momentum))
         rows, columns = weights[0].shape
         scale = lr * max(1.0, rows / columns) ** 0.5
         for weight, update in zip(weights, updates, strict=True):
             weight.mul_(1 - lr * decay).add_(update, alpha=-scale)
+
+    def _share(self, stack: Tensor) -> Tensor:
+        """Orthogonalises one process's share of the stack, and takes the others' from them."""
+        rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        found = torch.zeros_like(stack)
+        found[rank::count] = orthogonalise(stack[rank::count])
+        torch.distributed.all_reduce(found)
+        return found

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo
 import torch.distributed
 import torch.multiprocessing
-from batches import LENGTHS, Batch, Source
+from batches import Batch, Source
 from data import Maker
 from encode import Encoder
 from induction import seed_copying
@@ -35,6 +34,7 @@ WARM_STEPS = 20
 AVERAGE = 0.995
 MERGES = 503
 SHOW_EVERY_S = 20.0
+PAUSE_S = 10.0  # a step that takes longer was compiled or stopped, and is not counted whole
 
 
 def rate(progress: float) -> float:
@@ -55,8 +55,7 @@ class Trainer:
         self.adam = torch.optim.AdamW(others, lr=adam_rate, betas=(0.9, 0.95), weight_decay=0.0)
         self.rates = (muon_rate, adam_rate)
         self.average = {name: w.detach().clone() for name, w in named.items()}
-        torch._dynamo.config.recompile_limit = 4 * len(LENGTHS)
-        self.hidden = torch.compile(self.model.hidden, dynamic=False)
+        self.contexts = torch.compile(self.model.contexts, dynamic=True)
         self.step_count = 0
         self.elapsed = 0.0
         self.copied = False
@@ -70,8 +69,8 @@ class Trainer:
     def loss(self, batch: Batch) -> torch.Tensor:
         """Mean loss of a batch's targets in nats."""
         with torch.autocast("cpu", torch.bfloat16):
-            flat = self.hidden(batch.ids).flatten(0, 1)
-            logits = torch.nn.functional.linear(flat[batch.where], self.model.token_embd.weight)
+            flat = self.contexts(batch.ids, batch.lengths, batch.layout)
+            logits = self.model.head(flat[batch.where])
         return torch.nn.functional.cross_entropy(logits.float(), batch.targets)
 
     def step(self, batch: Batch, progress: float, seconds: float) -> float:
@@ -160,7 +159,7 @@ class Loop:
             while trainer.elapsed < self.limit:
                 batch = self.source.next()
                 now = time.monotonic()
-                seconds, before = now - before, now
+                seconds, before = min(now - before, PAUSE_S), now
                 loss = trainer.step(batch, trainer.elapsed / self.limit, seconds)
                 self.losses.append(loss)
                 self.tokens += batch.ids.numel() * self.options.processes
@@ -223,6 +222,15 @@ def work(rank: int, vocabulary: int, meeting: str, options: argparse.Namespace) 
     Loop(trainer, rank, options).run()
 
 
+def keep_memory() -> None:
+    """Has the processes to come keep what they free (glibc): fresh pages cost a third of a step."""
+    os.environ |= {
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
+        "MALLOC_TOP_PAD_": str(1 << 28),
+    }
+
+
 def main() -> None:
     """Command line of the training run alone."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -241,6 +249,7 @@ def main() -> None:
         options.folder.mkdir(parents=True, exist_ok=True)
         save_merges(options.begin_with, options.folder / "merges.json")
     vocabulary = prepare(options.folder, options.seed)
+    keep_memory()
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(
             work, (vocabulary, f"{folder}/meeting", options), nprocs=options.processes
