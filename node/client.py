@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import quote
 
 import httpx
 
 import node.errors
-from node.errors import ControlError, DaemonNotRunningError, FreeholdError
+from node.errors import ControlError, DaemonNotRunningError, FreeholdError, NotFoundError
 from node.home import private_file
 from node.types import JsonObject
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 CONNECT_S = 5.0
 ANSWER_S = 60.0
 REPLY_MAX_BYTES = 256 * 1024 * 1024
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Client:
@@ -115,7 +116,7 @@ class Client:
             for chunk in response.iter_raw():
                 file.write(chunk)
 
-    # ── runs ────────────────────────────────────────────────────────────────────────────────
+    # ── runs; one is named by its id, the first characters of it, or `last` ─────────────────
 
     def start(self, agent: str, prompt: str) -> str:
         """Starts a run; it is in the log when this returns its id."""
@@ -137,8 +138,9 @@ class Client:
         """Tokens and steps as they come, those with an id above `after`, until the run is over."""
         return self._stream(f"/runs/{_part(run_id)}/events", {"after": str(after)})
 
-    def cancel(self, run_id: str, reason: str) -> None:
-        self._post(f"/runs/{_part(run_id)}/cancel", {"reason": reason})
+    def cancel(self, run_id: str, reason: str) -> str:
+        """Ends a run; its id."""
+        return str(self._post(f"/runs/{_part(run_id)}/cancel", {"reason": reason})["run"])
 
     def replay(
         self,
@@ -256,8 +258,12 @@ def _not_running(where: object, error: Exception) -> FreeholdError:
 
 
 def _part(name: str) -> str:
-    """A name as one segment of a path."""
-    return quote(name, safe="") or "%20"
+    """A name as one segment of a path. Raises NotFoundError where nothing can be named so."""
+    if not _NAME.fullmatch(name):
+        raise NotFoundError(
+            f"nothing is named {name!r}", hint="Names are of letters, digits, `.`, `_` and `-`."
+        )
+    return name
 
 
 def _object(response: httpx.Response) -> JsonObject:

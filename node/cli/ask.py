@@ -1,7 +1,9 @@
 """`freehold ask`: one question to an agent, its steps as they happen, its answer.
 
 The answer alone goes to standard output, so that it can be piped; what the agent does meanwhile
-goes to standard error.
+goes to standard error. With --stream the model's words appear at a terminal as they are made; what
+turns out not to be the answer is said to be taken back. Where nothing can be taken back, in a pipe
+or a file, words are written once they are the answer.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ HIDDEN = ("model open", None)
 @click.command()
 @click.argument("agent")
 @click.argument("prompt")
-@click.option("--stream", is_flag=True, help="Print the model's words as they come.")
+@click.option("--stream", is_flag=True, help="Show the model's words as they come.")
 @json_option
 def ask(agent: str, prompt: str, stream: bool, as_json: bool) -> None:
     """Ask an agent something and wait for its answer.
@@ -91,13 +93,16 @@ class Watcher:
             if self._stream:
                 print_line(event)
         elif event["type"] == "token":
-            if self._stream:
+            if self._stream and sys.stdout.isatty():
                 self._words.add(str(event["data"].get("path")), str(event["data"].get("text", "")))
         elif event["type"] == "token.reset":
-            self._words.end_line()
-            note("the model's process died; it begins again")
+            self._take_back(str(event["data"].get("reason") or "it begins again"))
         else:
             self._show_step(event)
+
+    def _take_back(self, why: str) -> None:
+        if self._words.take_back():
+            note(f"↑ not the answer: {why}")
 
     def _show_step(self, event: Event) -> None:
         data = event["data"]
@@ -136,7 +141,7 @@ class Watcher:
 
     def _cancel(self) -> int:
         """Cancels the run and waits until it has ended; a second Ctrl-C does not wait."""
-        self._words.end_line()
+        self._take_back("it was cancelled")
         note(f"cancelling run {self._run}")
         try:
             self._client.cancel(self._run, "cancelled at the terminal")
@@ -151,9 +156,11 @@ class Watcher:
         if self._json:
             (print_line if self._stream else print_json)(run)
         elif run["status"] == "completed":
-            if not self._words.shown:
+            if self._words.shown.strip() != run["text"].strip():
+                self._take_back("it is this")
                 click.echo(clean(run["text"]))
         else:
+            self._take_back("the run did not get that far")
             if run["text"]:
                 click.echo(clean(run["text"]))
             note(f"{run['status']}: {run['reason']}")
@@ -162,28 +169,38 @@ class Watcher:
 
 
 class Words:
-    """A model's words on standard output as they come, but not its calls of tools.
+    """A model's words on the terminal as they come, but not its calls of tools.
 
     Which reply is a call is known for sure only at its end; one that begins like a call in any
-    family's format is held back. Should it have been the answer after all, `shown` is still false.
+    family's format is held back, and shown at the end should it have been the answer after all.
     """
 
     def __init__(self) -> None:
-        self.shown = False
+        self.shown = ""
         self._path = ""
+        self._held = False
         self._open = False
 
     def add(self, path: str, text: str) -> None:
         """The next piece of the reply that step `path` is making."""
-        if path != self._path:
+        if path != self._path or not (self.shown or self._held):
             if not text.strip():
                 return
-            self._path = path
-            self.shown = not text.lstrip().startswith(("<", "{", "["))
-        if self.shown:
+            self.end_line()
+            self._path, self.shown = path, ""
+            text = text.lstrip()
+            self._held = text.startswith(("<", "{", "["))
+        if not self._held:
+            self.shown += text
             sys.stdout.write(clean(text))
             sys.stdout.flush()
-            self._open = True
+            self._open = not text.endswith("\n")
+
+    def take_back(self) -> bool:
+        """The words so far are not the answer; whether any were shown."""
+        self.end_line()
+        taken, self.shown, self._held = bool(self.shown), "", False
+        return taken
 
     def end_line(self) -> None:
         """So that what comes next begins on a line of its own."""

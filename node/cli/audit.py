@@ -108,7 +108,7 @@ def verify_command(
 
 @audit.command("log")
 @dir_option
-@click.option("--run", help="Entries of this run.")
+@click.option("--run", help="Entries of this run: its id, its first characters, or last.")
 @click.option("--agent", help="Entries of this agent.")
 @click.option("--type", "types", multiple=True, help="Of this type, or beginning so: step.")
 @click.option("--denied", is_flag=True, help="What policy, a person or a guard refused.")
@@ -125,8 +125,9 @@ def log_command(
     as_json: bool,
 ) -> None:
     """List entries."""
-    wanted = Filter(run, agent, types, denied, moment(since) if since else None)
     log = _log(folder)
+    run = None if run is None else log.find_run(run)
+    wanted = Filter(run, agent, types, denied, moment(since) if since else None)
     entries = log.reader.run_entries(run) if run else _entries(log)
     for entry in filter(wanted.fits, entries):
         if as_json:
@@ -136,32 +137,38 @@ def log_command(
 
 
 @audit.command("show")
-@click.argument("index", type=click.IntRange(min=0))
+@click.argument("entry", metavar="ENTRY")
 @dir_option
 @click.option("--blob", "role", help="Print the content of this role (prompt, value, ...) raw.")
-def show_command(index: int, folder: Path | None, role: str | None) -> None:
-    """Show one entry, or content it refers to."""
+def show_command(entry: str, folder: Path | None, role: str | None) -> None:
+    """Show one entry, or content it refers to.
+
+    ENTRY is an index, or RUN or RUN:STEP for the last entry of a run or of one of its steps.
+    """
     log = _log(folder)
-    entry = log.reader.entry(index)
+    found = log.find_entry(entry)
     if role is None:
-        print_json(entry_json(entry))
+        print_json(entry_json(found))
         return
-    for ref in entry.draft.blobs:
+    for ref in found.draft.blobs:
         if role in (ref.role, ref.id):
             sys.stdout.buffer.write(log.blobs.content(ref.id))
             return
-    roles = ", ".join(ref.role for ref in entry.draft.blobs) or "none"
-    raise JournalError(f"entry {index} has no blob {role!r}", hint=f"It has: {roles}.")
+    roles = ", ".join(ref.role for ref in found.draft.blobs) or "none"
+    raise JournalError(f"entry {found.index} has no blob {role!r}", hint=f"It has: {roles}.")
 
 
 @audit.command("why")
-@click.argument("index", type=click.IntRange(min=0))
+@click.argument("entry", metavar="ENTRY")
 @dir_option
 @json_option
-def why_command(index: int, folder: Path | None, as_json: bool) -> None:
-    """Walk from an entry back to its prompt, policy, approval and principal."""
+def why_command(entry: str, folder: Path | None, as_json: bool) -> None:
+    """Walk from an entry back to its prompt, policy, approval and principal.
+
+    ENTRY is an index, or RUN or RUN:STEP for the last entry of a run or of one of its steps.
+    """
     log = _log(folder)
-    reasons = why(index, log.reader.entry, log.reader.run_entries)
+    reasons = why(log.find_entry(entry).index, log.reader.entry, log.reader.run_entries)
     if as_json:
         print_json([_reason_json(reason) for reason in reasons])
         return
@@ -177,11 +184,8 @@ def why_command(index: int, folder: Path | None, as_json: bool) -> None:
 def diff_command(left: str, right: str, folder: Path | None, as_json: bool) -> None:
     """Compare two runs step by step."""
     log = _log(folder)
-    runs = [log.reader.run_entries(name) for name in (left, right)]
-    for name, entries in zip((left, right), runs, strict=True):
-        if not entries:
-            raise JournalError(f"there is no run {name} in this log")
-    found = diff(runs[0], runs[1], log.content)
+    left, right = log.find_run(left), log.find_run(right)
+    found = diff(log.reader.run_entries(left), log.reader.run_entries(right), log.content)
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
     elif not found:
@@ -193,13 +197,18 @@ def diff_command(left: str, right: str, folder: Path | None, as_json: bool) -> N
 
 @audit.command("spend")
 @click.option("--by", type=click.Choice(["agent", "tool", "peer"]), default="agent")
+@click.option("--run", help="Of this run alone.")
 @click.option("--since", help="From this date or time on.")
 @dir_option
 @json_option
-def spend_command(by: str, since: str | None, folder: Path | None, as_json: bool) -> None:
+def spend_command(
+    *, by: str, run: str | None, since: str | None, folder: Path | None, as_json: bool
+) -> None:
     """Add up what agents, tools or peers used."""
-    wanted = Filter(types=("step",), since_ms=moment(since) if since else None)
-    found = spend(filter(wanted.fits, _entries(_log(folder))), by)
+    log = _log(folder)
+    run = None if run is None else log.find_run(run)
+    wanted = Filter(run, types=("step",), since_ms=moment(since) if since else None)
+    found = spend(filter(wanted.fits, _entries(log)), by)
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
         return

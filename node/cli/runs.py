@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,14 +17,7 @@ from node.cli._shared import (
     span,
     table,
 )
-from node.errors import NotFoundError
 from node.types import JsonObject
-
-if TYPE_CHECKING:
-    from node.client import Client
-
-ID_CHARS = 18
-RECENT = 200
 
 
 @click.group()
@@ -57,7 +49,7 @@ def list_(agent: str | None, limit: int, as_json: bool) -> None:
 def show(run: str, as_json: bool) -> None:
     """Show how a run ended, or how far it is."""
     with connect() as client:
-        found = client.run(resolve(client, run))
+        found = client.run(run)
     if as_json:
         print_json(found)
         return
@@ -83,8 +75,7 @@ def show(run: str, as_json: bool) -> None:
 def cancel(run: str, reason: str) -> None:
     """Stop a run."""
     with connect() as client:
-        run_id = resolve(client, run)
-        client.cancel(run_id, reason)
+        run_id = client.cancel(run, reason)
     note(f"cancelled {run_id}")
 
 
@@ -109,7 +100,7 @@ def replay(
     if edit == "-":
         edit = sys.stdin.read()
     with connect() as client:
-        found = client.replay(resolve(client, run), from_step=from_step, model=model, edit=edit)
+        found = client.replay(run, from_step=from_step, model=model, edit=edit)
     diverged = found.get("ok") is False
     if as_json:
         print_json(found)
@@ -128,28 +119,3 @@ def _divergence(report: JsonObject) -> str:
     if not isinstance(found, dict):
         return "it ended another way"
     return clean(", ".join(f"{key} {value}" for key, value in found.items()))
-
-
-def resolve(client: Client, run: str) -> str:
-    """A run's id from `last` or from its first characters.
-
-    Raises:
-        NotFoundError: no run, or more than one, begins so.
-    """
-    if run == "last":
-        latest = client.runs(limit=1)
-        if not latest:
-            raise NotFoundError(
-                "there are no runs yet", hint='`freehold ask AGENT "..."` makes one.'
-            )
-        return latest[0]["id"]
-    if len(run) >= ID_CHARS:
-        return run  # the daemon says whether there is such a run
-    found = [item["id"] for item in client.runs(limit=RECENT) if item["id"].startswith(run)]
-    if not found:
-        return run
-    if len(found) > 1:
-        raise NotFoundError(
-            f"{len(found)} runs begin with {run}", hint="Give more characters of the id."
-        )
-    return found[0]

@@ -27,10 +27,8 @@ MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("…", "yellow")}
 @json_option
 def trace(run: str, full: bool, as_json: bool) -> None:
     """Show a run as a tree of its steps, with durations, tokens, costs and verdicts."""
-    from node.cli.runs import resolve
-
     with connect() as client:
-        found = client.trace(resolve(client, run))
+        found = client.trace(run)
     if as_json:
         print_json(found)
         return

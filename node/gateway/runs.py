@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.errors import NotFoundError
 from node.gateway import sse
 from node.gateway.control import control
 from node.gateway.http import Body, actor, query_int, read
@@ -51,21 +50,21 @@ async def list_(request: Request) -> Response:
     return JSONResponse({"runs": [reply(item) for item in found]})
 
 
+def _named(request: Request) -> str:
+    """The run a request is about: `last`, an id or its first characters."""
+    return control(request).runs.find(request.path_params["run"])
+
+
 async def show(request: Request) -> Response:
-    return JSONResponse(reply(control(request).runs.show(request.path_params["run"])))
+    return JSONResponse(reply(control(request).runs.show(_named(request))))
 
 
 async def trace_(request: Request) -> Response:
-    run_id = request.path_params["run"]
-    found = trace(control(request).log, run_id)
-    if not found:
-        raise NotFoundError(f"there is no run {run_id}", hint="`freehold runs list` shows them.")
-    return JSONResponse(found)
+    return JSONResponse(trace(control(request).log, _named(request)))
 
 
 async def events(request: Request) -> Response:
-    node, run_id = control(request), request.path_params["run"]
-    node.runs.show(run_id)
+    node, run_id = control(request), _named(request)
     return sse.stream(_frames(node.runs, run_id, sse.after(request) or 0), node.streams_end)
 
 
@@ -77,15 +76,16 @@ async def _frames(runs: Runs, run_id: str, after: int) -> AsyncIterator[bytes]:
 async def cancel(request: Request) -> Response:
     body = await read(request, Reason)
     reason = body.reason or "cancelled"
-    await control(request).runs.cancel(request.path_params["run"], reason, actor=actor(request))
-    return JSONResponse({})
+    run_id = _named(request)
+    await control(request).runs.cancel(run_id, reason, actor=actor(request))
+    return JSONResponse({"run": run_id})
 
 
 async def replay(request: Request) -> Response:
     node, body = control(request), await read(request, Replay)
     node.accept()
     found = await node.runs.replay(
-        request.path_params["run"],
+        _named(request),
         from_step=body.from_step,
         model=body.model,
         edit=body.edit,

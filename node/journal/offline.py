@@ -14,11 +14,14 @@ from node.errors import JournalError
 from node.journal.blobs import BlobReader
 from node.journal.export import export_tiles
 from node.journal.hashes import HashFiles
+from node.journal.naming import LAST, find_run
 from node.journal.note import Checkpoint, VerifierKey
 from node.journal.opening import Opened, first_key, read_tree
 from node.journal.proof import prove, prove_consistency
 from node.journal.reader import LogReader, tip_checkpoint
 from node.journal.types import Entry
+
+_INDEX_DIGITS = 20
 
 
 @dataclass
@@ -37,6 +40,32 @@ class OfflineLog:
         if genesis is None:
             raise JournalError(f"there is no log in {folder}")
         return cls(folder, genesis, LogReader(folder), BlobReader(folder / "blobs"))
+
+    def find_run(self, name: str) -> str:
+        """The id of the run that a person means; see `find_run`. Raises UnknownRunError."""
+        if name != LAST and self.reader.run_entries(name):
+            return name
+        starts = list(self.reader.entries(self.reader.start, types=("run.started",)))
+        return find_run(name, reversed(starts))
+
+    def find_entry(self, name: str) -> Entry:
+        """The entry a person means by its index, or by `RUN` or `RUN:STEP`: the last one there.
+
+        Raises:
+            UnknownRunError: no run, or more than one, is meant.
+            JournalError: there is no such entry, or the run has no such step.
+        """
+        if name.isascii() and name.isdigit() and len(name) < _INDEX_DIGITS:
+            return self.reader.entry(int(name))
+        run, _, step = name.partition(":")
+        entries = self.reader.run_entries(self.find_run(run))
+        found = [entry for entry in entries if not step or entry.draft.path == step]
+        if not found:
+            raise JournalError(
+                f"run {run} has no step {step}",
+                hint=f"`freehold audit log --run {run}` lists its entries.",
+            )
+        return found[-1]
 
     def content(self, entry: Entry, role: str) -> bytes | None:
         """An entry's blob of a role; None where there is none, or it was erased or lost."""

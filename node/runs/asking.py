@@ -15,6 +15,7 @@ from node.runs.content import text_bytes
 from node.runs.context import Conversation
 from node.runs.effect import Effect, Outcome
 from node.runs.guards import cut_text
+from node.runs.live import Live
 from node.runs.model_effect import (
     Fit,
     Generate,
@@ -46,6 +47,7 @@ class Asking:
 
     Args:
         step: performs an effect through the run's door.
+        held: whether live words wait until the answer was judged.
         secrets: what live tokens must not hold, as `SecretsGuard.forms`.
     """
 
@@ -56,8 +58,10 @@ class Asking:
         engine: Engine,
         step: Callable[[Effect], Awaitable[Outcome]],
         limits: AskingLimits,
+        held: Callable[[], bool] = bool,
         secrets: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
+        self.live = Live(run.emit, held)
         self.talk = Conversation(run.agent.instructions, run.prompt)
         self._run = run
         self._agent = run.agent
@@ -99,6 +103,7 @@ class Asking:
             if isinstance(reply, Reply):
                 return reply
             why, self._text_only = reply.why, reply.text
+            self.live.take_back(why)
             self.complain(str(value.get("raw") or value["text"]), f"That cannot be used: {why}.")
         times = self._limits.repairs + 1
         return Answer(
@@ -154,7 +159,7 @@ class Asking:
                 tokens + text_bytes(messages_json(new)) + _MESSAGE_TOKENS * len(new),
             ),
             name="generate" if emit else "summarise",
-            emit=self._run.emit if emit else None,
+            emit=self.live.show if emit else None,
             secrets=self._secrets() if emit else (),
         )
 

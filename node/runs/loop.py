@@ -96,6 +96,7 @@ class Session:
             engine=loop.engine,
             step=self._step,
             limits=loop.limits,
+            held=self._is_judged,
             secrets=loop.secrets.forms,
         )
         self._progress = Progress(loop.limits.idle_steps)
@@ -141,6 +142,7 @@ class Session:
     # ── performing calls ────────────────────────────────────────────────────────────────────
 
     async def _perform(self, reply: Reply) -> Answer | None:
+        self._asking.live.take_back("it calls a tool first")
         results: list[Message] = []
         for offer, call in reply.calls:
             if self._progress.repeated(offer, call.arguments):
@@ -183,7 +185,9 @@ class Session:
         if verdict.verdict == "rewrite":
             text = str(verdict.value)
         if verdict.verdict != "fail":
+            self._asking.live.settle(text)
             return Answer("completed", text, citations=tuple(self._citations))
+        self._asking.live.take_back(verdict.reason)
         if self._answer_repairs >= self._limits.answer_repairs:
             return Answer(
                 "could_not",
@@ -194,6 +198,10 @@ class Session:
         self._answer_repairs += 1
         self._asking.complain(text, f"That answer was refused: {verdict.reason}. Answer again.")
         return None
+
+    def _is_judged(self) -> bool:
+        """Whether guards that the manifest selects have something to hold the answer against."""
+        return bool(self._agent.guards.answer and self._citations)
 
     async def _step(self, effect: Effect) -> Outcome:
         """Through the door, counting: a path is the number of what the run did so far."""

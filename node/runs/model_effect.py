@@ -141,7 +141,7 @@ class Generate:
         try:
             return await self._once(request, key)
         except RunnerCrashedError:
-            self._show("token.reset", key, {})
+            self._show("token.reset", key, {"reason": "the model's process died"})
             return await self._once(request, key)
 
     async def _once(self, request: Generation, key: str) -> Finish:

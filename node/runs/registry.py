@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from node.errors import ManifestError
 from node.runs.agent import AgentManifest
@@ -30,6 +30,18 @@ class AgentChange:
     @property
     def digest(self) -> str:
         return self.manifest.digest if self.manifest else ""
+
+
+class Agents(Protocol):
+    """Where manifests come from. `AgentRegistry` is the real one."""
+
+    def get(self, name: str) -> AgentManifest:
+        """The agent of that name, as of the last refresh. Raises ManifestError."""
+        ...
+
+    async def refresh(self) -> tuple[AgentChange, ...]:
+        """Looks again; what changed since the last time."""
+        ...
 
 
 class AgentRegistry:

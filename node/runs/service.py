@@ -10,14 +10,14 @@ import asyncio
 import builtins
 import secrets
 from base64 import b32encode
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from itertools import islice
-from typing import Protocol
 
 from node.clock import Clock
 from node.errors import JournalWriteError, RunError, RunStoppedError, UnknownRunError
-from node.journal import Draft, Entry
+from node.journal import Draft, Entry, find_run
 from node.runs.agent import AgentManifest
+from node.runs.agent_log import AgentLog
 from node.runs.approvals import Approval, Approvals
 from node.runs.budget import NodeLimits
 from node.runs.checks import Guards
@@ -30,21 +30,13 @@ from node.runs.lives import Lives
 from node.runs.policy import ManifestPolicy, Policy
 from node.runs.program import Program, RunEvent, RunResult
 from node.runs.recover import read_log
-from node.runs.registry import AgentChange
+from node.runs.registry import AgentChange, Agents
 from node.runs.replay import Edit, ReplayReport, fork, replay
 from node.runs.started import Started
 from node.runs.summary import RunSummary, finish_in, summaries, summary_of
 from node.runs.survey import RunLog, Survey
 from node.runs.tap import Tap
 from node.types import JsonObject
-
-
-class Agents(Protocol):
-    """Where manifests come from. `AgentRegistry` is the real one."""
-
-    def get(self, name: str) -> AgentManifest: ...
-
-    async def refresh(self) -> tuple[AgentChange, ...]: ...
 
 
 class Runs:
@@ -76,6 +68,7 @@ class Runs:
         self._limits = limits or NodeLimits()
         self._log = Tap(log, clock, told=self._told, failed=self._fail)
         self._agents = agents
+        self._agent_log = AgentLog(self._log)
         self._random = random
         self._survey = Survey()
         self._draining = False
@@ -147,6 +140,16 @@ class Runs:
             past = event_of(entry)
             if past is not None and past.id > from_event:
                 yield past
+
+    def find(self, name: str) -> str:
+        """The id of the run a person means by `last`, an id or its first characters.
+
+        Raises:
+            UnknownRunError: no run, or more than one, is meant.
+        """
+        if name in self._survey.runs or self._log.run_entries(name):
+            return name
+        return find_run(name, self._log.newest("run.started"))
 
     def show(self, run_id: str) -> RunSummary:
         """A run and how it stands. Raises UnknownRunError."""
@@ -288,7 +291,7 @@ class Runs:
     async def refresh_agents(self) -> tuple[AgentChange, ...]:
         """Reads the manifests again; what changed is journalled and used by the next run."""
         changes = await self._agents.refresh()
-        drafts = _change_drafts(changes)
+        drafts = self._agent_log.drafts(changes, self._agents)
         if drafts:
             await self._log.append(*drafts)
         return changes
@@ -321,6 +324,7 @@ class Runs:
 
     def _told(self, entry: Entry) -> None:
         self._survey.add(entry)
+        self._agent_log.add(entry)
         self._lives.show(entry)
         if entry.type == "run.finished":
             self._door.approvals.drop(entry.draft.run or "")
@@ -341,15 +345,3 @@ class Runs:
                 f"there is no run {run_id}", hint="`freehold runs list` shows the runs there are."
             )
         return entries
-
-
-def _change_drafts(changes: Iterable[AgentChange]) -> builtins.list[Draft]:
-    """`agent.changed` for each manifest that is not what it was."""
-    return [_change_draft(change) for change in changes]
-
-
-def _change_draft(change: AgentChange) -> Draft:
-    data: JsonObject = {"change": change.change, "digest": change.digest}
-    if change.error is not None:
-        data["error"] = change.error.message[:500]
-    return Draft("agent.changed", agent=change.name, data=data)

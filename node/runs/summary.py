@@ -12,7 +12,7 @@ from node.runs.effect import Usage
 from node.runs.finished import result_in
 from node.runs.life import Life
 from node.runs.lives import Lives
-from node.runs.survey import RunLog, newest
+from node.runs.survey import RunLog
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RunSummary:
 def summaries(log: RunLog, lives: Lives, agent: str | None) -> Iterator[RunSummary]:
     """All runs, of one agent if it is named, newest first; reads no further than it is asked."""
     ends: dict[str | None, Entry] = {}
-    for entry in newest(log, "run.started", "run.finished"):
+    for entry in log.newest("run.started", "run.finished"):
         run = entry.draft.run or ""
         if entry.type == "run.finished":
             ends[run] = entry

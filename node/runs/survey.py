@@ -26,14 +26,7 @@ class RunLog(Log, Protocol):
         self, start: int = 0, end: int | None = None, *, types: tuple[str, ...] = ()
     ) -> Iterable[Entry]: ...
 
-
-def newest(log: RunLog, *types: str) -> Iterator[Entry]:
-    """The entries of some types, newest first; reads the log backwards in growing pieces."""
-    end, piece = log.size, 1024
-    while end > 0:
-        start = max(0, end - piece)
-        yield from reversed(list(log.entries(start, end, types=types)))
-        end, piece = start, piece * 2
+    def newest(self, *types: str) -> Iterator[Entry]: ...
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from node.clock import Clock
 from node.errors import JournalWriteError
@@ -64,3 +64,6 @@ class Tap:
         self, start: int = 0, end: int | None = None, *, types: tuple[str, ...] = ()
     ) -> Iterable[Entry]:
         return self._log.entries(start, end, types=types)
+
+    def newest(self, *types: str) -> Iterator[Entry]:
+        return self._log.newest(*types)

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from node.cli.main import root
-from node.errors import FreeholdError
-from node.journal import Draft, Journal, PolicyVerdict
+from node.errors import FreeholdError, UnknownRunError
+from node.journal import Draft, Journal, OfflineLog, PolicyVerdict
 
 ORIGIN = "test.example/log"
 
@@ -124,6 +124,44 @@ def test_log_lists_and_filters(folder: Path) -> None:
     text = freehold("log", "--dir", str(folder), cwd=folder)
     assert "[deny: tools.web] REFUSED" in text
     freehold("log", "--dir", str(folder), "--since", "yesterday", cwd=folder, code=1)
+
+
+def test_a_run_is_named_by_its_beginning_or_last_everywhere(folder: Path) -> None:
+    def shown(*words: str, code: int = 0) -> str:
+        return freehold(*words, "--dir", str(folder), cwd=folder, code=code)
+
+    assert shown("log", "--run", "last") == shown("log", "--run", "r2") != ""
+    assert json.loads(shown("show", "last"))["i"] == 8
+    assert json.loads(shown("show", "r1:1"))["type"] == "step.result"
+    assert shown("why", "r1") == shown("why", "7")
+    assert shown("diff", "r1", "last") == shown("diff", "r1", "r2")
+    assert [one["steps"] for one in json.loads(shown("spend", "--run", "r1", "--json"))] == [1]
+    for words in (
+        ("log", "--run", "x"),
+        ("log", "--run", "r"),
+        ("log", "--run", ""),
+        ("show", "x"),
+        ("show", "r"),
+        ("show", "r1:7"),
+        ("show", "99"),
+        ("show", "-1"),
+        ("show", "9" * 30),
+        ("show", "\u0663"),
+        ("why", "r"),
+        ("diff", "r1", "x"),
+        ("spend", "--run", "x"),
+    ):
+        shown(*words, code=2 if words[-1] == "-1" else 1)
+
+
+def test_an_unknown_or_ambiguous_run_says_what_to_do(folder: Path) -> None:
+    log = OfflineLog.open(folder)
+    with pytest.raises(UnknownRunError, match="there is no run 'x'") as none:
+        log.find_run("x")
+    assert "last" in none.value.hint
+    with pytest.raises(UnknownRunError, match="2 runs begin with r: r2, r1") as many:
+        log.find_run("r")
+    assert "more characters" in many.value.hint
 
 
 def test_show_and_why_lead_back_to_the_prompt(folder: Path) -> None:

@@ -8,9 +8,12 @@ import pty
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from node.cli.ask import Watcher
 
 if TYPE_CHECKING:
     from tests.conftest import Node
@@ -42,6 +45,75 @@ def test_ask_streams_words_but_no_calls(running: Node) -> None:
     done = running.cli("ask", "clerk", "--stream", "calc 2+2")
     assert done.stdout == 'It came to {"value":"4"}.\n'
     assert running.cli("ask", "clerk", "--stream", "say {held}").stdout == "{held}\n"
+
+
+class Scripted:
+    """A client whose run makes these events and then ends as `run`."""
+
+    def __init__(self, events: list[tuple[str, dict[str, Any]]], **run: str) -> None:
+        self.events = events
+        self.end = {"status": "completed", "text": "", "reason": "", **run}
+
+    def watch(self, run_id: str, after: int = 0) -> Iterator[dict[str, Any]]:
+        for number, (kind, data) in enumerate(self.events, 1):
+            yield {"id": number, "type": kind, "data": data}
+
+    def run(self, run_id: str) -> dict[str, str]:
+        return self.end
+
+
+def said(path: str, text: str) -> tuple[str, dict[str, Any]]:
+    return "token", {"path": path, "text": text}
+
+
+BACK = ("token.reset", {"path": "3", "reason": "no tool result holds 51"})
+
+
+@pytest.mark.parametrize(
+    ("events", "run", "told"),
+    [
+        ([said("3", "It "), said("3", "is 4.")], {"text": "It is 4."}, ("It is 4.\n", "")),
+        ([said("3", "\n It is 4.\n")], {"text": "It is 4."}, ("It is 4.\n", "")),
+        (
+            [said("3", "It is 51."), BACK, said("5", "It is 50.")],
+            {"text": "It is 50."},
+            ("It is 51.\nIt is 50.\n", "↑ not the answer: no tool result holds 51\n"),
+        ),
+        (
+            [said("3", "It is"), ("token.reset", {"path": "3"}), said("3", "It is 50.")],
+            {"text": "It is 50."},
+            ("It is\nIt is 50.\n", "↑ not the answer: it begins again\n"),
+        ),
+        ([said("3", "One.")], {"text": "Two."}, ("One.\nTwo.\n", "↑ not the answer: it is this\n")),
+        ([said("3", "{held}")], {"text": "{held}"}, ("{held}\n", "")),
+        ([said("3", '{"name":'), said("3", '"calc"}'), said("5", "4")], {"text": "4"}, ("4\n", "")),
+    ],
+)
+def test_streamed_words_never_contradict_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    events: list[tuple[str, dict[str, Any]]],
+    run: dict[str, str],
+    told: tuple[str, str],
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    client: Any = Scripted(events, **run)
+    assert Watcher(client, "r-1", stream=True, as_json=False).follow() == 0
+    assert capsys.readouterr() == told
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    assert Watcher(client, "r-1", stream=True, as_json=False).follow() == 0
+    assert capsys.readouterr() == (f"{run['text']}\n", "")
+
+
+def test_words_of_a_run_that_failed_are_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    client: Any = Scripted([said("3", "It is")], status="stopped", reason="tokens")
+    assert Watcher(client, "r-1", stream=True, as_json=False).follow() == 4
+    out, err = capsys.readouterr()
+    assert out == "It is\n"
+    assert err.startswith("↑ not the answer: the run did not get that far\nstopped: tokens\n")
 
 
 def test_ask_for_programs(running: Node) -> None:

@@ -14,7 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.client import Client
-from node.errors import ApprovalError, FreeholdError, RequestError, RunStoppedError
+from node.errors import (
+    ApprovalError,
+    FreeholdError,
+    NotFoundError,
+    RequestError,
+    RunStoppedError,
+    UnknownRunError,
+)
 
 if TYPE_CHECKING:
     from node.gateway import Event
@@ -46,6 +53,28 @@ def take(events: Iterator[Event], count: int) -> list[Event]:
         if len(found) == count:
             break
     return found
+
+
+def test_a_run_is_named_by_its_beginning_or_last(running: Node) -> None:
+    with client(running) as control:
+        with pytest.raises(UnknownRunError, match="there are no runs yet"):
+            control.run("last")
+        ids = [control.start("clerk", f"say {word}") for word in ("one", "two")]
+        for run in ids:
+            list(control.watch(run))
+        assert control.run("last")["id"] == control.run(ids[1][:10])["id"] == ids[1]
+        assert control.trace("last")["run"] == ids[1]
+        assert control.cancel(ids[0][:10], "done already") == ids[0]
+        assert control.replay("last")["ok"]
+        assert list(control.watch("last"))[-1]["type"] == "run.finished"
+        with pytest.raises(UnknownRunError, match="2 runs begin with r-"):
+            control.trace("r-")
+        for name in ("nothing", "r-2"):
+            with pytest.raises(UnknownRunError, match="there is no run"):
+                control.trace(name)
+        for name in ("", " ", "%", "..", "a/b"):
+            with pytest.raises(NotFoundError, match="nothing is named"):
+                control.trace(name)
 
 
 # ── streams ─────────────────────────────────────────────────────────────────────────────────

@@ -518,6 +518,46 @@ async def test_figures_invented_twice_end_as_an_honest_could_not(tmp_path: Path)
     assert "no tool result holds 52" in result.reason
 
 
+@pytest.mark.parametrize("agent", [CLERK, CAREFUL])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (Say("It is 51."),),
+        (call("calc_add", a=20, b=30), Say("It is 51."), Say("It is 50.")),
+        (call("calc_add", a=20, b=30), Say("It is 51."), Say("It is 52.")),
+        (Say("go round " * 40), Say("Hello.")),
+        (Say("One."), Say("Two.")),
+        (Say("The key is nsec1" + "q" * 58),),
+        (Fail(RunnerCrashedError("the runner died"), text="Hello to "), Say("It is late.")),
+        (Say("a"), Fail(RunnerCrashedError("died"), text="b c "), Fail(RunnerCrashedError("x"))),
+    ],
+)
+async def test_live_words_end_as_the_answer_or_not_at_all(
+    tmp_path: Path, agent: AgentManifest, steps: tuple[Call | Say | Fail, ...]
+) -> None:
+    node = Node(tmp_path, script(*steps), agent)
+    run_id = await node.runs.start("clerk", "What is it?", actor="uid:1000")
+    shown: dict[str, str] = {}
+    async for event in node.runs.watch(run_id):
+        path = str(event.data.get("path"))
+        if event.type == "token.reset":
+            assert shown.pop(path)
+            assert event.data["reason"]
+        elif event.type == "token":
+            shown[path] = shown.get(path, "") + str(event.data["text"])
+    result = await node.runs.wait(run_id)
+    assert [*shown.values()] == ([result.text] if result.status == "completed" else [])
+
+
+async def test_words_are_held_until_the_figures_in_them_were_judged(tmp_path: Path) -> None:
+    steps = (call("calc_add", a=20, b=30), Say("It is 51."), Say("It is 50."))
+    node = Node(tmp_path, script(*steps), CAREFUL)
+    run_id = await node.runs.start("clerk", "What is 20 + 30?", actor="uid:1000")
+    events = [event async for event in node.runs.watch(run_id)]
+    assert "51" not in str([e.data for e in events if e.type.startswith("token")])
+    assert [e.data["text"] for e in events if e.type == "token"][-1] == "It is 50."
+
+
 async def test_without_tools_figures_are_not_judged(tmp_path: Path) -> None:
     node = Node(tmp_path, script(Say("It is 50.")), CAREFUL)
     assert (await node.ask("What is 20 + 30?")).status == "completed"

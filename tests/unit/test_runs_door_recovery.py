@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from node.clock import ManualClock
 from node.errors import JournalWriteError, OutcomeUnknownError, RunError, UnknownRunError
 from node.journal import Draft, MemoryLog
 from node.runs import (
+    AgentRegistry,
     Answer,
     Edit,
     Effect,
@@ -488,6 +490,41 @@ async def test_changed_manifests_are_journalled_and_used_by_the_next_run() -> No
     assert models == ["default", "big"]
     (changed,) = [e for e in log.entries() if e.type == "agent.changed"]
     assert (changed.draft.agent, changed.data["digest"]) == ("clerk", "1" * 64)
+
+
+async def test_a_restart_journals_only_the_manifests_that_really_changed(tmp_path: Path) -> None:
+    log = MemoryLog(clock=ManualClock())
+
+    def manifest(name: str, more: str = "") -> None:
+        (tmp_path / f"{name}.toml").write_text(f'name = "{name}"\ninstructions = "Go."\n{more}')
+
+    async def restarted() -> list[tuple[str, str]]:
+        """What a new process, looking twice, adds to the log."""
+        size = log.size
+        agents = AgentRegistry(tmp_path)
+        runs = Runs(
+            log=log, program=script(), agents=agents, clock=ManualClock(), guards=NoGuards()
+        )
+        await runs.refresh_agents()
+        await runs.refresh_agents()
+        return [(str(e.draft.agent), str(e.data["change"])) for e in log.entries(size)]
+
+    for name in ("a", "b", "c"):
+        manifest(name)
+    assert await restarted() == [("a", "added"), ("b", "added"), ("c", "added")]
+    assert await restarted() == []
+    manifest("a", 'model = "big"')
+    manifest("b", "colour = 1")
+    (tmp_path / "c.toml").unlink()
+    assert await restarted() == [("a", "changed"), ("b", "broken"), ("c", "removed")]
+    assert await restarted() == []
+    manifest("b")
+    manifest("c")
+    assert await restarted() == [("b", "changed"), ("c", "added")]
+    (tmp_path / "b.toml").write_text("=")
+    assert await restarted() == [("b", "broken")]
+    (tmp_path / "b.toml").unlink()
+    assert await restarted() == [("b", "removed")]
 
 
 def _with_model(name: str):
