@@ -86,6 +86,8 @@ class HashFiles:
 
         What cannot be written stays in memory; when the log is opened again it is derived again.
         """
+        if not whole and (not self._fresh or len(self._fresh[0]) < _WRITE_OUT_BYTES):
+            return  # the others grow 256 times slower each
         with suppress(OSError):
             for level, fresh in enumerate(self._fresh):
                 if fresh and (whole or len(fresh) >= _WRITE_OUT_BYTES):

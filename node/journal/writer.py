@@ -133,7 +133,8 @@ class Writer:
         if len(drafts) > self.room() or self._overdue():
             self.seal()
         first = self.size
-        blobs = self._blobs.waiting(ref for made in drafts for ref in made.blobs)
+        refs = [ref for made in drafts for ref in made.blobs]
+        blobs = self._blobs.waiting(refs) if refs else []
         data, tip = self._build(drafts)
         self._write(data, tip, blobs)
         return first
