@@ -171,6 +171,7 @@ def pack_request(request: Generation) -> Frame:
         "tools": [asdict(tool) for tool in request.tools],
         "tool_choice": request.tool_choice,
         "sampling": asdict(request.sampling),
+        "priority": request.priority,
     }
 
 
@@ -187,8 +188,9 @@ def unpack_request(frame: Frame) -> Generation:
             tools=tuple(FunctionSpec(**tool) for tool in frame["tools"]),
             tool_choice=frame["tool_choice"],
             sampling=_sampling(frame["sampling"]),
+            priority=frame["priority"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"a request that is not whole: {error!r}") from error
 
 
@@ -210,7 +212,7 @@ def unpack_finish(frame: Frame) -> Finish:
             tool_calls=tuple(_call(call) for call in field(frame, "tool_calls", list)),
             sampling=_sampling(frame["sampling"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"a finish that is not whole: {error!r}") from error
 
 
@@ -226,4 +228,5 @@ def _message(frame: Frame) -> Message:
 
 
 def _sampling(frame: Frame) -> Sampling:
-    return Sampling(**{**frame, "stop": tuple(frame["stop"])})
+    bias = tuple((int(token), float(value)) for token, value in frame["logit_bias"])
+    return Sampling(**{**frame, "stop": tuple(frame["stop"]), "logit_bias": bias})

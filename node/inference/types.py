@@ -10,6 +10,7 @@ from node.types import JsonObject
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "tool_calls", "length", "cancelled"]
+Priority = Literal["person", "background"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,10 @@ class FunctionSpec:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Temperature 0 is greedy; `seed` makes the rest repeatable."""
+    """How tokens are drawn. Temperature 0 is greedy; `seed` makes the rest repeatable.
+
+    `logit_bias` is (token id, what is added to its logit) pairs; -100 or less bans a token.
+    """
 
     temperature: float = 0.0
     top_k: int = 40
@@ -49,6 +53,7 @@ class Sampling:
     seed: int = 0
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Generation:
 
     With `tools` the output is either text or tool calls decoded under a grammar made from the
     tools' schemas; `tool_choice` "none" offers the tools but forbids calls, "required" forbids
-    plain text.
+    plain text. `priority` "person" goes before "background" in a busy model's queue.
     """
 
     model: str
@@ -65,6 +70,7 @@ class Generation:
     tools: tuple[FunctionSpec, ...] = ()
     tool_choice: Literal["auto", "none", "required"] = "auto"
     sampling: Sampling = field(default_factory=Sampling)
+    priority: Priority = "background"
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,43 @@ class ModelInfo:
     context_tokens: int
     architecture: str = ""
     remote: bool = False
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A loaded model at work, as last reported by its runner. Rates are over the last seconds.
+
+    Attributes:
+        running, waiting: generations that are being decoded, and that wait for a place.
+        kv_tokens, kv_used, kv_kept: cells of the KV cache, those in use, and those of them that
+            belong to no running generation and are kept for a next turn.
+        prompt_tokens, prompt_tokens_cached: of all prompts; the second were not evaluated.
+        completion_tokens, generations, crashes: totals; crashes outlive the runner.
+        tokens_per_s, prompt_tokens_per_s: made and evaluated in the last seconds of work.
+        batch: tokens in a decode, the mean over the same seconds.
+        states_saved, states_restored: sequences written to and taken from disk.
+        rss_bytes: resident memory of the runner process.
+    """
+
+    model: str
+    pid: int
+    context_tokens: int = 0
+    running: int = 0
+    waiting: int = 0
+    kv_tokens: int = 0
+    kv_used: int = 0
+    kv_kept: int = 0
+    prompt_tokens: int = 0
+    prompt_tokens_cached: int = 0
+    completion_tokens: int = 0
+    generations: int = 0
+    crashes: int = 0
+    tokens_per_s: float = 0.0
+    prompt_tokens_per_s: float = 0.0
+    batch: float = 0.0
+    states_saved: int = 0
+    states_restored: int = 0
+    rss_bytes: int = 0
 
 
 class Engine(Protocol):

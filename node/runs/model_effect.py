@@ -100,6 +100,9 @@ class Generate:
     @property
     def args(self) -> Json:
         sampling = cast("JsonObject", dict(vars(self.request.sampling)))
+        bias = cast("tuple[tuple[int, float], ...]", sampling.pop("logit_bias"))
+        if bias:  # only then, since runs were recorded before it existed
+            sampling["logit_bias"] = [[token, value] for token, value in bias]
         return {
             "messages": messages_json(self.request.messages),
             "functions": [spec.name for spec in self.request.tools],
