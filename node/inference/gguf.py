@@ -1,31 +1,36 @@
 """The header of a GGUF file, read strictly and within bounds.
 
 The file may come from anyone. The daemon never lets libllama near it; it reads the header itself,
-for `freehold model add` and `show`, and the runner process takes whatever the native reader does
-with the rest. Every length is checked against a cap and against the file's end before it is used.
+for `freehold model add` and `show` and to know the memory a model needs, and the runner process
+takes whatever the native reader does with the rest. Every length is checked against a cap and
+against what is there before it is used, and the header as a whole is bounded, so that reading one
+takes a second at most. What would make libllama abort or read past a buffer is refused here (a
+value or an array of an unexpected type) or by `gguf_header` (values that make no sense).
+
+The file is read, not mapped: a mapped file that someone cuts short kills the process that reads it.
 
 Spec: ggml's `docs/gguf.md`, versions 2 and 3, little-endian.
 """
 
 from __future__ import annotations
 
-import mmap
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from node.errors import ModelError
+from node.inference.gguf_header import MAX_ARRAY_ITEMS, Array, Header, Number, Scalar, unsound
 
+MAX_HEADER_BYTES: Final = 64 * 1024 * 1024
 MAX_PAIRS: Final = 10_000
 MAX_TENSORS: Final = 100_000
 MAX_KEY_BYTES: Final = 65_535
+MAX_TENSOR_NAME_BYTES: Final = 63
 MAX_STRING_BYTES: Final = 4 * 1024 * 1024
-MAX_ARRAY_ITEMS: Final = 4_000_000
-MAX_ARRAY_DEPTH: Final = 2
 MAX_DIMENSIONS: Final = 4
+ARRAY_KEPT: Final = 1024  # items; one a layer is what is wanted
 
-_STRING, _ARRAY = 8, 9
+_STRING, _ARRAY, _U32, _I32, _F32 = 8, 9, 4, 5, 6
 _SCALARS: Final = {
     0: "<B",
     1: "<b",
@@ -39,50 +44,31 @@ _SCALARS: Final = {
     11: "<q",
     12: "<d",
 }
-# bytes and weights of one block, by ggml type
-_BLOCKS: Final = {
-    0: (4, 1), 1: (2, 1), 2: (18, 32), 3: (20, 32), 6: (22, 32), 7: (24, 32), 8: (34, 32),
-    9: (36, 32), 10: (84, 256), 11: (110, 256), 12: (144, 256), 13: (176, 256), 14: (210, 256),
-    15: (292, 256), 16: (66, 256), 17: (74, 256), 18: (98, 256), 19: (50, 256), 20: (18, 32),
-    21: (110, 256), 22: (82, 256), 23: (136, 256), 24: (1, 1), 25: (2, 1), 26: (4, 1), 27: (8, 1),
-    28: (8, 1), 29: (56, 256), 30: (2, 1), 34: (54, 256), 35: (66, 256), 39: (17, 32),
+# name, bytes and weights of one block, by ggml type
+_TYPES: Final = {
+    0: ("F32", 4, 1), 1: ("F16", 2, 1), 2: ("Q4_0", 18, 32), 3: ("Q4_1", 20, 32),
+    6: ("Q5_0", 22, 32), 7: ("Q5_1", 24, 32), 8: ("Q8_0", 34, 32), 9: ("Q8_1", 36, 32),
+    10: ("Q2_K", 84, 256), 11: ("Q3_K", 110, 256), 12: ("Q4_K", 144, 256), 13: ("Q5_K", 176, 256),
+    14: ("Q6_K", 210, 256), 15: ("Q8_K", 292, 256), 16: ("IQ2_XXS", 66, 256),
+    17: ("IQ2_XS", 74, 256), 18: ("IQ3_XXS", 98, 256), 19: ("IQ1_S", 50, 256),
+    20: ("IQ4_NL", 18, 32), 21: ("IQ3_S", 110, 256), 22: ("IQ2_S", 82, 256),
+    23: ("IQ4_XS", 136, 256), 24: ("I8", 1, 1), 25: ("I16", 2, 1), 26: ("I32", 4, 1),
+    27: ("I64", 8, 1), 28: ("F64", 8, 1), 29: ("IQ1_M", 56, 256), 30: ("BF16", 2, 1),
+    34: ("TQ1_0", 54, 256), 35: ("TQ2_0", 66, 256), 39: ("MXFP4", 17, 32),
+    40: ("NVFP4", 36, 64), 41: ("Q1_0", 18, 128),
 }  # fmt: skip
 
-Scalar = int | float | bool | str
-
-
-@dataclass(frozen=True)
-class ArraySize:
-    """Stands for an array's values, which are not kept: how many there are."""
-
-    items: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the header says. `metadata` keeps scalars, and the size of arrays."""
-
-    version: int
-    metadata: dict[str, Scalar | ArraySize]
-    tensors: int
-    weights: int
-    quantisation: str
-
-    @property
-    def architecture(self) -> str:
-        """`general.architecture`, "" where it is missing."""
-        return str(self.metadata.get("general.architecture", ""))
-
-    @property
-    def context_tokens(self) -> int:
-        """The context the model was trained for; 0 where the file does not say."""
-        value = self.metadata.get(f"{self.architecture}.context_length", 0)
-        return value if isinstance(value, int) else 0
-
-    @property
-    def chat_template(self) -> str:
-        """The Jinja source, "" where there is none."""
-        return str(self.metadata.get("tokenizer.chat_template", ""))
+# what libllama takes for granted of a value, by key: its type, and that of an array's items
+_WANTED: Final = {
+    "general.architecture": (_STRING, None),
+    "general.alignment": (_U32, None),
+    "tokenizer.ggml.model": (_STRING, None),
+    "tokenizer.chat_template": (_STRING, None),
+    "tokenizer.ggml.tokens": (_ARRAY, _STRING),
+    "tokenizer.ggml.merges": (_ARRAY, _STRING),
+    "tokenizer.ggml.scores": (_ARRAY, _F32),
+    "tokenizer.ggml.token_type": (_ARRAY, _I32),
+}
 
 
 def read_header(path: Path) -> Header:
@@ -93,103 +79,151 @@ def read_header(path: Path) -> Header:
     """
     try:
         with path.open("rb") as file:
-            if not file.seek(0, 2):
-                raise ModelError(f"{path} is empty", hint="Fetch the model again.")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _Reader(data, str(path)).header()
+            return read_open(file, str(path))
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read: {error.strerror}", hint="Check the path and its rights."
         ) from error
 
 
+def read_open(file: BinaryIO, name: str, *, size: int | None = None) -> Header:
+    """The header of an open file, from its start.
+
+    Args:
+        name: what errors call the file.
+        size: bytes it will have, where it is still being fetched.
+
+    Raises:
+        ModelError: it is not a whole GGUF.
+        OSError: it cannot be read.
+    """
+    return _Reader(file, name, file.seek(0, 2) if size is None else size).header()
+
+
 class _Reader:
-    def __init__(self, data: mmap.mmap, path: str) -> None:
-        self._data = data
-        self._size = len(data)
-        self._path = path
+    """Reads on in growing pieces, so that a small header costs one small read."""
+
+    def __init__(self, file: BinaryIO, name: str, size: int) -> None:
+        self._file = file
+        self._name = name
+        self._size = size
+        self._data = b""
         self._at = 0
+        self._kinds: dict[str, tuple[int, int | None]] = {}
+        file.seek(0)
 
     def header(self) -> Header:
-        if self._take(4) != b"GGUF":
-            raise self._error("does not begin with GGUF")
+        if not self._size:
+            raise ModelError(f"{self._name} is empty", hint="Fetch the model again.")
+        if self._take(min(4, self._size)) != b"GGUF":
+            raise self._error(f"does not begin with GGUF{self._looks_like()}")
         version = self._number("<I")
         if version not in (2, 3):
             raise self._error(f"is of version {version}; 2 and 3 are known")
         tensors = self._bounded("<Q", MAX_TENSORS, "tensors")
         pairs = self._bounded("<Q", MAX_PAIRS, "metadata pairs")
         metadata = self._metadata(pairs)
-        weights, kinds, end = self._tensors(tensors)
-        alignment = metadata.get("general.alignment", 32)
-        if not isinstance(alignment, int) or not 8 <= alignment <= 65536 or alignment % 8:
-            raise self._error("has a bad alignment")
+        alignment = self._alignment(metadata)
+        weights, kinds, length = self._tensors(tensors, alignment)
         start = -(-self._at // alignment) * alignment
-        if tensors and start + end > self._size:
-            raise self._error(f"ends at byte {self._size}, before its weights do ({start + end})")
+        if tensors and start + length > self._size:
+            end = start + length
+            raise self._error(f"ends at byte {self._size}, before its weights do ({end})")
         common = max(kinds, key=lambda kind: kinds[kind], default=0)
-        return Header(
-            version, metadata, tensors, weights, _TYPE_NAMES.get(common, f"type {common}")
-        )
+        header = Header(version, metadata, tensors, weights, length, _TYPES[common][0])
+        if problem := unsound(header):
+            raise self._error(problem)
+        return header
 
-    def _metadata(self, pairs: int) -> dict[str, Scalar | ArraySize]:
-        metadata: dict[str, Scalar | ArraySize] = {}
+    def _looks_like(self) -> str:
+        start = self._data[:512].lstrip().lower()
+        return " (it is a web page)" if start.startswith((b"<!doctype", b"<html")) else ""
+
+    def _alignment(self, metadata: dict[str, Scalar | Array]) -> int:
+        value = metadata.get("general.alignment", 32)
+        if not isinstance(value, int) or not 8 <= value <= 65536 or value & (value - 1):
+            raise self._error("has a bad alignment")
+        return value
+
+    def _metadata(self, pairs: int) -> dict[str, Scalar | Array]:
+        metadata: dict[str, Scalar | Array] = {}
         for _ in range(pairs):
             key = self._string(MAX_KEY_BYTES)
             if key in metadata:
-                raise self._error(f"has the key {key!r} twice")
-            metadata[key] = self._value(self._number("<I"), 0)
+                raise self._error(f"has the key {key[:100]!r} twice")
+            kind = self._number("<I")
+            metadata[key], inner = self._array() if kind == _ARRAY else (self._scalar(kind), None)
+            if key in _WANTED and _WANTED[key] != (kind, inner):
+                raise self._error(f"has a {key!r} of the wrong type")
         return metadata
 
-    def _value(self, kind: int, depth: int) -> Scalar | ArraySize:
+    def _scalar(self, kind: int) -> Scalar:
         if kind == _STRING:
             return self._string(MAX_STRING_BYTES)
-        if kind == _ARRAY:
-            return self._array(depth)
         if kind not in _SCALARS:
             raise self._error(f"has a value of the unknown type {kind}")
-        value: int | float | bool = struct.unpack(_SCALARS[kind], self._take(_width(kind)))[0]
+        form = _SCALARS[kind]
+        value: Number = struct.unpack(form, self._take(struct.calcsize(form)))[0]
         return value
 
-    def _array(self, depth: int) -> ArraySize:
-        if depth >= MAX_ARRAY_DEPTH:
-            raise self._error("has arrays nested too deep")
+    def _array(self) -> tuple[Array, int]:
         kind = self._number("<I")
         items = self._bounded("<Q", MAX_ARRAY_ITEMS, "items in an array")
-        if kind in _SCALARS:
-            self._skip(items * _width(kind))
-        else:
-            for _ in range(items):
-                self._skip_value(kind, depth + 1)
-        return ArraySize(items)
-
-    def _skip_value(self, kind: int, depth: int) -> None:
         if kind == _STRING:
-            self._skip(self._bounded("<Q", MAX_STRING_BYTES, "bytes in a string"))
-        else:
-            self._value(kind, depth)
+            self._skip_strings(items)
+            return Array(items), kind
+        if kind not in _SCALARS:
+            raise self._error(f"has an array of the unknown type {kind}")
+        form = _SCALARS[kind][1]
+        raw = self._take(items * struct.calcsize(f"<{form}"))
+        values = struct.unpack(f"<{items}{form}", raw) if items <= ARRAY_KEPT else ()
+        return Array(items, values), kind
 
-    def _tensors(self, count: int) -> tuple[int, dict[int, int], int]:
+    def _skip_strings(self, items: int) -> None:
+        """A vocabulary has hundreds of thousands, so this is the one loop that must be quick."""
+        length = struct.Struct("<Q")
+        for _ in range(items):
+            if self._at + 8 > len(self._data):
+                self._fill(8)
+            (size,) = length.unpack_from(self._data, self._at)
+            if size > MAX_STRING_BYTES:
+                raise self._error(f"says it has {size} bytes in a string")
+            self._at += 8
+            if self._at + size > len(self._data):
+                self._fill(size)
+            self._at += size
+
+    def _tensors(self, count: int, alignment: int) -> tuple[int, dict[int, int], int]:
         """Weights in all, weights by type, and where the last tensor ends in the data."""
         total, end = 0, 0
         kinds: dict[int, int] = {}
+        names: set[str] = set()
         for _ in range(count):
-            name = self._string(MAX_KEY_BYTES)
+            name = self._string(MAX_TENSOR_NAME_BYTES)
+            if name in names:
+                raise self._error(f"has the tensor {name!r} twice")
+            names.add(name)
             elements, kind, offset = self._tensor(name)
+            if offset != -(-end // alignment) * alignment:
+                raise self._error(f"has the tensor {name!r} at {offset}, not where it belongs")
+            end = offset + elements // _TYPES[kind][2] * _TYPES[kind][1]
             total += elements
             kinds[kind] = kinds.get(kind, 0) + elements
-            if kind in _BLOCKS:
-                size, per = _BLOCKS[kind]
-                end = max(end, offset + elements // per * size)
         return total, kinds, end
 
     def _tensor(self, name: str) -> tuple[int, int, int]:
-        dimensions = self._bounded("<I", MAX_DIMENSIONS, f"dimensions in {name!r}")
+        count = self._bounded("<I", MAX_DIMENSIONS, f"dimensions in {name!r}")
+        sizes = [self._number("<Q") for _ in range(count)]
+        kind, offset = self._number("<I"), self._number("<Q")
+        if kind not in _TYPES:
+            raise self._error(f"has weights of the unknown type {kind} in {name!r}")
         elements = 1
-        for _ in range(dimensions):
-            elements *= self._number("<Q")
-        if elements >= 1 << 62:
-            raise self._error(f"has a tensor {name!r} of {elements} weights")
-        return elements, self._number("<I"), self._number("<Q")
+        for size in sizes:
+            elements *= size
+        if not sizes or not 0 < elements < 1 << 48 or sizes[0] % _TYPES[kind][2]:
+            shape = " x ".join(map(str, sizes))
+            raise self._error(f"has a tensor {name!r} of the impossible shape {shape or 'none'}")
+        return elements, kind, offset
 
     def _string(self, most: int) -> str:
         raw = self._take(self._bounded("<Q", most, "bytes in a string"))
@@ -207,27 +241,24 @@ class _Reader:
 
     def _take(self, count: int) -> bytes:
         start = self._at
-        self._skip(count)
+        if start + count > len(self._data):
+            self._fill(count)
+        self._at = start + count
         return self._data[start : self._at]
 
-    def _skip(self, count: int) -> None:
-        if count > self._size - self._at:
+    def _fill(self, count: int) -> None:
+        """Reads on until `count` bytes more are there."""
+        end = self._at + count
+        if end > self._size:
             raise self._error(f"ends at byte {self._size}, in the middle of its header")
-        self._at += count
+        if end > MAX_HEADER_BYTES:
+            raise self._error(f"has a header of over {MAX_HEADER_BYTES} bytes")
+        want = min(max(end, 2 * len(self._data), 65_536), self._size, MAX_HEADER_BYTES)
+        self._data += self._file.read(want - len(self._data))
+        if end > len(self._data):
+            raise self._error("became shorter while it was read")
 
     def _error(self, problem: str) -> ModelError:
         return ModelError(
-            f"{self._path} {problem}", hint="It is damaged or no GGUF file. Fetch it again."
+            f"{self._name} {problem}", hint="It is damaged or no GGUF file. Fetch it again."
         )
-
-
-def _width(kind: int) -> int:
-    return struct.calcsize(_SCALARS[kind])
-
-
-_TYPE_NAMES: Final = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 10: "Q2_K",
-    11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS",
-    18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 29: "IQ1_M",
-    30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
-}  # fmt: skip

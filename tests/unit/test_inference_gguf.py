@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.errors import ModelError
-from node.inference.gguf import ArraySize, read_header
+from node.inference.gguf import Array, read_header
 from node.inference.testing import (
     CHATML_TEMPLATE,
     TinyModel,
@@ -40,7 +40,7 @@ def test_a_header_says_what_was_written(tmp_path: Path) -> None:
     assert header.chat_template == CHATML_TEMPLATE
     assert header.quantisation == "F32"
     assert header.version == 3
-    assert header.metadata["tokenizer.ggml.tokens"] == ArraySize(260)
+    assert header.metadata["tokenizer.ggml.tokens"] == Array(260)
     assert header.tensors == 2 + 2 * 9
     assert header.weights == 260 * 32 + 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32)
 
@@ -107,3 +107,147 @@ def test_folders_and_missing_files_are_model_errors(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(ModelError, match="cannot be read"):
             read_header(path)
+
+
+TINY = TinyModel(layers=1, specials=(("<|im_end|>", 3),), template="{{ messages }}")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "a.gguf", TINY).read_bytes()
+
+
+def changed(data: bytes, key: str, after: bytes) -> bytes:
+    """The file with what follows a key (its type and value) written over."""
+    at = data.index(struct.pack("<Q", len(key)) + key.encode()) + 8 + len(key)
+    return data[:at] + after + data[at + len(after) :]
+
+
+def u32(value: int) -> bytes:
+    return struct.pack("<II", 4, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "after", "problem"),
+    [
+        ("llama.block_count", u32(0), "block_count"),
+        ("llama.block_count", u32(513), "block_count"),
+        ("llama.context_length", u32(0), "context_length"),
+        ("llama.embedding_length", u32(1 << 31), "embedding_length"),
+        ("llama.attention.head_count", struct.pack("<If", 6, 2.0), "head_count"),
+        ("tokenizer.ggml.tokens", struct.pack("<IIQ", 9, 8, 256), "type"),
+        ("tokenizer.ggml.token_type", struct.pack("<IIQ", 9, 6, 257), "wrong type"),
+        ("tokenizer.ggml.merges", struct.pack("<II", 9, 4), "wrong type"),
+        ("general.architecture", struct.pack("<IQ", 8, 5) + b"ll/ma", "name its architecture"),
+    ],
+)
+def test_values_that_libllama_would_abort_on_are_refused(
+    tmp_path: Path, tiny: bytes, key: str, after: bytes, problem: str
+) -> None:
+    with pytest.raises(ModelError, match=problem):
+        read(tmp_path, changed(tiny, key, after))
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ([pair("general.type", "str", "adapter")], "no model of its own"),
+        ([pair("split.count", "u32", 3)], "one of 3 parts"),
+        ([pair("llama.expert_count", "u32", 513)], "expert_count"),
+        ([pair("llama.expert_used_count", "u32", 2)], "expert_used_count"),
+        ([array("llama.attention.head_count_kv", "f32", [1.0])], "head_count_kv"),
+        ([pair("general.alignment", "i32", 32)], "wrong type"),
+        ([array("tokenizer.ggml.scores", "f32", [1.0])], "0 tokens, but 1"),
+    ],
+)
+def test_models_that_cannot_be(tmp_path: Path, more: list[bytes], problem: str) -> None:
+    meta = [pair("general.architecture", "str", "llama"), *more]
+    with pytest.raises(ModelError, match=problem):
+        read(tmp_path, pack_gguf(meta, {"a": np.ones((1, 32))}))
+
+
+def tensor(name: str, dims: list[int], kind: int, offset: int) -> bytes:
+    raw = name.encode()
+    head = struct.pack("<Q", len(raw)) + raw
+    return head + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
+
+
+@pytest.mark.parametrize(
+    ("infos", "problem"),
+    [
+        ([tensor("a", [32], 4, 0)], "unknown type 4"),
+        ([tensor("a", [31], 2, 0)], "impossible shape 31"),
+        ([tensor("a", [], 0, 0)], "impossible shape none"),
+        ([tensor("a", [0, 2**64 - 1], 0, 0)], "impossible shape"),
+        ([tensor("a", [2**63, 2], 0, 0)], "impossible shape"),
+        ([tensor("a", [1, 1, 1, 1, 1], 0, 0)], "dimensions"),
+        ([tensor("a" * 64, [8], 0, 0)], "bytes in a string"),
+        ([tensor("a", [8], 0, 0), tensor("a", [8], 0, 32)], "twice"),
+        ([tensor("a", [8], 0, 0), tensor("b", [8], 0, 0)], "not where it belongs"),
+        ([tensor("a", [8], 0, 2**63)], "not where it belongs"),
+        ([tensor("a", [1 << 40], 0, 0)], "before its weights do"),
+    ],
+)
+def test_tensors_that_cannot_be(tmp_path: Path, infos: list[bytes], problem: str) -> None:
+    meta = pair("general.architecture", "str", "llama")
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), 1) + meta + b"".join(infos)
+    with pytest.raises(ModelError, match=problem):
+        read(tmp_path, head + bytes(4096))
+
+
+def test_a_header_without_end_is_not_read_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.inference.gguf.MAX_HEADER_BYTES", 100_000)
+    data = pack_gguf([array(f"k{n}", "i32", [0] * 2000) for n in range(20)], {})
+    with pytest.raises(ModelError, match="header of over 100000 bytes"):
+        read(tmp_path, data)
+
+
+def test_a_web_page_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="it is a web page"):
+        read(tmp_path, b"<!DOCTYPE html><title>Sign in</title>")
+
+
+def test_numbers_by_layer(tmp_path: Path) -> None:
+    meta = [
+        pair("general.architecture", "str", "llama"),
+        pair("llama.attention.head_count", "u32", 4),
+        array("llama.attention.head_count_kv", "u32", [2, 0, 2]),
+    ]
+    path = tmp_path / "a.gguf"
+    path.write_bytes(pack_gguf(meta, {"a": np.ones((1, 32))}))
+    header = read_header(path)
+    assert header.numbers("attention.head_count_kv", 3) == [2, 0, 2]
+    assert header.numbers("attention.head_count", 3) == [4, 4, 4]
+    assert header.number("attention.head_count_kv") == 2
+    assert header.number("attention.key_length", 7) == 7
+    assert header.weights_bytes == 128
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    edits=st.lists(
+        st.tuples(
+            st.integers(0, 1 << 16),
+            st.sampled_from([b"\xff" * 8, bytes(8), b"\x01", b"\x80", b"\x09\0\0\0", b"\x08"])
+            | st.binary(min_size=1, max_size=9),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_header_changed_anywhere_is_refused_or_within_bounds(
+    tmp_path_factory: pytest.TempPathFactory, tiny: bytes, edits: list[tuple[int, bytes]]
+) -> None:
+    data = bytearray(tiny)
+    header = data.index(b"output_norm.weight") + 48
+    for at, junk in edits:
+        data[at % header : at % header + len(junk)] = junk
+    path = tmp_path_factory.getbasetemp() / "changed.gguf"
+    path.write_bytes(data)
+    with contextlib.suppress(ModelError):
+        found = read_header(path)
+        assert 0 < found.weights_bytes <= len(data)
+        assert 1 <= found.number("block_count", 1) <= 512
+        assert 0 <= found.context_tokens <= 1 << 30
