@@ -107,6 +107,10 @@ class EngineBusyError(InferenceError):
     """The model's queue is full; says how many generations wait."""
 
 
+class RemoteError(InferenceError):
+    """A model's server could not be reached, refused, or did not keep to its protocol."""
+
+
 class TemplateError(InferenceError):
     """The model's chat template is missing, refuses these messages or goes over a limit."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from node.types import JsonObject
 
@@ -62,7 +62,9 @@ class Generation:
 
     With `tools` the output is either text or tool calls decoded under a grammar made from the
     tools' schemas; `tool_choice` "none" offers the tools but forbids calls, "required" forbids
-    plain text. `priority` "person" goes before "background" in a busy model's queue.
+    plain text. `priority` "person" goes before "background" in a busy model's queue. With
+    `answer_schema` an answer in text is JSON of that schema; an engine that cannot see to it
+    refuses the request.
     """
 
     model: str
@@ -71,6 +73,7 @@ class Generation:
     tool_choice: Literal["auto", "none", "required"] = "auto"
     sampling: Sampling = field(default_factory=Sampling)
     priority: Priority = "background"
+    answer_schema: JsonObject | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class Finish:
     act on, why the raw output could not be parsed as a call; then `tool_calls` is empty.
     `prompt_tokens_cached` of the `prompt_tokens` were not evaluated again. `sampling` is what was
     used and `model_sha256` the digest of the weights, so that the answer can be made again.
+    `remote` is the address of the server that made it, "" for a model of this machine; where that
+    server did not say (or not believably) how many tokens it took, the counts are `estimated`.
     """
 
     reason: FinishReason
@@ -94,6 +99,8 @@ class Finish:
     prompt_tokens_cached: int = 0
     sampling: Sampling = field(default_factory=Sampling)
     model_sha256: str = ""
+    remote: str = ""
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,11 @@ class Token:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A loaded or known model. Sizes in bytes and tokens."""
+    """A loaded or known model. Sizes in bytes and tokens.
+
+    A `remote` one has no digest (nobody can say what a server runs), its address for a path, and
+    the kind of server for an architecture.
+    """
 
     name: str
     sha256: str
@@ -177,4 +188,21 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Ends runner processes and gives their memory back."""
+        ...
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where requests for a model go. `keyed`: with a key, so that each may cost money."""
+
+    url: str
+    keyed: bool = False
+
+
+@runtime_checkable
+class Outward(Protocol):
+    """An engine that may send requests out of this process's machine."""
+
+    def destination(self, model: str) -> Destination | None:
+        """Where requests for the model go; None if they stay here. Does no I/O but on the home."""
         ...
