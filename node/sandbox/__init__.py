@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from node.sandbox.capabilities.allowlist import parse_pattern
     from node.sandbox.limits import Limits
-    from node.sandbox.manifest import capabilities, parse_manifest, read_manifest
+    from node.sandbox.manifest import all_capabilities, parse_manifest, read_manifest
     from node.sandbox.network import Network, SystemNetwork
     from node.sandbox.sandbox import Sandbox
     from node.sandbox.store import ToolStore
@@ -41,7 +41,7 @@ __all__ = [
     "ToolResult",
     "ToolStore",
     "WorkspaceGrant",
-    "capabilities",
+    "all_capabilities",
     "parse_manifest",
     "parse_pattern",
     "read_manifest",
@@ -53,7 +53,7 @@ _HOMES = {
     "Sandbox": "sandbox",
     "SystemNetwork": "network",
     "ToolStore": "store",
-    "capabilities": "manifest",
+    "all_capabilities": "manifest",
     "parse_manifest": "manifest",
     "parse_pattern": "capabilities.allowlist",
     "read_manifest": "manifest",

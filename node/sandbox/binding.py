@@ -166,7 +166,7 @@ class Guest:
         limits = call.limits
         self._call = call
         self._store = wasmtime.Store(engine)
-        self._store.set_fuel(limits.fuel)
+        self._store.set_fuel(call.fuel)
         self._store.set_limits(
             limits.memory_bytes,
             limits.table_elements,
@@ -237,7 +237,7 @@ class Guest:
 
     def fuel_used(self) -> int:
         """Fuel used so far."""
-        return self._call.limits.fuel - int(self._store.get_fuel())
+        return self._call.fuel - int(self._store.get_fuel())
 
     def close(self) -> None:
         """Gives the memory back."""

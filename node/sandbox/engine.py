@@ -38,7 +38,7 @@ _CONFIG_VERSION = 1
 
 
 def _use_pool(config: wasmtime.Config, limits: Limits) -> None:
-    calls = limits.concurrency + 1
+    calls = limits.concurrency + 2  # one more on the loop's thread, and one to spare
     pool = ffi.wasmtime_pooling_allocation_config_new()
     settings = {
         "total_memories": calls * limits.memories,

@@ -36,7 +36,7 @@ class Usage:
 class HostCall:
     """The state behind the host functions of one call.
 
-    `deadline_s` is on the clock's monotonic time. `entropy` gives that many unpredictable bytes.
+    `deadline_s` is on the clock's monotonic time; `fuel` is what the guest starts with. `entropy` gives that many unpredictable bytes.
     `loop` is where the grant's coroutines run; a call made outside of one has none. Whatever the
     call opened is on `resources` and closed with it. `skipped_ns` and `chance` are the state of the
     virtual clock and of the virtual chance of `wasi`.
@@ -50,6 +50,7 @@ class HostCall:
     network: Network
     entropy: Callable[[int], bytes]
     deadline_s: float
+    fuel: int = Limits.fuel
     loop: asyncio.AbstractEventLoop | None = None
     resources: ExitStack | None = None
     is_cancelled: bool = False
@@ -102,11 +103,14 @@ class HostCall:
             raise self.stop(self.over("http_requests", self.limits.http_requests))
 
     def count_bytes(self, sent: int, received: int) -> None:
-        """Counts what went over the network. Raises ToolLimitError past the limit of sending."""
-        self.egress_bytes += sent
+        """Counts what came, or is about to be sent. Raises ToolLimitError past the limit of that,
+        and nothing is to be sent then."""
         self.ingress_bytes += received
-        if self.egress_bytes > self.limits.egress_bytes:
-            raise self.stop(self.over("egress_bytes", self.limits.egress_bytes))
+        limit, granted = self.limits.egress_bytes, self.grant.egress_bytes
+        most = limit if granted is None else min(limit, granted)
+        if self.egress_bytes + sent > most:
+            raise self.stop(self.over("egress_bytes", most))
+        self.egress_bytes += sent
 
     def keep(self, resource: Closable) -> None:
         """Closes `resource` when the call ends."""

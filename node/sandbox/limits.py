@@ -13,7 +13,8 @@ class Limits:
     """What one call, and the sandbox as a whole, may use.
 
     The memory of a call is at most `memory_bytes` in each of `memories` linear memories. Sizes of
-    text are in bytes of UTF-8.
+    text are in bytes of UTF-8. `inline_…` bound a call on the event loop's thread (see `inline`);
+    one that goes over them is made again on a thread of its own.
     """
 
     seconds: float = 10.0
@@ -21,6 +22,9 @@ class Limits:
     input_bytes: int = 1 * MIB
     output_bytes: int = 1 * MIB
     stdout_bytes: int = 64 * KIB
+
+    inline_fuel: int = 500_000
+    inline_seconds: float = 0.002
 
     memory_bytes: int = 128 * MIB
     memories: int = 4

@@ -16,7 +16,7 @@ from node.errors import CapabilityError
 from node.sandbox.binding import link, register
 from node.sandbox.capabilities import host_interfaces
 from node.sandbox.limits import Limits
-from node.sandbox.manifest import capabilities
+from node.sandbox.manifest import all_capabilities
 from node.sandbox.types import Capability, Grant
 from node.sandbox.wasi import RESOURCES, wasi_interfaces
 
@@ -30,7 +30,7 @@ def wanted(tool: str, imports: Iterable[str]) -> frozenset[Capability]:
     Raises:
         CapabilityError: it imports something that is neither a capability nor WASI.
     """
-    known = {f"{_PACKAGE}{each}{_VERSION}": each for each in capabilities()}
+    known = {f"{_PACKAGE}{each}{_VERSION}": each for each in all_capabilities()}
     found: set[Capability] = set()
     for name in imports:
         if name.startswith(_WASI):
@@ -38,7 +38,7 @@ def wanted(tool: str, imports: Iterable[str]) -> frozenset[Capability]:
         if name not in known:
             raise CapabilityError(
                 f"tool {tool} imports {name}, which no tool can be given",
-                hint="Capabilities: " + ", ".join(capabilities()),
+                hint="Capabilities: " + ", ".join(all_capabilities()),
             )
         found.add(known[name])
     return frozenset(found)

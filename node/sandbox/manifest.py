@@ -1,9 +1,14 @@
-"""`tool.toml`, read strictly: an unknown key is an error, and every error names file and key."""
+"""`tool.toml`, read strictly: an unknown key is an error, and every error names file and key.
+
+A tool whose component is built where it is used (it is too large to be kept beside its source, and
+no two builds are the same) has no `sha256` there; the build pins it in `tool.sha256` beside it.
+"""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -15,8 +20,10 @@ from node.sandbox.types import Capability, Example, Function, ToolManifest
 from node.types import JsonObject
 
 MANIFEST = "tool.toml"
+PIN = "tool.sha256"
 _MANIFEST_BYTES = 256 * 1024
 _NAME = r"[a-z][a-z0-9_]{0,31}"
+_SHA256 = r"[0-9a-f]{64}"
 _Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$")]
 _FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 _Line = Annotated[str, StringConstraints(min_length=1, max_length=500)]
@@ -48,7 +55,7 @@ class _Tool(_Strict):
     about: _Line
     language: Annotated[str, StringConstraints(min_length=1, max_length=32)]
     capabilities: list[Capability] = []
-    sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
+    sha256: Annotated[str, StringConstraints(pattern=rf"^({_SHA256})?$")] = ""
     component: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+\.wasm$")] = "tool.wasm"
     functions: Annotated[list[_Function], Field(min_length=1, max_length=64)]
     examples: Annotated[list[_Example], Field(max_length=256)] = []
@@ -66,6 +73,17 @@ def read_manifest(folder: Path) -> ToolManifest:
         ToolError: it is missing, not TOML, or not a tool's manifest.
     """
     path = folder / MANIFEST
+    manifest = parse_manifest(_read(path), path)
+    pin = folder / PIN
+    if manifest.sha256 or not pin.exists():
+        return manifest
+    digest = _read(pin).decode(errors="replace").strip()
+    if re.fullmatch(_SHA256, digest) is None:
+        raise ToolError(f"{pin} is not a SHA-256 in hex", hint="Build the tool anew.")
+    return replace(manifest, sha256=digest)
+
+
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             text = file.read(_MANIFEST_BYTES + 1)
@@ -73,7 +91,7 @@ def read_manifest(folder: Path) -> ToolManifest:
         raise ToolError(f"{path} cannot be read: {error.strerror}") from error
     if len(text) > _MANIFEST_BYTES:
         raise ToolError(f"{path} is larger than {_MANIFEST_BYTES} bytes")
-    return parse_manifest(text, path)
+    return text
 
 
 def parse_manifest(text: bytes, path: Path) -> ToolManifest:
@@ -140,6 +158,6 @@ def _function(path: Path, function: _Function) -> Function:
     )
 
 
-def capabilities() -> tuple[Capability, ...]:
+def all_capabilities() -> tuple[Capability, ...]:
     """All capabilities there are."""
     return get_args(Capability)

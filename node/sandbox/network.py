@@ -111,7 +111,8 @@ class Stream(httpcore.NetworkStream):
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Sends all of it."""
+        """Sends all of it; counted first, so that a limit stops it before a byte has left."""
+        self._count(len(buffer), 0)
         view = memoryview(buffer)
         while view:
             self._arm(httpcore.WriteTimeout)
@@ -121,7 +122,6 @@ class Stream(httpcore.NetworkStream):
                 raise httpcore.WriteTimeout(str(error)) from None
             except OSError as error:
                 raise httpcore.WriteError(str(error)) from None
-            self._count(sent, 0)
             view = view[sent:]
 
     def close(self) -> None:

@@ -1,8 +1,9 @@
-"""Runs tools: each call in a fresh store, off the event loop, with what it was granted.
+"""Runs tools: each call in a fresh store, with what it was granted.
 
 A component is compiled once, kept on disk and in memory by its SHA-256, and instantiated anew for
 every call, so that nothing of one call is there in the next. Guests run on a few threads of this
-process; wasmtime lets go of the interpreter's lock while they do.
+process, where wasmtime lets go of the interpreter's lock; only what is sure to be very short runs
+on the event loop's own (see `inline`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ from node.sandbox.binding import Guest
 from node.sandbox.compiler import Compiler
 from node.sandbox.engine import Ticker, build_engine
 from node.sandbox.hostcall import HostCall
+from node.sandbox.inline import Turns
 from node.sandbox.limits import Limits
 from node.sandbox.linking import check_grant, empty_linker, full_linker, wanted
 from node.sandbox.network import Network, SystemNetwork
@@ -53,6 +55,7 @@ class Prepared:
     wants: frozenset[Capability]
     describe: wc.ExportIndex
     call: wc.ExportIndex
+    turns: Turns = field(default_factory=Turns, compare=False)
 
 
 class Sandbox:
@@ -103,7 +106,15 @@ class Sandbox:
         text = _input(manifest.name, function, arguments)
         if len(text) > self._limits.input_bytes:
             raise call.over("input_bytes", self._limits.input_bytes)
-        return await self._on_thread(call, lambda: self._run(prepared, call, text))
+        if manifest.is_shipped and not prepared.wants and not prepared.turns.waits:
+            await asyncio.sleep(0)  # calls one after the other let everything else have its turn
+            result = self._run_inline(prepared, call, text)
+            if result is not None:
+                return result
+            call = self._host_call(manifest, grant)
+        result = await self._on_thread(call, lambda: self._run(prepared, call, text))
+        prepared.turns.ended_on_thread(result, self._limits)
+        return result
 
     async def describe(self, manifest: ToolManifest) -> JsonObject:
         """What the component says of itself, as parsed JSON; it is given no capability.
@@ -140,6 +151,7 @@ class Sandbox:
             network=self._network,
             entropy=self._entropy,
             deadline_s=self._clock.monotonic() + self._limits.seconds,
+            fuel=self._limits.fuel,
             loop=asyncio.get_running_loop(),
         )
 
@@ -164,6 +176,20 @@ class Sandbox:
             raise call.over("output_bytes", self._limits.output_bytes) from None
         finally:
             self._ticker.leave()
+            call.close()
+
+    def _run_inline(self, prepared: Prepared, call: HostCall, text: bytes) -> ToolResult | None:
+        """The result, where the call was as short as it may be here; else it never happened."""
+        self._threads.check_open()
+        call.started_s = self._clock.monotonic()
+        call.deadline_s = call.started_s + self._limits.inline_seconds
+        call.fuel = self._limits.inline_fuel
+        try:
+            return self._run(prepared, call, text)
+        except (wasmtime.WasmtimeError, TooLongError, ToolError):
+            prepared.turns.was_long()
+            return None
+        finally:
             call.close()
 
     def _run(self, prepared: Prepared, call: HostCall, text: bytes) -> ToolResult:

@@ -11,11 +11,12 @@ import hashlib
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from node.errors import ToolError
 from node.sandbox.limits import Limits
-from node.sandbox.manifest import MANIFEST, is_tool_name, read_manifest
+from node.sandbox.manifest import MANIFEST, PIN, is_tool_name, read_manifest
 from node.sandbox.types import ToolManifest
 
 _Stamp = tuple[int, int, int, int]
@@ -56,7 +57,7 @@ class ToolStore:
         if manifest.name != name:
             raise ToolError(f"{folder / MANIFEST}: name: must be {name}, as its folder")
         self._verify(manifest)
-        return manifest
+        return replace(manifest, is_shipped=folder.parent == self._shipped)
 
     def _folder(self, name: str) -> Path:
         if is_tool_name(name):
@@ -70,7 +71,7 @@ class ToolStore:
     def _verify(self, manifest: ToolManifest) -> None:
         if not manifest.sha256:
             raise ToolError(
-                f"tool {manifest.name} is not built: its tool.toml pins no sha256",
+                f"tool {manifest.name} is not built: no sha256 is pinned",
                 hint="Build it with scripts/build_tools.",
             )
         if self._digest(manifest.folder / manifest.component) != manifest.sha256:
@@ -113,15 +114,17 @@ class ToolStore:
     def _install(self, manifest: ToolManifest) -> None:
         self._installed.mkdir(mode=0o700, parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=self._installed))
+        files = [MANIFEST, manifest.component]
+        files += [PIN] if (manifest.folder / PIN).exists() else []
         try:
-            for name in (MANIFEST, manifest.component):
+            for name in files:
                 shutil.copyfile(manifest.folder / name, staging / name)
             target = self._installed / manifest.name
             if target.exists():
                 target.rename(staging / "replaced")
             new = staging / "new"
             new.mkdir(mode=0o700)
-            for name in (MANIFEST, manifest.component):
+            for name in files:
                 os.rename(staging / name, new / name)
             new.rename(target)
         except OSError as error:

@@ -37,8 +37,7 @@ class Threads:
         Raises:
             SandboxError: the threads have ended.
         """
-        if self._is_closed:
-            raise SandboxError("the sandbox is closed", hint="The node is stopping; ask it later.")
+        self.check_open()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
         self._unfinished += 1
@@ -46,6 +45,11 @@ class Threads:
             self._start()
         self._jobs.put((work, future, loop))
         return future
+
+    def check_open(self) -> None:
+        """Raises SandboxError where the threads have ended."""
+        if self._is_closed:
+            raise SandboxError("the sandbox is closed", hint="The node is stopping; ask it later.")
 
     def _start(self) -> None:
         name = f"{self._name}-{len(self._threads)}"

@@ -40,7 +40,10 @@ class Example:
 
 @dataclass(frozen=True)
 class ToolManifest:
-    """A parsed `tool.toml`. `sha256` is of the component; `folder` holds both."""
+    """A parsed `tool.toml`. `sha256` is of the component; `folder` holds both.
+
+    `is_shipped` says that the tool store found it among the tools that came with the node.
+    """
 
     name: str
     version: str
@@ -52,6 +55,7 @@ class ToolManifest:
     folder: Path
     component: str = "tool.wasm"
     examples: tuple[Example, ...] = ()
+    is_shipped: bool = False
 
     def function(self, name: str) -> Function:
         """The function of that name. Raises ToolError if there is none."""
@@ -88,6 +92,7 @@ class Grant:
     `http` is an allow-list of URL patterns: scheme and host exact (or `*.example.org`), path a
     prefix ending in `*` or exact. `secrets` maps a pattern to headers the host adds.
     `knowledge` answers a search; `store` is the folder of the agent's key-value file.
+    `egress_bytes` is the most one call may send, where that is less than the sandbox's own limit.
     """
 
     workspace: WorkspaceGrant | None = None
@@ -97,6 +102,7 @@ class Grant:
     store: Path | None = None
     clock: bool = False
     random: bool = False
+    egress_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def _core_module(tool: ToolSource, work: Path, root: str, *c_sources: str) -> No
     command += [f"--export={name}" for name in EXPORTS]
     command += ["--cache-dir", str(cache), "--global-cache-dir", str(cache), *c_sources]
     modules = [
-        *("--dep", "guest", "--dep", "tool", "-OReleaseSmall", "-Mroot=guest/abi.zig"),
+        *("--dep", "guest", "--dep", "tool", "-OReleaseFast", "-Mroot=guest/abi.zig"),
         *("-OReleaseSafe", "-Mguest=guest/guest.zig"),
         *("--dep", "guest", "-OReleaseSafe", f"-Mtool={root}"),
     ]

@@ -74,10 +74,17 @@ class ToolSource:
         return f"{WIT.read_text()}\nworld built {{\n{imports}  include tool;\n}}\n"
 
     def pin(self, component: bytes) -> None:
-        """Writes the component and its digest into the folder."""
+        """Writes the component and its digest into the folder.
+
+        The digest goes into `tool.toml`, or, where that has no `sha256`, into `tool.sha256`.
+        """
         self.component.write_bytes(component)
+        digest = hashlib.sha256(component).hexdigest()
+        if "sha256" not in self.toml:
+            (self.folder / "tool.sha256").write_text(digest + "\n")
+            return
         path = self.folder / "tool.toml"
-        line = f'sha256 = "{hashlib.sha256(component).hexdigest()}"'
+        line = f'sha256 = "{digest}"'
         text, found = re.subn(r'(?m)^sha256 = "[^"]*"$', line, path.read_text(), count=1)
         if not found:
             raise ToolchainError(f'{path}: a line sha256 = "" is missing')

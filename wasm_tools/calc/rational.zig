@@ -8,7 +8,8 @@ const Int = std.math.big.int.Managed;
 
 pub const Wrong = error{ OutOfMemory, DivisionByZero, TooLarge, TooMuchWork, FractionalExponent };
 
-/// Where numbers live, and what may still be spent on them.
+/// Where numbers live, and what may still be spent on them. No number is changed once it is made,
+/// so that one may be handed on where an operation would copy it.
 pub const Work = struct {
     pub const max_digits = 5_000;
     /// What 10^5000 has.
@@ -43,6 +44,8 @@ pub const Work = struct {
 
     pub fn multiply(self: *Work, a: Int, b: Int) Wrong!Int {
         try self.spend(a.len(), b.len());
+        if (isOne(b)) return a;
+        if (isOne(a)) return b;
         var out = try Int.init(self.arena);
         try out.mul(&a, &b);
         return out;
@@ -51,6 +54,7 @@ pub const Work = struct {
     /// Quotient and remainder, rounding down.
     pub fn divide(self: *Work, a: Int, b: Int) Wrong!struct { quotient: Int, remainder: Int } {
         try self.spend(a.len(), b.len());
+        if (isOne(b)) return .{ .quotient = a, .remainder = try self.int(0) };
         var quotient = try Int.init(self.arena);
         var remainder = try Int.init(self.arena);
         try quotient.divFloor(&remainder, &a, &b);
@@ -70,6 +74,7 @@ pub const Work = struct {
     /// A power of ten to move the point by, at most a few times `max_digits`.
     pub fn ten(self: *Work, exponent: u32) Wrong!Int {
         try self.spend(exponent / 9, exponent / 9);
+        if (exponent == 0) return self.int(1);
         var out = try self.int(10);
         try out.pow(&out, exponent);
         return out;
@@ -78,6 +83,7 @@ pub const Work = struct {
     fn gcd(self: *Work, a: Int, b: Int) Wrong!Int {
         // Lehmer's algorithm passes over both numbers some forty times a limb (measured).
         try self.spend(40 * @min(a.len(), b.len()), @max(a.len(), b.len()));
+        if (small(a)) |x| if (small(b)) |y| return self.int(std.math.gcd(x, y));
         var out = try Int.init(self.arena);
         try out.gcd(&a, &b);
         return out;
@@ -158,6 +164,11 @@ pub const Rational = struct {
         return @intCast(@abs(exponent.toInt(i32) catch return error.TooLarge));
     }
 };
+
+/// The size of a number of one limb.
+fn small(value: Int) ?u64 {
+    return if (value.len() == 1) value.limbs[0] else null;
+}
 
 pub fn isOne(value: Int) bool {
     return value.len() == 1 and value.limbs[0] == 1 and value.isPositive();

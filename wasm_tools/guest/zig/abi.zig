@@ -2,7 +2,8 @@
 //! a tag and a payload in a return area.
 //!
 //! Spec: WebAssembly component model, CanonicalABI.md. Everything lives in one arena that the
-//! host's `cabi_post_*` empties, so an instance used again starts clean.
+//! host's `cabi_post_*` empties, so an instance used again starts clean. The arena begins in memory
+//! that the module has from its start: most calls fit, and growing memory is a system call each.
 const std = @import("std");
 const guest = @import("guest");
 const tool = @import("tool");
@@ -10,7 +11,34 @@ const tool = @import("tool");
 /// A trap instead of a message: nobody reads a guest's stderr.
 pub const panic = std.debug.no_panic;
 
-var arena_state: std.heap.ArenaAllocator = .init(std.heap.wasm_allocator);
+var first: [128 * 1024]u8 = undefined;
+var fixed: std.heap.FixedBufferAllocator = .init(&first);
+var arena_state: std.heap.ArenaAllocator = .init(.{ .ptr = &fixed, .vtable = &first_or_grown });
+
+/// `fixed` while it has room, then memory that is grown.
+const first_or_grown: std.mem.Allocator.VTable = .{
+    .alloc = alloc,
+    .resize = resize,
+    .remap = std.mem.Allocator.noRemap,
+    .free = free,
+};
+const Align = std.mem.Alignment;
+const grown = std.heap.wasm_allocator;
+
+fn alloc(_: *anyopaque, len: usize, alignment: Align, from: usize) ?[*]u8 {
+    return fixed.allocator().rawAlloc(len, alignment, from) orelse
+        grown.rawAlloc(len, alignment, from);
+}
+
+fn resize(_: *anyopaque, memory: []u8, alignment: Align, len: usize, from: usize) bool {
+    const owner = if (fixed.ownsSlice(memory)) fixed.allocator() else grown;
+    return owner.rawResize(memory, alignment, len, from);
+}
+
+fn free(_: *anyopaque, memory: []u8, alignment: Align, from: usize) void {
+    const owner = if (fixed.ownsSlice(memory)) fixed.allocator() else grown;
+    owner.rawFree(memory, alignment, from);
+}
 
 const Text = extern struct { ptr: [*]const u8, len: usize };
 const Result = extern struct { failed: u32, text: Text };
@@ -47,7 +75,8 @@ fn valid(arena: std.mem.Allocator, slice: []const u8) []const u8 {
 }
 
 export fn cabi_post_call(_: *const Result) void {
-    _ = arena_state.reset(.{ .retain_with_limit = 1 << 20 });
+    _ = arena_state.reset(.free_all);
+    fixed.reset();
 }
 
 /// How the host asks for room for the text it passes in or answers.
