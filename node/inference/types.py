@@ -64,7 +64,8 @@ class Generation:
     tools' schemas; `tool_choice` "none" offers the tools but forbids calls, "required" forbids
     plain text. `priority` "person" goes before "background" in a busy model's queue. With
     `answer_schema` an answer in text is JSON of that schema; an engine that cannot see to it
-    refuses the request.
+    refuses the request. Without `parallel_tool_calls` an answer holds one call at most; some
+    families of models never make more.
     """
 
     model: str
@@ -74,6 +75,7 @@ class Generation:
     sampling: Sampling = field(default_factory=Sampling)
     priority: Priority = "background"
     answer_schema: JsonObject | None = None
+    parallel_tool_calls: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Finish:
     used and `model_sha256` the digest of the weights, so that the answer can be made again.
     `remote` is the address of the server that made it, "" for a model of this machine; where that
     server did not say (or not believably) how many tokens it took, the counts are `estimated`.
+    `reasoning` is what the model thought before it answered: never part of `text`, and its
+    `reasoning_tokens` are among the `completion_tokens`.
     """
 
     reason: FinishReason
@@ -101,14 +105,20 @@ class Finish:
     model_sha256: str = ""
     remote: str = ""
     estimated: bool = False
+    reasoning: str = ""
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of output as it is made; the last one of a generation carries `finish`."""
+    """A piece of output as it is made; the last one of a generation carries `finish`.
+
+    `text` is of the answer, `reasoning` of what the model thinks before it.
+    """
 
     text: str
     finish: Finish | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)
