@@ -264,7 +264,9 @@ def _name(entry: Entry, by: str) -> str:
     destinations = needs.get("destinations") if isinstance(needs, dict) else None
     if by == "peer" and isinstance(destinations, list) and destinations:
         return str(destinations[0])
-    return str(entry.data.get("name"))
+    name = str(entry.data.get("name"))
+    # a tool call has its function's name; older logs have TOOL.FUNCTION
+    return name.rpartition(".")[2] if entry.data.get("kind") == "tool" else name
 
 
 def _add(spent: Spent, entry: Entry) -> None:

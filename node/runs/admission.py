@@ -85,9 +85,8 @@ class Admission:
         run = self._run
         looks = self._effect.kind is StepKind.TOOL
         guards = run.door.guards.guards(run.agent, stage) if looks else ()
-        return check(
-            guards, stage, content, GuardContext(self._effect.name, run.results, run.prompt)
-        )
+        name, tool = self._effect.name, self._effect.needs.tool
+        return check(guards, stage, content, GuardContext(name, run.results, run.prompt, tool))
 
     def rewrite(self, checked: Checked) -> bool:
         """Takes the content a guard left as the arguments, where the effect allows that."""

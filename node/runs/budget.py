@@ -137,24 +137,40 @@ class Hold:
         self.release()
 
 
-def reserve(pockets: Iterable[Pocket], wanted: Usage) -> Hold:
-    """Holds `wanted` in all the pockets.
-
-    Seconds are clamped to what is left, since the door can enforce them while the step runs; every
-    other dimension must fit whole.
+def reserve(pockets: Iterable[Pocket], wanted: Usage, *, bounded: bool = False) -> Hold:
+    """Holds `wanted` in all the pockets, less of it where less can be enforced (see `clamp`).
 
     Raises:
         BudgetExceededError: a pocket lacks it; nothing is held anywhere.
     """
     chain = tuple(pockets)
-    lefts = [pocket.left() for pocket in chain]
-    seconds = min([wanted.seconds, *(left["seconds"] for left in lefts if "seconds" in left)])
-    asked = amounts(wanted) | {"seconds": seconds or (1e-9 if wanted.seconds else 0)}
-    for pocket, left in zip(chain, lefts, strict=True):
-        for dimension, room in left.items():
+    held = clamp(chain, wanted, bounded=bounded)
+    asked = amounts(held)
+    if wanted.seconds and not held.seconds:
+        asked["seconds"] = 1e-9
+    if wanted.egress_bytes and not held.egress_bytes:
+        asked["egress_bytes"] = 1
+    for pocket in chain:
+        for dimension, room in pocket.left().items():
             if asked[dimension] > room:
                 raise exceeded(pocket, dimension, wanted)
-    return Hold(chain, wanted if seconds == wanted.seconds else replace(wanted, seconds=seconds))
+    return Hold(chain, held)
+
+
+def clamp(pockets: Iterable[Pocket], wanted: Usage, *, bounded: bool) -> Usage:
+    """`wanted`, with no more than is left of what can be enforced while the step runs.
+
+    The door enforces seconds; an effect that is `bounded` keeps to the egress bytes it is given.
+    Every other dimension must fit whole.
+    """
+    lefts = [pocket.left() for pocket in pockets]
+    seconds = min([wanted.seconds, *(left["seconds"] for left in lefts if "seconds" in left)])
+    egress = wanted.egress_bytes
+    if bounded and egress:
+        egress = int(min([egress, *(left.get("egress_bytes", egress) for left in lefts)]))
+    if (seconds, egress) == (wanted.seconds, wanted.egress_bytes):
+        return wanted
+    return replace(wanted, seconds=seconds, egress_bytes=egress)
 
 
 def exceeded(pocket: Pocket, dimension: str, wanted: Usage) -> BudgetExceededError:

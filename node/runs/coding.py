@@ -205,7 +205,9 @@ def error_from(data: Mapping[str, Json]) -> FreeholdError:
 
 def needs_json(needs: Needs) -> JsonObject:
     """What an effect needs, as the log keeps it."""
+    tool: JsonObject = {"tool": needs.tool} if needs.tool else {}
     return {
+        **tool,
         "usage": usage_json(needs.usage),
         "capabilities": cast("list[Json]", sorted(needs.capabilities)),
         "destinations": [place[:200] for place in needs.destinations[:50]],

@@ -70,13 +70,16 @@ class Needs:
 
     `destinations` are where it can send data, as URL patterns, relays or peers; empty for an
     effect that cannot send. `traceless` effects leave nothing outside the node: their intent
-    shares a commit with their result, and recovery may perform them again.
+    shares a commit with their result, and recovery may perform them again. `tool` is the installed
+    tool a tool call belongs to: what a manifest's `[[tools]]` table names, where the effect's own
+    name is the function's.
     """
 
     usage: Usage = field(default_factory=Usage)
     capabilities: frozenset[Capability] = frozenset()
     destinations: tuple[str, ...] = ()
     traceless: bool = False
+    tool: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Effect(Protocol):
     def kind(self) -> StepKind: ...
     @property
     def name(self) -> str:
-        """What policy and the trace call it."""
+        """What policy and the trace call it; for a tool call the function, as the model sees it."""
         ...
 
     @property
@@ -139,6 +142,15 @@ class Rewritable(Protocol):
         ...
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """An effect that keeps to fewer egress bytes than it asked for, where a budget has no more."""
+
+    def bounded(self, held: Usage) -> Effect:
+        """The same effect, which sends no more than `held.egress_bytes`."""
+        ...
+
+
 class GuardStage(StrEnum):
     """Where a guard looks."""
 
@@ -160,12 +172,13 @@ class GuardVerdict:
 
 @dataclass(frozen=True)
 class GuardContext:
-    """What a guard may know: the effect's name, the tool results recorded so far, and what the
-    run was asked."""
+    """What a guard may know: the effect's name and tool, the tool results recorded so far, and
+    what the run was asked."""
 
     name: str
     results: tuple[Json, ...] = ()
     prompt: str = ""
+    tool: str = ""
 
 
 class Guard(Protocol):

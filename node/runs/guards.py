@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from typing import TypeAlias
 
 from node.runs.agent import AgentManifest
 from node.runs.content import MAX_DEPTH, clean_text, map_text, text_bytes
@@ -28,6 +29,7 @@ _LIMITS = {
     GuardStage.ANSWER: 262_144,
 }
 _CUT_TEXT = 65_536
+Checkers: TypeAlias = Callable[[str, str], Checker | None]
 
 
 def check_guard_name(name: str) -> str:
@@ -67,18 +69,18 @@ class SchemaGuard:
     """Holds a tool's arguments to the schema of its function; the rest is text and passes.
 
     Args:
-        checkers: the compiled schema of a function by its name, or None if it is unknown here.
+        checkers: the compiled schema by tool and function, or None if it is unknown here.
     """
 
     name = "schema"
 
-    def __init__(self, checkers: Callable[[str], Checker | None]) -> None:
+    def __init__(self, checkers: Checkers) -> None:
         self._checkers = checkers
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
         if stage is not GuardStage.TOOL_ARGUMENTS:
             return GuardVerdict("pass")
-        checker = self._checkers(context.name)
+        checker = self._checkers(context.tool, context.name)
         if checker is None:
             return GuardVerdict("fail", f"there is no function {context.name}")
         wrong = checker.wrong(content)
@@ -96,7 +98,7 @@ class GuardSet:
     def __init__(
         self,
         *,
-        checkers: Callable[[str], Checker | None],
+        checkers: Checkers,
         secrets: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._always: tuple[Guard, ...] = (

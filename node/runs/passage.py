@@ -20,9 +20,9 @@ from node.errors import (
 )
 from node.journal import Draft, PolicyVerdict
 from node.runs.admission import Admission, Admitted, Refused
-from node.runs.budget import Hold, Pocket, reserve
+from node.runs.budget import Hold, Pocket, clamp, reserve
 from node.runs.checks import Checked, verdict_drafts
-from node.runs.effect import Effect, GuardStage, Outcome, StepKind, Usage
+from node.runs.effect import Bounded, Effect, GuardStage, Outcome, StepKind, Usage
 from node.runs.entries import StepEntries
 from node.runs.ledger import day_of
 from node.runs.performing import Performed, Result, perform
@@ -86,7 +86,9 @@ class Passage:
         self._cause = (recorded.intent.index,)
         self._door.ledger.take_over(self._run.id, self._path)
         self._rewrite_again()
-        with Hold(self._pockets(), self._wanted()) as hold, self._run.in_flight(self._path, self):
+        wanted = self._wanted()
+        usage = clamp(self._pockets(), wanted, bounded=self._is_bounded(wanted))
+        with Hold(self._pockets(), usage) as hold, self._run.in_flight(self._path, self):
             return await self._finish(await self._taken_up(hold), hold, before=())
 
     def _rewrite_again(self) -> None:
@@ -148,14 +150,17 @@ class Passage:
         if self._effect.kind is StepKind.WORKSPACE:  # counted, but never refused: it keeps what
             return Hold(self._pockets(), self._wanted())  # a run did until its budget was spent
         try:
-            return reserve(self._pockets(), self._wanted())
+            wanted = self._wanted()
+            return reserve(self._pockets(), wanted, bounded=self._is_bounded(wanted))
         except BudgetExceededError as error:
             refused = Refused(PolicyVerdict(f"budget.{error.dimension}", DENY), error)
         return await self._refuse(refused)
 
     async def _perform(self, hold: Hold) -> Performed:
-        limit_s, clock = hold.usage.seconds, self._door.clock
-        done = await perform(self._effect, self._key, limit_s=limit_s, clock=clock)
+        limit_s, clock, effect = hold.usage.seconds, self._door.clock, self._effect
+        if hold.usage.egress_bytes and isinstance(effect, Bounded):
+            effect = effect.bounded(hold.usage)
+        done = await perform(effect, self._key, limit_s=limit_s, clock=clock)
         if done.sure or self._effect.needs.traceless:
             return done
         settled = await self._settle()
@@ -191,7 +196,7 @@ class Passage:
         self, done: Performed, hold: Hold, *, before: tuple[Draft, ...]
     ) -> tuple[Result, Checked]:
         """Judges the result, makes it durable, and settles the budget."""
-        usage, raw = self._used(done), _as_json(done.result)
+        usage, raw = self._used(done, hold), _as_json(done.result)
         value, checked = None, Checked(GuardStage.TOOL_RESULT, None, ())
         if isinstance(raw, Outcome):
             value = raw.value
@@ -234,17 +239,22 @@ class Passage:
 
     # ── small things ────────────────────────────────────────────────────────────────────────
 
+    def _is_bounded(self, wanted: Usage) -> bool:
+        return bool(wanted.egress_bytes) and isinstance(self._effect, Bounded)
+
     def _wanted(self) -> Usage:
         usage = self._effect.needs.usage
         calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
         seconds = usage.seconds or self._door.limits.step_seconds
         return replace(usage, steps=1, tool_calls=calls, seconds=seconds)
 
-    def _used(self, done: Performed) -> Usage:
+    def _used(self, done: Performed, hold: Hold) -> Usage:
         """What the step used. Where nobody knows whether it happened, all that it might have."""
         usage = done.result.usage if isinstance(done.result, Outcome) else Usage()
         if isinstance(done.result, OutcomeUnknownError):
-            usage = self._effect.needs.usage
+            usage = replace(self._effect.needs.usage, egress_bytes=hold.usage.egress_bytes)
+        elif isinstance(done.result, FreeholdError) and not done.sure:
+            usage = Usage(egress_bytes=hold.usage.egress_bytes)
         calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
         return replace(usage, steps=1, tool_calls=calls, seconds=round(done.seconds, 6))
 

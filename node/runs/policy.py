@@ -57,12 +57,11 @@ def _stated(effect: Effect, agent: AgentManifest) -> PolicyVerdict:
 
 
 def _tool(effect: Effect, agent: AgentManifest) -> PolicyVerdict:
-    grant = _grant(effect.name, agent)
+    grant = _grant(effect, agent)
     if grant is None:
         return PolicyVerdict("tools.not-granted", DENY)
     rule = f"tools.{grant.name}"
-    function = effect.name[len(grant.name) + 1 :]
-    if grant.functions is not None and function and function not in grant.functions:
+    if grant.functions is not None and effect.name not in grant.functions:
         return PolicyVerdict(f"{rule}.functions", DENY)
     missing = sorted(effect.needs.capabilities - granted(grant))
     if missing:
@@ -70,9 +69,9 @@ def _tool(effect: Effect, agent: AgentManifest) -> PolicyVerdict:
     return PolicyVerdict(f"{rule}.approval", grant.approval)
 
 
-def _grant(name: str, agent: AgentManifest) -> ToolGrant | None:
-    """The table for `tool` or `tool.function`; the tool's own name may hold no dot."""
-    tool = name.partition(".")[0]
+def _grant(effect: Effect, agent: AgentManifest) -> ToolGrant | None:
+    """The table for the effect's tool; one that names none is a tool by itself."""
+    tool = effect.needs.tool or effect.name
     return next((grant for grant in agent.tools if grant.name == tool), None)
 
 

@@ -12,6 +12,7 @@ from node.errors import DivergenceError, FreeholdError, JournalError
 from node.journal import Entry, Log
 from node.runs.coding import Scribe, error_of, outcome_of, usage_from
 from node.runs.effect import Effect, GuardStage, Outcome, StepKind, Usage
+from node.types import Json
 
 
 @dataclass
@@ -115,11 +116,16 @@ def compare(scribe: Scribe, recorded: StepRecord, effect: Effect) -> None:
         DivergenceError: the program took another step than the one recorded.
     """
     data = recorded.intent.data
-    here, there = (str(effect.kind), effect.name), (data.get("kind"), data.get("name"))
-    if here != there:
-        raise diverged(recorded.path, " ".join(map(str, there)), " ".join(here))
+    kind, name = data.get("kind"), data.get("name")
+    if kind != str(effect.kind) or not _is_named(name, effect):
+        raise diverged(recorded.path, f"{kind} {name}", f"{effect.kind} {effect.name}")
     if not recorded.copied and not scribe.matches(str(data.get("digest")), effect.args):
         raise diverged(recorded.path, f"{effect.name} with other arguments", effect.name)
+
+
+def _is_named(recorded: Json, effect: Effect) -> bool:
+    """Whether a step has the effect's name; older logs have `TOOL.FUNCTION` for a tool call."""
+    return recorded in (effect.name, f"{effect.needs.tool}.{effect.name}")
 
 
 def diverged(path: str, recorded: str, taken: str) -> DivergenceError:

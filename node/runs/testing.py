@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from node.errors import FreeholdError, ManifestError, OutcomeUnknownError, RunStoppedError
@@ -39,11 +39,13 @@ class PlainEffect:
     capabilities: frozenset[Capability] = frozenset()
     destinations: tuple[str, ...] = ()
     performed: list[str] = field(default_factory=list, compare=False)
+    tool: str = ""
 
     @property
     def needs(self) -> Needs:
         usage = self.usage if self.needs_usage is None else self.needs_usage
-        return Needs(usage, self.capabilities, self.destinations, self.traceless)
+        tool = self.tool or self.name.partition(".")[0]
+        return Needs(usage, self.capabilities, self.destinations, self.traceless, tool)
 
     async def perform(self, key: str) -> Outcome:
         self.performed.append(key)
@@ -51,6 +53,24 @@ class PlainEffect:
 
     async def settle(self, key: str) -> Outcome | None:
         return None
+
+
+@dataclass(frozen=True)
+class BoundedEffect(PlainEffect):
+    """Sends up to `sends` bytes, and no more than it is given; `given` keeps what that was."""
+
+    sends: int = 0
+    most: int = 0
+    given: list[int] = field(default_factory=list, compare=False)
+
+    def bounded(self, held: Usage) -> BoundedEffect:
+        """The same, with less to send."""
+        return replace(self, most=held.egress_bytes)
+
+    async def perform(self, key: str) -> Outcome:
+        self.given.append(self.most)
+        sent = min(self.sends, self.most)
+        return Outcome(sent == self.sends, None, Usage(egress_bytes=sent))
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,10 @@ class CountingEffect:
 
     kind = StepKind.TOOL
     name = "counter.add"
-    needs = Needs()
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(tool=self.name.partition(".")[0])
 
     @property
     def args(self) -> Json:

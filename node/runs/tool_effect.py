@@ -20,6 +20,7 @@ from node.runs.effect import Label, Needs, Outcome, StepKind, Usage
 from node.sandbox import Capability, ToolResult
 from node.types import Json, JsonObject
 
+# What one call may send. A budget that has less gives what it has, and the host sees to that.
 FETCH_EGRESS_BYTES = 65_536
 _CALL_SECONDS = 15.0
 _VARYING: frozenset[Capability] = frozenset({"http", "clock", "random"})
@@ -61,13 +62,17 @@ def specs(offers: Sequence[Offer]) -> tuple[FunctionSpec, ...]:
 
 @dataclass(frozen=True)
 class ToolEffect:
-    """One call. `args` are its arguments, so that guards judge exactly what the tool will get."""
+    """One call. `args` are its arguments, so that guards judge exactly what the tool will get.
+
+    `call` gets the arguments and the most bytes they may send.
+    """
 
     offer: Offer
     arguments: JsonObject
     grant: ToolGrant
-    call: Callable[[JsonObject], Awaitable[ToolResult]]
+    call: Callable[[JsonObject, int], Awaitable[ToolResult]]
     labels: Callable[[tuple[str, ...]], frozenset[Label]]
+    egress_bytes: int = FETCH_EGRESS_BYTES
 
     @property
     def kind(self) -> StepKind:
@@ -75,7 +80,7 @@ class ToolEffect:
 
     @property
     def name(self) -> str:
-        return f"{self.offer.tool}.{self.offer.name}"
+        return self.offer.name
 
     @property
     def args(self) -> Json:
@@ -88,23 +93,29 @@ class ToolEffect:
             usage=Usage(
                 tool_calls=1,
                 seconds=_CALL_SECONDS,
-                egress_bytes=FETCH_EGRESS_BYTES if fetches else 0,
+                egress_bytes=self.egress_bytes if fetches else 0,
             ),
             capabilities=self.offer.capabilities,
             destinations=self.grant.http if fetches else (),
             traceless=self.offer.read_only and not fetches,
+            tool=self.offer.tool,
         )
 
     def with_args(self, args: Json) -> ToolEffect:
         """The same call with arguments a guard rewrote."""
         return replace(self, arguments=cast("JsonObject", args))
 
+    def bounded(self, held: Usage) -> ToolEffect:
+        """The same call, which may send no more than is held for it."""
+        return replace(self, egress_bytes=held.egress_bytes)
+
     async def perform(self, key: str) -> Outcome:
-        """Calls the tool. A limit, a trap or a broken tool is an answer for the model too."""
+        """Calls the tool. A limit, a trap or a broken tool is an answer for the model too; what
+        such a call sent is not known, so all that it might have sent counts."""
         try:
-            result = await self.call(self.arguments)
+            result = await self.call(self.arguments, self.egress_bytes)
         except SandboxError as error:
-            return Outcome(ok=False, value={"error": error.message})
+            return Outcome(ok=False, value={"error": error.message}, usage=self.needs.usage)
         return Outcome(
             ok=result.ok,
             value=clean(result.value),

@@ -123,13 +123,12 @@ class Toolset:
             offer=offer,
             arguments=arguments,
             grant=next(grant for grant in agent.tools if grant.name == offer.tool),
-            call=lambda given: self._call(agent, offer, given, labels),
+            call=lambda given, egress: self._call(agent, offer, given, labels, egress),
             labels=partial(self._labels_of, agent),
         )
 
-    def checker(self, name: str) -> Checker | None:
-        """The compiled schema of `tool.function`, for the schema guard; None if unknown."""
-        tool, _, function = name.partition(".")
+    def checker(self, tool: str, function: str) -> Checker | None:
+        """The compiled schema of a tool's function, for the schema guard; None if unknown."""
         try:
             return checker(self._tool(tool).function(function).parameters)
         except (ToolError, ValueError):
@@ -141,6 +140,7 @@ class Toolset:
         offer: Offer,
         arguments: JsonObject,
         labels: frozenset[Label],
+        egress_bytes: int,
     ) -> ToolResult:
         tool = self._tool(offer.tool)
         if tool.sha256 != offer.sha256:
@@ -148,10 +148,12 @@ class Toolset:
                 f"tool {offer.tool} was replaced since this run started",
                 hint="Start the run again to use the tool that is installed now.",
             )
-        grant = self._grant(agent, offer, labels)
+        grant = self._grant(agent, offer, labels, egress_bytes)
         return await self._sandbox.call(tool, offer.name, arguments, grant)
 
-    def _grant(self, agent: AgentManifest, offer: Offer, labels: frozenset[Label]) -> Grant:
+    def _grant(
+        self, agent: AgentManifest, offer: Offer, labels: frozenset[Label], egress_bytes: int
+    ) -> Grant:
         grant = next(grant for grant in agent.tools if grant.name == offer.tool)
         return Grant(
             workspace=self._workspace(agent, grant, labels) if grant.workspace else None,
@@ -160,6 +162,7 @@ class Toolset:
             store=self._places.stores / agent.name / grant.name if grant.store else None,
             clock=grant.clock,
             random=grant.random,
+            egress_bytes=egress_bytes,
         )
 
     def _workspace(

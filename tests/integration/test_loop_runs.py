@@ -185,7 +185,7 @@ async def test_a_tool_is_called_and_its_result_answered(tmp_path: Path) -> None:
     assert node.steps() == [
         ("2", "open"),
         ("3", "generate"),
-        ("4", "calc.calc_add"),
+        ("4", "calc_add"),
         ("5", "generate"),
     ]
     assert result.citations == ("4",)

@@ -223,7 +223,7 @@ async def test_a_label_is_not_washed_off_by_a_file(maker: Maker) -> None:
     assert (result.status, result.text) == ("completed", "I did not send it.")
     entries = node.journal.run_entries(run_id)
     rules_of = {e.data["name"]: e.draft.policy for e in entries if e.type == "step.intent"}
-    refused = rules_of["web.web_fetch"]
+    refused = rules_of["web_fetch"]
     assert refused is not None
     assert (refused.rule, refused.verdict) == ("taint.send", "deny")
 

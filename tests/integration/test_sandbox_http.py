@@ -106,12 +106,14 @@ class Names(SystemNetwork):
         return super().connect(address, port, timeout_s)
 
 
-def host_call(*patterns: str, network: object = None, **more: object) -> HostCall:
+def host_call(
+    *patterns: str, network: object = None, granted: int | None = None, **more: object
+) -> HostCall:
     limits = {key: more.pop(key) for key in list(more) if key.startswith(("http_", "egress"))}
     return HostCall(
         tool="tool",
         seed="",
-        grant=Grant(http=patterns, **more),
+        grant=Grant(http=patterns, egress_bytes=granted, **more),
         limits=Limits(**limits),
         clock=SystemClock(),
         network=network or SystemNetwork(),
@@ -281,6 +283,22 @@ def test_a_call_sends_so_much_and_no_more(server: Server) -> None:
     call = host_call(server.url("/*"), egress_bytes=1000)
     with pytest.raises(ToolLimitError, match="egress_bytes = 1000"):
         fetch(call, server.url("/a"), method="POST", body="x" * 2000)
+
+
+def test_a_call_sends_no_more_than_its_grant_has(server: Server) -> None:
+    """A request that would go over it is stopped before a byte of it has left."""
+    server.routes["/a"] = lambda h: reply(h, 200)
+    call = host_call(server.url("/*"), granted=1000)
+    fetch(call, server.url("/a"))
+    sent = call.egress_bytes
+    assert 0 < sent < 1000
+    with pytest.raises(ToolLimitError, match="egress_bytes = 1000"):
+        fetch(call, server.url("/a"), method="POST", headers={"accept": "x" * 2000})
+    assert call.egress_bytes == sent
+    assert len(server.seen) == 1
+    call = host_call(server.url("/*"), granted=9000, egress_bytes=100)
+    with pytest.raises(ToolLimitError, match="egress_bytes = 100 "):
+        fetch(call, server.url("/a"), method="POST", body="x" * 200)
 
 
 def test_asks_for_no_compression_and_takes_none(server: Server) -> None:

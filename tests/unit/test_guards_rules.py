@@ -15,7 +15,7 @@ from node.runs.guards_citations import CitationsGuard
 from node.runs.schemas import Checker, checker
 from node.types import Json, canonical
 
-NAME = GuardContext("calc.calc")
+NAME = GuardContext("calc", tool="calc")
 
 
 def nested(depth: int) -> Json:
@@ -61,8 +61,8 @@ SCHEMA: dict[str, Json] = {
 }
 
 
-def known(name: str) -> Checker | None:
-    return checker(SCHEMA) if name == "calc.calc" else None
+def known(tool: str, function: str) -> Checker | None:
+    return checker(SCHEMA) if (tool, function) == ("calc", "calc") else None
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_prompt_is_evidence_too() -> None:
 
 def test_only_answers_of_runs_with_results_are_judged() -> None:
     assert verdict_on("It is 99.") == "pass"
-    context = GuardContext("calc.calc", (50,))
+    context = GuardContext("calc", (50,))
     assert CitationsGuard().check(GuardStage.TOOL_RESULT, 99, context).verdict == "pass"
 
 
@@ -186,7 +186,7 @@ ALL = AgentManifest("a", "", guards=GuardNames(*[("citations", "secrets", "size"
 def test_no_guard_ever_raises(content: Json, result: Json, stage: GuardStage) -> None:
     guards = GuardSet(checkers=known).guards(ALL, stage)
     for guard in guards:
-        verdict = guard.check(stage, content, GuardContext("calc.calc", (result,), "12"))
+        verdict = guard.check(stage, content, GuardContext("calc", (result,), "12", "calc"))
         assert verdict.verdict in ("pass", "fail", "rewrite")
 
 

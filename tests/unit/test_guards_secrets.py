@@ -15,7 +15,7 @@ from node.identity import HttpSecret, HttpSecrets, KeyStore
 from node.runs.effect import GuardContext, GuardStage
 from node.runs.guards_secrets import SecretsGuard, redact
 
-CONTEXT = GuardContext("files.files_read")
+CONTEXT = GuardContext("files_read")
 SEED = "legal winner thank year wave sausage worth useful legal winner thank yellow"
 PEM = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQ\nEEIN\n-----END EC PRIVATE KEY-----"
 

@@ -14,7 +14,7 @@ from node.journal import MemoryLog
 from node.runs import Answer, NodeLimits, NoGuards, ProgramRun, Runs, StepKind, Usage
 from node.runs.agent import BudgetLimits
 from node.runs.budget import DIMENSIONS, Hold, Pocket, amounts, part, reserve
-from node.runs.testing import MemoryAgents, PlainEffect, WaitingEffect, agent
+from node.runs.testing import BoundedEffect, MemoryAgents, PlainEffect, WaitingEffect, agent
 
 USAGES = st.builds(
     Usage,
@@ -186,6 +186,40 @@ async def test_an_agents_day_is_counted_over_runs_restarts_and_midnight() -> Non
     clock.advance(86_400)
     third = await again.start("clerk", "go", actor="uid:1")
     assert (await again.wait(third)).status == "completed"
+
+
+async def test_a_small_egress_budget_is_given_whole_to_a_call_that_keeps_to_it() -> None:
+    """Not refused because a call might have sent more than the budget has, and never overspent."""
+    given: list[int] = []
+
+    def call(sends: int) -> BoundedEffect:
+        return BoundedEffect(needs_usage=Usage(egress_bytes=65_536), sends=sends, given=given)
+
+    async def program(run: ProgramRun) -> Answer:
+        for sends in (1_000, 4_000, 9_000, 1):
+            await run.step(call(sends))
+        return Answer("completed", "")
+
+    clerk = agent("clerk", "plain", budget=BudgetLimits(egress_bytes=10_000))
+    runs, _, run_id = await run_one(program, clerk)
+    result = await runs.wait(run_id)
+    assert given == [10_000, 9_000, 5_000]
+    assert result.usage.egress_bytes == 10_000
+    assert (result.status, "egress_bytes limit 10000" in result.reason) == ("stopped", True)
+
+
+async def test_an_effect_that_cannot_send_less_is_refused_whole() -> None:
+    sender = PlainEffect(needs_usage=Usage(egress_bytes=65_536))
+    clerk = agent("clerk", "plain", budget=BudgetLimits(egress_bytes=10_000))
+    runs, _, run_id = await run_one(one_step(sender), clerk)
+    assert (await runs.wait(run_id)).status == "stopped"
+    assert sender.performed == []
+
+
+async def test_a_call_that_ran_out_of_time_counts_all_it_might_have_sent() -> None:
+    sender = WaitingEffect(needs_usage=Usage(egress_bytes=700, seconds=0.01))
+    runs, _, run_id = await run_one(one_step(sender), agent("clerk", "plain"))
+    assert (await runs.wait(run_id)).usage.egress_bytes == 700
 
 
 async def test_the_nodes_day_binds_all_agents() -> None:

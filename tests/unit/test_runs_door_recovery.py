@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,30 @@ async def test_recorded_steps_are_not_performed_again(tmp_path) -> None:
     assert again[1].happened(f"{run_id}:2") == 1
     assert [e.type for e in left.entries()].count("step.intent") == 4
     assert result.usage == (await runs.wait(run_id)).usage
+
+
+async def test_a_log_that_calls_functions_by_tool_and_function_is_taken_up() -> None:
+    step = PlainEffect(name="notes_read", tool="plain", value="one")
+    runs, log = make(script(step))
+    run_id = await finished(runs)
+    old = MemoryLog(clock=ManualClock())
+    old._blobs.update(log._blobs)
+    for entry in log.entries():
+        if entry.type == "step.intent":
+            named = {**entry.data, "name": "plain.notes_read"}
+            await old.append(replace(entry.draft, data=named))
+        else:
+            await old.append(entry.draft)
+    again = PlainEffect(name="notes_read", tool="plain", value="two")
+    after, _ = make(script(again), old)
+    report = await after.replay(run_id)
+    assert isinstance(report, ReplayReport)
+    assert (report.ok, again.performed) == (True, [])
+    for other in (PlainEffect(name="notes_read", tool="web"), PlainEffect(name="notes_find")):
+        diverged, _ = make(script(other), old)
+        found = await diverged.replay(run_id)
+        assert isinstance(found, ReplayReport)
+        assert not found.ok
 
 
 @pytest.mark.parametrize("happened", [True, False])

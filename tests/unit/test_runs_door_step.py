@@ -139,6 +139,29 @@ async def test_a_function_outside_the_list_is_refused() -> None:
     assert (policy.rule, policy.verdict) == ("tools.plain.functions", "deny")
 
 
+@pytest.mark.parametrize(
+    ("tool", "function", "rule"),
+    [
+        ("notes", "notes_old_read", "tools.notes.approval"),
+        ("notes_old", "notes_old_find", "tools.notes_old.approval"),
+        ("notes_old", "notes_old_read", "tools.notes_old.functions"),
+        ("notes_", "notes_old_find", "tools.not-granted"),
+    ],
+)
+async def test_a_function_has_the_grant_of_its_own_tool(
+    tool: str, function: str, rule: str
+) -> None:
+    """However much its name looks like another tool's."""
+    log = MemoryLog(clock=ManualClock())
+    narrow = ToolGrant("notes_old", functions=("notes_old_find",))
+    effect = PlainEffect(name=function, tool=tool)
+    await run_script(log, [effect], agent("clerk", tools=(ToolGrant("notes"), narrow)))
+    intent = of(log, "step.intent")[0]
+    assert intent.draft.policy is not None
+    assert intent.draft.policy.rule == rule
+    assert (intent.data["name"], intent.data["needs"]["tool"]) == (function, tool)
+
+
 async def test_budget_refusal_names_the_dimension_and_what_was_done() -> None:
     log = MemoryLog(clock=ManualClock())
     clerk = agent("clerk", "plain", budget=BudgetLimits(steps=2))

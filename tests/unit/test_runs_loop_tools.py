@@ -9,7 +9,7 @@ import pytest
 
 from node.errors import ManifestError, OutcomeUnknownError, ToolError, ToolLimitError
 from node.runs.agent import AgentManifest, ToolGrant
-from node.runs.effect import Label
+from node.runs.effect import Label, Usage
 from node.runs.progress import Progress
 from node.runs.tool_effect import Offer, ToolEffect, labels_of, specs
 from node.runs.toolset import Places, Toolset
@@ -118,7 +118,8 @@ async def test_a_call_gets_the_agents_own_places(tmp_path: Path) -> None:
     clerk = agent(grant)
     tools = toolset(shelf, tmp_path)
     (offer,) = tools.offers(clerk)
-    outcome = await tools.effect(clerk, offer, {"x": 1}).perform("r1:3")
+    fetch = tools.effect(clerk, offer, {"x": 1}).bounded(Usage(egress_bytes=99))
+    outcome = await fetch.perform("r1:3")
     assert (outcome.ok, outcome.value, outcome.usage.egress_bytes) == (True, {"done": True}, 7)
     ((function, arguments, given),) = shelf.asked
     assert (function, arguments) == ("all", {"x": 1})
@@ -127,6 +128,7 @@ async def test_a_call_gets_the_agents_own_places(tmp_path: Path) -> None:
     assert given.workspace.root.is_dir()
     assert given.store == tmp_path / "s" / "clerk" / "all"
     assert (given.http, given.clock, given.random) == (("https://a.org/*",), True, True)
+    assert given.egress_bytes == 99
 
 
 async def test_a_tool_replaced_during_a_run_is_not_used(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def effect(
 ) -> ToolEffect:
     offer = Offer("t", "1", "t_do", "", {}, read_only, idempotent, frozenset(capabilities))
 
-    async def call(arguments: JsonObject) -> ToolResult:
+    async def call(arguments: JsonObject, egress_bytes: int) -> ToolResult:
         raise ToolLimitError("tool t went over its limit seconds = 10")
 
     grant = ToolGrant("t", http=("https://a.org/*",))
@@ -160,6 +162,12 @@ async def test_a_broken_limit_is_an_answer() -> None:
         False,
         {"error": "tool t went over its limit seconds = 10"},
     )
+
+
+async def test_a_call_that_was_stopped_may_have_sent_all_it_was_given() -> None:
+    stopped = await effect("http").bounded(Usage(egress_bytes=500)).perform("r1:3")
+    assert stopped.usage.egress_bytes == 500
+    assert (await effect("workspace").perform("r1:3")).usage.egress_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -177,7 +185,7 @@ def test_only_reads_within_the_node_are_traceless(
 ) -> None:
     assert made.needs.traceless is traceless
     assert made.needs.destinations == destinations
-    assert (made.name, made.args) == ("t.t_do", {"x": 1})
+    assert (made.name, made.needs.tool, made.args) == ("t_do", "t", {"x": 1})
 
 
 async def test_what_may_not_run_twice_is_not_settled_by_guessing() -> None:
