@@ -24,7 +24,28 @@ MAX_GROUP_ENTRIES = 256
 LIGHT_BYTES = 1 << 16
 """Entries of more bytes are not written on a loop's thread."""
 
-Waiting = tuple[Call, "asyncio.Future[int]"]
+
+class Queued(asyncio.Future[int]):
+    """The index a queued call's first entry gets. What is queued is committed, whoever is cancelled
+    meanwhile: a task that waits for it is woken by it, and learns of its cancellation then."""
+
+    def cancel(self, msg: object = None) -> bool:
+        return False
+
+
+Waiting = tuple[Call, Queued]
+
+
+async def committed(queued: Queued) -> int:
+    """Sees a commit to its end. A cancellation that comes meanwhile strikes at the next wait."""
+    try:
+        return await queued
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+            task.cancel()
+        return queued.result()
 
 
 class Group:
@@ -52,9 +73,9 @@ class Group:
         self._thread = Thread(target=self._run, name="journal-commit", daemon=True)
         self._thread.start()
 
-    def submit(self, call: Call, loop: asyncio.AbstractEventLoop) -> asyncio.Future[int]:
-        """Queues a call; the future gives the index of its first entry."""
-        future: asyncio.Future[int] = loop.create_future()
+    def submit(self, call: Call, loop: asyncio.AbstractEventLoop) -> Queued:
+        """Queues a call of drafts."""
+        future = Queued(loop=loop)
         self._queue.append((call, future))
         if loop not in self._loops:
             self._loops.add(loop)
@@ -127,7 +148,7 @@ def _wake(
 ) -> None:
     index = outcome if isinstance(outcome, int) else 0
     for call, future in group:
-        if not future.done() and future.get_loop() is loop:
+        if future.get_loop() is loop:
             if isinstance(outcome, int):
                 future.set_result(index)
             else:

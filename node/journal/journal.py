@@ -13,7 +13,7 @@ from node.clock import Clock, SystemClock
 from node.errors import JournalError
 from node.journal.blobs import BlobStore
 from node.journal.entry import Prepared, prepare
-from node.journal.group import MAX_GROUP_ENTRIES, Group
+from node.journal.group import MAX_GROUP_ENTRIES, Group, committed
 from node.journal.hashes import HashFiles
 from node.journal.head import KeptHead
 from node.journal.index import Index
@@ -123,7 +123,8 @@ class Journal:
     async def append(self, *drafts: Draft) -> tuple[int, ...]:
         """Appends all drafts in one commit; returns when they and their blobs are durable.
 
-        Cancelling the caller does not take back what was queued.
+        Cancelling the caller does not take back what was queued: it gets its indices, and the
+        cancellation strikes at its next wait.
 
         Raises:
             JournalError: a draft is not what it must be; nothing was queued.
@@ -132,7 +133,7 @@ class Journal:
         call = self._prepare(drafts)
         if not call:
             return ()
-        first = await self._group.submit(call, asyncio.get_running_loop())
+        first = await committed(self._group.submit(call, asyncio.get_running_loop()))
         return tuple(range(first, first + len(call)))
 
     def append_sync(self, *drafts: Draft) -> tuple[int, ...]:

@@ -71,7 +71,8 @@ class Log(Protocol):
         """Appends all drafts in one commit; returns when they and their blobs are durable.
 
         A draft's `cause` may name entries of the same call as negative indices: -1 is the draft
-        just before it.
+        just before it. A caller that is cancelled meanwhile still gets its indices; the
+        cancellation strikes at its next wait.
 
         Raises:
             JournalWriteError: nothing was acknowledged; the node must stop.

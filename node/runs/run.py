@@ -34,7 +34,6 @@ from node.runs.passage import Passage
 from node.runs.program import RunEvent
 from node.runs.record import Record
 from node.runs.state import RunState
-from node.runs.steady import steadily
 from node.types import Json
 
 Verdict = Literal["pass", "fail", "rewrite", "escalate"]
@@ -230,7 +229,7 @@ class Run:
         """Appends in one commit. A cancelled run is cancelled after the commit, not within it."""
         if self.state.ended:
             raise RunStoppedError(f"run {self.id} has ended")
-        indices = await steadily(self.scribe.log.append(*drafts))
+        indices = await self.scribe.log.append(*drafts)
         for index, draft in zip(indices, drafts, strict=True):
             verdict = verdict_of(draft) if draft.type == "step.result" else None
             if verdict is not None:
