@@ -95,6 +95,14 @@ class ModelError(InferenceError):
     """A model is unknown, its file changed since it was pinned, or it cannot be loaded."""
 
 
+class ModelMemoryError(ModelError):
+    """A model, with its context, does not fit in memory; says what it needs and what there is."""
+
+
+class DownloadError(ModelError):
+    """A model could not be fetched whole and as it must be; what came so far may be kept."""
+
+
 class ContextOverflowError(InferenceError):
     """The prompt does not fit the model's context."""
 

@@ -66,7 +66,7 @@ class Header:
 
     def number(self, key: str, default: int = 0) -> int:
         """A whole number of this architecture (`llama.KEY`); the largest of an array."""
-        return max(self.numbers(key, 1), default=default) if self._has(key) else default
+        return max(self.numbers(key, 1), default=default) if self.has(key) else default
 
     def numbers(self, key: str, count: int, default: int = 0) -> list[int]:
         """`count` whole numbers of this architecture, one a layer; one number stands for all."""
@@ -76,8 +76,15 @@ class Header:
             return kept + [default] * (count - len(kept))
         return [value if isinstance(value, int) else default] * count
 
-    def _has(self, key: str) -> bool:
+    def has(self, key: str) -> bool:
+        """Whether the file says this of its architecture (`llama.KEY`)."""
         return f"{self.architecture}.{key}" in self.metadata
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        return tokens.items if isinstance(tokens, Array) else self.number("vocab_size")
 
 
 def unsound(header: Header) -> str:

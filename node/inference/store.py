@@ -25,7 +25,8 @@ from typing import Any, BinaryIO, Final
 from node.clock import Clock, SystemClock
 from node.errors import ModelError
 from node.inference.files import Identity, Progress, digest, identity, replacing
-from node.inference.gguf import Header, read_header
+from node.inference.gguf import read_header
+from node.inference.gguf_header import Header
 
 SHIPPED: Final = Path(__file__).parent / "default_model"
 LOCK_FILE: Final = "models.lock"
