@@ -104,6 +104,7 @@ class Session:
         self._citations: list[str] = []
         self._answer_repairs = 0
         self._wrote = False
+        self._noted = True  # whether the workspaces were told of all that the run wrote
 
     async def work(self) -> Answer:
         """From the prompt to the answer."""
@@ -124,7 +125,8 @@ class Session:
         if not (self._wrote and workspaces):
             return answer
         try:
-            await self._step(workspaces.commit(self._agent.name, self._run.id, answer.status))
+            agent, run = self._agent.name, self._run.id
+            await self._step(workspaces.commit(agent, run, answer.status, noted=self._noted))
         except WorkspaceError as error:
             why = f"{answer.reason} The files were not committed: {error.message}".strip()
             return replace(answer, reason=why)
@@ -158,12 +160,14 @@ class Session:
         """One call through the door; a refusal is something the model is told, too."""
         arguments = cast("JsonObject", clean(call.arguments))
         toolset, labels = self._loop.toolset, self._run.labels
-        effect = toolset.effect(self._agent, offer, arguments, labels=labels)
-        self._wrote = self._wrote or ("workspace" in offer.capabilities and not offer.read_only)
+        effect = toolset.effect(self._agent, offer, arguments, labels=labels, wrote=self._note)
+        writes = "workspace" in offer.capabilities and not offer.read_only
+        self._wrote = self._wrote or writes
         ok, value = False, cast("Json", None)
         try:
             outcome = await self._step(effect)
             ok, value = outcome.ok, outcome.value
+            self._noted = self._noted and not (writes and outcome.replayed)
         except PolicyDeniedError as error:
             value = {"error": f"not allowed: {error.message}"}
         if ok:
@@ -198,6 +202,11 @@ class Session:
         self._answer_repairs += 1
         self._asking.complain(text, f"That answer was refused: {verdict.reason}. Answer again.")
         return None
+
+    def _note(self, path: str) -> None:
+        """Tells the workspace that this run writes a file; on a thread of the sandbox."""
+        if self._loop.workspaces:
+            self._loop.workspaces.wrote(self._agent.name, self._run.id, path)
 
     def _is_judged(self) -> bool:
         """Whether guards that the manifest selects have something to hold the answer against."""

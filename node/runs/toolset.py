@@ -65,6 +65,14 @@ Secrets: TypeAlias = Callable[[str], Mapping[str, Mapping[str, str]]]
 """An agent's name to the headers the host adds to its tools' requests, by URL pattern."""
 
 
+@dataclass(frozen=True)
+class _Writer:
+    """The run that calls: what it carries, and who is told of the files it writes."""
+
+    labels: frozenset[Label]
+    wrote: Callable[[str], None]
+
+
 class Toolset:
     """Offers functions to agents, and makes the effects that call them."""
 
@@ -116,14 +124,16 @@ class Toolset:
         arguments: JsonObject,
         *,
         labels: frozenset[Label] = frozenset(),
+        wrote: Callable[[str], None] = lambda _path: None,
     ) -> ToolEffect:
         """The effect of one call in a run that carries `labels`, which the files it writes will
-        carry too. Nothing is looked up before it is performed."""
+        carry too; `wrote` is told their paths. Nothing is looked up before it is performed."""
+        writer = _Writer(labels, wrote)
         return ToolEffect(
             offer=offer,
             arguments=arguments,
             grant=next(grant for grant in agent.tools if grant.name == offer.tool),
-            call=lambda given, egress: self._call(agent, offer, given, labels, egress),
+            call=lambda given, egress: self._call(agent, offer, given, writer, egress),
             labels=partial(self._labels_of, agent),
         )
 
@@ -139,7 +149,7 @@ class Toolset:
         agent: AgentManifest,
         offer: Offer,
         arguments: JsonObject,
-        labels: frozenset[Label],
+        writer: _Writer,
         egress_bytes: int,
     ) -> ToolResult:
         tool = self._tool(offer.tool)
@@ -148,15 +158,15 @@ class Toolset:
                 f"tool {offer.tool} was replaced since this run started",
                 hint="Start the run again to use the tool that is installed now.",
             )
-        grant = self._grant(agent, offer, labels, egress_bytes)
+        grant = self._grant(agent, offer, writer, egress_bytes)
         return await self._sandbox.call(tool, offer.name, arguments, grant)
 
     def _grant(
-        self, agent: AgentManifest, offer: Offer, labels: frozenset[Label], egress_bytes: int
+        self, agent: AgentManifest, offer: Offer, writer: _Writer, egress_bytes: int
     ) -> Grant:
         grant = next(grant for grant in agent.tools if grant.name == offer.tool)
         return Grant(
-            workspace=self._workspace(agent, grant, labels) if grant.workspace else None,
+            workspace=self._workspace(agent, grant, writer) if grant.workspace else None,
             http=grant.http,
             secrets=self._secrets(agent.name) if grant.http else {},
             store=self._places.stores / agent.name / grant.name if grant.store else None,
@@ -165,14 +175,14 @@ class Toolset:
             egress_bytes=egress_bytes,
         )
 
-    def _workspace(
-        self, agent: AgentManifest, grant: ToolGrant, labels: frozenset[Label]
-    ) -> WorkspaceGrant:
+    def _workspace(self, agent: AgentManifest, grant: ToolGrant, writer: _Writer) -> WorkspaceGrant:
         root = self._places.workspaces / agent.name
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
         def before_write(path: str, origins: tuple[str, ...]) -> None:
-            self._labels.wrote(agent.name, path, labels | self._labels_of(agent, origins))
+            labels = writer.labels | self._labels_of(agent, origins)
+            self._labels.wrote(agent.name, path, labels)
+            writer.wrote(path)
 
         return WorkspaceGrant(root.absolute(), grant.workspace or "ro", before_write)
 

@@ -1,5 +1,8 @@
 """Agents' files under version control: one commit for each run that changed anything.
 
+A run's commit holds what that run wrote. What a person, or anything else, changed meanwhile is
+committed before it as the owner's; what another run wrote and has not kept yet waits for that run.
+
 The repository of `workspaces/AGENT` is `workspaces/.git-AGENT`, outside the folder, so that no tool
 can reach it. Files are walked by `workspace_files` and handed to git as blobs: nothing that git
 would do by itself with a name, a link, an attribute or a filter in the tree happens. Links,
@@ -38,7 +41,9 @@ _SHOWN_PATHS = 100
 _FILE = 0o100644
 _FOLDER = 0o040000
 _T = TypeVar("_T")
-Tree = dict[str, "bytes | Tree"]
+Ids = dict[str, Any]  # a file's path to the id of its blob
+Tree = dict[str, Any]  # a name to the id of a blob, or to a Tree
+_OUTSIDE = "Changes made outside of a run\n"
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Workspaces:
         self._locks: dict[str, asyncio.Lock] = {}
         self._opened: set[str] = set()
         self._labels = FileLabels(folder)
+        self._written: dict[str, dict[str, str]] = {}  # by agent: the last run that wrote a path
         for level in (ConfigLevel.GLOBAL, ConfigLevel.XDG, ConfigLevel.SYSTEM):
             pygit2.settings.search_path[level] = ""  # no configuration but the repository's own
 
@@ -74,13 +80,24 @@ class Workspaces:
             raise WorkspaceError(f"{agent!r} is not the name of an agent", hint="See `agent list`.")
         return self._folder / agent
 
-    def commit(self, agent: str, run: str, note: str) -> Commit:
-        """The effect that keeps what a run changed."""
-        return Commit(self, agent, run, note)
+    def wrote(self, agent: str, run: str, path: str) -> None:
+        """Notes that a run is about to write a file. May be called from any thread."""
+        self._written.setdefault(agent, {})[path] = run
 
-    async def keep(self, agent: str, *, run: str, key: str, note: str) -> Version | None:
-        """Commits the files as they are; None if nothing changed. Once for each `key`."""
-        return await self._in_thread(agent, partial(self._keep, agent, run, key, note))
+    def commit(self, agent: str, run: str, note: str, *, noted: bool = False) -> Commit:
+        """The effect that keeps what a run changed; `noted` as for `keep`."""
+        return Commit(self, agent, run, note, noted)
+
+    async def keep(
+        self, agent: str, *, run: str, key: str, note: str, noted: bool = False
+    ) -> Version | None:
+        """Commits what a run changed; None if that is nothing. Once for each `key`.
+
+        Args:
+            noted: whether `wrote` was told of all that the run wrote. If not, as for a run that an
+                earlier process began, all that no other run wrote counts as this one's.
+        """
+        return await self._in_thread(agent, partial(self._keep, agent, run, key, note, noted))
 
     async def find(self, agent: str, key: str) -> Version | None:
         """The commit that a step made."""
@@ -127,14 +144,37 @@ class Workspaces:
         self._opened.add(agent)
         return pygit2.Repository(str(path))
 
-    def _keep(self, agent: str, run: str, key: str, note: str) -> Version | None:
-        return self._find(agent, key) or self._commit(
-            agent, author=agent, message=f"{note}\n\nRun: {run}\nStep: {key}\n"
-        )
-
-    def _commit(self, agent: str, *, author: str, message: str) -> Version | None:
+    def _keep(self, agent: str, run: str, key: str, note: str, noted: bool) -> Version | None:
+        known = self._find(agent, key)
+        if known:
+            return known
         repository = self._repository(agent)
-        tree = _write_tree(repository, read_files(self.root(agent)))
+        now, head = self._now(repository, agent), _head(repository)
+        before = _ids(repository, head.tree) if head else {}
+        changed = {p for p in now.keys() | before.keys() if now.get(p) != before.get(p)}
+        writers = self._written.get(agent, {}).copy()  # after reading: a write is noted before
+        waiting = {p for p in changed & now.keys() if writers.get(p, run) != run}
+        own = {p for p in changed - waiting if not noted or writers.get(p) == run}
+        outside = _with(before, now, changed - waiting - own)
+        self._commit(agent, outside, author="owner", message=_OUTSIDE)
+        message = f"{note}\n\nRun: {run}\nStep: {key}\n"
+        made = self._commit(agent, _with(outside, now, own), author=agent, message=message)
+        for path in [path for path, writer in writers.items() if writer == run]:
+            self._written[agent].pop(path, None)
+        return made
+
+    def _now(self, repository: Any, agent: str) -> Ids:
+        """The files as they are, as blobs of the repository."""
+        files = read_files(self.root(agent))
+        return {path: repository.create_blob(content) for path, content in files.items()}
+
+    def _commit_all(self, agent: str, message: str) -> Version | None:
+        files = self._now(self._repository(agent), agent)
+        return self._commit(agent, files, author="owner", message=message)
+
+    def _commit(self, agent: str, files: Ids, *, author: str, message: str) -> Version | None:
+        repository = self._repository(agent)
+        tree = _write_tree(repository, files)
         head = _head(repository)
         if tree == (head.tree.id if head else _write_tree(repository, {})):
             return None
@@ -163,7 +203,7 @@ class Workspaces:
         now = (
             _resolve(repository, agent, new).tree
             if new
-            else repository[_write_tree(repository, read_files(self.root(agent)))]
+            else repository[_write_tree(repository, self._now(repository, agent))]
         )
         empty = repository[_write_tree(repository, {})]
         patch = repository.diff(before or empty, now).patch or ""
@@ -172,9 +212,10 @@ class Workspaces:
     def _rollback(self, agent: str, version: str) -> Version | None:
         repository = self._repository(agent)
         target = _resolve(repository, agent, version)
-        self._commit(agent, author="owner", message="Changes made outside of a run\n")
+        self._commit_all(agent, _OUTSIDE)
+        self._written.pop(agent, None)
         restore_files(self.root(agent), _files(repository, target.tree))
-        return self._commit(agent, author="owner", message=f"Back to {str(target.id)[:10]}\n")
+        return self._commit_all(agent, f"Back to {str(target.id)[:10]}\n")
 
 
 @dataclass(frozen=True)
@@ -185,6 +226,7 @@ class Commit:
     agent: str
     run: str
     note: str
+    noted: bool = field(default=False, repr=False)
 
     kind = StepKind.WORKSPACE
     name = "commit"
@@ -196,8 +238,9 @@ class Commit:
 
     async def perform(self, key: str) -> Outcome:
         """Raises WorkspaceError where there is no keeping them."""
+        keep = self.workspaces.keep
         return _outcome(
-            await self.workspaces.keep(self.agent, run=self.run, key=key, note=self.note)
+            await keep(self.agent, run=self.run, key=key, note=self.note, noted=self.noted)
         )
 
     async def settle(self, key: str) -> Outcome | None:
@@ -235,7 +278,7 @@ def _version(repository: Any, commit: Any) -> Version:
         diff = repository.diff(parent, commit.tree)
         changed = {delta.new_file.path for delta in diff.deltas}
     else:
-        changed = set(_files(repository, commit.tree))
+        changed = set(_ids(repository, commit.tree))
     return Version(
         id=str(commit.id),
         when=commit.commit_time,
@@ -257,33 +300,43 @@ def _resolve(repository: Any, agent: str, version: str) -> Any:
     )
 
 
-def _write_tree(repository: Any, files: Files) -> Any:
+def _with(before: Ids, now: Ids, paths: set[str]) -> Ids:
+    """`before`, with these paths as they are now."""
+    kept = {path: blob for path, blob in before.items() if path not in paths}
+    return kept | {path: now[path] for path in paths if path in now}
+
+
+def _write_tree(repository: Any, files: Ids) -> Any:
     root: Tree = {}
-    for path, content in files.items():
+    for path, blob in files.items():
         *folders, name = path.split("/")
         at = root
         for folder in folders:
             at = cast("Tree", at.setdefault(folder, {}))
-        at[name] = content
+        at[name] = blob
     return _build(repository, root)
 
 
 def _build(repository: Any, tree: Tree) -> Any:
     builder = repository.TreeBuilder()
     for name, item in tree.items():
-        if isinstance(item, bytes):
-            builder.insert(name, repository.create_blob(item), _FILE)
-        else:
+        if isinstance(item, dict):
             builder.insert(name, _build(repository, item), _FOLDER)
+        else:
+            builder.insert(name, item, _FILE)
     return builder.write()
 
 
-def _files(repository: Any, tree: Any, prefix: str = "") -> Files:
-    found: Files = {}
+def _files(repository: Any, tree: Any) -> Files:
+    return {path: repository[blob].data for path, blob in _ids(repository, tree).items()}
+
+
+def _ids(repository: Any, tree: Any, prefix: str = "") -> Ids:
+    found: Ids = {}
     for item in tree:
         path = f"{prefix}{item.name}"
         if item.type_str == "tree":
-            found.update(_files(repository, item, f"{path}/"))
+            found.update(_ids(repository, item, f"{path}/"))
         elif item.type_str == "blob":
-            found[path] = item.data
+            found[path] = item.id
     return found

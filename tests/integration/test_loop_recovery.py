@@ -87,6 +87,8 @@ class Process:
 
         async def write(arguments: JsonObject, grant: Grant) -> Json:
             assert grant.workspace is not None
+            assert grant.workspace.before_write is not None
+            grant.workspace.before_write(str(arguments["path"]), ())
             (grant.workspace.root / str(arguments["path"])).write_text(str(arguments["content"]))
             return "14 bytes"
 

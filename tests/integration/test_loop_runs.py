@@ -83,6 +83,8 @@ async def read(arguments: JsonObject, grant: Grant) -> Json:
 async def write(arguments: JsonObject, grant: Grant) -> Json:
     assert grant.workspace is not None
     path = grant.workspace.root / str(arguments["path"])
+    assert grant.workspace.before_write is not None
+    grant.workspace.before_write(str(arguments["path"]), ())
     path.write_text(str(arguments["content"]))
     return f"{len(str(arguments['content']))} bytes"
 
@@ -440,6 +442,18 @@ async def test_what_a_run_wrote_is_one_commit(tmp_path: Path) -> None:
     assert (version.run, version.author) == (node.run_id, "clerk")
     assert version.changed == ("a.txt", "b.txt")
     assert node.steps()[-1][1] == "commit"
+
+
+async def test_what_a_person_changed_is_not_the_agents_commit(tmp_path: Path) -> None:
+    node = Node(tmp_path, script(call("pen_write", path="a.txt", content="2"), Say("Done.")))
+    files = tmp_path / "workspaces" / "clerk"
+    files.mkdir(parents=True)
+    (files / "a.txt").write_text("1")
+    (files / "mine.txt").write_text("a person's")
+    await node.ask("Write")
+    agents, persons = await node.workspaces.log("clerk")
+    assert (agents.author, agents.run, agents.changed) == ("clerk", node.run_id, ("a.txt",))
+    assert (persons.author, persons.run, persons.changed) == ("owner", "", ("mine.txt",))
 
 
 async def test_an_answer_is_given_even_if_its_files_cannot_be_committed(tmp_path: Path) -> None:

@@ -197,6 +197,73 @@ async def test_rolling_back_into_a_link_is_an_error_of_the_tree(
     assert not (tmp_path / "a").exists()
 
 
+async def history(workspaces: Workspaces) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(v.author, v.run, v.changed) for v in reversed(await workspaces.log("clerk"))]
+
+
+async def test_a_run_keeps_what_it_wrote_and_no_more(workspaces: Workspaces, files: Path) -> None:
+    def write(run: str, name: str, text: str) -> None:
+        workspaces.wrote("clerk", run, name)
+        (files / name).write_text(text)
+
+    async def kept(run: str, step: int = 9) -> None:
+        await workspaces.keep("clerk", run=run, key=f"{run}:{step}", note="", noted=True)
+
+    (files / "old").write_text("a person's")
+    (files / "gone").write_text("a person's")
+    write("r1", "a", "1")
+    write("r2", "b", "2")
+    await kept("r1")
+    assert await history(workspaces) == [("owner", "", ("gone", "old")), ("clerk", "r1", ("a",))]
+    (files / "gone").unlink()
+    (files / "a").write_text("changed by a person")
+    write("r2", "old", "taken over")
+    await kept("r2")
+    assert (await history(workspaces))[2:] == [
+        ("owner", "", ("a", "gone")),
+        ("clerk", "r2", ("b", "old")),
+    ]
+    await kept("r2", 10)
+    assert len(await history(workspaces)) == 4
+    (files / "b").write_text("after the run")
+    await kept("r3")
+    assert (await history(workspaces))[4:] == [("owner", "", ("b",))]
+
+
+async def test_a_run_of_an_earlier_process_keeps_all_but_what_others_wrote(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "a").write_text("before the crash")
+    workspaces.wrote("clerk", "r2", "b")
+    (files / "b").write_text("of another run")
+    assert await workspaces.keep("clerk", run="r1", key="r1:9", note="")
+    assert await history(workspaces) == [("clerk", "r1", ("a",))]
+
+
+async def test_a_file_in_the_place_of_a_folder_and_back(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "x").mkdir()
+    (files / "x" / "y").write_text("1")
+    await workspaces.keep("clerk", run="r0", key="r0:9", note="", noted=True)
+    (files / "x" / "y").unlink()
+    (files / "x").rmdir()
+    workspaces.wrote("clerk", "r1", "x")
+    (files / "x").write_text("2")
+    await workspaces.keep("clerk", run="r1", key="r1:9", note="", noted=True)
+    (files / "x").unlink()
+    (files / "x").mkdir()
+    workspaces.wrote("clerk", "r2", "x/y")
+    (files / "x" / "y").write_text("3")
+    await workspaces.keep("clerk", run="r2", key="r2:9", note="", noted=True)
+    assert (await history(workspaces))[1:] == [
+        ("owner", "", ("x/y",)),
+        ("clerk", "r1", ("x",)),
+        ("owner", "", ("x",)),
+        ("clerk", "r2", ("x/y",)),
+    ]
+
+
 async def test_locks_left_by_a_killed_process_do_not_stop_it(
     workspaces: Workspaces, files: Path, home: Path
 ) -> None:
