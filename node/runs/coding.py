@@ -103,7 +103,13 @@ class Scribe:
         return self.draft("step.result", path, data, blobs=blobs, cause=cause)
 
     def failure(
-        self, path: str, error: FreeholdError, usage: Usage, *, cause: tuple[int, ...]
+        self,
+        path: str,
+        error: FreeholdError,
+        usage: Usage,
+        *,
+        cause: tuple[int, ...],
+        more: Mapping[str, Json] | None = None,
     ) -> Draft:
         """`step.result` of a step that was refused or broke."""
         data: JsonObject = {
@@ -112,6 +118,7 @@ class Scribe:
             "usage": usage_json(usage),
             "labels": [],
             "seconds": round(usage.seconds, 6),
+            **(more or {}),
         }
         return self.draft("step.result", path, data, cause=cause)
 

@@ -41,13 +41,16 @@ class StepEntries:
         )
 
     def result(
-        self, result: Result, usage: Usage, checked: Checked, cause: tuple[int, ...]
+        self, result: Result, usage: Usage, checked: Checked, cause: tuple[int, ...], day: str
     ) -> Draft:
-        """What it came to. `held` where a person must let the result into the run."""
+        """What it came to, booked on a UTC day. `held` where a person must let the result into the
+        run."""
         scribe = self._run.scribe
+        more: JsonObject = {"day": day}
         if isinstance(result, FreeholdError):
-            return scribe.failure(self._path, result, usage, cause=cause)
-        more = {"held": True} if checked.worst.verdict == "escalate" else None
+            return scribe.failure(self._path, result, usage, cause=cause, more=more)
+        if checked.worst.verdict == "escalate":
+            more["held"] = True
         kind, private = self._effect.kind, self._run.private
         return scribe.result(self._path, kind, result, private=private, cause=cause, more=more)
 

@@ -1,8 +1,9 @@
 """What each agent and the node used today (UTC), rebuilt from the log on start.
 
-The log is the only store. A result's usage counts on the day it was logged; a run that ended says
-in its last entry what it spent on which day, so that a restart need not read all its steps. An
-intent without a result counts as held until the run that left it is resumed.
+The log is the only store. A step counts on the day its hold was taken, even if it ends, or a person
+lets it happen, on the next: its result says which day that was. A run that ended says in its last
+entry what it spent on which day, so that a restart need not read all its steps. An intent without a
+result counts as held until the run that left it is resumed.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from node.journal import Entry
 from node.runs.agent import AgentManifest
 from node.runs.budget import Hold, NodeLimits, Pocket
 from node.runs.coding import usage_from
+from node.runs.effect import Usage
 from node.types import JsonObject
 
 DAY_S = 86_400
 
 
-def day_of(ts_ms: int) -> str:
-    """The UTC day of a time in ms since 1970, as in 2026-11-21."""
-    return _named(ts_ms // (DAY_S * 1000))
+def day_of(result: Entry) -> str:
+    """The UTC day a `step.result` is booked on, as in 2026-11-21."""
+    day = result.data.get("day")
+    return day if isinstance(day, str) else _named(result.ts // (DAY_S * 1000))
 
 
 @lru_cache(maxsize=8)
@@ -31,7 +34,7 @@ def _named(day: int) -> str:
 
 
 class Ledger:
-    """The day's pockets. A hold taken before midnight is reconciled on the day it was taken."""
+    """The day's pockets."""
 
     def __init__(self, *, limits: NodeLimits, clock: Clock) -> None:
         self._limits = limits
@@ -58,17 +61,18 @@ class Ledger:
         return pocket, self._node
 
     @property
-    def today(self) -> str:
-        """The day that now counts."""
-        return day_of(self.day_start_ms)
+    def day(self) -> str:
+        """The day of the pockets that were last given."""
+        return _named(self._day)
 
     def count_finished(self, entry: Entry) -> bool:
         """Counts what a finished run spent today; False if its last entry does not say."""
         spent = entry.data.get("spent")
         if not isinstance(spent, dict):
             return False
+        self._turn_over()
         for pocket in (self._agent_pocket(entry.draft.agent or ""), self._node):
-            pocket.used += usage_from(spent.get(self.today))
+            pocket.used += usage_from(spent.get(self.day))
         return True
 
     def count(self, entry: Entry) -> None:
@@ -76,13 +80,14 @@ class Ledger:
         draft, data = entry.draft, entry.data
         if entry.ts < self.day_start_ms or draft.run is None or "copied_from" in data:
             return
+        self._turn_over()
         step = (draft.run, draft.path or "")
         pockets = (self._agent_pocket(draft.agent or ""), self._node)
         if entry.type == "step.intent" and _was_let_through(entry):
             self._left_open[step] = Hold(pockets, usage_from(_needs(data)))
         elif entry.type == "step.result":
-            hold = self._left_open.pop(step, None)
-            (hold or Hold(pockets, usage_from(None))).reconcile(usage_from(data.get("usage")))
+            hold = self._left_open.pop(step, None) or Hold(pockets, Usage())
+            hold.reconcile(usage_from(data.get("usage") if day_of(entry) == self.day else None))
 
     def take_over(self, run: str, path: str) -> None:
         """Gives back what an interrupted step held; whoever resumes it reserves anew."""

@@ -47,6 +47,7 @@ class Passage:
         self._admission = Admission(run, path, effect)
         self._key = f"{run.id}:{path}"
         self._cause: tuple[int, ...] = (run.tip,)
+        self._day = ""
 
     async def go(self) -> Outcome:
         """The outcome, from the record or from the world."""
@@ -72,7 +73,7 @@ class Passage:
         run, entry = self._run, recorded.results[-1]
         run.pocket.used += recorded.usage()
         if not recorded.copied:
-            run.state.spend(day_of(entry.ts), recorded.usage())
+            run.state.spend(day_of(entry), recorded.usage())
         run.tip = entry.index
         if isinstance(known, FreeholdError):
             raise known
@@ -205,10 +206,10 @@ class Passage:
         verdicts = verdict_drafts(self._run.scribe, self._path, checked, value)
         after = (*before, *verdicts)
         cause = (-len(after),) if before else self._cause
-        entry = self._entries.result(result, usage, checked, cause)
+        entry = self._entries.result(result, usage, checked, cause, self._day)
         indices = await self._run.commit(*after, entry)
         hold.reconcile(usage)
-        self._run.state.spend(self._door.ledger.today, usage)
+        self._run.state.spend(self._day, usage)
         self._run.tip = indices[-1]
         self._entries.show_result(entry, indices[-1])
         return result, checked
@@ -259,7 +260,11 @@ class Passage:
         return replace(usage, steps=1, tool_calls=calls, seconds=round(done.seconds, 6))
 
     def _pockets(self) -> tuple[Pocket, ...]:
-        return (self._run.pocket, *self._door.ledger.pockets(self._run.agent))
+        """What the step is paid from, to be held at once: it is booked on the day that is now."""
+        ledger = self._door.ledger
+        pockets = (self._run.pocket, *ledger.pockets(self._run.agent))
+        self._day = ledger.day
+        return pockets
 
 
 def _as_json(result: Result) -> Result:

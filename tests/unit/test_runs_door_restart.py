@@ -21,6 +21,7 @@ from node.runs import (
     GuardStage,
     GuardVerdict,
     NoGuards,
+    Outcome,
     ProgramRun,
     Runs,
     StepKind,
@@ -118,6 +119,46 @@ async def test_a_run_over_midnight_counts_on_both_days() -> None:
         {"steps": 1, "completion_tokens": 5},
         {"steps": 1, "completion_tokens": 70},
     ]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+async def test_a_step_over_midnight_counts_on_the_day_it_was_reserved(finished: bool) -> None:
+    """In this process, in one that takes the run up again, and in one that finds it ended."""
+    clock = ManualClock()
+    clock.advance(DAY_S - clock.wall_s % DAY_S - 10)
+
+    class Late(PlainEffect):
+        async def perform(self, key: str) -> Outcome:
+            clock.advance(20)
+            return await super().perform(key)
+
+    late = Late(kind=StepKind.MODEL, args=1, usage=Usage(completion_tokens=70), traceless=False)
+    waits = WaitingEffect(kind=StepKind.MODEL, args=2, usage=Usage(completion_tokens=5))
+
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(late)
+        await run.step(waits)
+        return Answer("completed", "")
+
+    runs, log = make(program, clock=clock)
+    before = runs._door.ledger.pockets(agent())
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await waits.begun.wait()
+    if finished:
+        waits.release.set()
+        await runs.wait(run_id)
+    else:
+        await runs.drain(0)
+    assert [pocket.used.completion_tokens for pocket in before] == [70, 70]
+    after, _ = make(program, log, clock=clock)
+    await after.recover()
+    if not finished:
+        waits.release.set()
+        await after.wait(run_id)
+    today = after._door.ledger.pockets(agent())
+    assert [pocket.used.completion_tokens for pocket in today] == [5, 5]
+    (ended,) = (entry for entry in log.entries() if entry.type == "run.finished")
+    assert [day["completion_tokens"] for day in ended.data["spent"].values()] == [70, 5]
 
 
 @dataclass(frozen=True)
