@@ -40,9 +40,10 @@ class Admitted:
 
 
 class Admission:
-    """Decides about one effect at one path."""
+    """Decides about one effect at one path. `raw` are its arguments in canonical form."""
 
-    def __init__(self, run: Run, path: str, effect: Effect) -> None:
+    def __init__(self, run: Run, path: str, effect: Effect, raw: bytes) -> None:
+        self._raw = raw
         self._run = run
         self._path = path
         self._effect = effect
@@ -131,4 +132,4 @@ class Admission:
         return Refused(PolicyVerdict(f"guard.{checked.by}", DENY), error, judged)
 
     def _verdicts(self, checked: Checked) -> list[Draft]:
-        return verdict_drafts(self._run.scribe, self._path, checked, self._effect.args)
+        return verdict_drafts(self._run.scribe, self._path, checked, self._raw)

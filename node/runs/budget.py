@@ -10,7 +10,7 @@ The dimensions are those of `Usage`, with prompt and completion tokens counted t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
@@ -144,14 +144,15 @@ def reserve(pockets: Iterable[Pocket], wanted: Usage, *, bounded: bool = False) 
         BudgetExceededError: a pocket lacks it; nothing is held anywhere.
     """
     chain = tuple(pockets)
-    held = clamp(chain, wanted, bounded=bounded)
+    lefts = [pocket.left() for pocket in chain]
+    held = _clamped(lefts, wanted, bounded=bounded)
     asked = amounts(held)
     if wanted.seconds and not held.seconds:
         asked["seconds"] = 1e-9
     if wanted.egress_bytes and not held.egress_bytes:
         asked["egress_bytes"] = 1
-    for pocket in chain:
-        for dimension, room in pocket.left().items():
+    for pocket, left in zip(chain, lefts, strict=True):
+        for dimension, room in left.items():
             if asked[dimension] > room:
                 raise exceeded(pocket, dimension, wanted)
     return Hold(chain, held)
@@ -163,7 +164,10 @@ def clamp(pockets: Iterable[Pocket], wanted: Usage, *, bounded: bool) -> Usage:
     The door enforces seconds; an effect that is `bounded` keeps to the egress bytes it is given.
     Every other dimension must fit whole.
     """
-    lefts = [pocket.left() for pocket in pockets]
+    return _clamped([pocket.left() for pocket in pockets], wanted, bounded=bounded)
+
+
+def _clamped(lefts: Sequence[Amounts], wanted: Usage, *, bounded: bool) -> Usage:
     seconds = min([wanted.seconds, *(left["seconds"] for left in lefts if "seconds" in left)])
     egress = wanted.egress_bytes
     if bounded and egress:

@@ -13,11 +13,10 @@ from typing import Protocol
 from node.journal import BlobRef, Draft, PolicyVerdict
 from node.runs.agent import AgentManifest
 from node.runs.coding import Scribe
-from node.runs.effect import Guard, GuardContext, GuardStage, GuardVerdict, StepKind
+from node.runs.effect import PASS, Guard, GuardContext, GuardStage, GuardVerdict, StepKind
 from node.types import Json, JsonObject, canonical
 
 _GUARDS_LOOK = PolicyVerdict("kind.guard", "allow")
-_PASS = GuardVerdict("pass")
 _PASSED: JsonObject = {
     "ok": True,
     "value": {"verdict": "pass", "reason": ""},
@@ -66,7 +65,7 @@ class Checked:
                 if verdict.verdict == wanted:
                     value = self.content if wanted == "rewrite" else None
                     return name, GuardVerdict(verdict.verdict, verdict.reason, value)
-        return "", GuardVerdict("pass")
+        return "", PASS
 
 
 def check(
@@ -91,10 +90,10 @@ def _ask(guard: Guard, stage: GuardStage, content: Json, context: GuardContext) 
         return GuardVerdict("fail", f"the guard broke ({type(error).__name__})")
 
 
-def verdict_drafts(scribe: Scribe, path: str, checked: Checked, content: Json) -> list[Draft]:
-    """Intent and result of every verdict. `content` is what the first guard saw."""
+def verdict_drafts(scribe: Scribe, path: str, checked: Checked, raw: bytes) -> list[Draft]:
+    """Intent and result of every verdict. `raw` is what the first guard saw, in canonical form."""
     drafts: list[Draft] = []
-    seen = scribe.digest(StepKind.GUARD, canonical(content)) if checked.verdicts else ""
+    seen = scribe.digest(StepKind.GUARD, raw) if checked.verdicts else ""
     for name, verdict in checked.verdicts:
         at = f"{path}.{checked.stage}.{name}"
         intent: JsonObject = {"kind": "guard", "name": name, "digest": seen, "needs": {}}
@@ -106,7 +105,7 @@ def verdict_drafts(scribe: Scribe, path: str, checked: Checked, content: Json) -
 
 
 def _verdict_result(scribe: Scribe, at: str, verdict: GuardVerdict) -> Draft:
-    if verdict == _PASS:
+    if verdict is PASS or verdict == PASS:
         return scribe.draft("step.result", at, _PASSED, cause=(-1,))
     value: JsonObject = {"verdict": verdict.verdict, "reason": verdict.reason[:500]}
     ok = verdict.verdict != "fail"

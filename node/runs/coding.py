@@ -80,12 +80,13 @@ class Scribe:
         path: str,
         kind: StepKind,
         outcome: Outcome,
+        raw: bytes,
         *,
         private: bool,
         cause: tuple[int, ...],
         more: Mapping[str, Json] | None = None,
     ) -> Draft:
-        """`step.result` of a step that came to an outcome."""
+        """`step.result` of a step that came to an outcome. `raw` is its value's canonical form."""
         data: JsonObject = {
             "ok": outcome.ok,
             "usage": usage_json(outcome.usage),
@@ -94,7 +95,6 @@ class Scribe:
             **(more or {}),
         }
         private = private or "private" in outcome.labels
-        raw = canonical(outcome.value)
         blobs: tuple[BlobRef, ...] = ()
         if self._inline(kind, raw, private):
             data["value"] = outcome.value

@@ -170,6 +170,9 @@ class GuardVerdict:
     value: Json = None
 
 
+PASS = GuardVerdict("pass")
+
+
 @dataclass(frozen=True)
 class GuardContext:
     """What a guard may know: the effect's name and tool, the tool results recorded so far, and

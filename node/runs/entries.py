@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class StepEntries:
-    """The entries of one effect at one path.
+    """The entries of one effect at one path. `raw` are its arguments in canonical form.
 
     Raises:
         StepFailedError: the effect's arguments are not JSON.
@@ -29,7 +29,7 @@ class StepEntries:
         self._path = path
         self._effect = effect
         try:
-            self._raw = canonical(effect.args)
+            self.raw = canonical(effect.args)
         except (ValueError, RecursionError):
             raise StepFailedError(f"the arguments of {effect.name} are not JSON") from None
 
@@ -37,14 +37,21 @@ class StepEntries:
         """What is about to happen, as the program asked for it."""
         run = self._run
         return run.scribe.intent(
-            self._path, self._effect, self._raw, decision, private=run.private, cause=cause
+            self._path, self._effect, self.raw, decision, private=run.private, cause=cause
         )
 
     def result(
-        self, result: Result, usage: Usage, checked: Checked, cause: tuple[int, ...], day: str
+        self,
+        result: Result,
+        usage: Usage,
+        checked: Checked,
+        cause: tuple[int, ...],
+        *,
+        raw: bytes,
+        day: str,
     ) -> Draft:
-        """What it came to, booked on a UTC day. `held` where a person must let the result into the
-        run."""
+        """What it came to, its value in canonical form, and the UTC day it is booked on. `held`
+        where a person must let the result into the run."""
         scribe = self._run.scribe
         more: JsonObject = {"day": day}
         if isinstance(result, FreeholdError):
@@ -52,7 +59,7 @@ class StepEntries:
         if checked.worst.verdict == "escalate":
             more["held"] = True
         kind, private = self._effect.kind, self._run.private
-        return scribe.result(self._path, kind, result, private=private, cause=cause, more=more)
+        return scribe.result(self._path, kind, result, raw, private=private, cause=cause, more=more)
 
     def show_intent(self, decision: PolicyVerdict, index: int | None = None) -> None:
         """Tells watchers, before the effect is performed."""

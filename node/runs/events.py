@@ -45,7 +45,7 @@ class Stream:
         self._last = following if index is None else max(event_id(index), following)
         if len(self._ring) == self._ring.maxlen:
             self._dropped = self._ring[0].id
-        self._ring.append(replace(event, id=self._last))
+        self._ring.append(RunEvent(event.type, event.data, self._last))
         self._wake()
 
     def close(self) -> None:

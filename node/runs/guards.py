@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from node.runs.agent import AgentManifest
 from node.runs.content import MAX_DEPTH, clean_text, map_text, text_bytes
-from node.runs.effect import Guard, GuardContext, GuardStage, GuardVerdict
+from node.runs.effect import PASS, Guard, GuardContext, GuardStage, GuardVerdict
 from node.runs.guards_citations import CitationsGuard
 from node.runs.guards_secrets import SecretsGuard
 from node.runs.schemas import Checker
@@ -55,7 +55,7 @@ class SizeGuard:
         limit = _LIMITS[stage]
         size, deep = text_bytes(content), _depth_over(content, MAX_DEPTH)
         if size <= limit and not deep:
-            return GuardVerdict("pass")
+            return PASS
         reason = f"nested over {MAX_DEPTH} deep" if deep else f"{size} bytes, at most {limit}"
         if stage is not GuardStage.TOOL_RESULT:
             return GuardVerdict("fail", reason)
@@ -79,12 +79,12 @@ class SchemaGuard:
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
         if stage is not GuardStage.TOOL_ARGUMENTS:
-            return GuardVerdict("pass")
+            return PASS
         checker = self._checkers(context.tool, context.name)
         if checker is None:
             return GuardVerdict("fail", f"there is no function {context.name}")
         wrong = checker.wrong(content)
-        return GuardVerdict("fail", wrong) if wrong else GuardVerdict("pass")
+        return GuardVerdict("fail", wrong) if wrong else PASS
 
 
 class GuardSet:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 
 from node.runs.content import scalars
-from node.runs.effect import GuardContext, GuardStage, GuardVerdict
+from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict
 from node.types import Json
 
 _NUMBER = re.compile(
@@ -32,16 +32,16 @@ class CitationsGuard:
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
         if stage is not GuardStage.ANSWER or not context.results:
-            return GuardVerdict("pass")
+            return PASS
         claims = {claim for claim in numbers([content]) if sum(map(str.isdigit, claim)) > 1}
         if not claims:
-            return GuardVerdict("pass")
+            return PASS
         seen = set(numbers([context.prompt, *context.results]))
         missing = sorted(claims - seen)
         rounded = _rounded(seen, {_places(claim) for claim in missing})
         missing = [claim for claim in missing if claim not in rounded]
         if not missing:
-            return GuardVerdict("pass")
+            return PASS
         shown = ", ".join(claim[:40] for claim in missing[:_SHOWN])
         return GuardVerdict("fail", f"no tool result holds {shown}")
 

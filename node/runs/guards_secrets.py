@@ -23,7 +23,7 @@ from functools import cache
 from mnemonic import Mnemonic
 
 from node.runs.content import map_text
-from node.runs.effect import GuardContext, GuardStage, GuardVerdict
+from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict
 from node.types import Json
 
 _BECH32 = "[02-9ac-hj-np-z]"
@@ -89,7 +89,7 @@ class SecretsGuard:
 
         rewritten = map_text(content, change)
         if not found:
-            return GuardVerdict("pass")
+            return PASS
         reason = "contains a secret: " + ", ".join(sorted(found))
         if stage is GuardStage.TOOL_ARGUMENTS:
             return GuardVerdict("fail", reason)

@@ -12,9 +12,9 @@ from node.journal import Entry
 from node.runs.approvals import Ask
 from node.runs.checks import Checked, check, verdict_drafts
 from node.runs.coding import content as stored
-from node.runs.effect import GuardContext, GuardStage, GuardVerdict, StepKind
+from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict, StepKind
 from node.runs.record import diverged
-from node.types import Json, JsonObject, digest
+from node.types import Json, JsonObject, canonical, digest
 
 if TYPE_CHECKING:
     from node.runs.run import Run
@@ -41,7 +41,8 @@ async def _look(run: Run, path: str, stage: GuardStage, content: Json) -> Checke
     run.check_open()
     guards = run.door.guards.guards(run.agent, stage)
     checked = check(guards, stage, content, GuardContext("", run.results, run.prompt))
-    drafts = verdict_drafts(run.scribe, path, checked, content)
+    raw = canonical(content) if checked.verdicts else b""
+    drafts = verdict_drafts(run.scribe, path, checked, raw)
     if drafts:
         run.check_live(path)
         run.tip = (await run.commit(*drafts))[-1]
@@ -78,5 +79,5 @@ async def _ask(run: Run, path: str, checked: Checked, content: Json) -> GuardVer
     answer = await run.ask(ask)
     run.tip = answer.index
     if answer.yes:
-        return GuardVerdict("pass")
+        return PASS
     return GuardVerdict("fail", f"{answer.verdict} by {answer.actor}: {reason}")

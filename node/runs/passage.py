@@ -44,7 +44,7 @@ class Passage:
         self._asked = effect  # what the program asked for: what the record is compared with
         self._effect = effect  # what is performed: guards may have rewritten its arguments
         self._entries = StepEntries(run, path, effect)
-        self._admission = Admission(run, path, effect)
+        self._admission = Admission(run, path, effect, self._entries.raw)
         self._key = f"{run.id}:{path}"
         self._cause: tuple[int, ...] = (run.tip,)
         self._day = ""
@@ -197,16 +197,16 @@ class Passage:
         self, done: Performed, hold: Hold, *, before: tuple[Draft, ...]
     ) -> tuple[Result, Checked]:
         """Judges the result, makes it durable, and settles the budget."""
-        usage, raw = self._used(done, hold), _as_json(done.result)
-        value, checked = None, Checked(GuardStage.TOOL_RESULT, None, ())
-        if isinstance(raw, Outcome):
-            value = raw.value
-            checked = self._admission.check(GuardStage.TOOL_RESULT, value)
-        result = _judged(raw, checked, usage)
-        verdicts = verdict_drafts(self._run.scribe, self._path, checked, value)
-        after = (*before, *verdicts)
+        usage, (given, raw) = self._used(done, hold), _as_json(done.result)
+        checked = Checked(GuardStage.TOOL_RESULT, None, ())
+        if isinstance(given, Outcome):
+            checked = self._admission.check(GuardStage.TOOL_RESULT, given.value)
+        result = _judged(given, checked, usage)
+        after = (*before, *verdict_drafts(self._run.scribe, self._path, checked, raw))
+        if isinstance(result, Outcome) and isinstance(given, Outcome):
+            raw = raw if result.value is given.value else canonical(result.value)
         cause = (-len(after),) if before else self._cause
-        entry = self._entries.result(result, usage, checked, cause, self._day)
+        entry = self._entries.result(result, usage, checked, cause, raw=raw, day=self._day)
         indices = await self._run.commit(*after, entry)
         hold.reconcile(usage)
         self._run.state.spend(self._day, usage)
@@ -267,23 +267,22 @@ class Passage:
         return pockets
 
 
-def _as_json(result: Result) -> Result:
-    """The result, or an error where its value is not JSON."""
+def _as_json(result: Result) -> tuple[Result, bytes]:
+    """The result and its value's canonical form, or an error where that is not JSON."""
     if isinstance(result, FreeholdError):
-        return result
+        return result, b""
     try:
-        canonical(result.value)
+        return result, canonical(result.value)
     except (ValueError, RecursionError):
-        return StepFailedError("the effect's result is not JSON")
-    return result
+        return StepFailedError("the effect's result is not JSON"), b""
 
 
-def _judged(raw: Result, checked: Checked, usage: Usage) -> Result:
+def _judged(given: Result, checked: Checked, usage: Usage) -> Result:
     """The result as the guards leave it; one that failed them is withheld from log and run."""
-    if isinstance(raw, FreeholdError):
-        return raw
+    if isinstance(given, FreeholdError):
+        return given
     worst = checked.worst
     if worst.verdict == "fail":
         told = {"error": f"the result was withheld by guard {checked.by}: {worst.reason}"}
-        return replace(raw, ok=False, value={**told}, usage=usage)
-    return replace(raw, value=checked.content, usage=usage)
+        return replace(given, ok=False, value={**told}, usage=usage)
+    return replace(given, value=checked.content, usage=usage)
