@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, cast
 
 from node.errors import OutcomeUnknownError, SandboxError
@@ -86,7 +87,7 @@ class ToolEffect:
     def args(self) -> Json:
         return self.arguments
 
-    @property
+    @cached_property
     def needs(self) -> Needs:
         fetches = "http" in self.offer.capabilities
         return Needs(

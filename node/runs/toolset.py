@@ -90,6 +90,7 @@ class Toolset:
         self._places = places
         self._labels = FileLabels(places.workspaces)
         self._known: dict[str, ToolManifest] = {}
+        self._checkers: dict[tuple[str, str], tuple[ToolManifest, Checker]] = {}
 
     def check(self, agent: AgentManifest) -> None:
         """Holds an agent's grants against the installed tools.
@@ -140,9 +141,14 @@ class Toolset:
     def checker(self, tool: str, function: str) -> Checker | None:
         """The compiled schema of a tool's function, for the schema guard; None if unknown."""
         try:
-            return checker(self._tool(tool).function(function).parameters)
+            known = self._tool(tool)
+            kept = self._checkers.get((tool, function))
+            if kept is None or kept[0] is not known:  # another tool of that name was installed
+                kept = known, checker(known.function(function).parameters)
+                self._checkers[tool, function] = kept
         except (ToolError, ValueError):
             return None
+        return kept[1]
 
     async def _call(
         self,
