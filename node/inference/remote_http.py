@@ -1,0 +1,424 @@
+"""HTTP to a model's server, within bounds, and never one request twice.
+
+A request for tokens may cost money, so it is sent again only where the server cannot have begun it:
+the connection was refused, or the answer is 429 or 503. Each request has a connection of its own:
+a kept one that the server has just closed would leave it unknown whether the request arrived, and
+leaving a reply early closes the connection, which is how servers notice a cancel. Redirects,
+proxies of the environment and compressed replies are not followed, used or unpacked.
+
+Spec: RFC 9110 (Retry-After), WHATWG HTML "Server-sent events".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from node.clock import Clock
+from node.errors import EngineBusyError, InferenceError, ModelError, RemoteError
+from node.inference.remote_wire import server_error
+from node.inference.remotes import RemoteModel
+from node.inference.schema import dumps
+from node.inference.strict_json import StrictJsonError, parse_prefix
+from node.types import Json, JsonObject
+
+Headers = Callable[[RemoteModel], Mapping[str, str]]
+Sleep = Callable[[float], Awaitable[None]]
+
+_BUSY: Final = (429, 503)
+_NOT_THERE: Final = (404, 405, 501)
+_LEAST_SECRET = 8
+
+
+@dataclass(frozen=True)
+class RemoteLimits:
+    """Bounds on what a server may take. Seconds and bytes.
+
+    Attributes:
+        connect_s: to connect, TLS included.
+        ask_s: for one small question (which models, how many tokens).
+        first_token_s: from the request to the first piece of the answer.
+        between_s: from one piece to the next; keep-alive comments do not count as pieces.
+        whole_s: for a whole generation, retries included.
+        line_bytes: one line of a stream, or a small answer.
+        token_bytes: of the stream for each token asked for, over `line_bytes`.
+        retries: further attempts where the server cannot have begun.
+        retry_after_s: the longest wait before one that a server may ask for.
+        facts_s: how long what a server said of itself is believed.
+    """
+
+    connect_s: float = 10.0
+    ask_s: float = 20.0
+    first_token_s: float = 300.0
+    between_s: float = 60.0
+    whole_s: float = 600.0
+    line_bytes: int = 1024 * 1024
+    token_bytes: int = 4096
+    retries: int = 3
+    retry_after_s: float = 30.0
+    facts_s: float = 60.0
+
+
+class Deadline:
+    """When a stream has taken too long: as a whole, or since it last brought something."""
+
+    def __init__(self, limits: RemoteLimits) -> None:
+        self._limits = limits
+        self._time = asyncio.get_running_loop().time
+        self._whole = self._time() + limits.whole_s
+        self._next = self._time() + limits.first_token_s
+        self._began = False
+
+    def progress(self) -> None:
+        """Something came: the next is due anew."""
+        self._began = True
+        self._next = self._time() + self._limits.between_s
+
+    def left(self) -> float:
+        """Seconds of the whole that are left."""
+        return max(0.0, self._whole - self._time())
+
+    @contextlib.asynccontextmanager
+    async def hold(self, who: str) -> AsyncIterator[None]:
+        """Ends the block, one wait for the server, when it has taken too long."""
+        try:
+            async with asyncio.timeout_at(min(self._whole, self._next)):
+                yield
+        except TimeoutError:
+            raise RemoteError(f"{who} {self._why()}", hint=_SLOW) from None
+
+    def _why(self) -> str:
+        if self._time() >= self._whole:
+            return f"took over {self._limits.whole_s:g} s for one answer"
+        if self._began:
+            return f"fell silent for {self._limits.between_s:g} s in the middle of its answer"
+        return f"did not begin to answer within {self._limits.first_token_s:g} s"
+
+
+_SLOW: Final = "The request is not sent again by itself, since it may have been worked on."
+
+
+class Server:
+    """One model's server. `headers` gives what authenticates, asked anew for each request."""
+
+    def __init__(
+        self,
+        remote: RemoteModel,
+        *,
+        headers: Headers,
+        limits: RemoteLimits,
+        clock: Clock,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.who = f"the server of model {remote.name} ({remote.host})"
+        self._remote = remote
+        self._headers = headers
+        self._limits = limits
+        self._clock = clock
+        self._sleep = sleep
+        self._client = httpx.AsyncClient(
+            verify=_trust(remote),
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            timeout=httpx.Timeout(
+                limits.ask_s, connect=limits.connect_s, read=None, pool=limits.connect_s
+            ),
+        )
+
+    async def ask(self, url: str, body: JsonObject | None = None) -> Json:
+        """The JSON at `url` (a POST where there is a body); None where nothing is there.
+
+        Raises:
+            RemoteError, EngineBusyError: no answer in `ask_s`, or one that is none.
+        """
+        try:
+            async with asyncio.timeout(self._limits.ask_s), self._opened(url, body) as response:
+                if response.status_code in _NOT_THERE:
+                    return None
+                await self._check(response)
+                return self.parse(await self._all(response))
+        except TimeoutError:
+            raise RemoteError(
+                f"{self.who} did not answer within {self._limits.ask_s:g} s",
+                hint="Is it running, and is the address right?",
+            ) from None
+
+    @contextlib.asynccontextmanager
+    async def generation(
+        self, body: JsonObject, deadline: Deadline
+    ) -> AsyncIterator[httpx.Response]:
+        """The reply to a request for tokens, its body not read yet; closed at the block's end.
+
+        Raises:
+            RemoteError, EngineBusyError, ContextOverflowError: there is none.
+        """
+        url = f"{self._remote.url}/chat/completions"
+        stack = contextlib.AsyncExitStack()
+        async with stack:
+            async with deadline.hold(self.who):
+                response = await stack.enter_async_context(self._opened(url, body, deadline))
+                await self._check(response)
+            yield response
+
+    async def events(
+        self, response: httpx.Response, deadline: Deadline, most_bytes: int
+    ) -> AsyncGenerator[str, None]:
+        """The data of each server-sent event.
+
+        Raises:
+            RemoteError: too slow, too long, cut off.
+        """
+        data: list[str] = []
+        async for line in self._lines(response, deadline, most_bytes):
+            name, _, value = line.partition(":")
+            if name in ("data", "error"):  # llama-server has sent errors under that name
+                data.append(value.removeprefix(" "))
+            elif not line and data:
+                yield "\n".join(data)
+                data = []
+        if data:
+            yield "\n".join(data)
+
+    async def whole(self, response: httpx.Response, deadline: Deadline, most_bytes: int) -> str:
+        """All of a reply that is no stream. Raises RemoteError as `events`."""
+        parts = [part async for part in self._chunks(response, deadline, most_bytes)]
+        return b"".join(parts).decode(errors="replace")
+
+    def parse(self, text: str) -> Json:
+        """One JSON value. Raises RemoteError if it is none."""
+        try:
+            value, end = parse_prefix(text.strip())
+        except StrictJsonError as error:
+            raise self._broken(f"sent what is not JSON ({error.message})") from error
+        if text.strip()[end:]:
+            raise self._broken("sent what is not JSON (there is more behind it)")
+        return value
+
+    def mask(self, error: InferenceError) -> InferenceError:
+        """The error without the server's key, should the server have repeated it."""
+        message = error.message
+        with contextlib.suppress(InferenceError):
+            for value in self._headers(self._remote).values():
+                for secret in (value, value.rpartition(" ")[2]):
+                    if len(secret) >= _LEAST_SECRET:
+                        message = message.replace(secret, "[key]")
+        return type(error)(message, hint=error.hint)
+
+    async def aclose(self) -> None:
+        """Closes what is open."""
+        await self._client.aclose()
+
+    # ── opening ─────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.asynccontextmanager
+    async def _opened(
+        self, url: str, body: JsonObject | None, deadline: Deadline | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """The reply's head, after as many attempts as there may be; its connection ends here."""
+        response = await self._open(url, body, deadline)
+        try:
+            encoding = response.headers.get("content-encoding", "identity").lower()
+            if encoding != "identity":
+                raise self._broken(f"sent a reply in the encoding {encoding[:20]!r}, unasked")
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _open(
+        self, url: str, body: JsonObject | None, deadline: Deadline | None
+    ) -> httpx.Response:
+        request = self._request(url, body)
+        for attempt in range(self._limits.retries + 1):
+            last = attempt == self._limits.retries
+            try:
+                response = await self._client.send(request, stream=True)
+            except httpx.HTTPError as error:
+                if last or not _is_refused(error):
+                    raise self._unreachable(error) from error
+                wait_s = self._backoff(attempt)
+            else:
+                if response.status_code not in _BUSY:
+                    return response
+                wait_s = await self._busy(response, attempt, deadline)
+                if last:
+                    raise self._is_busy(response, "")
+            await self._sleep(wait_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _request(self, url: str, body: JsonObject | None) -> httpx.Request:
+        headers = {"Accept-Encoding": "identity", "Accept": "text/event-stream, application/json"}
+        headers.update(self._headers(self._remote))
+        if body is None:
+            return self._client.build_request("GET", url, headers=headers)
+        try:
+            content = dumps(body).encode()
+        except (ValueError, RecursionError) as error:
+            raise InferenceError(
+                f"a request cannot be sent to a model: {error}",
+                hint="Text must be valid Unicode without lone surrogates.",
+            ) from error
+        headers["Content-Type"] = "application/json"
+        return self._client.build_request("POST", url, headers=headers, content=content)
+
+    async def _busy(
+        self, response: httpx.Response, attempt: int, deadline: Deadline | None
+    ) -> float:
+        """Seconds to wait before the next attempt. Raises EngineBusyError if that is too long."""
+        asked = self._retry_after(response.headers.get("retry-after", ""))
+        wait_s = self._backoff(attempt) if asked is None else asked
+        most_s = self._limits.retry_after_s
+        await response.aclose()
+        if wait_s > (min(most_s, deadline.left()) if deadline else most_s):
+            raise self._is_busy(response, f"; it says to come again in {wait_s:.0f} s")
+        return wait_s
+
+    def _is_busy(self, response: httpx.Response, more: str) -> EngineBusyError:
+        return EngineBusyError(
+            f"{self.who} is busy (status {response.status_code}){more}",
+            hint="Try again later. Nothing was generated.",
+        )
+
+    def _retry_after(self, value: str) -> float | None:
+        """Seconds that a Retry-After header asks for; None where it says nothing to go by."""
+        if value.isascii() and value.isdigit():
+            return float(value[:9])
+        try:
+            when = email.utils.parsedate_to_datetime(value).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return max(0.0, when - self._clock.wall())
+
+    @staticmethod
+    def _backoff(attempt: int) -> float:
+        return 0.5 * float(2**attempt)
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────
+
+    async def _check(self, response: httpx.Response) -> None:
+        """Raises what a status other than 200 means."""
+        status = response.status_code
+        if status == 200:
+            return
+        if 300 <= status < 400:
+            raise self._broken(f"redirects elsewhere (status {status}), which is not followed")
+        text = await self._all(response)
+        try:
+            body = self.parse(text)
+        except RemoteError:
+            body = text
+        raise server_error(self.who, body, status)
+
+    async def _all(self, response: httpx.Response) -> str:
+        """A small reply whole."""
+        most, size, parts = self._limits.line_bytes, 0, []
+        with self._told():
+            async for part in response.aiter_raw():
+                size += len(part)
+                if size > most:
+                    raise self._broken(f"sent over {most} bytes for a short answer")
+                parts.append(part)
+        return b"".join(parts).decode(errors="replace")
+
+    async def _lines(
+        self, response: httpx.Response, deadline: Deadline, most_bytes: int
+    ) -> AsyncIterator[str]:
+        held = bytearray()
+        async for part in self._chunks(response, deadline, most_bytes):
+            held += part
+            if b"\n" in part:
+                *lines, held = held.split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace").removesuffix("\r")
+            if len(held) > self._limits.line_bytes:
+                raise self._broken(f"sent a line of over {self._limits.line_bytes} bytes")
+        if held:
+            yield held.decode(errors="replace").removesuffix("\r")
+
+    async def _chunks(
+        self, response: httpx.Response, deadline: Deadline, most_bytes: int
+    ) -> AsyncIterator[bytes]:
+        size = 0
+        parts = aiter(response.aiter_raw())
+        while True:
+            async with deadline.hold(self.who):
+                with self._told():
+                    part = await anext(parts, None)
+            if part is None:
+                return
+            size += len(part)
+            if size > most_bytes:
+                raise self._broken(f"sent over {most_bytes} bytes, far more than was asked for")
+            yield part
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong with a connection, as an error of the node's."""
+        try:
+            yield
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise RemoteError(
+                f"{self.who} broke off in the middle of its answer ({type(error).__name__})",
+                hint=_SLOW,
+            ) from error
+
+    def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
+        if _of_kind(error, ssl.SSLError):
+            return RemoteError(
+                f"{self.who} has no certificate that is trusted here: {_cause(error)}",
+                hint="For a certificate of your own, name its file as ca_file in remote.toml.",
+            )
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return RemoteError(
+                f"{self.who} cannot be reached: {_cause(error)}",
+                hint="Is it running, and is the address right?",
+            )
+        return RemoteError(
+            f"{self.who} closed the connection without an answer ({type(error).__name__})",
+            hint=_SLOW,
+        )
+
+    def _broken(self, what: str) -> RemoteError:
+        return RemoteError(
+            f"{self.who} {what}",
+            hint="Is this the address of an OpenAI-compatible API, most often ending in /v1?",
+        )
+
+
+def _trust(remote: RemoteModel) -> ssl.SSLContext | bool:
+    """Which certificates are believed: always some, never any."""
+    if not remote.url.startswith("https:"):
+        return True
+    try:
+        return ssl.create_default_context(cafile=remote.ca_file or None)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the certificates of the remote model {remote.name!r} cannot be read: "
+            f"{remote.ca_file}: {error}",
+            hint="ca_file names a file of PEM certificates.",
+        ) from error
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether nothing listened: then nothing was sent either."""
+    return isinstance(error, httpx.ConnectError) and _of_kind(error, ConnectionRefusedError)
+
+
+def _of_kind(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error is of a kind, or was caused by one; groups need all of theirs to be."""
+    if error is None:
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return all(_of_kind(each, kind) for each in error.exceptions)
+    return isinstance(error, kind) or _of_kind(error.__cause__ or error.__context__, kind)
+
+
+def _cause(error: BaseException) -> str:
+    return str(error)[:200] or type(error).__name__

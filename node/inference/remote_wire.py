@@ -1,0 +1,380 @@
+"""OpenAI's chat completions: the request as JSON, and the answer out of a stream of chunks.
+
+Written for what llama-server, vLLM and Ollama have in common. Nothing a server sends is believed:
+every field is checked for its kind, counts of tokens for being possible, and calls are judged by
+`remote_calls`. Reasoning, whether in a field of its own (`reasoning_content`, `reasoning`) or in
+front of the answer between `<think>` marks, never becomes part of the answer.
+
+Spec: OpenAI API reference, "Create chat completion" and "Streaming".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from node.errors import ContextOverflowError, RemoteError
+from node.inference.remote_calls import MAX_CALLS, read_calls, read_json, schema_fault
+from node.inference.schema import dumps
+from node.inference.types import Finish, FinishReason, Generation, Message
+from node.types import Json, JsonObject
+
+T = TypeVar("T")
+_OPEN: Final = "<think>"
+_CLOSE: Final = "</think>"
+_STOPS_SENT: Final = 4  # OpenAI takes no more; the rest is cut off here
+_OVERFLOW: Final = ("context size", "context length", "context_length", "exceed_context")
+_HINT: Final = "The server does not keep to the OpenAI API; look at its log, or use another."
+
+
+def request_body(request: Generation, model: str, kind: str) -> JsonObject:
+    """The request as JSON. `kind` is the server's: what only some understand goes to them only."""
+    sampling = request.sampling
+    body: JsonObject = {
+        "model": model,
+        "messages": messages_json(request.messages),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+    }
+    if kind in ("llama-server", "vllm"):
+        body["top_k"] = sampling.top_k
+    if sampling.stop:
+        body["stop"] = list(sampling.stop[:_STOPS_SENT])
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+    if request.answer_schema is not None:
+        schema: JsonObject = {"name": "answer", "strict": True, "schema": request.answer_schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    # Ollama does not know tool_choice: what may not be called must not be offered to it
+    if request.tools and not (kind == "ollama" and request.tool_choice == "none"):
+        body["tools"] = tools_json(request)
+        body["tool_choice"] = request.tool_choice
+    return body
+
+
+def tools_json(request: Generation) -> Json:
+    """The functions offered, as the API has them."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": {"type": "object", "properties": {}, **tool.parameters},
+            },
+        }
+        for tool in request.tools
+    ]
+
+
+def messages_json(messages: tuple[Message, ...]) -> Json:
+    """Messages as the API has them. Calls get ids by their order; results follow their calls."""
+    turns: list[Json] = []
+    open_ids: list[str] = []
+    made = 0
+    for message in messages:
+        turn: JsonObject = {"role": message.role, "content": message.content}
+        if message.role == "tool":
+            turn["tool_call_id"] = open_ids.pop(0) if open_ids else _call_id(0)
+        if message.tool_calls:
+            open_ids = [_call_id(made + at + 1) for at in range(len(message.tool_calls))]
+            made += len(open_ids)
+            calls = zip(open_ids, message.tool_calls, strict=True)
+            turn["tool_calls"] = [
+                _call_json(name, call.name, call.arguments) for name, call in calls
+            ]
+        turns.append(turn)
+    return turns
+
+
+def _call_id(number: int) -> str:
+    return f"call{number:05d}"  # nine letters and digits: what Mistral's templates insist on
+
+
+def _call_json(number: str, name: str, arguments: JsonObject) -> JsonObject:
+    return {
+        "id": number,
+        "type": "function",
+        "function": {"name": name, "arguments": dumps(arguments)},
+    }
+
+
+@dataclass
+class _Call:
+    number: str
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass
+class Reply:
+    """One answer as it comes in. `who` names the server in errors.
+
+    Attributes:
+        heard: deltas so far that brought something: text, reasoning, or a piece of a call.
+        ended: the reason that the server gave for the end; None before it.
+    """
+
+    request: Generation
+    who: str
+    heard: int = 0
+    ended: str | None = None
+    usage: JsonObject | None = None
+    reasoning_bytes: int = 0
+    _calls: list[_Call] = field(default_factory=list)
+    _by_index: dict[int, _Call] = field(default_factory=dict)
+    _answer: _Answer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._answer = _Answer(self.request.sampling.stop[_STOPS_SENT:])
+
+    def add(self, chunk: JsonObject, part: str = "delta") -> str:
+        """Takes one chunk in; the text of the answer that may be shown now.
+
+        Raises:
+            RemoteError: it is an error of the server, or no chunk.
+            ContextOverflowError: the server says that the prompt does not fit.
+        """
+        if chunk.get("error") is not None:
+            raise server_error(self.who, chunk)
+        usage = self._of(chunk, "usage", dict)
+        self.usage = usage if usage is not None else self.usage
+        choices = self._of(chunk, "choices", list) or []
+        if not choices:
+            return ""
+        choice = choices[0]
+        if not isinstance(choice, dict):
+            raise self._error("a choice that is not an object")
+        delta = self._of(choice, part, dict) or {}
+        shown = self._take(delta)
+        self.ended = self._of(choice, "finish_reason", str) or self.ended
+        return shown
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string that the server was not told of has come."""
+        return self._answer.stopped
+
+    def rest(self) -> str:
+        """What was held back and turned out to be text of the answer; once, at the end."""
+        return self._answer.end()
+
+    def finish(self, *, seconds: float, prompt_estimate: int, context_tokens: int) -> Finish:
+        """The whole. Call it after `rest`.
+
+        Args:
+            prompt_estimate: prompt tokens, where the server does not say.
+
+        Raises:
+            RemoteError: the server's filter cut the answer.
+        """
+        if self.ended == "content_filter":
+            raise RemoteError(
+                f"{self.who} withheld the answer: its filter objected",
+                hint="Ask in other words, or use a model of your own.",
+            )
+        tokens = self._tokens(prompt_estimate, context_tokens)
+        text = self._answer.text.strip()
+        raw = text + "".join(_as_text(call) for call in self._calls)
+        written = [(call.name, call.arguments) for call in self._calls]
+        cut = self.ended == "length"
+        calls, malformed = read_calls(self.request, written)
+        if cut and written:
+            calls, malformed = (), f"the tool call was cut off after {tokens[1]} tokens"
+        elif not (malformed or written or cut) and self.request.answer_schema is not None:
+            malformed = _answer_fault(self.request.answer_schema, text)
+        reason: FinishReason = "length" if cut else "tool_calls" if calls else "stop"
+        return Finish(
+            reason=reason,
+            text="" if malformed else text,
+            raw=raw,
+            tool_calls=calls,
+            prompt_tokens=tokens[0],
+            completion_tokens=tokens[1],
+            seconds=seconds,
+            malformed=malformed,
+            prompt_tokens_cached=min(tokens[0], self._cached()),
+            sampling=self.request.sampling,
+            estimated=tokens[2],
+        )
+
+    def _take(self, delta: JsonObject) -> str:
+        thoughts = [self._of(delta, key, str) for key in ("reasoning_content", "reasoning")]
+        thought = next((text for text in thoughts if text), "")
+        text = self._of(delta, "content", str) or ""
+        calls = self._of(delta, "tool_calls", list) or []
+        for call in calls:
+            self._take_call(call)
+        self.heard += bool(thought or text or calls)
+        self.reasoning_bytes += len(thought.encode())
+        return self._answer.add(text)
+
+    def _take_call(self, piece: Any) -> None:
+        if not isinstance(piece, dict):
+            raise self._error("a tool call that is not an object")
+        function = self._of(piece, "function", dict) or {}
+        name = self._of(function, "name", str) or ""
+        call = self._call(self._of(piece, "index", int), self._of(piece, "id", str) or "", name)
+        if name != call.name:  # some repeat it in every piece
+            call.name += name
+        call.pieces.append(self._of(function, "arguments", str) or "")
+
+    def _call(self, index: int | None, number: str, name: str) -> _Call:
+        """The call that a piece belongs to. Its index says so; but some servers number every call
+        0 or not at all, and then another id, or a name, begins another call."""
+        last = self._calls[-1] if self._calls and not name else None
+        known = last if index is None else self._by_index.get(index)
+        if number and (known is None or known.number not in ("", number)):
+            known = next((call for call in self._calls if call.number == number), None)
+        if known is None:
+            if len(self._calls) >= MAX_CALLS:
+                raise self._error(f"more than {MAX_CALLS} tool calls")
+            known = _Call(number)
+            self._calls.append(known)
+        if index is not None:
+            self._by_index[index] = known
+        return known
+
+    def _tokens(self, prompt_estimate: int, context_tokens: int) -> tuple[int, int, bool]:
+        """Prompt and completion tokens, and whether they are estimates.
+
+        A server that says nothing, or what cannot be, is not believed: a token has at least one
+        byte, and no more of them are made than were asked for.
+        """
+        most = self.request.sampling.max_tokens
+        said = self.usage or {}
+        prompt, made = _natural(said.get("prompt_tokens")), _natural(said.get("completion_tokens"))
+        size = self._answer.bytes + self.reasoning_bytes
+        size += sum(len(call.name) + len(call.arguments.encode()) for call in self._calls)
+        if 0 < prompt <= context_tokens and min(1, size) <= made <= most:
+            return prompt, made, False
+        return prompt_estimate, min(most, size), True
+
+    def _cached(self) -> int:
+        details = (self.usage or {}).get("prompt_tokens_details")
+        return max(0, _natural(details.get("cached_tokens"))) if isinstance(details, dict) else 0
+
+    def _of(self, value: JsonObject, key: str, kind: type[T]) -> T | None:
+        """The value at `key`; None where it is missing or null."""
+        found = value.get(key)
+        if found is None:
+            return None
+        if type(found) is not kind:
+            raise self._error(f"a {key} that is not a {kind.__name__}")
+        return found
+
+    def _error(self, what: str) -> RemoteError:
+        return RemoteError(f"{self.who} sent {what}", hint=_HINT)
+
+
+class _Answer:
+    """The text of an answer without a block of thoughts in front, and up to its stop strings."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self.bytes = 0
+        self.stopped = False
+        self._stops = tuple(stop for stop in stops if stop)
+        self._shown: list[str] = []
+        self._held = ""
+        self._mark: str | None = _OPEN  # what is looked for; None when no thoughts can come
+        self._thought = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self._shown)
+
+    def add(self, text: str) -> str:
+        self.bytes += len(text.encode())
+        self._held += text
+        if self._mark == _OPEN:
+            begun = self._held.lstrip()
+            if begun.startswith(_OPEN):
+                self._held, self._mark = begun[len(_OPEN) :], _CLOSE
+            elif not _OPEN.startswith(begun):
+                self._mark = None
+        if self._mark == _CLOSE:
+            thoughts, found, rest = self._held.partition(_CLOSE)
+            self._held = rest if found else thoughts[-len(_CLOSE) :]
+            self._mark, self._thought = (None, True) if found else (_CLOSE, False)
+        if self._thought:
+            self._held = self._held.lstrip()
+            self._thought = not self._held
+        return self._show(final=False) if self._mark is None else ""
+
+    def end(self) -> str:
+        if self._mark == _CLOSE:  # it never stopped thinking: there is no answer
+            return ""
+        self._mark = None
+        return self._show(final=True)
+
+    def _show(self, *, final: bool) -> str:
+        if self.stopped:
+            return ""
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self._held, self.stopped, final = self._held[: min(found)], True, True
+        longest = 0 if final else max((len(stop) - 1 for stop in self._stops), default=0)
+        ready = max(0, len(self._held) - longest)
+        shown, self._held = self._held[:ready], self._held[ready:]
+        self._shown.append(shown)
+        return shown
+
+
+def _natural(value: Json) -> int:
+    """A count, or -1 for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1
+
+
+def server_error(who: str, body: Json, status: int = 0) -> RemoteError | ContextOverflowError:
+    """The error a server tells of, in its own words, cut; with the status where there is one."""
+    words = _error_words(body)
+    told = f": {words}" if words else ""
+    where = f" (status {status})" if status else ""
+    if any(mark in words.lower() for mark in _OVERFLOW):
+        return ContextOverflowError(
+            f"the prompt does not fit, says {who}{where}{told}",
+            hint="Shorten the conversation, or give the server a larger context.",
+        )
+    return RemoteError(f"{who} refused the request{where}{told}", hint=_advice(status))
+
+
+def _error_words(body: Json) -> str:
+    """What an error's body says: OpenAI's `error.message`, or whatever else is there."""
+    found: Json = body
+    for key in ("error", "message", "detail"):
+        if isinstance(found, dict) and found.get(key) is not None:
+            found = found[key]
+    words = found if isinstance(found, str) else "" if found is None else dumps(found)
+    kind = body.get("error") if isinstance(body, dict) else None
+    code = str(kind.get("code") or kind.get("type") or "") if isinstance(kind, dict) else ""
+    told = f"{words} [{code}]" if code and code not in words else words
+    plain = "".join(char if char.isprintable() else " " for char in told)
+    return plain if len(plain) <= 300 else plain[:299] + "…"
+
+
+def _advice(status: int) -> str:
+    return {
+        401: "It wants another key: `freehold model connect` keeps one.",
+        403: "The key may not do this: `freehold model connect` keeps another.",
+        404: "Look at the address, and at the model's name there.",
+    }.get(status, "Look at the server's log.")
+
+
+def _answer_fault(schema: JsonObject, text: str) -> str | None:
+    value, fault = read_json(text)
+    if fault:
+        return f"the answer must be JSON of the schema asked for; it is {fault}"
+    wrong = schema_fault(schema, value)
+    return f"the answer does not fit the schema asked for: {wrong}" if wrong else None
+
+
+def _as_text(call: _Call) -> str:
+    return f'<tool_call>{{"name": {dumps(call.name)}, "arguments": {call.arguments}}}</tool_call>'

@@ -1,0 +1,83 @@
+"""One engine out of two: models of this machine, and models of other machines.
+
+A name in `remote.toml` goes to its server, any other to the local engine; so an agent that outgrows
+this machine is moved by naming an address, `default` included. A name that is both a remote model
+and a file the user pinned is refused: nobody should have to guess where prompts went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from node.errors import InferenceError, ModelError
+from node.inference.remote import RemoteEngine
+from node.inference.store import ModelStore
+from node.inference.types import Destination, Engine, Generation, ModelInfo, Token
+
+
+class RoutedEngine:
+    """Gives each request to the engine its model belongs to. Implements `Engine` and `Outward`.
+
+    Args:
+        pins: the local models' pins, to refuse a name that is both; None looks at none.
+    """
+
+    def __init__(
+        self, local: Engine, remote: RemoteEngine, *, pins: ModelStore | None = None
+    ) -> None:
+        self.local = local
+        self.remote = remote
+        self._pins = pins
+
+    def destination(self, model: str) -> Destination | None:
+        """Where requests for the model go; None if they stay on this machine.
+
+        Raises:
+            ModelError: the name is ambiguous, or `remote.toml` cannot be used.
+        """
+        found = self.remote.destination(model)
+        if found is not None and self._pins is not None:
+            refuse_both(self._pins, model)
+        return found
+
+    def generate(self, request: Generation) -> AsyncIterator[Token]:
+        """As the model's own engine does.
+
+        Raises:
+            ModelError: as `destination`.
+            InferenceError: a schema for the answer, of a local model.
+        """
+        engine = self._of(request.model)
+        if request.answer_schema is not None and engine is self.local:
+            raise InferenceError(
+                f"the model {request.model!r} is local, and cannot be held to a schema of answers",
+                hint="Ask for a tool call, whose arguments follow a schema.",
+            )
+        return engine.generate(request)
+
+    async def count(self, request: Generation) -> int:
+        """As the model's own engine does. Raises ModelError as `destination`."""
+        return await self._of(request.model).count(request)
+
+    async def info(self, model: str) -> ModelInfo:
+        """As the model's own engine does. Raises ModelError as `destination`."""
+        return await self._of(model).info(model)
+
+    async def aclose(self) -> None:
+        """Closes both."""
+        try:
+            await self.remote.aclose()
+        finally:
+            await self.local.aclose()
+
+    def _of(self, model: str) -> Engine:
+        return self.local if self.destination(model) is None else self.remote
+
+
+def refuse_both(pins: ModelStore, name: str) -> None:
+    """Raises ModelError if the user pinned a file under that name; the shipped one gives way."""
+    if any(pin.name == name and not pin.shipped for pin in pins.list()):
+        raise ModelError(
+            f"the name {name!r} is a local model's and a remote one's",
+            hint="Remove one of them, or connect the remote one under another name.",
+        )

@@ -1,0 +1,271 @@
+"""The remote engine's parts without a network: entries, chunks from anyone, estimates, routing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.errors import InferenceError, ModelError
+from node.inference.remote import RemoteEngine
+from node.inference.remote_calls import read_calls
+from node.inference.remote_facts import estimate_text, estimate_tokens
+from node.inference.remote_wire import Reply, request_body, server_error
+from node.inference.remotes import REMOTE_FILE, RemoteModel, RemoteModels
+from node.inference.routing import RoutedEngine
+from node.inference.scripted import Say, ScriptedEngine
+from node.inference.store import ModelStore
+from node.inference.testing import write_tiny_gguf
+from node.inference.types import FunctionSpec, Generation, Message, Sampling
+
+REQUEST = Generation("far", (Message("user", "hello"),))
+ADD = FunctionSpec("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}})
+
+# ── entries ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("address", "base"),
+    [("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1"),
+     ("http://localhost:11434/", "http://localhost:11434/v1"),
+     ("http://[::1]:1/v1/", "http://[::1]:1/v1"),
+     ("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1")],
+)  # fmt: skip
+def test_an_address_is_made_the_base_of_an_api(address: str, base: str) -> None:
+    assert RemoteModel("far", address).url == base
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("http://10.0.0.7:8080", "unencrypted"), ("http://localhost.evil.example", "unencrypted"),
+     ("http://127.0.0.1.evil.example", "unencrypted"), ("ftp://x", "not an http"), ("", "not an"),
+     ("https://", "not an"), ("https://user:key@host/v1", "more than"),
+     ("http://127.0.0.1@evil.example/v1", "more than"), ("https://h/v1?key=1", "more than"),
+     ("http://[::1", "not one"), ("https://\x00", "not one")],
+)  # fmt: skip
+def test_an_address_that_would_leak_is_refused(address: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        RemoteModel("far", address)
+
+
+def test_plain_http_needs_to_be_said() -> None:
+    assert RemoteModel("far", "http://10.0.0.7", plain_http=True).url == "http://10.0.0.7/v1"
+
+
+def test_entries_are_kept_and_forgotten(tmp_path: Path) -> None:
+    models, other = RemoteModels(tmp_path), RemoteModels(tmp_path)
+    full = RemoteModel("far", "https://a/v1", "m", "k", 9, True, "/ca.pem")
+    models.add(full)
+    models.add(RemoteModel("away", "https://b"))
+    assert other.get("far") == full
+    assert [each.name for each in other.list()] == ["away", "far"]
+    assert (tmp_path / REMOTE_FILE).stat().st_mode & 0o777 == 0o600
+    models.remove("far")
+    assert other.get("far") is None
+    with pytest.raises(ModelError, match="no remote model"):
+        models.remove("far")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x", "far = 1", "[far]\nurl = 1", "[far]\nmodel = 'x'", "[far]\nurl = 'https://a'\nkee = 'x'",
+     "[far]\nurl = 'https://a'\ncontext_tokens = true", "[FAR]\nurl = 'https://a'",
+     "[far]\nurl = 'https://a'\ncontext_tokens = -1", "[far]\nurl = 'http://a'", "\udcff"],
+)  # fmt: skip
+def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str) -> None:
+    (tmp_path / REMOTE_FILE).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ModelError) as caught:
+        RemoteModels(tmp_path).get("far")
+    assert caught.value.hint
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200))
+def test_a_file_of_anything_is_read_or_refused(tmp_path_factory: Any, raw: bytes) -> None:
+    folder = tmp_path_factory.mktemp("remotes")
+    (folder / REMOTE_FILE).write_bytes(raw)
+    with contextlib.suppress(ModelError):
+        assert isinstance(RemoteModels(folder).list(), list)
+
+
+# ── chunks ──────────────────────────────────────────────────────────────────────────────────
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=8), st.floats(allow_nan=False)
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)  # fmt: skip
+piece = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.integers(-3, 5) | anything,
+        "id": st.sampled_from(["a", "b", ""]) | anything,
+        "function": anything
+        | st.fixed_dictionaries(
+            {}, optional={"name": st.sampled_from(["add", "x"]), "arguments": st.text(max_size=9)}
+        ),
+    },
+)
+delta = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.text(max_size=12) | st.sampled_from(["<think>", "</think>", "<thi", "STOP"]),
+        "reasoning": st.text(max_size=4) | anything,
+        "tool_calls": st.lists(piece, max_size=3) | anything,
+    },
+)
+chunks = st.lists(
+    anything.filter(lambda value: isinstance(value, dict))
+    | st.fixed_dictionaries(
+        {
+            "choices": st.lists(
+                st.fixed_dictionaries(
+                    {"delta": delta},
+                    optional={"finish_reason": st.sampled_from(["stop", "length", "x"])},
+                ),
+                max_size=2,
+            )
+        },
+        optional={"usage": anything},
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(chunks, st.sampled_from(["auto", "none", "required"]), st.booleans())
+def test_chunks_of_anyone_are_a_finish_or_an_error(
+    values: list[Any], choice: Any, schema: bool
+) -> None:
+    request = Generation(
+        "far",
+        (Message("user", "x"),),
+        (ADD,),
+        choice,
+        Sampling(max_tokens=50, stop=("1", "2", "3", "4", "STOP")),
+        answer_schema={"type": "object"} if schema else None,
+    )
+    reply = Reply(request, "the server")
+    try:
+        shown = "".join(reply.add(value) for value in values) + reply.rest()
+        finish = reply.finish(seconds=0.0, prompt_estimate=7, context_tokens=100)
+    except InferenceError:
+        return
+    assert 0 <= finish.completion_tokens <= 50
+    assert 0 < finish.prompt_tokens <= 100
+    assert "STOP" not in shown
+    assert finish.malformed or finish.text == shown.strip()
+    assert not (finish.malformed and finish.tool_calls)
+    for call in finish.tool_calls:
+        assert call.name == "add"
+        assert isinstance(call.arguments.get("a", 0), int)
+    assert choice != "none" or not finish.tool_calls
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=30), st.text(max_size=40))
+def test_calls_of_anyone_are_judged(name: str, arguments: str) -> None:
+    request = Generation("far", (), (ADD,))
+    calls, why = read_calls(request, [(name, arguments)])
+    assert bool(calls) != bool(why)
+
+
+@settings(max_examples=100, deadline=None)
+@given(anything, st.integers(100, 599))
+def test_errors_of_anyone_are_told_in_one_line(body: Any, status: int) -> None:
+    error = server_error("the server", body, status)
+    assert len(error.message) < 400
+    assert error.message.isprintable()
+
+
+def test_what_only_some_servers_know_goes_only_to_them() -> None:
+    request = Generation("far", REQUEST.messages, (ADD,), "none")
+    assert "top_k" in request_body(request, "m", "vllm")
+    assert "top_k" not in request_body(request, "m", "openai")
+    assert request_body(request, "m", "openai")["tool_choice"] == "none"
+    assert "tools" not in request_body(request, "m", "ollama")
+
+
+def test_a_schema_that_refers_elsewhere_is_not_fetched() -> None:
+    far = FunctionSpec("f", "", {"$ref": "http://127.0.0.1:9/schema.json"})
+    calls, why = read_calls(Generation("far", (), (far,)), [("f", "{}")])
+    assert not calls
+    assert "cannot be applied" in str(why)
+
+
+# ── estimates ───────────────────────────────────────────────────────────────────────────────
+
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog, twice a day, and 3.14159 times on Sundays.",
+    "Größenwahnsinnige Übersetzungsgeschwindigkeiten überraschen naïve Zuhörer.",
+    "def f(x_1, *args):\n    return {'a': [x_1 ** 2 for _ in range(10)]}  # noqa: E501\n",
+    "aGVsbG8gd29ybGQsIHRoaXMgaXMgYmFzZTY0Lg==",
+    "東京都千代田区で会議があります。 Привет, мир! 👩‍👩‍👧‍👦",
+    "    \t\t\n\n\n   indented    text",
+    json.dumps({"name": "add", "parameters": {"type": "object", "required": ["a"]}}),
+)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_an_estimate_lies_between_pieces_and_bytes(text: str) -> None:
+    """No tokenizer joins a digit, a mark or a word with the next; none makes more than bytes."""
+    pieces = re.findall(r"[A-Za-z]+|\d{3}|[^\sA-Za-z]", text)
+    assert len(text.encode()) >= estimate_text(text) >= len(pieces)
+
+
+def test_an_estimate_of_prose_is_about_twice_of_what_tokenizers_make() -> None:
+    words = TEXTS[0].split()
+    assert 1.3 * len(words) < estimate_text(TEXTS[0]) < 3.5 * len(words)
+
+
+def test_an_estimate_counts_tools_and_every_turn() -> None:
+    bare = estimate_tokens(REQUEST)
+    two = Generation("far", (*REQUEST.messages, *REQUEST.messages))
+    assert estimate_tokens(two) == 2 * bare
+    assert estimate_tokens(Generation("far", REQUEST.messages, (ADD,))) > bare + 500
+    assert estimate_tokens(two, known=1) == bare
+
+
+# ── routing ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_name_goes_to_its_engine(tmp_path: Path) -> None:
+    models, store = RemoteModels(tmp_path), ModelStore(tmp_path)
+    local = ScriptedEngine([Say("here")], models=("default", "near"))
+    routed = RoutedEngine(local, RemoteEngine(models), pins=store)
+    assert routed.destination("near") is None
+    assert (await routed.info("default")).remote is False
+    models.add(RemoteModel("default", "http://127.0.0.1:9"))
+    found = routed.destination("default")
+    assert found is not None
+    assert found.url == "http://127.0.0.1:9/v1"
+    await routed.aclose()
+
+
+async def test_a_name_that_is_both_is_refused(tmp_path: Path) -> None:
+    models, store = RemoteModels(tmp_path), ModelStore(tmp_path)
+    store.add(write_tiny_gguf(tmp_path / "x.gguf"), "both")
+    models.add(RemoteModel("both", "http://127.0.0.1:9"))
+    routed = RoutedEngine(ScriptedEngine([]), RemoteEngine(models), pins=store)
+    with pytest.raises(ModelError, match="local model's and a remote one's"):
+        routed.destination("both")
+    with pytest.raises(ModelError, match="local model's and a remote one's"):
+        await routed.count(Generation("both", ()))
+
+
+def test_a_local_model_is_not_asked_for_what_it_would_ignore(tmp_path: Path) -> None:
+    routed = RoutedEngine(ScriptedEngine([Say("x")]), RemoteEngine(RemoteModels(tmp_path)))
+    request = Generation("default", (Message("user", "x"),), answer_schema={"type": "object"})
+    with pytest.raises(InferenceError, match="schema of answers"):
+        routed.generate(request)
