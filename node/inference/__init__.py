@@ -1,30 +1,48 @@
-"""Local and remote models behind one `Engine` seam. Knows nothing of runs."""
+"""Local and remote models behind one `Engine` seam. Knows nothing of runs.
+
+The names below are imported when they are first used, because the process that holds a model lives
+in this package too and needs neither the engine nor an HTTP client.
+"""
 
 from __future__ import annotations
 
-from node.inference.engine import EngineLimits, LlamaEngine
-from node.inference.formats import recognise
-from node.inference.scripted import Call, Fail, Say, ScriptedEngine, Wait
-from node.inference.store import CheckedFile, ModelStore, Pin, pin_shipped
-from node.inference.types import (
-    Engine,
-    Finish,
-    FinishReason,
-    FunctionSpec,
-    Generation,
-    Message,
-    ModelInfo,
-    ModelStatus,
-    Priority,
-    Role,
-    Sampling,
-    Token,
-    ToolCall,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from node.inference.build import Build, inspect
+    from node.inference.download import Download, Wanted
+    from node.inference.engine import EngineLimits, LlamaEngine
+    from node.inference.formats import recognise
+    from node.inference.gguf_header import Header
+    from node.inference.memory import Need, Room, fits, most_context, need, room
+    from node.inference.partial import forget_unfinished, unfinished
+    from node.inference.pins import BenchRecord, Pin
+    from node.inference.scripted import Call, Fail, Say, ScriptedEngine, Wait
+    from node.inference.sources import is_remote, parse_source
+    from node.inference.store import CheckedFile, ModelStore, name_of, pin_shipped
+    from node.inference.types import (
+        Engine,
+        Finish,
+        FinishReason,
+        FunctionSpec,
+        Generation,
+        Message,
+        ModelInfo,
+        ModelStatus,
+        Priority,
+        Role,
+        Sampling,
+        Token,
+        ToolCall,
+    )
 
 __all__ = [
+    "BenchRecord",
+    "Build",
     "Call",
     "CheckedFile",
+    "Download",
     "Engine",
     "EngineLimits",
     "Fail",
@@ -32,20 +50,74 @@ __all__ = [
     "FinishReason",
     "FunctionSpec",
     "Generation",
+    "Header",
     "LlamaEngine",
     "Message",
     "ModelInfo",
     "ModelStatus",
     "ModelStore",
+    "Need",
     "Pin",
     "Priority",
     "Role",
+    "Room",
     "Sampling",
     "Say",
     "ScriptedEngine",
     "Token",
     "ToolCall",
     "Wait",
+    "Wanted",
+    "fits",
+    "forget_unfinished",
+    "inspect",
+    "is_remote",
+    "most_context",
+    "name_of",
+    "need",
+    "parse_source",
     "pin_shipped",
     "recognise",
+    "room",
+    "unfinished",
 ]
+
+_HOMES = {
+    "BenchRecord": "pins",
+    "Build": "build",
+    "Call": "scripted",
+    "CheckedFile": "store",
+    "Download": "download",
+    "EngineLimits": "engine",
+    "Fail": "scripted",
+    "Header": "gguf_header",
+    "LlamaEngine": "engine",
+    "ModelStore": "store",
+    "Need": "memory",
+    "Pin": "pins",
+    "Room": "memory",
+    "Say": "scripted",
+    "ScriptedEngine": "scripted",
+    "Wait": "scripted",
+    "Wanted": "download",
+    "fits": "memory",
+    "forget_unfinished": "partial",
+    "inspect": "build",
+    "is_remote": "sources",
+    "most_context": "memory",
+    "name_of": "store",
+    "need": "memory",
+    "parse_source": "sources",
+    "pin_shipped": "store",
+    "recognise": "formats",
+    "room": "memory",
+    "unfinished": "partial",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'types')}"), name)
+    globals()[name] = value
+    return value

@@ -126,11 +126,11 @@ class _Reader:
         alignment = self._alignment(metadata)
         weights, kinds, length = self._tensors(tensors, alignment)
         start = -(-self._at // alignment) * alignment
-        if tensors and start + length > self._size:
-            end = start + length
+        end = start + length
+        if tensors and end > self._size:
             raise self._error(f"ends at byte {self._size}, before its weights do ({end})")
         common = max(kinds, key=lambda kind: kinds[kind], default=0)
-        header = Header(version, metadata, tensors, weights, length, _TYPES[common][0])
+        header = Header(version, metadata, tensors, weights, length, end, _TYPES[common][0])
         if problem := unsound(header):
             raise self._error(problem)
         return header

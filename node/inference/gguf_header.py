@@ -33,8 +33,8 @@ class Array:
 class Header:
     """What the header says. Long arrays and arrays of strings are known by their length only.
 
-    `weights_bytes` is what the tensors take in the file; `quantisation` the type that most of the
-    weights have.
+    `weights_bytes` is what the tensors take in the file, which ends at byte `file_bytes` with the
+    last of them; `quantisation` is the type that most of the weights have.
     """
 
     version: int
@@ -42,6 +42,7 @@ class Header:
     tensors: int
     weights: int
     weights_bytes: int
+    file_bytes: int
     quantisation: str
 
     @property

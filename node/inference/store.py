@@ -15,10 +15,9 @@ import contextlib
 import fcntl
 import json
 import os
-import re
-import tomllib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -27,6 +26,7 @@ from node.errors import ModelError
 from node.inference.files import Identity, Progress, digest, identity, replacing
 from node.inference.gguf import read_header
 from node.inference.gguf_header import Header
+from node.inference.pins import BenchRecord, Lock, Pin, is_name, lock_text, read_lock
 
 SHIPPED: Final = Path(__file__).parent / "default_model"
 LOCK_FILE: Final = "models.lock"
@@ -36,21 +36,8 @@ _SHIPPED_HINT = (
     "Install Freehold again. Who has trained the model anew pins it by "
     "python -c 'from node.inference import pin_shipped; pin_shipped()'"
 )
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+KEEP_FREE_BYTES: Final = 512 << 20
 _SETTLED_S = 2.0  # a file written less than this before it was hashed is hashed again next time
-
-
-@dataclass(frozen=True)
-class Pin:
-    """A model's entry in the lock. `file` is absolute, or relative to the lock's folder."""
-
-    name: str
-    sha256: str
-    size: int
-    file: str
-    source: str = ""
-    shipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,9 +70,8 @@ class ModelStore:
         Raises:
             ModelError: the lock cannot be read.
         """
-        pins = {pin.name: pin for pin in _read_lock(self._shipped / "model.lock", shipped=True)}
-        pins.update(self._mine())
-        return sorted(pins.values(), key=lambda pin: pin.name)
+        shipped = read_lock(self._shipped / "model.lock", shipped=True).pins
+        return sorted({**shipped, **self._mine().pins}.values(), key=lambda pin: pin.name)
 
     def get(self, name: str) -> Pin:
         """The pin of `name`.
@@ -153,23 +139,66 @@ class ModelStore:
         Raises:
             ModelError: the name is taken or not a name, the file is not a GGUF, or unreadable.
         """
-        chosen = name or _name_of(source)
-        if not _NAME.fullmatch(chosen):
-            raise ModelError(
-                f"{chosen!r} cannot be the name of a model",
-                hint="Give --name with lower-case letters, digits, '.', '_' or '-'.",
-            )
+        chosen = self.free_name(name or name_of(source.name))
         read_header(source)
+        if not in_place:
+            self._check_disk(source.stat().st_size)
         with self._alone():
             mine = self._mine()
-            if chosen in mine:
-                raise ModelError(
-                    f"there is a model {chosen!r} already",
-                    hint=f"`freehold model remove {chosen}` removes it; --name gives another name.",
-                )
+            _check_taken(chosen, mine)
             pin = self._take_in(source.resolve(), chosen, in_place, progress)
-            self._write({**mine, chosen: pin})
+            self._write(mine, {**mine.pins, chosen: pin})
         return pin
+
+    def adopt(self, file: Path, name: str, *, sha256: str, size: int, source: str) -> Pin:
+        """Pins a whole and checked file that lies in the store's folder, and moves it to its name.
+
+        Raises:
+            ModelError: the name is taken or not a name, or the file cannot be moved.
+        """
+        pin = Pin(self.free_name(name), sha256, size, f"{name}.gguf", source)
+        with self._alone():
+            mine = self._mine()
+            _check_taken(name, mine)
+            try:
+                file.chmod(0o600)
+                file.replace(self._folder / pin.file)
+            except OSError as error:
+                raise ModelError(
+                    f"{file} cannot be moved to {self._folder / pin.file}: {error.strerror}",
+                    hint="Look at the folder's rights, and try again.",
+                ) from error
+            self._write(mine, {**mine.pins, name: pin})
+        return pin
+
+    def free_name(self, name: str) -> str:
+        """The name, found to be one that a model can be added by.
+
+        Raises:
+            ModelError: it is taken, or not a name.
+        """
+        if not is_name(name):
+            raise ModelError(
+                f"{name!r} cannot be the name of a model",
+                hint="Give --name with lower-case letters, digits, '.', '_' or '-'.",
+            )
+        _check_taken(name, self._mine())
+        return name
+
+    def bench(self, name: str) -> BenchRecord | None:
+        """What the last bench found, if it was of these very weights.
+
+        Raises:
+            ModelError: there is no such model, or the lock cannot be read.
+        """
+        pin, record = self.get(name), self._mine().bench.get(name)
+        return record if record is not None and record.sha256 == pin.sha256 else None
+
+    def keep_bench(self, name: str, record: BenchRecord) -> None:
+        """Keeps a bench's finding beside the pins."""
+        with self._alone():
+            mine = self._mine()
+            self._write(replace(mine, bench={**mine.bench, name: record}), mine.pins)
 
     def remove(self, name: str) -> None:
         """Forgets a pin; deletes the file if it is the store's own copy.
@@ -185,8 +214,9 @@ class ModelStore:
             )
         with self._alone():
             mine = self._mine()
-            mine.pop(name, None)
-            self._write(mine)
+            bench = {key: record for key, record in mine.bench.items() if key != name}
+            pins = {key: kept for key, kept in mine.pins.items() if key != name}
+            self._write(replace(mine, bench=bench), pins)
         if not Path(pin.file).is_absolute():
             self.path(pin).unlink(missing_ok=True)
 
@@ -230,8 +260,18 @@ class ModelStore:
         with contextlib.suppress(OSError), replacing(self._folder / DIGESTS_FILE) as file:
             file.write(json.dumps(entries).encode())
 
-    def _mine(self) -> dict[str, Pin]:
-        return {pin.name: pin for pin in _read_lock(self._folder / LOCK_FILE)}
+    def _mine(self) -> Lock:
+        return read_lock(self._folder / LOCK_FILE)
+
+    def _check_disk(self, more: int) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free = shutil.disk_usage(self._folder).free
+        if free < more + KEEP_FREE_BYTES:
+            raise ModelError(
+                f"a copy takes {more} bytes on the disk of {self._folder}; {free} are free, "
+                f"and {KEEP_FREE_BYTES} of them are kept",
+                hint="Make room, or pin the file where it is with --in-place.",
+            )
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -241,24 +281,9 @@ class ModelStore:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield
 
-    def _write(self, pins: dict[str, Pin]) -> None:
+    def _write(self, lock: Lock, pins: Mapping[str, Pin]) -> None:
         with replacing(self._folder / LOCK_FILE) as file:
-            file.write(lock_text(pins.values()).encode())
-
-
-def lock_text(pins: Any) -> str:
-    """A lock of these pins, as TOML."""
-    import tomlkit  # slow to import, and only needed to write
-
-    document = tomlkit.document()
-    document.add(tomlkit.comment("Models by name, pinned by SHA-256. Written by `freehold model`."))
-    document["version"] = 1
-    models = tomlkit.table(is_super_table=True)
-    for pin in sorted(pins, key=lambda pin: pin.name):
-        entry = asdict(pin)
-        models[pin.name] = {key: entry[key] for key in ("sha256", "size", "file", "source")}
-    document["models"] = models
-    return tomlkit.dumps(document)
+            file.write(lock_text(pins.values(), lock.bench).encode())
 
 
 def pin_shipped(folder: Path = SHIPPED) -> Pin:
@@ -271,39 +296,17 @@ def pin_shipped(folder: Path = SHIPPED) -> Pin:
     return pin
 
 
-def _read_lock(path: Path, *, shipped: bool = False) -> list[Pin]:
-    try:
-        value = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", hint="Restore it.") from error
-    models = value.get("models", {})
-    if value.get("version") != 1 or not isinstance(models, dict):
-        raise ModelError(f"{path} is not a lock of version 1", hint="Restore it from a backup.")
-    return [_pin(path, name, entry, shipped) for name, entry in models.items()]
+def name_of(file_name: str) -> str:
+    """What a model is called if nobody says: as its file, in lower case."""
+    return file_name.removesuffix(".gguf").lower().replace(" ", "-")
 
 
-def _pin(path: Path, name: str, entry: Any, shipped: bool) -> Pin:
-    fields = {"sha256": str, "size": int, "file": str, "source": str}
-    right = (
-        isinstance(entry, dict)
-        and set(entry) == set(fields)
-        and all(type(entry[key]) is kind for key, kind in fields.items())
-        and _NAME.fullmatch(name)
-        and _SHA256.fullmatch(entry["sha256"])
-        and (Path(entry["file"]).is_absolute() or Path(entry["file"]).name == entry["file"])
-    )
-    if not right:
+def _check_taken(name: str, lock: Lock) -> None:
+    if name in lock.pins:
         raise ModelError(
-            f"{path}: the entry of {name!r} is not a pin",
-            hint="A pin has sha256 (64 hex digits), size, file and source.",
+            f"there is a model {name!r} already",
+            hint=f"`freehold model remove {name}` removes it; --name gives another name.",
         )
-    return Pin(name=name, shipped=shipped, **entry)
-
-
-def _name_of(source: Path) -> str:
-    return source.name.removesuffix(".gguf").lower().replace(" ", "-")
 
 
 @contextlib.contextmanager
