@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, cast
 import httpx
 
 import node.errors
-from node.errors import ControlError, DaemonNotRunningError, FreeholdError, NotFoundError
+from node.errors import (
+    ControlError,
+    DaemonNotRunningError,
+    FreeholdError,
+    NotFoundError,
+    RequestError,
+)
 from node.home import private_file
 from node.types import JsonObject
 
@@ -215,12 +221,14 @@ class Client:
         timeout: float | None = ANSWER_S,
     ) -> Iterator[httpx.Response]:
         self._knock()
+        content = None if body is None else _encoded(body)
         try:
             with self._http.stream(
                 method,
                 path,
                 params=dict(query or {}),
-                json=None if body is None else dict(body),
+                content=content,
+                headers={} if content is None else {"content-type": "application/json"},
                 timeout=httpx.Timeout(timeout, connect=CONNECT_S),
             ) as response:
                 if not response.is_success:
@@ -244,6 +252,16 @@ class Client:
                 probe.connect(str(self._path))
             except OSError as error:
                 raise _not_running(self._path, error) from error
+
+
+def _encoded(body: Mapping[str, object]) -> bytes:
+    """A request's body. Raises RequestError if a text in it is not Unicode."""
+    try:
+        return json.dumps(dict(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            "what you typed is not UTF-8", hint="Check the terminal's encoding, or pass a file."
+        ) from error
 
 
 def _not_running(where: object, error: Exception) -> FreeholdError:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from socket import socket
 
 from node.clock import Clock, SystemClock
 from node.config import Config, load
+from node.diagnostics import handler
 from node.errors import FreeholdError
 from node.gateway import Control, ControlServer, bind_tcp, bind_unix, create_app
 from node.home import Home
@@ -62,7 +62,7 @@ def run(home: Home, *, engine: Engine | None = None, storage: Storage | None = N
     logging.basicConfig(
         level=config.daemon.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
+        handlers=[handler(home.log)],
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with home.hold():
@@ -88,7 +88,7 @@ class Daemon:
         self._storage = storage
         self._clock = clock or SystemClock()
         self._readiness = readiness or Readiness(os.environ)
-        self._stopping = asyncio.Event()
+        self._stopping, self._ready = asyncio.Event(), asyncio.Event()
         self._signalled = False
 
     async def run(self) -> None:
@@ -117,6 +117,7 @@ class Daemon:
             engine=self._engine,
             storage=self._storage,
             stop=self.stop,
+            ready=self._ready,
         )
         data: JsonObject = {"version": version("freehold"), "pid": os.getpid()}
         await control.log.append(Draft("node.started", data=data))
@@ -136,6 +137,7 @@ class Daemon:
             loop.add_signal_handler(number, self._on_signal, number)
         log.info("%s is ready (pid %d)", self.config.node.name, os.getpid())
         self._readiness.ready()
+        self._ready.set()
         ends = {
             asyncio.create_task(control.runs.failed.wait()),
             asyncio.create_task(self._stopping.wait()),
@@ -179,6 +181,7 @@ async def compose(
     engine: Engine | None,
     storage: Storage | None,
     stop: Callable[[], None],
+    ready: asyncio.Event,
 ) -> Control:
     """Opens every room and joins them; `rooms` closes them, last opened first."""
     journal = await Journal.open(
@@ -190,8 +193,9 @@ async def compose(
     sandbox = Sandbox(home.cache, clock=clock)
     rooms.push_async_callback(sandbox.aclose)
     secrets = HttpSecrets(home.keys)
+    tools = ToolStore(Path(str(files("wasm_tools"))), home.tools)
     toolset = Toolset(
-        tools=ToolStore(Path(str(files("wasm_tools"))), home.tools),
+        tools=tools,
         sandbox=sandbox,
         places=Places(workspaces=home.workspaces, stores=home.stores),
         secrets=secrets.headers,
@@ -202,6 +206,8 @@ async def compose(
         return (*secrets.values(), token) if token else secrets.values()
 
     agents = AgentRegistry(home.agents, check=toolset.check)
+    ahead = asyncio.create_task(compile_tools(sandbox, tools, agents, ready))
+    rooms.callback(ahead.cancel)
     workspaces = Workspaces(home.workspaces, clock=clock)
     runs = Runs(
         log=journal,
@@ -246,6 +252,16 @@ async def preload(engine: Engine, names: tuple[str, ...]) -> None:
             log.info("model %s is loaded", name)
         except FreeholdError as error:
             log.warning("model %s: %s", name, error.diagnostics())
+
+
+async def compile_tools(
+    sandbox: Sandbox, tools: ToolStore, agents: AgentRegistry, ready: asyncio.Event
+) -> None:
+    """Compiles, once the node is ready, what its agents were granted: it takes seconds."""
+    await ready.wait()
+    granted = {grant.name for agent in agents.list() for grant in agent.tools}
+    sound = await asyncio.to_thread(tools.list)
+    await sandbox.compile_ahead(tool for tool in sound if tool.name in granted)
 
 
 def _bind(home: Home, config: Config, rooms: AsyncExitStack) -> list[socket]:

@@ -145,11 +145,7 @@ class Home:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-                raise DaemonRunningError(
-                    f"a process (pid {pid or 'unknown'}) already works on {self.root}",
-                    hint="`freehold status` shows the daemon, `freehold down` stops it.",
-                ) from None
+                raise self.taken() from None
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
@@ -166,6 +162,17 @@ class Home:
         except BlockingIOError:
             return True
         return False
+
+    def taken(self) -> DaemonRunningError:
+        """The error for a home that another process holds; says which."""
+        try:
+            pid = self.lock.read_text(errors="replace").strip()[:20]
+        except OSError:
+            pid = ""
+        return DaemonRunningError(
+            f"a process (pid {pid or 'unknown'}) already works on {self.root}",
+            hint="`freehold status` shows the daemon, `freehold down` stops it.",
+        )
 
     def wait_until_free(self) -> None:
         """Returns when no process holds the home; the kernel wakes us, however the holder ends."""

@@ -75,5 +75,7 @@ def estop() -> None:
 def resume() -> None:
     """Lift the emergency stop."""
     with connect() as client:
-        client.resume()
-    note("runs move again")
+        stopped = client.status()["estop"]
+        if stopped:
+            client.resume()
+    note("runs move again" if stopped else "no emergency stop was in force")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli._shared import clean, connect, json_option, leave, note, print_json, print_line, span
-from node.errors import ControlError, FreeholdError
+from node.errors import ControlError, FreeholdError, RequestError
 
 if TYPE_CHECKING:
     from node.client import Client
@@ -40,6 +40,8 @@ def ask(agent: str, prompt: str, stream: bool, as_json: bool) -> None:
     """
     if prompt == "-":
         prompt = _standard_input()
+    if not prompt.strip():
+        raise RequestError("the prompt is empty", hint="Say what the agent is to do.")
     with connect() as client:
         run_id = client.start(agent, prompt)
         watcher = Watcher(client, run_id, stream=stream, as_json=as_json)

@@ -11,11 +11,10 @@ import click
 
 from node.cli._shared import ago, connect, home, json_option, leave, note, print_json, size
 from node.cli.service import installed
+from node.diagnostics import KEEP_BYTES, OLDER
 from node.errors import ControlError, DaemonNotRunningError, FreeholdError
 from node.home import Home
 from node.readiness import READY_FD
-
-LOG_KEEP_BYTES = 1_000_000
 
 
 @click.command()
@@ -42,6 +41,8 @@ def start_detached(where: Home, command: list[str]) -> None:
     Raises:
         ControlError: it ended before it was; with the last lines of its log.
     """
+    if where.held():
+        raise where.taken()
     where.create()
     start = _cut(where.log)
     reading, writing = os.pipe()
@@ -61,10 +62,18 @@ def start_detached(where: Home, command: list[str]) -> None:
             return
     code = process.wait()
     said = where.log.read_bytes()[start:].decode(errors="replace").strip()
-    raise ControlError(
-        f"the daemon did not start (exit status {code})",
-        hint=said or f"It said nothing; see {where.log}.",
-    )
+    raise _not_started(code, said or f"It said nothing; see {where.log}.")
+
+
+def _not_started(code: int, said: str) -> ControlError:
+    """What kept the daemon from starting, in its own words where it had any."""
+    lines = said.splitlines()
+    errors = [n for n, line in enumerate(lines) if line.startswith("error: ")]
+    if not errors:
+        return ControlError(f"the daemon did not start (exit status {code})", hint=said)
+    message = lines[errors[-1]].removeprefix("error: ")
+    hint = "\n".join(lines[errors[-1] + 1 :]).removeprefix("hint: ")
+    return ControlError(f"the daemon did not start: {message}", hint=hint)
 
 
 def _greet(pid: int) -> None:
@@ -81,9 +90,9 @@ def _cut(log: Path) -> int:
         length = log.stat().st_size
     except FileNotFoundError:
         return 0
-    if length <= LOG_KEEP_BYTES:
+    if length <= KEEP_BYTES:
         return length
-    log.replace(log.with_suffix(".log.1"))
+    log.replace(log.with_name(log.name + OLDER))
     return 0
 
 

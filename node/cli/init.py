@@ -44,7 +44,10 @@ def init(name: str | None) -> None:
 
     What is there already is kept.
     """
-    made = create(home(), name or node_name())
+    where = home()
+    made = create(where, name or node_name())
+    if name and where.config not in made:
+        note(f"{where.config} was there already and keeps its name")
     for path in made:
         note(f"wrote {path}")
     note('Next: `freehold up --detach`, then `freehold ask clerk "What is 12 * 34?"`')

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 
 import click
 
+from node import diagnostics
 from node.cli._shared import clean, connect, home, json_option, print_line
 from node.errors import FreeholdError
 from node.types import Json, JsonObject
 
+LOOK_EVERY_S = 0.25
+
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on as new entries are written.")
-@click.option("-n", "count", default=20, show_default=True, help="How many of the latest.")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="How many of the latest.",
+)
 @click.option("--daemon", is_flag=True, help="The daemon's own diagnostics, from its file.")
 @json_option
 def logs(follow: bool, count: int, daemon: bool, as_json: bool) -> None:
@@ -22,20 +36,18 @@ def logs(follow: bool, count: int, daemon: bool, as_json: bool) -> None:
     `freehold audit log` searches the same log, with or without a daemon.
     """
     if daemon:
-        if follow or as_json:
-            raise click.UsageError("--daemon goes with neither --follow nor --json")
-        _diagnostics(count)
+        if as_json:
+            raise click.UsageError("--daemon does not go with --json: its lines are text")
+        with _readable(home().log) as path, suppress(KeyboardInterrupt):
+            _diagnostics(path, count, follow=follow)
         return
-    with connect() as client:
+    with connect() as client, suppress(KeyboardInterrupt):
         start = max(0, client.status()["journal_size"] - count)
-        try:
-            for event in client.events(start, follow=follow):
-                if as_json:
-                    print_line(event["data"])
-                else:
-                    click.echo(line(event["data"]))
-        except KeyboardInterrupt:
-            pass
+        for event in client.events(start, follow=follow):
+            if as_json:
+                print_line(event["data"])
+            else:
+                click.echo(line(event["data"]))
 
 
 def line(entry: JsonObject) -> str:
@@ -65,15 +77,23 @@ def _said(data: dict[str, Json]) -> list[str]:
     return shown
 
 
-def _diagnostics(count: int) -> None:
-    path = home().log
+def _diagnostics(path: Path, count: int, *, follow: bool) -> None:
+    for text in diagnostics.tail(path, count):
+        click.echo(clean(text))
+    if follow:
+        for text in diagnostics.follow(path, lambda: time.sleep(LOOK_EVERY_S)):
+            click.echo(clean(text), nl=False)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        yield path
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise FreeholdError(
             f"cannot read {path}: {error.strerror}",
             hint="It is written by `freehold up --detach`; a service's is in its journal "
             "(`journalctl --user -u freehold`).",
         ) from error
-    for text in lines[-count:]:
-        click.echo(clean(text))

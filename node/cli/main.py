@@ -71,3 +71,6 @@ def main() -> None:
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # of a file the person named, or of a full disk under the output
+        click.echo(f"error: {error.strerror or error}: {error.filename or 'output'}", err=True)
+        sys.exit(FreeholdError.exit_code)

@@ -19,6 +19,8 @@ from node.cli._shared import (
 )
 from node.types import JsonObject
 
+LIST_MAX = 1_000
+
 
 @click.group()
 def runs() -> None:
@@ -27,7 +29,14 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option("--agent", help="Only this agent's.")
-@click.option("-n", "limit", default=50, show_default=True, help="How many.")
+@click.option(
+    "-n",
+    "limit",
+    type=click.IntRange(0, LIST_MAX),
+    default=50,
+    show_default=True,
+    help="How many.",
+)
 @json_option
 def list_(agent: str | None, limit: int, as_json: bool) -> None:
     """Show runs, newest first."""
@@ -75,8 +84,13 @@ def show(run: str, as_json: bool) -> None:
 def cancel(run: str, reason: str) -> None:
     """Stop a run."""
     with connect() as client:
-        run_id = client.cancel(run, reason)
-    note(f"cancelled {run_id}")
+        found = client.run(run)
+        if found["finished"] is None:
+            client.cancel(found["id"], reason)
+            found = client.run(found["id"])
+            note(f"{found['id']} is {found['status']}")
+        else:
+            note(f"{found['id']} had ended already: {found['status']}")
 
 
 @click.command()

@@ -11,6 +11,7 @@ import os
 import plistlib
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -43,6 +44,9 @@ def install(only_print: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
     note(f"wrote {path}")
+    if sys.platform == "darwin":  # launchd refuses a label that it has loaded already
+        with suppress(FreeholdError):
+            _manage(_stop_commands(path)[0])
     for command in _start_commands(path):
         _manage(command)
     if sys.platform == "linux":
@@ -55,10 +59,12 @@ def remove() -> None:
     path = _path()
     if not path.exists():
         raise FreeholdError(f"there is no {path}", hint="`freehold service install` makes it.")
-    for command in _stop_commands(path):
-        _manage(command)
-    path.unlink()
-    note(f"removed {path}")
+    try:
+        for command in _stop_commands(path):
+            _manage(command)
+    finally:  # without a manager the file is all there is to remove
+        path.unlink()
+        note(f"removed {path}")
 
 
 @service.command()
@@ -157,7 +163,8 @@ def _start_commands(path: Path) -> list[list[str]]:
         return [["launchctl", "bootstrap", f"gui/{os.getuid()}", str(path)]]
     return [
         ["systemctl", "--user", "daemon-reload"],
-        ["systemctl", "--user", "enable", "--now", UNIT],
+        ["systemctl", "--user", "enable", UNIT],
+        ["systemctl", "--user", "restart", UNIT],  # one that runs already takes the new unit
     ]
 
 

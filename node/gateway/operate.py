@@ -189,21 +189,29 @@ async def deny(request: Request) -> Response:
 # ── workspaces ──────────────────────────────────────────────────────────────────────────────
 
 
+def _owner(request: Request) -> str:
+    """The agent whose workspace is meant; one that was removed may have left its files."""
+    node, agent = control(request), request.path_params["agent"]
+    if not node.workspaces.root(agent).is_dir():
+        node.agents.get(agent)
+    return str(agent)
+
+
 async def workspace_log(request: Request) -> Response:
     limit = query_int(request, "limit", 50, COMMITS_MAX)
-    found = await control(request).workspaces.log(request.path_params["agent"], limit=limit)
+    found = await control(request).workspaces.log(_owner(request), limit=limit)
     return JSONResponse({"commits": [asdict(commit) for commit in found]})
 
 
 async def workspace_diff(request: Request) -> Response:
     old, new = (request.query_params.get(name, "") for name in ("old", "new"))
-    diff = await control(request).workspaces.diff(request.path_params["agent"], old, new)
+    diff = await control(request).workspaces.diff(_owner(request), old, new)
     return JSONResponse({"diff": diff})
 
 
 async def workspace_rollback(request: Request) -> Response:
     node, body = control(request), await read(request, Rollback)
-    agent = request.path_params["agent"]
+    agent = _owner(request)
     if any(run.agent == agent for run in node.runs.active()):
         raise RequestError(
             f"{agent} is at work on its files", hint="Cancel its runs first, or wait for them."

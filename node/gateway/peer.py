@@ -13,7 +13,8 @@ import struct
 import sys
 
 _UCRED = struct.Struct("iII")  # pid, uid, gid
-_XUCRED = struct.Struct("IIh16I")  # version, uid, ngroups, groups
+_XUCRED = struct.Struct("@IIh16I")  # version, uid, ngroups, 16 groups; aligned as C does
+_XUCRED_VERSION = 0
 _SOL_LOCAL = 0
 _LOCAL_PEERCRED = 1
 
@@ -25,11 +26,20 @@ def peer_uid(connection: socket.socket) -> int | None:
             raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
             return int(_UCRED.unpack(raw)[1])
         if sys.platform == "darwin":
-            raw = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED.size)
-            return int(_XUCRED.unpack(raw)[1])
+            return xucred_uid(connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED.size))
     except (OSError, struct.error):
         return None
     return None
+
+
+def xucred_uid(raw: bytes) -> int | None:
+    """The effective uid in a `struct xucred`, None if it is of a version we do not know.
+
+    Raises:
+        struct.error: it is not one.
+    """
+    version, uid, *_ = _XUCRED.unpack(raw)
+    return int(uid) if version == _XUCRED_VERSION else None
 
 
 def allowed(uid: int | None) -> bool:

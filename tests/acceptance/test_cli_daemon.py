@@ -41,6 +41,28 @@ def test_ask_prints_the_answer_alone(running: Node) -> None:
     assert running.cli("ask", "clerk", "-", stdin=b"\xff").returncode == 1
 
 
+def test_what_is_no_prompt_is_said_so(running: Node) -> None:
+    for words, stdin in ((["  "], b""), ([b"\xff\xfe".decode(errors="surrogateescape")], b"")):
+        done = running.cli("ask", "clerk", *words, stdin=stdin)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+        assert done.stderr.startswith("error: ")
+    assert running.cli("ask", "clerk", "-", stdin=b"\n").returncode == 2
+    assert json.loads(running.cli("runs", "list", "--json").stdout) == []
+
+
+def test_commands_say_what_they_did_not_do(running: Node) -> None:
+    running.cli("ask", "clerk", "say x")
+    assert "had ended already: completed" in running.cli("runs", "cancel", "last").stderr
+    assert "no emergency stop was in force" in running.cli("resume").stderr
+    entries = running.cli("audit", "log", "--type", "node.resumed")
+    assert (entries.returncode, entries.stdout) == (0, "")
+    for command in ("log", "diff"):
+        assert "no agent 'nobody'" in running.cli("workspace", command, "nobody").stderr
+    assert not (running.root / "workspaces" / ".git-nobody").exists()
+    assert running.cli("runs", "list", "-n", "-1").returncode == 2
+    assert running.cli("logs", "-n", "-1").returncode == 2
+
+
 def test_ask_streams_words_but_no_calls(running: Node) -> None:
     done = running.cli("ask", "clerk", "--stream", "calc 2+2")
     assert done.stdout == 'It came to {"value":"4"}.\n'

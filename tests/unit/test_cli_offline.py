@@ -326,10 +326,81 @@ def test_service_files_go_where_the_manager_looks(
     assert run("service", "status").exit_code == 1
     assert run("service", "install").exit_code == 0
     assert json.loads(run("service", "status", "--json").stdout)["current"] is True
-    assert "--user enable --now freehold.service" in calls.read_text()
+    assert calls.read_text().splitlines() == [
+        "--user daemon-reload",
+        "--user enable freehold.service",
+        "--user restart freehold.service",
+    ]
     assert run("service", "remove").exit_code == 0
     assert "--user disable --now freehold.service" in calls.read_text()
     assert run("service", "status").exit_code == 1
+    run("service", "install")
+    (tools / "systemctl").write_text("#!/bin/sh\necho no bus >&2; exit 1\n")
+    assert "no bus" in str(error_of(run("service", "remove")))
+    assert run("service", "status").exit_code == 1
+
+
+def test_a_launch_agent_is_replaced_by_a_new_one(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(home)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tools, calls = tmp_path / "bin", tmp_path / "calls"
+    tools.mkdir()
+    script = f'#!/bin/sh\necho "$@" >> {calls}\ntest "$1" != bootout\n'
+    (tools / "launchctl").write_text(script)
+    (tools / "launchctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert run("service", "install").exit_code == 0
+    path = tmp_path / "Library" / "LaunchAgents" / "org.freehold.node.plist"
+    domain = f"gui/{os.getuid()}"
+    assert calls.read_text().splitlines() == [
+        f"bootout {domain} {path}",
+        f"bootstrap {domain} {path}",
+    ]
+    found = plistlib.loads(path.read_bytes())
+    assert found["StandardErrorPath"] == str(home.log)
+    # the types launchd.plist(5) wants; it ignores a key of another type
+    kinds = {"RunAtLoad": bool, "KeepAlive": bool, "ExitTimeOut": int, "Umask": int, "Label": str}
+    assert {key: type(found[key]) for key in kinds} == kinds
+    assert found["Umask"] == 0o077
+
+
+# ── the command as a whole ──────────────────────────────────────────────────────────────────
+
+
+def test_files_that_cannot_be_written_are_an_error_and_no_traceback(home: Home) -> None:
+    made(home)
+    Journal.open_sync(home.journal, origin="t.example/log").close()
+    command = [sys.executable, "-m", "node.cli", "audit"]
+    for words in (["export", "--out", "/nonexistent/x"], ["export", "--out", str(home.root)]):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*command, "verify"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+def test_a_second_daemon_is_refused_in_plain_words(home: Home) -> None:
+    made(home)
+    with home.hold():
+        refused = error_of(run("up", "--detach"))
+    assert f"pid {os.getpid()}" in refused.message
+    home.config.write_text(home.config.read_text() + "\ncolour = 1\n")
+    broken = error_of(run("up", "--detach"))
+    assert "colour is not a known key" in broken.message
+    assert broken.hint.startswith("Allowed here")
+
+
+def test_init_says_that_a_name_came_too_late(home: Home) -> None:
+    made(home)
+    assert "keeps its name" in run("init", "--name", "other").stderr
 
 
 # ── output ──────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,8 @@ import json
 import os
 import socket
 import stat
+import struct
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from node.errors import (
     FreeholdError,
 )
 from node.gateway import bind_unix
-from node.gateway.peer import allowed, peer_uid
+from node.gateway.peer import allowed, peer_uid, xucred_uid
 from node.gateway.sse import until
 from node.gateway.trace import trace
 from node.journal import Draft, MemoryLog, PolicyVerdict
@@ -105,6 +107,18 @@ def test_the_kernel_says_who_connected(tmp_path: Path) -> None:
     assert allowed(0)
     assert not allowed(os.geteuid() + 1)
     assert not allowed(None)
+
+
+def test_a_peers_uid_is_read_from_what_macos_answers() -> None:
+    """`struct xucred` of sys/ucred.h: version, uid, a short, padding, 16 groups; little-endian."""
+    groups = b"".join(number.to_bytes(4, "little") for number in range(20, 36))
+    raw = bytes(4) + (501).to_bytes(4, "little") + b"\x10\x00" + bytes(2) + groups
+    assert len(raw) == 76
+    if sys.byteorder == "little":
+        assert xucred_uid(raw) == 501
+        assert xucred_uid(b"\x01" + raw[1:]) is None
+    with pytest.raises(struct.error):
+        xucred_uid(raw[:-1])
 
 
 def test_a_socket_without_a_peer_has_no_uid() -> None:
