@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from node.inference.memory import Need, Room, fits, most_context, need, room
     from node.inference.partial import forget_unfinished, unfinished
     from node.inference.pins import BenchRecord, Pin
+    from node.inference.remote import RemoteEngine
+    from node.inference.remote_http import RemoteLimits
+    from node.inference.remotes import RemoteModel, RemoteModels
+    from node.inference.routing import RoutedEngine
     from node.inference.scripted import Call, Fail, Say, ScriptedEngine, Wait
     from node.inference.sources import is_remote, parse_source
     from node.inference.store import CheckedFile, ModelStore, name_of, pin_shipped
     from node.inference.types import (
+        Destination,
         Engine,
         Finish,
         FinishReason,
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
         Message,
         ModelInfo,
         ModelStatus,
+        Outward,
         Priority,
         Role,
         Sampling,
@@ -42,6 +48,7 @@ __all__ = [
     "Build",
     "Call",
     "CheckedFile",
+    "Destination",
     "Download",
     "Engine",
     "EngineLimits",
@@ -57,10 +64,16 @@ __all__ = [
     "ModelStatus",
     "ModelStore",
     "Need",
+    "Outward",
     "Pin",
     "Priority",
+    "RemoteEngine",
+    "RemoteLimits",
+    "RemoteModel",
+    "RemoteModels",
     "Role",
     "Room",
+    "RoutedEngine",
     "Sampling",
     "Say",
     "ScriptedEngine",
@@ -95,7 +108,12 @@ _HOMES = {
     "ModelStore": "store",
     "Need": "memory",
     "Pin": "pins",
+    "RemoteEngine": "remote",
+    "RemoteLimits": "remote_http",
+    "RemoteModel": "remotes",
+    "RemoteModels": "remotes",
     "Room": "memory",
+    "RoutedEngine": "routing",
     "Say": "scripted",
     "ScriptedEngine": "scripted",
     "Wait": "scripted",
