@@ -142,7 +142,8 @@ def labels_of(
     private: tuple[str, ...],
     marked: Callable[[str], frozenset[Label]],
 ) -> frozenset[Label]:
-    """What content from these origins carries: `workspace:PATH`, `knowledge:…`, or a host.
+    """What content from these origins carries: `workspace:PATH`, `store:LABEL`, `knowledge:…`, or
+    a host.
 
     A file carries what it is `marked` with and what the patterns say, which match a whole path;
     `*` also matches `/`.
@@ -153,7 +154,8 @@ def labels_of(
         if kind == "workspace":
             found |= marked(path) | _listed(path, foreign, private)
         else:
-            found.add("private" if kind == "knowledge" else "untrusted")
+            is_private = kind == "knowledge" or origin == "store:private"
+            found.add("private" if is_private else "untrusted")
     return frozenset(found)
 
 

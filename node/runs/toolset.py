@@ -176,6 +176,7 @@ class Toolset:
             http=grant.http,
             secrets=self._secrets(agent.name) if grant.http else {},
             store=self._places.stores / agent.name / grant.name if grant.store else None,
+            store_marks=lambda read: tuple(writer.labels | self._labels_of(agent, read)),
             clock=grant.clock,
             random=grant.random,
             egress_bytes=egress_bytes,

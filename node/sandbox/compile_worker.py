@@ -2,12 +2,14 @@
 
 Component on stdin; compiled code into the file named by the first argument; one line of JSON on
 stdout. It is a process of its own because a hostile component can make a compiler use any time and
-memory: the parent kills it when its time is over, and its memory is limited here.
+memory: the parent kills it when its time is over, and its memory is limited here. It gives way to
+the node's other work.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from dataclasses import fields
@@ -21,6 +23,7 @@ from node.sandbox.limits import Limits
 
 REFUSED = 1
 OUT_OF_MEMORY = 3
+_NICENESS = 5
 
 
 def _type_name(kind: object) -> str:
@@ -48,6 +51,7 @@ def _report(engine: wasmtime.Engine, component: wc.Component) -> dict[str, objec
 def _limit(limits: Limits) -> None:
     seconds = int(limits.compile_seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    os.nice(_NICENESS)
     memory = limits.compile_memory_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -4,7 +4,7 @@ Compiled code is native code: whoever can put a file into the cache can run anyt
 So the folder is 0700, files are ours, 0600 and regular, and beside each lies a note with the
 SHA-256 of the code and what the component imports, under an HMAC whose key lies in the folder. A
 file that fails any of it is compiled again, never loaded. Compiling happens in a process of its own
-(`compile_worker`) with a time and a memory limit.
+(`compile_worker`) with a time and a memory limit. The folder is kept within a size (`pruning`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from node.errors import SandboxError, ToolError, ToolLimitError
 from node.sandbox.compile_worker import REFUSED
 from node.sandbox.engine import fingerprint
 from node.sandbox.limits import Limits
+from node.sandbox.pruning import CODE, NOTE, UNFINISHED, prune, touch
 from node.sandbox.traps import static_limit
 
 _MAGIC = b"\0asm\x0d\0\x01\0"
@@ -77,6 +78,10 @@ class Compiler:
             )
         return cached
 
+    def holds(self, sha256: str) -> bool:
+        """Whether code for that component lies in the folder; only `get` can tell if it is good."""
+        return self._path(sha256, CODE).exists()
+
     def _path(self, sha256: str, suffix: str) -> Path:
         return self._folder / f"{sha256}-{self._fingerprint}{suffix}"
 
@@ -85,18 +90,19 @@ class Compiler:
 
     def _load(self, sha256: str) -> Compiled | None:
         try:
-            note_fd = _open_own(self._path(sha256, ".json"))
+            note_fd = _open_own(self._path(sha256, NOTE))
             with os.fdopen(note_fd) as note_file:
                 mac, _, note = note_file.read(_NOTE_BYTES).partition("\n")
             if not hmac.compare_digest(mac, self._mac(note)):
                 return None
+            touch(self._path(sha256, CODE))
             return self._deserialize(sha256, json.loads(note))
         except (OSError, ValueError, KeyError, wasmtime.WasmtimeError):
             return None
 
     def _deserialize(self, sha256: str, facts: dict[str, Any]) -> Compiled | None:
         # A copy, not a mapping of the file: a mapped file that is truncated later is a SIGBUS.
-        with os.fdopen(_open_own(self._path(sha256, ".cwasm")), "rb") as file:
+        with os.fdopen(_open_own(self._path(sha256, CODE)), "rb") as file:
             code = file.read()
         if facts["component"] != sha256 or facts["code"] != hashlib.sha256(code).hexdigest():
             return None
@@ -105,11 +111,11 @@ class Compiler:
     async def _compile(self, sha256: str, component: bytes) -> None:
         if not component.startswith(_MAGIC):
             raise ToolError("the file is not a WebAssembly component", hint="Build it anew.")
-        code = self._path(sha256, f".{secrets.token_hex(4)}.tmp")
+        code = self._path(sha256, f".{secrets.token_hex(4)}{UNFINISHED}")
         try:
             report = await self._run_worker(code, component)
             _check_exports(report["exports"])
-            self._keep(sha256, code, report["imports"])
+            await asyncio.to_thread(self._keep, sha256, code, report["imports"])
         finally:
             code.unlink(missing_ok=True)
 
@@ -155,8 +161,9 @@ class Compiler:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         note = json.dumps({"component": sha256, "code": digest, "imports": imports})
         code.chmod(0o600)
-        _write_own(self._path(sha256, ".json"), f"{self._mac(note)}\n{note}")
-        code.rename(self._path(sha256, ".cwasm"))
+        _write_own(self._path(sha256, NOTE), f"{self._mac(note)}\n{note}")
+        kept = code.rename(self._path(sha256, CODE))
+        prune(self._folder, self._limits.compiled_bytes, keep=kept)
 
 
 def _deserialize(engine: wasmtime.Engine, code: bytes) -> wc.Component:
@@ -204,7 +211,7 @@ def _open_own(path: Path) -> int:
 
 
 def _write_own(path: Path, content: str) -> None:
-    temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}{UNFINISHED}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "w") as file:
         file.write(content)

@@ -75,6 +75,8 @@ def build_engine(limits: Limits) -> wasmtime.Engine:
     config = wasmtime.Config()
     config.consume_fuel = True
     config.epoch_interruption = True
+    # No fibers are made here, but the one's limit may not be below the other's.
+    ffi.wasmtime_config_async_stack_size_set(config.ptr(), limits.stack_bytes)
     config.max_wasm_stack = limits.stack_bytes
     config.wasm_multi_memory = True
     config.cranelift_nan_canonicalization = True

@@ -15,6 +15,10 @@ from node.sandbox.limits import Limits
 from node.sandbox.network import Network
 from node.sandbox.types import Grant
 
+_HINTS = {
+    "stack_bytes": "Functions called each other, or data was nested, too deep: use a loop.",
+}
+
 
 class Closable(Protocol):
     """Something that must be closed."""
@@ -36,10 +40,10 @@ class Usage:
 class HostCall:
     """The state behind the host functions of one call.
 
-    `deadline_s` is on the clock's monotonic time; `fuel` is what the guest starts with. `entropy` gives that many unpredictable bytes.
-    `loop` is where the grant's coroutines run; a call made outside of one has none. Whatever the
-    call opened is on `resources` and closed with it. `skipped_ns` and `chance` are the state of the
-    virtual clock and of the virtual chance of `wasi`.
+    `deadline_s` is on the clock's monotonic time; `fuel` is what the guest starts with. `entropy`
+    gives that many unpredictable bytes. `loop` is where the grant's coroutines run; a call made
+    outside of one has none. Whatever the call opened is on `resources` and closed with it.
+    `skipped_ns` and `chance` are the state of `wasi`'s virtual clock and virtual chance.
     """
 
     tool: str
@@ -93,7 +97,7 @@ class HostCall:
         """The error for a limit of `Limits` that was hit."""
         return ToolLimitError(
             f"tool {self.tool} went over its limit {limit} = {_plain(value)} and was stopped",
-            hint="Give it less to do in one call.",
+            hint=_HINTS.get(limit, "Give it less to do in one call."),
         )
 
     def count_request(self) -> None:

@@ -14,12 +14,24 @@ will surely be short is made where it is asked for. Surely means:
 
 from __future__ import annotations
 
+import resource
+import threading
 from dataclasses import dataclass
 
-from node.sandbox.limits import Limits
+from node.sandbox.limits import MIB, Limits
 from node.sandbox.types import ToolResult
 
 _MOST_WAITED = 256
+_HOST_STACK_BYTES = 2 * MIB
+
+
+def has_room(limits: Limits) -> bool:
+    """Whether a guest may use its whole stack here: the main thread's is as large as is allowed,
+    while that of another may be smaller than a guest's."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    enough = limits.stack_bytes + _HOST_STACK_BYTES
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and (allowed == resource.RLIM_INFINITY or allowed >= enough)
 
 
 @dataclass

@@ -14,7 +14,8 @@ class Limits:
 
     The memory of a call is at most `memory_bytes` in each of `memories` linear memories. Sizes of
     text are in bytes of UTF-8. `inline_…` bound a call on the event loop's thread (see `inline`);
-    one that goes over them is made again on a thread of its own.
+    one that goes over them is made again on a thread of its own. `compiled_bytes` is what compiled
+    code may take on disk.
     """
 
     seconds: float = 10.0
@@ -36,6 +37,7 @@ class Limits:
     component_bytes: int = 64 * MIB
     compile_seconds: float = 180.0
     compile_memory_bytes: int = 4096 * MIB
+    compiled_bytes: int = 512 * MIB
     concurrency: int = 4
     kept_components: int = 32
 

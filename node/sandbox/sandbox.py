@@ -15,8 +15,8 @@ import math
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -25,13 +25,13 @@ import wasmtime
 from wasmtime import component as wc
 
 from node.clock import Clock, SystemClock
-from node.errors import CapabilityError, ToolError
+from node.errors import CapabilityError, FreeholdError, ToolError
 from node.sandbox.abi import Err, TooLongError
 from node.sandbox.binding import Guest
 from node.sandbox.compiler import Compiler
 from node.sandbox.engine import Ticker, build_engine
 from node.sandbox.hostcall import HostCall
-from node.sandbox.inline import Turns
+from node.sandbox.inline import Turns, has_room
 from node.sandbox.limits import Limits
 from node.sandbox.linking import check_grant, empty_linker, full_linker, wanted
 from node.sandbox.network import Network, SystemNetwork
@@ -56,6 +56,11 @@ class Prepared:
     describe: wc.ExportIndex
     call: wc.ExportIndex
     turns: Turns = field(default_factory=Turns, compare=False)
+
+    @property
+    def is_ready_inline(self) -> bool:
+        """Whether it reaches nothing outside and its last calls were short."""
+        return not self.wants and not self.turns.waits
 
 
 class Sandbox:
@@ -106,7 +111,7 @@ class Sandbox:
         text = _input(manifest.name, function, arguments)
         if len(text) > self._limits.input_bytes:
             raise call.over("input_bytes", self._limits.input_bytes)
-        if manifest.is_shipped and not prepared.wants and not prepared.turns.waits:
+        if manifest.is_shipped and prepared.is_ready_inline and has_room(self._limits):
             await asyncio.sleep(0)  # calls one after the other let everything else have its turn
             result = self._run_inline(prepared, call, text)
             if result is not None:
@@ -131,6 +136,16 @@ class Sandbox:
         Raises: as `call`.
         """
         return (await self._prepare(manifest)).wants
+
+    async def compile_ahead(self, manifests: Iterable[ToolManifest]) -> None:
+        """Compiles what was never compiled here, one after the other, and keeps nothing loaded.
+
+        A tool that cannot be compiled is left to the call that wants it, which can say so.
+        """
+        for manifest in manifests:
+            if not self._compiler.holds(manifest.sha256):
+                with suppress(FreeholdError):
+                    await self._prepare_once(manifest)
 
     async def aclose(self) -> None:
         """Ends compilations, waits for calls in flight and ends the threads."""

@@ -55,7 +55,7 @@ class ToolManifest:
     folder: Path
     component: str = "tool.wasm"
     examples: tuple[Example, ...] = ()
-    is_shipped: bool = False
+    is_shipped: bool = field(default=False, compare=False)
 
     def function(self, name: str) -> Function:
         """The function of that name. Raises ToolError if there is none."""
@@ -92,6 +92,8 @@ class Grant:
     `http` is an allow-list of URL patterns: scheme and host exact (or `*.example.org`), path a
     prefix ending in `*` or exact. `secrets` maps a pattern to headers the host adds.
     `knowledge` answers a search; `store` is the folder of the agent's key-value file.
+    `store_marks` is told the origins of what a call has read so far and answers the marks that a
+    value it stores gets; who reads the value gets `store:MARK` among its origins.
     `egress_bytes` is the most one call may send, where that is less than the sandbox's own limit.
     """
 
@@ -100,6 +102,9 @@ class Grant:
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     knowledge: Callable[[str, int], Awaitable[Json]] | None = None
     store: Path | None = None
+    store_marks: Callable[[tuple[str, ...]], tuple[str, ...]] | None = field(
+        default=None, compare=False, repr=False
+    )
     clock: bool = False
     random: bool = False
     egress_bytes: int | None = None

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -218,3 +219,53 @@ def test_a_damaged_component_is_refused_or_compiled(
         assert asyncio.run(get(compiler, bytes(raw))).imports == ()
     except (ToolError, ToolLimitError):
         return
+
+
+def code_of(folder: Path, raw: bytes) -> Path:
+    return next(folder.glob(f"{hashlib.sha256(raw).hexdigest()}*.cwasm"))
+
+
+async def room_for_two(folder: Path, engine: wasmtime.Engine) -> tuple[Compiler, list[bytes]]:
+    """A compiler with room for two of three components, which holds the first two."""
+    raw = [component(component_wat(f"(drop (i32.const {i})) unreachable")) for i in range(3)]
+    await get(Compiler(folder, engine, Limits()), raw[0])
+    size = code_of(folder, raw[0]).stat().st_size
+    compiler = Compiler(folder, engine, Limits(compiled_bytes=2 * size + size // 2))
+    await get(compiler, raw[1])
+    for age, each in zip((30, 20), raw, strict=False):
+        os.utime(code_of(folder, each), (time.time() - age,) * 2)
+    return compiler, raw
+
+
+def held(compiler: Compiler, raw: list[bytes]) -> list[bool]:
+    return [compiler.holds(hashlib.sha256(each).hexdigest()) for each in raw]
+
+
+async def test_what_was_used_longest_ago_makes_room(
+    tmp_path: Path, engine: wasmtime.Engine
+) -> None:
+    compiler, raw = await room_for_two(tmp_path / "cache", engine)
+    assert held(compiler, raw) == [True, True, False]
+    await get(compiler, raw[2])
+    assert held(compiler, raw) == [False, True, True]
+    assert len(list((tmp_path / "cache").glob("*.json"))) == 2
+
+
+async def test_being_loaded_is_being_used(tmp_path: Path, engine: wasmtime.Engine) -> None:
+    compiler, raw = await room_for_two(tmp_path / "cache", engine)
+    await get(compiler, raw[0])
+    await get(compiler, raw[2])
+    assert held(compiler, raw) == [True, False, True]
+
+
+async def test_what_was_just_compiled_stays_and_abandoned_files_go(
+    tmp_path: Path, engine: wasmtime.Engine
+) -> None:
+    compiler = Compiler(tmp_path / "cache", engine, Limits(compiled_bytes=1))
+    old, new = tmp_path / "cache" / "x.1.tmp", tmp_path / "cache" / "x.2.tmp"
+    old.touch()
+    new.touch()
+    os.utime(old, (time.time() - 7200,) * 2)
+    assert await get(compiler, component())
+    assert held(compiler, [component()]) == [True]
+    assert (old.exists(), new.exists()) == (False, True)

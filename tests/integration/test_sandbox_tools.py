@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from node.daemon import compile_tools
 from node.errors import ToolError, ToolLimitError
+from node.runs import AgentRegistry
 from node.sandbox import Grant, Limits, Sandbox, ToolStore
+from node.sandbox.testing import component_wat, write_tool
 from node.types import JsonObject
 
+ECHO = component_wat("(call $answer (i32.const 1) (local.get $text) (local.get $size))")
 SHIPPED = Path(__file__).resolve().parents[2] / "wasm_tools"
 
 
@@ -108,3 +113,38 @@ async def test_python_sees_no_environment(
     monkeypatch.setenv("SECRET", "s3cr3t")
     answer = await call(sandbox, "python_run", {"code": "import os; print(dict(os.environ))"})
     assert "s3cr3t" not in str(answer)
+
+
+AGENT = """
+name = "clerk"
+about = "Does sums"
+instructions = "Answer."
+[[tools]]
+name = "calc"
+"""
+
+
+async def test_what_agents_were_granted_is_compiled_once_the_node_is_ready(tmp_path: Path) -> None:
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "clerk.toml").write_text(AGENT)
+    agents, ready = AgentRegistry(tmp_path / "agents"), asyncio.Event()
+    await agents.refresh()
+    sandbox = Sandbox(tmp_path / "cache")
+    tools = ToolStore(SHIPPED, tmp_path / "none")
+    task = asyncio.create_task(compile_tools(sandbox, tools, agents, ready))
+    ready.set()
+    await task
+    (code,) = (tmp_path / "cache").glob("*.cwasm")
+    assert code.name.startswith(tools.get("calc").sha256)
+    await compile_tools(sandbox, tools, agents, ready)  # and not a second time
+    assert [code] == list((tmp_path / "cache").glob("*.cwasm"))
+    await sandbox.aclose()
+
+
+async def test_a_tool_that_cannot_be_compiled_does_not_stop_the_others(tmp_path: Path) -> None:
+    broken, sound = write_tool(tmp_path, "(component)", name="a"), write_tool(tmp_path, ECHO)
+    sandbox = Sandbox(tmp_path / "cache")
+    await sandbox.compile_ahead([broken, sound])
+    (code,) = (tmp_path / "cache").glob("*.cwasm")
+    assert code.name.startswith(sound.sha256)
+    await sandbox.aclose()

@@ -71,6 +71,7 @@ async def test_runs(sandbox: Sandbox, code: str, output: str, result: Json) -> N
         ("a b", "SyntaxError: invalid syntax (line 1)"),
         ("print(1)\nraise ValueError", "printed before: 1"),
         ("def f(): return f()\nf()", "RecursionError"),
+        ("import sys\nsys.setrecursionlimit(9**9)\ndef f(): return f()\nf()", "RecursionError"),
         ("import os", "os is not among the modules here"),
         ("import socket", "socket is not among the modules here"),
         ("import xml.sax", "No module named 'xml.sax'"),

@@ -210,6 +210,8 @@ async def test_what_may_not_run_twice_is_not_settled_by_guessing() -> None:
         (("https://example.org",), {"untrusted"}),
         (("example.org:8080",), {"untrusted"}),
         (("knowledge:letters",), {"private"}),
+        (("store:private",), {"private"}),
+        (("store:untrusted",), {"untrusted"}),
     ],
 )
 def test_where_content_came_from_labels_it(origins: tuple[str, ...], expected: set[str]) -> None:

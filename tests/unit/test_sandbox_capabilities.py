@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,3 +166,62 @@ async def test_the_double_behaves_as_the_sandbox_does() -> None:
     with pytest.raises(CapabilityError, match="clock"):
         await sandbox.call(manifest, "greet", {"name": "x"}, Grant())
     await sandbox.aclose()
+
+
+def marking(store: Path, *marks: str) -> HostCall:
+    """A call of a run that carries `marks`; a value stored also gets what the call has read."""
+    call = host_call(store)
+    call.grant = replace(call.grant, store_marks=lambda read: tuple({*marks, *map(_mark, read)}))
+    return call
+
+
+def _mark(origin: str) -> str:
+    return origin.removeprefix("store:")
+
+
+def test_what_a_run_carries_follows_the_values_it_stores(tmp_path: Path) -> None:
+    writer = marking(tmp_path, "untrusted", "private")
+    do(writer, "set", "marked", "x")
+    writer.close()
+    clean = marking(tmp_path)
+    do(clean, "set", "clean", "y")
+    assert do(clean, "get", "clean") == "y"
+    assert not clean.origins
+    assert do(clean, "get", "marked") == "x"
+    assert set(clean.origins) == {"store:private", "store:untrusted"}
+    do(clean, "set", "copied", "x")
+    clean.close()
+    for name, key in (("get", "copied"), ("keys", "")):
+        reader = marking(tmp_path)
+        do(reader, name, *([key] if key else []))
+        assert set(reader.origins) == {"store:private", "store:untrusted"}
+        reader.close()
+
+
+def test_a_value_that_is_replaced_loses_its_marks(tmp_path: Path) -> None:
+    call = marking(tmp_path, "untrusted")
+    do(call, "set", "key", "x")
+    call.close()
+    for expected in ({"store:untrusted"}, set()):
+        call = marking(tmp_path)
+        if not expected:
+            do(call, "set", "key", "y")
+        do(call, "get", "key")
+        assert set(call.origins) == expected
+        call.close()
+
+
+def test_a_store_of_before_there_were_marks_is_used_on(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / STORE_FILE)) as old:
+        old.execute(
+            "CREATE TABLE value (tool TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, "
+            "PRIMARY KEY (tool, key)) WITHOUT ROWID"
+        )
+        old.execute("INSERT INTO value VALUES ('tool', 'key', 'old')")
+        old.commit()
+    call = marking(tmp_path, "private")
+    assert do(call, "get", "key") == "old"
+    assert do(call, "set", "new", "x") == "new"
+    assert do(call, "keys") == "key\nnew"
+    assert set(call.origins) == {"store:private"}
+    call.close()

@@ -38,13 +38,20 @@ def python_run(arguments):
     output = Output()
     sys.stdout = sys.stderr = output
     sys.stdin = io.StringIO()
-    sys.setrecursionlimit(MAX_RECURSION)
+    limit_recursion()
     sys.addaudithook(modules.no_files)
     try:
         result = plain(execute(code))
     except BaseException as error:
         raise RuntimeError(explain(error, output.getvalue())) from None
     return {"output": output.getvalue(), "result": result}
+
+
+def limit_recursion():
+    """Past MAX_RECURSION the interpreter would use up the sandbox's stack and trap."""
+    set_limit = sys.setrecursionlimit
+    set_limit(MAX_RECURSION)
+    sys.setrecursionlimit = lambda limit: set_limit(min(limit, MAX_RECURSION))
 
 
 def execute(code):

@@ -1,7 +1,8 @@
 """The `store` capability: small values that outlive a call, private to one agent and one tool.
 
 One SQLite file an agent, opened by the call that needs it and closed with it: SQLite settles what
-two calls at once do, and a value is durable when `set` answers.
+two calls at once do, and a value is durable when `set` answers. With a value are kept the marks of
+what it may have been made from, and who reads it, or lists the keys, has them among its origins.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _KEY_BYTES = 256
 _BUSY_S = 1.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS value (
-    tool TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (tool, key)
+    tool TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, marks TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (tool, key)
 ) WITHOUT ROWID
 """
 _USED = "SELECT count(*), coalesce(sum(length(CAST(value AS BLOB))), 0) FROM value WHERE tool = ?"
@@ -39,28 +41,44 @@ def _open(call: HostCall) -> sqlite3.Connection:
         database = sqlite3.connect(folder / STORE_FILE, timeout=timeout, isolation_level=None)
         call.keep(database)
         database.execute(_SCHEMA)
+        _add_marks(database)
         call.database = database
     return call.database
 
 
+def _add_marks(database: sqlite3.Connection) -> None:
+    """Brings a file of before there were marks up to date."""
+    columns = {row[1] for row in database.execute("PRAGMA table_info(value)")}
+    if "marks" not in columns:
+        database.execute("ALTER TABLE value ADD COLUMN marks TEXT NOT NULL DEFAULT ''")
+
+
+def _read(call: HostCall, marks: str) -> None:
+    call.origins |= {f"store:{mark}": None for mark in marks.split()}
+
+
 def _get(call: HostCall, key: str) -> str | None:
     row = _open(call).execute(
-        "SELECT value FROM value WHERE tool = ? AND key = ?", (call.tool, key)
+        "SELECT value, marks FROM value WHERE tool = ? AND key = ?", (call.tool, key)
     )
     found = row.fetchone()
-    return None if found is None else str(found[0])
+    if found is None:
+        return None
+    _read(call, found[1])
+    return str(found[0])
 
 
 def _set(call: HostCall, key: str, value: str) -> str | Err:
     if not key or len(key.encode()) > _KEY_BYTES or "\n" in key:
         return Err(f"a key is one line of 1 to {_KEY_BYTES} bytes")
-    database = _open(call)
+    database, marks = _open(call), call.grant.store_marks
+    marked = " ".join(sorted(marks(tuple(call.origins)))) if marks else ""
     database.execute("BEGIN IMMEDIATE")
     try:
         database.execute(
-            "INSERT INTO value VALUES (?, ?, ?) "
-            "ON CONFLICT (tool, key) DO UPDATE SET value = excluded.value",
-            (call.tool, key, value),
+            "INSERT INTO value (tool, key, value, marks) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (tool, key) DO UPDATE SET value = excluded.value, marks = excluded.marks",
+            (call.tool, key, value, marked),
         )
         full = _over_quota(call.limits, *database.execute(_USED, (call.tool,)).fetchone())
         database.execute("ROLLBACK" if full else "COMMIT")
@@ -84,8 +102,12 @@ def _delete(call: HostCall, key: str) -> str:
 
 
 def _keys(call: HostCall) -> str:
-    rows = _open(call).execute("SELECT key FROM value WHERE tool = ? ORDER BY key", (call.tool,))
-    return "\n".join(row[0] for row in rows)
+    rows = _open(call).execute(
+        "SELECT key, marks FROM value WHERE tool = ? ORDER BY key", (call.tool,)
+    )
+    found = rows.fetchall()
+    _read(call, " ".join(row[1] for row in found))
+    return "\n".join(row[0] for row in found)
 
 
 def _guarded(work: Callable[..., Any]) -> Callable[..., Any]:
