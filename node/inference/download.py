@@ -35,7 +35,6 @@ SLACK_BYTES: Final = 1 << 20  # what may follow the last weights
 TRIES: Final = 4
 MAX_REDIRECTS: Final = 5
 _LOOK_BYTES: Final = 64 << 20
-_BLOCK_BYTES: Final = 1 << 18
 _TIMEOUT = httpx.Timeout(60.0, connect=20.0)
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
@@ -271,7 +270,7 @@ class Download:
 
     def _body(self, answer: httpx.Response) -> None:
         look = self._part.have + _LOOK_BYTES
-        for block in answer.iter_raw(_BLOCK_BYTES):
+        for block in answer.iter_raw():  # whole blocks would lose the last one of a broken body
             self._write(block)
             if self._part.have >= look:
                 look = self._part.have + _LOOK_BYTES
