@@ -1,21 +1,22 @@
 """From a tool's JSON Schema to GBNF, libllama's grammar notation.
 
-The language made is of one spelling: that of `json.dumps(value, ensure_ascii=False)`, properties in
-the schema's order. It holds every value that the schema allows, save that undeclared properties are
-not offered beside declared ones and numbers have at most 40 digits; it may hold more (a pattern, a
-format, `multipleOf`, `uniqueItems`, long lengths are not expressed), so arguments are validated
-again by whoever performs the call. What cannot be expressed at all is refused by name and path.
+The language made is of one spelling (`gbnf.Spelling`; for most families that of
+`json.dumps(value, ensure_ascii=False)`), properties in the schema's order. It holds every value
+that the schema allows, save that undeclared properties are not offered beside declared ones and
+numbers have at most 40 digits; it may hold more (a pattern, a format, `multipleOf`, `uniqueItems`,
+long lengths are not expressed), so arguments are validated again by whoever performs the call. What
+cannot be expressed at all is refused by name and path.
 
 Spec: JSON Schema 2020-12 (the subset named in `_compile`), llama.cpp's `grammars/README.md`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Final
 
 from node.errors import GrammarError
+from node.inference.gbnf import Rules, literal, repeat
 from node.inference.ranges import integer_rule
 from node.types import Json, JsonObject
 
@@ -23,46 +24,12 @@ MAX_DEPTH: Final = 32
 MAX_RULES: Final = 2000
 MAX_REPEAT: Final = 256  # libllama unrolls repetitions and refuses over 2000 rules
 _REFUSED: Final = ("allOf", "not", "if", "patternProperties", "dependentSchemas", "prefixItems")
-
-PRIMITIVES: Final = r"""
-json-char ::= [^"\\\x00-\x1F] | "\\" (["\\bfnrt] | "u00" [01] [0-9a-f])
-json-string ::= "\"" json-char* "\""
-json-natural ::= "0" | [1-9] [0-9]{0,39}
-json-integer ::= "-"? json-natural
-json-unsigned ::= json-natural ("." [0-9]{1,40})? ([eE] [-+]? [0-9]{1,3})?
-json-number ::= "-"? json-unsigned
-json-boolean ::= "true" | "false"
-json-null ::= "null"
-json-value ::= json-object | json-array | json-string | json-number | json-boolean | json-null
-json-object ::= "{" (json-string ": " json-value (", " json-string ": " json-value)*)? "}"
-json-array ::= "[" (json-value (", " json-value)*)? "]"
-"""
+_CHOICES: Final = {"$ref", "const", "enum", "anyOf", "oneOf"}
+Pair = tuple[str, bool]
 
 
-def literal(text: str) -> str:
-    """GBNF that matches exactly `text`."""
-    return '"' + "".join(_spell(char) for char in text) + '"'
-
-
-def dumps(value: Json) -> str:
-    """The one spelling of a value that the grammar knows."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-class Grammar:
-    """Rules under construction. Names that begin with `json-` are the primitives."""
-
-    def __init__(self) -> None:
-        self.rules: dict[str, str] = {}
-
-    def add(self, name: str, body: str) -> str:
-        """Adds a rule under `name`, made unique, and returns its name."""
-        unique, count = name, 1
-        while unique in self.rules:
-            count += 1
-            unique = f"{name}-{count}"
-        self.rules[unique] = body
-        return unique
+class Grammar(Rules):
+    """Rules that can be made from schemas."""
 
     def arguments(self, function: str, schema: JsonObject) -> str:
         """Adds the rules of a function's arguments and returns the name of their root.
@@ -70,19 +37,59 @@ class Grammar:
         Raises:
             GrammarError: the schema cannot be expressed; names function and path.
         """
-        return _Compiler(self, function, schema).compile(schema, "#", "args", 0)
+        compiler = _Compiler(self, function, schema)
+        return compiler.compile(compiler.as_object(schema), "#", "args", 0)
 
-    def text(self) -> str:
-        """The grammar, primitives included."""
-        return "".join(f"{name} ::= {body}\n" for name, body in self.rules.items()) + PRIMITIVES
+    def value(self, what: str, schema: JsonObject) -> str:
+        """Adds the rules of any value of a schema and returns the name of their root.
+
+        Raises:
+            GrammarError: as `arguments`; the message begins with `what`.
+        """
+        return _Compiler(self, what, schema).compile(schema, "#", "value", 0)
+
+    def property(self, function: str, root: JsonObject, key: str) -> str:
+        """Adds the rules of one property of a function's arguments, for a format of its own.
+
+        Raises:
+            GrammarError: as `arguments`.
+        """
+        properties = root["properties"]
+        schema = properties[key] if isinstance(properties, dict) else None
+        return _Compiler(self, function, root).compile(schema, f"#/properties/{key}", "args-p", 1)
+
+    def sequence(self, pairs: list[Pair], name: str, comma: str) -> str:
+        """Any subset of the pairs that holds the needed ones, in order: two rules a pair.
+
+        `first` matches what may follow when nothing has been written yet, `more` after something.
+        """
+        first = more = '""'
+        for pair, needed in reversed(pairs):
+            after = self.add(f"{name}-m", more)
+            tail = f"{pair} {after}"
+            if needed:
+                first, more = tail, f"{comma} {tail}"
+            else:
+                skip = self.add(f"{name}-f", first)
+                first, more = f"{tail} | {skip}", f"{comma} {tail} | {after}"
+        return f"({first})"
 
 
 class _Compiler:
     def __init__(self, grammar: Grammar, function: str, root: JsonObject) -> None:
         self._grammar = grammar
+        self._spelling = grammar.spelling
         self._function = function
         self._root = root
         self._references: dict[str, str] = {}
+
+    def as_object(self, schema: JsonObject) -> JsonObject:
+        """The schema, which must be of objects: a function's arguments have names."""
+        if "type" not in schema and not _CHOICES & schema.keys():
+            return {**schema, "type": "object"}
+        if schema.get("type", "object") != "object":
+            raise self._error("#", "is not of an object")
+        return schema
 
     def compile(self, schema: Json, path: str, name: str, depth: int) -> str:
         """The name of a rule for `schema`."""
@@ -140,7 +147,7 @@ class _Compiler:
         required = schema.get("required", [])
         if not isinstance(properties, dict) or not isinstance(required, list):
             raise self._error(path, "has properties or required of the wrong kind")
-        missing = [key for key in required if key not in properties]
+        missing = [key for key in required if not isinstance(key, str) or key not in properties]
         if missing:
             raise self._error(path, f"requires {_show(missing[0])}, which it does not declare")
         if not properties:
@@ -148,31 +155,22 @@ class _Compiler:
         pairs = []
         for key, value in properties.items():
             rule = self.compile(value, f"{path}/properties/{key}", f"{name}-p", depth + 1)
-            pairs.append((literal(f"{dumps(key)}: ") + " " + rule, key in required))
-        return self._grammar.add(name, f'"{{" {self._sequence(pairs, name)} "}}"')
+            pairs.append((f"{self._key(key, path)} {rule}", key in required))
+        inner = self._grammar.sequence(pairs, name, self._spelling.comma)
+        return self._grammar.add(name, f'"{{" {inner} "}}"')
 
-    def _sequence(self, pairs: list[tuple[str, bool]], name: str) -> str:
-        """Any subset that holds the required ones, in order: two rules a property.
-
-        `first` matches what may follow when nothing has been written yet, `more` after something.
-        """
-        first = more = '""'
-        for pair, needed in reversed(pairs):
-            after = self._grammar.add(f"{name}-m", more)
-            tail = f"{pair} {after}"
-            if needed:
-                first, more = tail, f'", " {tail}'
-            else:
-                skip = self._grammar.add(f"{name}-f", first)
-                first, more = f"{tail} | {skip}", f'", " {tail} | {after}'
-        return f"({first})"
+    def _key(self, key: str, path: str) -> str:
+        text = self._spelling.key(key)
+        if text is None:
+            raise self._error(path, f"has a property {_show(key)}, which this model cannot write")
+        return f"{literal(text)} {self._spelling.colon}"
 
     def _map(self, extra: Json, path: str, name: str, depth: int) -> str:
         if extra is False:
             return self._grammar.add(name, '"{}"')
         value = self.compile(extra, f"{path}/additionalProperties", f"{name}-v", depth + 1)
-        pair = f'json-string ": " {value}'
-        return self._grammar.add(name, f'"{{" ({pair} (", " {pair})*)? "}}"')
+        pair = f"json-key {self._spelling.colon} {value}"
+        return self._grammar.add(name, f'"{{" ({pair} ({self._spelling.comma} {pair})*)? "}}"')
 
     def _array(self, schema: JsonObject, path: str, name: str, depth: int) -> str:
         low = self._count(schema, "minItems", path) or 0
@@ -182,9 +180,9 @@ class _Compiler:
             raise self._error(path, "has minItems over maxItems")
         if high == 0:
             return self._grammar.add(name, '"[]"')
-        more = self._grammar.add(f"{name}-n", f'", " {item}')
+        more = self._grammar.add(f"{name}-n", f"{self._spelling.comma} {item}")
         bounded = high if high is not None and high <= MAX_REPEAT else None
-        some = item + " " + _repeat(more, max(low - 1, 0), None if bounded is None else bounded - 1)
+        some = item + " " + repeat(more, max(low - 1, 0), None if bounded is None else bounded - 1)
         return self._grammar.add(name, f'"[" ({some}) "]"' if low else f'"[" ({some})? "]"')
 
     def _string(self, schema: JsonObject, path: str, name: str) -> str:
@@ -193,9 +191,9 @@ class _Compiler:
         if high is not None and high < low:
             raise self._error(path, "has minLength over maxLength")
         bounded = high if high is not None and high <= MAX_REPEAT else None
-        if not low and bounded is None:
+        if self._spelling.quote or (not low and bounded is None):
             return "json-string"
-        return self._grammar.add(name, rf'"\"" {_repeat("json-char", low, bounded)} "\""')
+        return self._grammar.add(name, rf'"\"" {repeat("json-char", low, bounded)} "\""')
 
     def _integer(self, schema: JsonObject, path: str, name: str) -> str:
         low = self._bound(schema, "minimum", "exclusiveMinimum", 1, path)
@@ -241,9 +239,12 @@ class _Compiler:
         if not isinstance(values, list) or not values:
             raise self._error(path, "must list at least one value")
         try:
-            return " | ".join(literal(dumps(value)) for value in values)
+            texts = [self._spelling.constant(value) for value in values]
         except ValueError as error:
             raise self._error(path, "lists a value that is not JSON") from error
+        if None in texts:
+            raise self._error(path, "lists a value that this model cannot write")
+        return " | ".join(literal(text) for text in dict.fromkeys(texts) if text is not None)
 
     def _count(self, schema: JsonObject, key: str, path: str) -> int | None:
         value = schema.get(key)
@@ -271,10 +272,19 @@ class _Compiler:
         return (max(found) if step > 0 else min(found)) if found else None
 
     def _error(self, path: str, problem: str) -> GrammarError:
-        return GrammarError(
-            f"{self._function}: the schema at {path} {problem}",
-            hint="Simplify the tool's parameters; the tool cannot be offered to a model as it is.",
-        )
+        return _error(self._function, path, problem)
+
+
+def cannot_write(function: str, path: str, what: str) -> GrammarError:
+    """The error of a schema that another model could be offered, but not this one."""
+    return _error(function, path[:100], f"holds {what}, which this model cannot write")
+
+
+def _error(function: str, path: str, problem: str) -> GrammarError:
+    return GrammarError(
+        f"{function}: the schema at {path[:200]} {problem}",
+        hint="Simplify the tool's parameters; the tool cannot be offered to a model as it is.",
+    )
 
 
 def _show(value: Json) -> str:
@@ -285,18 +295,3 @@ def _show(value: Json) -> str:
 def _inward(value: float, step: int) -> int:
     floor = int(value // 1)
     return floor + 1 if step > 0 else floor
-
-
-def _repeat(rule: str, low: int, high: int | None) -> str:
-    if (low, high) == (0, None):
-        return f"{rule}*"
-    return f"{rule}{{{low},{'' if high is None else high}}}"
-
-
-def _spell(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    if char.isascii() and char.isprintable():
-        return char
-    point = ord(char)
-    return f"\\x{point:02X}" if point < 0x100 else f"\\U{point:08X}"

@@ -29,9 +29,8 @@ def test_the_family_is_known_from_the_template() -> None:
     ("raw", "problem"),
     [
         ("<tool_call>{", "not valid JSON"),
-        ("<tool_call>" + CALL, "must end with"),
-        ("Sure. <tool_call>" + CALL + "</tool_call>", "whole answer"),
-        ("<tool_call>" + CALL + "</tool_call> done", "whole answer"),
+        ("<tool_call>" + CALL, "must have </tool_call> here"),
+        ("<tool_call>" + CALL + "</tool_call> done", "must have <tool_call> here"),
         ('<tool_call>{"name": "sub", "arguments": {}}</tool_call>', "the tools are: add"),
         ('<tool_call>{"name": "add", "arguments": []}</tool_call>', "must be an object"),
         ('<tool_call>{"name": "add"}</tool_call>', '"arguments"'),
@@ -63,10 +62,10 @@ def test_a_call_may_hold_its_own_markup_in_a_string() -> None:
 
 
 def test_a_call_is_known_as_soon_as_it_can_be() -> None:
-    assert [HERMES.is_call(raw) for raw in ("", "<", "<tool_call", "<tool_call>", "<b>", "4")] == [
-        *(None, None, None, True, False, False)
+    assert [HERMES.is_call(raw) for raw in ("", "<tool", "<tool_call>", "<b>")] == [
+        *(None, None, True, False)
     ]
-    assert [GENERIC.is_call(raw) for raw in ("", "{", "4")] == [None, True, False]
+    assert [GENERIC.is_call(raw) for raw in ("", "{", "\n {", "4 {")] == [None, True, True, False]
 
 
 def test_text_is_text() -> None:

@@ -49,7 +49,7 @@ def accepts(tmp_path_factory: pytest.TempPathFactory) -> Accepts:
 
 def arguments_grammar(schema: JsonObject) -> str:
     grammar = Grammar()
-    grammar.rules["root"] = grammar.arguments("f", schema)
+    grammar.rules["root"] = grammar.value("f", schema)
     return grammar.text()
 
 
@@ -184,7 +184,7 @@ def test_integers_outside_the_bounds_cannot_be_written(
 ) -> None:
     low, high = sorted((low, high))
     grammar = Grammar()
-    grammar.rules["root"] = grammar.arguments(
+    grammar.rules["root"] = grammar.value(
         "f", {"type": "integer", "minimum": low, "maximum": high}
     )
     made = grammar.text()
@@ -337,11 +337,15 @@ def test_one_grammar_whole() -> None:
     tools = (FunctionSpec("weather", "", schema),)
     made = recognise(CHATML_TEMPLATE).grammar(tools, "required")
     rules = dict(line.split(" ::= ", 1) for line in made.splitlines() if line)
-    assert rules["root"] == "call"
-    assert rules["call"] == (r'"<tool_call>{\"name\": " call-body "}</tool_call>"')
-    assert rules["call-body"] == r'"\"weather\", \"arguments\": " args'
-    assert rules["args"] == r'"{" ("\"city\": " json-string args-m-2) "}"'
-    assert rules["args-m-2"] == r'", " "\"days\": " args-p args-m | args-m'
+    assert rules["root"] == "answer"
+    assert rules["answer"] == r'[ \t\r\n]{0,3} ("<tool_call>" calls)'
+    assert rules["calls"] == (
+        r'"\n"? call "\n"? "</tool_call>" ("\n"? "<tool_call>" calls)?'
+    )
+    assert rules["call"] == r'"{\"name\"" ": " call-body "" "}"'
+    assert rules["call-body"] == r'"\"weather\"" ", " "\"arguments\"" ": " args'
+    assert rules["args"] == r'"{" ("\"city\"" ": " json-string args-m-2) "}"'
+    assert rules["args-m-2"] == r'", " "\"days\"" ": " args-p args-m | args-m'
     assert rules["args-p"] == '[1-9] | "1" ([0-4])'
 
 

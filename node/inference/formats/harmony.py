@@ -1,0 +1,230 @@
+"""gpt-oss: messages in channels. Analysis is reasoning, final is the answer, commentary with a
+recipient is a call and without one is said to the person.
+
+An answer is a header, a message, and so on: `<|channel|>analysis<|message|>...<|end|>` then
+`<|start|>assistant<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{...}`. The
+model was taught to put the recipient before the channel or after it; both are allowed and read.
+
+Spec: OpenAI, "OpenAI harmony response format".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from node.inference.formats.base import (
+    Asked,
+    Choice,
+    NotACall,
+    Parsed,
+    Shown,
+    State,
+    Tools,
+    WholeAnswers,
+    check,
+    one_call_a_turn,
+    past_space,
+    read_json,
+    tell,
+    to_call,
+)
+from node.inference.formats.reader import Calls, first_mark
+from node.inference.gbnf import LOOSE, Spelling, literal
+from node.inference.schema import Grammar
+from node.inference.types import Message
+
+_START: Final = "<|start|>"
+_CHANNEL: Final = "<|channel|>"
+_MESSAGE: Final = "<|message|>"
+_END: Final = "<|end|>"
+_CONSTRAIN: Final = "<|constrain|>"
+_LAST: Final = ("<|return|>", "<|call|>")
+_MARKS: Final = (_START, _CHANNEL, _MESSAGE, _END, _CONSTRAIN, *_LAST)
+_TO: Final = re.compile(r"to=(\S+?)(?=\s|<|$)")
+_IN: Final = re.compile(r"<\|channel\|>\s*([a-z]+)")
+_FUNCTIONS: Final = "functions."
+_MAX_HEADER: Final = 256
+_NONE: Final[dict[str, str | None]] = dict.fromkeys(_MARKS)
+
+
+@dataclass(frozen=True)
+class Harmony(WholeAnswers):
+    """Implements `CallFormat`; the model makes one call a turn."""
+
+    name: ClassVar[str] = "harmony"
+    markers: ClassVar[tuple[str, ...]] = (_START, _CHANNEL, _MESSAGE, _END, _CONSTRAIN)
+    spelling: ClassVar[Spelling] = LOOSE
+
+    def prepare(
+        self, messages: tuple[Message, ...], tools: Tools
+    ) -> tuple[tuple[Message, ...], Tools]:
+        return one_call_a_turn(messages), tools
+
+    def tell(self, tools: Tools) -> str:
+        call = f"{_CHANNEL}commentary to=functions.FUNCTION {_CONSTRAIN}json{_MESSAGE}{{...}}"
+        return tell(tools, call)
+
+    def thinks(self, prompt: str) -> bool:
+        return prompt.endswith(f"{_CHANNEL}analysis{_MESSAGE}")
+
+    def grammar(self, asked: Asked | Tools, choice: Choice = "auto") -> str:
+        asked = asked if isinstance(asked, Asked) else Asked(asked, choice)
+        check(asked)
+        grammar = Grammar(self.spelling)
+        grammar.rules["root"] = ""
+        following = grammar.add("next", "")
+        again = grammar.add("again", f"{literal(_START + 'assistant')} {following}")
+        said = grammar.until("said", {**_NONE, _END: again}, may_end=False)
+        ways = [f"{literal(_CHANNEL + 'analysis' + _MESSAGE)} {said}"]
+        if asked.choice != "required":
+            ways.append(f"{literal(_CHANNEL + 'final' + _MESSAGE)} {_final(grammar, asked)}")
+        if asked.choice != "none" and asked.tools:
+            ways.append(f"{literal(_CHANNEL + 'commentary' + _MESSAGE)} {said}")
+            ways += _calls(grammar, asked.tools)
+        grammar.rules[following] = " | ".join(ways)
+        grammar.rules["root"] = said if asked.thinking else following
+        return grammar.text()
+
+    def reader(self, asked: Asked, stop: tuple[str, ...] = ()) -> HarmonyReader:
+        return HarmonyReader(asked.tools, thinking=asked.thinking, stop=stop)
+
+
+class HarmonyReader:
+    """Implements `Reader`."""
+
+    def __init__(self, tools: Tools, *, thinking: bool = False, stop: tuple[str, ...] = ()) -> None:
+        self._tools = tools
+        self._stops = tuple(filter(None, stop))
+        self._state: State = "reasoning" if thinking else "start"
+        self._held = ""
+        self._reasoning: list[str] = []
+        self._texts: list[str] = []
+        self._calls: list[tuple[str, str]] = []
+        self._pushed = 0
+        self.done = False
+        self.reasoning_tokens = 0
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def push(self, text: str) -> Shown:
+        before = self._state
+        self._pushed += 1
+        self._held += text
+        shown = self._advance()
+        self.reasoning_tokens += "reasoning" in (before, self._state)
+        return shown
+
+    def close(self, *, cut: bool = False) -> tuple[Shown, Parsed]:
+        shown = Shown()
+        if not self.done and self._state != "start":
+            shown = self._take(len(self._held))
+        reasoning = "".join(self._reasoning).strip()
+        if cut and not self.done and self._state == "call":
+            problem = f"the tool call was cut off after {self._pushed} tokens"
+            return shown, Parsed(malformed=problem, reasoning=reasoning)
+        try:
+            calls = self._read()
+        except NotACall as error:
+            return shown, Parsed(malformed=str(error), reasoning=reasoning)
+        text = "\n\n".join(self._texts).strip()
+        return shown, Parsed(text=text, tool_calls=calls, reasoning=reasoning)
+
+    def _read(self) -> Calls:
+        calls: Calls = ()
+        for to, body in self._calls:
+            value, at = read_json(body, past_space(body, 0))
+            if past_space(body, at) < len(body):
+                raise NotACall("a tool call's message must be one JSON object")
+            calls = (*calls, to_call(to.removeprefix(_FUNCTIONS), value, self._tools))
+        return calls
+
+    def _advance(self) -> Shown:
+        """Takes whole headers and messages out of what is held, until none is whole."""
+        text, reasoning, seen = "", "", None
+        while not self.done and seen != (self._state, self._held):
+            seen = (self._state, self._held)
+            shown = self._head() if self._state == "start" else self._body()
+            text, reasoning = text + shown.text, reasoning + shown.reasoning
+        return Shown(text, reasoning)
+
+    def _head(self) -> Shown:
+        """The header of the next message. What is none is text: a model may forget its form."""
+        at = self._held.find(_MESSAGE)
+        if at >= 0:
+            header, self._held = self._held[:at], self._held[at + len(_MESSAGE) :]
+            self._begin(header)
+        elif not _may_be_header(self._held):
+            self._state = "text"
+            self._texts.append("")
+        return Shown()
+
+    def _begin(self, header: str) -> None:
+        to, channel = _TO.search(header), _IN.search(header)
+        if to is not None:
+            self._state = "call"
+            self._calls.append((to[1], ""))
+        elif channel is not None and channel[1] == "analysis":
+            self._state = "reasoning"
+        else:
+            self._state = "text"
+            self._texts.append("")
+
+    def _body(self) -> Shown:
+        stops = self._stops if self._state == "text" else ()
+        at, mark = first_mark(self._held, (*_MARKS, *stops))
+        shown = self._take(at)
+        if mark:
+            self.done = mark in _LAST or mark in stops
+            self._state = "call" if self.done and self._state == "call" else "start"
+            kept = mark if mark == _CHANNEL else ""
+            self._held = kept + self._held[len(mark) :]
+        return shown
+
+    def _take(self, count: int) -> Shown:
+        text, self._held = self._held[:count], self._held[count:]
+        if not text:
+            return Shown()
+        if self._state == "reasoning":
+            self._reasoning.append(text)
+            return Shown(reasoning=text)
+        if self._state == "call":
+            to, body = self._calls[-1]
+            self._calls[-1] = (to, body + text)
+            return Shown()
+        begins = not self._texts[-1] and any(self._texts[:-1])
+        self._texts[-1] += text
+        return Shown(text="\n\n" * begins + text)
+
+
+def _calls(grammar: Grammar, tools: Tools) -> list[str]:
+    head = grammar.add(
+        "json-head", f'" "? ({literal(_CONSTRAIN)} " "?)? "json"? {literal(_MESSAGE)}'
+    )
+    after, before = [], []
+    for tool in tools:
+        arguments = grammar.arguments(tool.name, tool.parameters)
+        after.append(f"{literal(tool.name)} {head} {arguments}")
+        before.append(f"{literal(tool.name + _CHANNEL + 'commentary')} {head} {arguments}")
+    to = f" to={_FUNCTIONS}"
+    return [
+        f"{literal(_CHANNEL + 'commentary' + to)} ({' | '.join(after)})",
+        f"{literal(to)} ({' | '.join(before)})",
+    ]
+
+
+def _final(grammar: Grammar, asked: Asked) -> str:
+    if asked.answer is not None:
+        return grammar.value("the answer", asked.answer)
+    return grammar.until("text", _NONE)
+
+
+def _may_be_header(text: str) -> bool:
+    """Whether `text` is, or begins, what may stand before a message."""
+    begun = text.strip()
+    starts = (_CHANNEL, _START, "to=", "assistant", _CONSTRAIN)
+    fits = any(begun.startswith(start) or start.startswith(begun) for start in starts)
+    return fits and len(text) <= _MAX_HEADER
