@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from node.inference.schema import dumps
+from node.inference.gbnf import dumps
 from node.inference.strict_json import StrictJsonError, parse_prefix
 from node.inference.types import FunctionSpec, Generation, ToolCall
 from node.types import Json, JsonObject, canonical

@@ -23,9 +23,9 @@ import httpx
 
 from node.clock import Clock
 from node.errors import EngineBusyError, InferenceError, ModelError, RemoteError
+from node.inference.gbnf import dumps
 from node.inference.remote_wire import server_error
 from node.inference.remotes import RemoteModel
-from node.inference.schema import dumps
 from node.inference.strict_json import StrictJsonError, parse_prefix
 from node.types import Json, JsonObject
 

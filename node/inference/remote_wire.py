@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from node.errors import ContextOverflowError, RemoteError
+from node.inference.gbnf import dumps
 from node.inference.remote_calls import MAX_CALLS, read_calls, read_json, schema_fault
-from node.inference.schema import dumps
 from node.inference.types import Finish, FinishReason, Generation, Message
 from node.types import Json, JsonObject
 
