@@ -4,6 +4,11 @@ Where a run used tools, each number of two or more digits in its answer must sta
 or in a recorded result, exactly or rounded as the answer writes it. The guard does not know what
 a number means; it catches the figure that no tool ever returned, which is the common and harmful
 case. Runs without a result are not judged: there is nothing to match against.
+
+Numbers are compared by value (`figures.py` reads them), so separators and trailing zeros make no
+difference. A sign does: -42 is not 42, unless the answer says in words that it is less. `20%` and
+0.2 are one figure. A number that the answer marks as approximate may be rounded to fewer digits
+before the point as well.
 """
 
 from __future__ import annotations
@@ -13,16 +18,19 @@ from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 
 from node.runs.content import scalars
-from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict
+from node.runs.effect import GuardContext, GuardStage, GuardVerdict
+from node.runs.figures import Figure, figures
 from node.types import Json
 
-_NUMBER = re.compile(
-    r"(?<![A-Za-z0-9_.])(?:\d{1,3}(?:,\d{3})++(?![\d,])|\d++)(?:\.\d++)?(?:[eE][+-]?\d{1,3}+)?"
-)
 _MOST_NUMBERS = 100_000
 _LONGEST_ROUNDED = 60
-_CONTEXT = Context(prec=200)
+_CONTEXT = Context(prec=2000, Emax=10_000, Emin=-10_000)
 _SHOWN = 5
+_LESS = re.compile(
+    r"\b(?:below|under|less|fewer|lower|loss|lost|debt|deficit|down|drop|fell|fall"
+    r"|decreas|declin|reduc|short|owe|spen|paid|pay|cost|debit|withdr|before|ago)",
+    re.IGNORECASE,
+)
 
 
 class CitationsGuard:
@@ -32,59 +40,74 @@ class CitationsGuard:
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
         if stage is not GuardStage.ANSWER or not context.results:
-            return PASS
-        claims = {claim for claim in numbers([content]) if sum(map(str.isdigit, claim)) > 1}
+            return GuardVerdict("pass")
+        claims = [claim for claim in _figures([content]) if claim.digits > 1]
         if not claims:
-            return PASS
-        seen = set(numbers([context.prompt, *context.results]))
-        missing = sorted(claims - seen)
-        rounded = _rounded(seen, {_places(claim) for claim in missing})
-        missing = [claim for claim in missing if claim not in rounded]
+            return GuardVerdict("pass")
+        seen = _values([context.prompt, *context.results])
+        if any(_LESS.search(text) for text in scalars(content) if isinstance(text, str)):
+            seen |= {value.copy_negate() for value in seen}
+        missing = _missing(claims, seen)
         if not missing:
-            return PASS
+            return GuardVerdict("pass")
         shown = ", ".join(claim[:40] for claim in missing[:_SHOWN])
         return GuardVerdict("fail", f"no tool result holds {shown}")
 
 
-def numbers(values: Iterable[Json]) -> list[str]:
-    """The numbers in the values' text, in one form: no separators, no sign, no spare zeros."""
-    found: list[str] = []
-    for value in values:
-        for item in scalars(value):
-            text = item if isinstance(item, str) else _figure(item)
-            found.extend(_normal(match.group()) for match in _NUMBER.finditer(text))
+def _missing(claims: Iterable[Figure], seen: set[Decimal]) -> list[str]:
+    """The claims, as written, that are no seen value, exactly or rounded."""
+    percents = {_context_scaled(value, 2) for value in seen}
+    left = [c for c in claims if c.value not in (seen | percents if c.percent else seen)]
+    rounded: dict[tuple[int, bool], set[Decimal]] = {}
+    missing = []
+    for claim in left:
+        key = (claim.exponent, claim.percent)
+        if key not in rounded:
+            rounded[key] = _rounded(seen | percents if claim.percent else seen, claim.exponent)
+        if claim.value not in rounded[key]:
+            missing.append(claim.text)
+    return sorted(set(missing))
+
+
+def _values(contents: Iterable[Json]) -> set[Decimal]:
+    """The figures of a prompt and of results; a percentage also as the fraction it is."""
+    values: set[Decimal] = set()
+    for figure in _figures(contents):
+        values.add(figure.value)
+        values.update(figure.parts)
+        if figure.percent:
+            values.add(_context_scaled(figure.value, -2))
+    return values
+
+
+def _figures(contents: Iterable[Json]) -> list[Figure]:
+    found: list[Figure] = []
+    for content in contents:
+        for item in scalars(content):
+            found.extend(figures(item if isinstance(item, str) else _text(item)))
             if len(found) > _MOST_NUMBERS:
                 return found
     return found
 
 
-def _figure(value: int | float) -> str:
+def _text(value: int | float) -> str:
     # Integers too long for int-to-str conversion cannot come out of parsed JSON text either.
     return repr(value) if isinstance(value, float) or value.bit_length() < 10_000 else ""
 
 
-def _normal(text: str) -> str:
-    text = text.replace(",", "")
-    if "e" in text.lower():
-        text = f"{_CONTEXT.create_decimal(text):f}" if len(text) < _LONGEST_ROUNDED else text
-    whole, _, part = text.partition(".")
-    whole, part = whole.lstrip("0") or "0", part.rstrip("0")
-    return f"{whole}.{part}" if part else whole
+def _context_scaled(value: Decimal, places: int) -> Decimal:
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    return Decimal((sign, digits, exponent + places))
 
 
-def _places(number: str) -> int:
-    return len(number.partition(".")[2])
-
-
-def _rounded(seen: set[str], places: set[int]) -> set[str]:
-    """The seen numbers rounded to each of the numbers of decimal places."""
-    made = set()
-    for count in places:
-        step = Decimal(1).scaleb(-count)
-        for text in seen:
-            if len(text) > _LONGEST_ROUNDED or _places(text) <= count:
-                continue
-            value = Decimal(text)
-            for way in (ROUND_HALF_EVEN, ROUND_HALF_UP):
-                made.add(_normal(f"{value.quantize(step, rounding=way, context=_CONTEXT):f}"))
+def _rounded(values: Iterable[Decimal], exponent: int) -> set[Decimal]:
+    """The values rounded to a power of ten."""
+    step, made = Decimal((0, (1,), exponent)), set()
+    for value in values:
+        digits, own = len(value.as_tuple().digits), value.as_tuple().exponent
+        if digits > _LONGEST_ROUNDED or not isinstance(own, int) or own >= exponent:
+            continue
+        for way in (ROUND_HALF_EVEN, ROUND_HALF_UP):
+            made.add(value.quantize(step, rounding=way, context=_CONTEXT))
     return made

@@ -10,6 +10,7 @@ from node.errors import FreeholdError
 from node.runs.agent import AgentManifest, GuardNames
 from node.runs.content import MAX_DEPTH, clean
 from node.runs.effect import GuardContext, GuardStage
+from node.runs.figures import figures
 from node.runs.guards import GuardSet, SchemaGuard, SizeGuard, check_guard_name
 from node.runs.guards_citations import CitationsGuard
 from node.runs.schemas import Checker, checker
@@ -125,6 +126,47 @@ def verdict_on(answer: str, *results: Json, prompt: str = "") -> str:
         ("File a12b34.txt", {"sum": 50}),
         ("Room 101", {"101": "a"}),
         ("No figures here.", {}),
+        # rounded by the tool, as the answer takes it over or rounds it on
+        ("It is ≈0.3333333333333333333333333333333333.", "≈0.3333333333333333333333333333333333"),
+        ("It is 0.3333333333333333333333333333333333.", "≈0.3333333333333333333333333333333333"),
+        ("About 0.33", "≈0.3333333333333333333333333333333333"),
+        ("≈1.41", {"value": "≈1.414213562373095048801688724209698"}),
+        ("≈-1.41", {"value": "≈-1.414213562373095048801688724209698"}),
+        ("≈50", 50),
+        # rounded before the point, and said so
+        ("≈1,200", 1234),
+        ("about 12,300,000", 12345678),
+        ("~$1500", 1496.2),
+        # separators and trailing zeros
+        ("1,234,567", 1234567),
+        ("1'234'567.50", 1234567.5),
+        ("1\u202f234\u202f567", 1234567),
+        ("1_234_567", 1234567),
+        ("1.234.567", 1234567),
+        ("1234567", "1,234,567.00"),
+        ("12.50", 12.5),
+        ("012", 12),
+        ("12 and 345", "[12,345]"),
+        # exponents
+        ("1.23e45", "≈1.2345E+45"),
+        ("1.23 × 10^45", "≈1.2345E+45"),
+        ("1.5×10³", 1500),
+        ("2·10⁻³ or 0.002", 0.002),
+        # percent
+        ("20%", 0.2),
+        ("33.3 percent", "0.33333"),
+        ("0.25", "25 %"),
+        ("12.5%", "12.5%"),
+        # signs
+        ("−42", -42),
+        ("minus 42", "-42"),
+        ("-$42.10", -42.1),
+        ("a loss of 42", -42),
+        ("a loss of " + "7" * 40, "-" + "7" * 40),
+        ("42 degrees below zero", "-42"),
+        ("from 10-20", [10, 20]),
+        ("+42", 42),
+        ("A-42 is taken", "A-42"),
     ],
 )
 def test_figures_that_were_seen_pass(answer: str, result: Json) -> None:
@@ -143,6 +185,23 @@ def test_figures_that_were_seen_pass(answer: str, result: Json) -> None:
         ("In 2027", "2026-11-21"),
         ("It is 99.", "nothing"),
         ("12.5", {"n": 12}),
+        ("≈0.34", "≈0.3333333333333333333333333333333333"),
+        ("0.33333333333333333333333333333333331", "≈0.3333333333333333333333333333333333"),
+        ("≈1,300", 1234),
+        ("1,200", 1234),
+        ("≈1,230.0", 1234),
+        ("1,234,568", 1234567),
+        ("1.23 × 10^44", "≈1.2345E+45"),
+        ("1.24e45", "≈1.2345E+45"),
+        ("20%", 2000),
+        ("20%", 0.02),
+        ("0.2", "2%"),
+        ("20", 0.2),
+        ("2000%", 0.2),
+        ("42", -42),
+        ("-42", 42),
+        ("minus 42", 42),
+        ("−42 in all", "42"),
     ],
 )
 def test_figures_that_nothing_holds_fail(answer: str, result: Json) -> None:
@@ -169,6 +228,13 @@ numbers = st.decimals(
 def test_a_figure_is_found_however_it_is_rounded(value: object, places: int) -> None:
     assert verdict_on(f"It is {value:.{places}f}.", {"n": str(value)}) == "pass"
     assert verdict_on(f"It is {value:,.{places}f}.", {"n": str(value)}) == "pass"
+
+
+@given(st.text("0123456789.,-−≈~%eE+×^⁻³'_ \u202fa$", max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_read_and_holds_itself(text: str) -> None:
+    assert verdict_on(text, text) == "pass"
+    assert all(figure.digits for figure in figures(text))
 
 
 # ── all of them ─────────────────────────────────────────────────────────────────────────────
