@@ -18,13 +18,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
+from node.inference.formats import CallFormat
+from node.inference.formats.generic import in_words
+from node.inference.shape import Shape, fold_system, shape_of, turns_of
 from node.inference.template import ChatTemplate
 from node.inference.types import FunctionSpec, Message
 from node.types import Json, JsonObject
 
-_PRIVATE_START = 0x100000
+_PRIVATE_START: Final = 0x100000
+_TAIL_CHARS: Final = 256
 
 
 class SpecialToken(Protocol):
@@ -38,6 +43,14 @@ class SpecialToken(Protocol):
     def strips_right(self) -> bool: ...
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt's tokens, and whether they leave the model inside a block of reasoning."""
+
+    tokens: list[int]
+    thinking: bool = False
+
+
 class Prompter:
     """Renders and tokenises conversations for one vocabulary and template.
 
@@ -45,8 +58,9 @@ class Prompter:
         specials: text of each markup token.
         tokenize: plain text to tokens, making no control token.
         bos: put first where the template did not; None where the model wants none.
+        form: the model family's format. With it the template's shape is found by rendering.
         folds_system: put a system turn's text before the first user turn's, for templates that
-            refuse one.
+            refuse one; found out where there is a `form`.
     """
 
     def __init__(
@@ -56,37 +70,58 @@ class Prompter:
         specials: Mapping[str, SpecialToken],
         tokenize: Callable[[str], list[int]],
         bos: int | None,
+        form: CallFormat | None = None,
         folds_system: bool = False,
     ) -> None:
         self._template = template
         self._tokenize = tokenize
         self._bos = bos
-        self._folds_system = folds_system
+        self._form = form
+        self._shape = shape_of(template.render) if form else Shape(system=not folds_system)
         guarded = {text: guards for text in specials if (guards := _guards(text))}
         self._specials = {text: specials[text] for text in guarded}
         self._guards = "".join(sorted({char for guards in guarded.values() for char in guards}))
         longest_first = sorted(guarded, key=len, reverse=True)
         self._split = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
-    def tokens(self, messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> list[int]:
+    def prompt(self, messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> Prompt:
         """The prompt, up to where the assistant begins to speak.
 
         Raises:
             TemplateError: the template refuses these messages.
         """
-        shown = _fold_system(messages) if self._folds_system else messages
-        turns: Json = [as_openai(message) for message in shown]
-        offers: Json = [as_function(tool) for tool in tools]
+        shown, offered = self._fitted(messages, tools)
+        turns: Json = turns_of(shown, self._shape)
+        offers: Json = [as_function(tool) for tool in offered]
         veil = _Veil(self._guards, [turns, offers])
         variables: dict[str, object] = {
             "messages": veil.cover(turns),
             "tools": veil.cover(offers) or None,
             "add_generation_prompt": True,
         }
-        tokens = self._pieces(self._template.render(variables), veil)
+        text = self._template.render(variables)
+        tokens = self._pieces(text, veil)
         if self._bos is not None and tokens[:1] != [self._bos]:
             tokens.insert(0, self._bos)
-        return tokens
+        return Prompt(tokens, self._form is not None and self._form.thinks(text[-_TAIL_CHARS:]))
+
+    def tokens(self, messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> list[int]:
+        """The tokens of `prompt`."""
+        return self.prompt(messages, tools).tokens
+
+    def _fitted(
+        self, messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]
+    ) -> tuple[tuple[Message, ...], tuple[FunctionSpec, ...]]:
+        """The conversation as this family's template can show it: the rest is put in words."""
+        if self._form is not None:
+            messages, tools = self._form.prepare(messages, tools)
+            told = self._form.tell(tools) if tools and not self._shape.tools else ""
+            if not self._shape.calls:
+                messages = in_words(messages, str, told)
+            elif told:
+                messages = _told(messages, told)
+            tools = () if told else tools
+        return (messages if self._shape.system else fold_system(messages)), tools
 
     def _pieces(self, text: str, veil: _Veil) -> list[int]:
         tokens: list[int] = []
@@ -134,17 +169,12 @@ class _Veil:
         return value
 
 
-def as_openai(message: Message) -> JsonObject:
-    """A message in the shape templates are written for."""
-    turn: JsonObject = {"role": message.role, "content": message.content}
-    if message.name is not None:
-        turn["name"] = message.name
-    if message.tool_calls:
-        turn["tool_calls"] = [
-            {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in message.tool_calls
-        ]
-    return turn
+def _told(messages: tuple[Message, ...], told: str) -> tuple[Message, ...]:
+    """The words in the system turn, made where there is none."""
+    first, *rest = messages or (Message("system"),)
+    if first.role != "system":
+        return (Message("system", told), *messages)
+    return (Message("system", f"{first.content}\n\n{told}".strip()), *rest)
 
 
 def as_function(tool: FunctionSpec) -> JsonObject:
@@ -155,15 +185,6 @@ def as_function(tool: FunctionSpec) -> JsonObject:
         "parameters": {"type": "object", "properties": {}, **tool.parameters},
     }
     return {"type": "function", "function": function}
-
-
-def _fold_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    if not messages or messages[0].role != "system":
-        return messages
-    system, *rest = messages
-    if rest and rest[0].role == "user":
-        return (Message("user", f"{system.content}\n\n{rest[0].content}"), *rest[1:])
-    return (Message("user", system.content), *rest)
 
 
 def _guards(text: str) -> set[str]:
