@@ -6,6 +6,9 @@ import io
 import tarfile
 import threading
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from node import backup
 from node.home import Home
@@ -20,35 +23,75 @@ def test_every_cut_of_a_busy_log_opens(tmp_path: Path) -> None:
     home = Home(tmp_path / "h")
     home.create()
     log = Journal.open_sync(home.journal, origin="test/log", segment_entries=ENTRIES)
-    done, permits = threading.Event(), threading.Semaphore(0)
+    done, begun, permits = threading.Event(), threading.Event(), threading.Semaphore(0)
 
     def busy() -> None:
         while permits.acquire() and not done.is_set():
-            blob = log.put_blob(b"content", "value")
-            log.append_sync(Draft("step.result", blobs=(blob,)), Draft("step.intent"))
+            append(log)
+            begun.set()
 
     writer = threading.Thread(target=busy)
     writer.start()
     try:
         for number in range(CUTS):
             before = log.size
+            begun.clear()
             permits.release(BURST)
-            opened = unpack(home, tmp_path / f"cut{number}")
-            copy = Journal.open_sync(opened, origin="test/log", segment_entries=ENTRIES)
-            try:
-                assert copy.size >= before
-                for entry in copy.entries():
-                    assert all(copy.blob(ref) == b"content" for ref in entry.draft.blobs)
-                copy.append_sync(Draft("node.started"))
-            finally:
-                copy.close()
-            assert verify(opened).problems == []
+            assert begun.wait(60)
+            check(unpack(home, tmp_path / f"cut{number}"), before)
     finally:
         done.set()
         permits.release()
         writer.join()
         log.close()
     assert log.size > ENTRIES * 3
+
+
+@pytest.mark.parametrize("appends", [1, 2, 3, 5])
+@pytest.mark.parametrize("moment", ["before the last commit is found", "before the keys are read"])
+def test_a_log_that_goes_on_in_the_middle_of_a_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, appends: int
+) -> None:
+    """Two appends fill a segment: its key is destroyed, and the next one made, within the cut."""
+    home = Home(tmp_path / "h")
+    home.create()
+    log = Journal.open_sync(home.journal, origin="test/log", segment_entries=ENTRIES)
+    append(log)
+    owner, name = (backup, "_last_commit") if "commit" in moment else (Path, "read_bytes")
+    original, waiting = getattr(owner, name), [True]
+
+    def first_goes_on(*given: Any) -> Any:
+        if waiting and (owner is backup or given[0].suffix == ".key"):
+            waiting.clear()
+            for _ in range(appends):
+                append(log)
+        return original(*given)
+
+    monkeypatch.setattr(owner, name, first_goes_on)
+    opened = unpack(home, tmp_path / "cut")
+    assert not waiting
+    monkeypatch.undo()
+    log.close()
+    check(opened, 2)
+
+
+def append(log: Journal) -> None:
+    """Two entries, one with content."""
+    blob = log.put_blob(b"content", "value")
+    log.append_sync(Draft("step.result", blobs=(blob,)), Draft("step.intent"))
+
+
+def check(folder: Path, least: int) -> None:
+    """The log in a folder opens, has its content, goes on and verifies."""
+    copy = Journal.open_sync(folder, origin="test/log", segment_entries=ENTRIES)
+    try:
+        assert copy.size >= least
+        for entry in copy.entries():
+            assert all(copy.blob(ref) == b"content" for ref in entry.draft.blobs)
+        copy.append_sync(Draft("node.started"))
+    finally:
+        copy.close()
+    assert verify(folder).problems == []
 
 
 def unpack(home: Home, target: Path) -> Path:
