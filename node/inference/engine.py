@@ -1,8 +1,9 @@
 """The local engine: a client of one runner process a model.
 
 The first request for a model checks its file against its pin and starts its runner; a runner that
-died is started afresh by the next request. Requests to one model run one after another, in the
-order they came; a batched engine takes this one's place behind the same seam.
+died is started afresh by the next request, later and later if it dies again and again. What runs on
+one model is decoded together, in the runner. Where all models do not fit the memory they may have,
+the one unused longest is unloaded for the one that is wanted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -23,6 +25,7 @@ from node.inference.store import CheckedFile, ModelStore
 from node.inference.types import Generation, ModelInfo, Token
 
 SMALL_MODEL_BYTES: Final = 64 * 1024 * 1024
+SAVING_S: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,28 @@ class EngineLimits:
 
     Attributes:
         context_tokens: the most context given to a model, whatever it was trained for.
+        max_running: generations that one model decodes at once; a person's may be two more.
         max_waiting: generations that may wait for one model before it answers "busy".
+        kv_tokens: cells of one model's KV cache, for all its sequences; 0 lets the runner choose:
+            two contexts, less where memory is short, never under one.
         idle_unload_s: a model unused for this long is unloaded; None keeps it.
         threads: of one runner; None is one for small models and the physical cores for others.
-        reuse_prefix: keep the last prompt's state; off only to show that it changes nothing.
+        reuse_prefix: begin where another sequence has been; off only to show what it saves.
+        state_folder: where sequences are kept when they must leave memory; None loses them.
+        state_bytes: the most that folder may hold.
+        memory_bytes: what all loaded models together may take; None is no cap.
     """
 
     context_tokens: int = 16_384
+    max_running: int = 8
     max_waiting: int = 32
     idle_unload_s: float | None = None
     threads: int | None = None
     reuse_prefix: bool = True
+    kv_tokens: int = 0
+    state_folder: Path | None = None
+    state_bytes: int = 2 * 1024**3
+    memory_bytes: int | None = None
 
 
 class LlamaEngine:
@@ -194,6 +208,10 @@ class _Slot:
             context_tokens=self._limits.context_tokens,
             threads=self._limits.threads or default_threads(self.checked.pin.size),
             reuse=self._limits.reuse_prefix,
+            max_running=self._limits.max_running,
+            kv_tokens=self._limits.kv_tokens,
+            state_folder=str(self._limits.state_folder or ""),
+            state_bytes=self._limits.state_bytes,
         )
         self._runner = await RunnerProcess.start(
             load, name=self._name, max_waiting=self._limits.max_waiting
@@ -203,7 +221,8 @@ class _Slot:
     async def _end(self) -> None:
         if self._runner is not None:
             runner, self._runner = self._runner, None
-            await runner.aclose()
+            keeps = self._limits.state_folder is not None and runner.alive
+            await runner.aclose(grace_s=SAVING_S if keeps else 0.0)
 
     def _stop_idle(self) -> None:
         if self._idle is not None:

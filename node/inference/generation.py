@@ -1,9 +1,7 @@
-"""One generation on one sequence: prompt, draw, decode, until it ends.
+"""One generation: from a request to a prompt, from logits to text, call and finish.
 
-The KV cache of the last prompt is kept, and a prompt that begins alike is evaluated from there. It
-is kept in whole chunks only, evaluated as a chunk of the prompt: so every token is computed in a
-batch of the same shape at the same place as it would be without the cache, and greedy output is the
-same to the bit.
+`Preparer` is what takes time before the first token (template, tokens, grammar), and runs beside
+the decoding of others. `Answer` is what the scheduler asks for the next tokens.
 """
 
 from __future__ import annotations
@@ -16,46 +14,42 @@ from dataclasses import dataclass
 import numpy as np
 
 from node.errors import ContextOverflowError, InferenceError
+from node.inference.forced import Forcing
 from node.inference.formats import CallFormat, Parsed
-from node.inference.native import CHUNK_TOKENS, Context, Grammar, Vocab
+from node.inference.native import Grammar, Vocab
 from node.inference.prompt import Prompter
-from node.inference.sampler import Sampler
+from node.inference.sampler import Logits, Sampler
 from node.inference.types import Finish, FinishReason, Generation
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the generations of one runner share. `reuse` off evaluates every prompt whole."""
+class Preparer:
+    """Makes answers of requests, for one model. One thread's.
 
-    sha256: str = ""
-    reuse: bool = True
-
-
-class Generator:
-    """Runs generations one after another. `between` is called between two decodes."""
+    Args:
+        context_tokens: what a prompt and its answer must fit.
+        sha256: the model's digest, for the record.
+    """
 
     def __init__(
         self,
         *,
         vocab: Vocab,
-        context: Context,
         prompter: Prompter,
         form: CallFormat,
-        settings: Settings,
-        between: Callable[[], None],
+        context_tokens: int,
+        sha256: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._vocab = vocab
-        self._context = context
         self._prompter = prompter
         self._form = form
-        self._settings = settings
-        self._between = between
+        self._context_tokens = context_tokens
+        self._sha256 = sha256
         self._monotonic = monotonic
-        self._kept: list[int] = []
         markers = {vocab.specials[text].token for text in form.markers if text in vocab.specials}
         banned = vocab.control - vocab.end_tokens - markers
         self._banned = np.array(sorted(banned), dtype=np.int64)
+        self._forcing = Forcing(vocab, form.markers)
 
     def prompt(self, request: Generation) -> list[int]:
         """The tokens of a request's prompt.
@@ -65,97 +59,140 @@ class Generator:
         """
         return self._prompter.tokens(*self._form.prepare(request.messages, request.tools))
 
-    def run(self, request: Generation, emit: Callable[[str], None]) -> Finish:
-        """Generates, giving each piece of text to `emit`.
+    def answer(self, request: Generation) -> Answer:
+        """What is to be generated, ready to begin.
 
         Raises:
-            Aborted: cancelled by `Context.abort`, or by `between`.
-            ContextOverflowError, GrammarError, TemplateError: before any evaluation.
+            ContextOverflowError, GrammarError, TemplateError.
         """
-        start = self._monotonic()
+        started = self._monotonic()
         prompt = self.prompt(request)
         self._check_size(len(prompt))
         grammar = self._vocab.grammar(self._form.grammar(request.tools, request.tool_choice))
-        try:
-            cached = self._evaluate(prompt)
-            output = _Output(self._form, request, emit)
-            reason = self._decode(request, grammar, output, self._context.size - len(prompt))
-        finally:
-            grammar.close()
-        output.close()
-        parsed = output.parsed(reason)
-        return Finish(
-            reason="tool_calls" if parsed.tool_calls else reason,
-            text=parsed.text,
-            raw=output.raw,
-            tool_calls=parsed.tool_calls,
-            prompt_tokens=len(prompt),
-            completion_tokens=output.tokens,
-            seconds=self._monotonic() - start,
-            malformed=parsed.malformed,
-            prompt_tokens_cached=cached,
-            sampling=request.sampling,
-            model_sha256=self._settings.sha256,
+        return Answer(
+            request,
+            prompt,
+            vocab=self._vocab,
+            form=self._form,
+            grammar=grammar,
+            sampler=Sampler(request.sampling, grammar, self._banned),
+            forcing=self._forcing,
+            room=min(request.sampling.max_tokens, self._context_tokens - len(prompt)),
+            origin=_Origin(self._sha256, started, self._monotonic),
         )
 
     def _check_size(self, tokens: int) -> None:
-        if tokens >= self._context.size:
+        if tokens >= self._context_tokens:
             raise ContextOverflowError(
                 f"the prompt has {tokens} tokens; this model's context holds "
-                f"{self._context.size}, one of them for the answer",
+                f"{self._context_tokens}, one of them for the answer",
                 hint="Shorten the conversation or the tools' descriptions, or use a larger model.",
             )
 
-    def _evaluate(self, prompt: list[int]) -> int:
-        """Brings the prompt into the KV cache; the number of its tokens that were there."""
-        reused = self._common(prompt) if self._settings.reuse else 0
-        if not self._context.keep(reused):
-            reused = 0
-        self._kept = prompt[:reused]
-        tokens = np.array(prompt, dtype=np.int32)
-        for start in range(reused, len(prompt), CHUNK_TOKENS):
-            chunk = tokens[start : start + CHUNK_TOKENS]
-            self._context.decode(chunk)
-            if len(chunk) == CHUNK_TOKENS:
-                self._kept = prompt[: start + CHUNK_TOKENS]
-            self._between()
-        return reused
 
-    def _common(self, prompt: list[int]) -> int:
-        """Tokens of whole chunks that are in the cache; never all, since logits are needed."""
-        most = min(len(self._kept), len(prompt) - 1) // CHUNK_TOKENS * CHUNK_TOKENS
-        for end in range(CHUNK_TOKENS, most + 1, CHUNK_TOKENS):
-            if self._kept[end - CHUNK_TOKENS : end] != prompt[end - CHUNK_TOKENS : end]:
-                return end - CHUNK_TOKENS
-        return most
+@dataclass(frozen=True)
+class _Origin:
+    """Whose weights, and since when."""
 
-    def _decode(
-        self, request: Generation, grammar: Grammar, output: _Output, room: int
-    ) -> FinishReason:
-        sampler = Sampler(request.sampling, grammar, self._banned)
-        end = min(self._vocab.end_tokens, default=-1)
-        one = np.zeros(1, dtype=np.int32)
-        for _ in range(min(room, request.sampling.max_tokens)):
-            token = sampler.draw(self._context.logits())
-            if token is None:
-                raise InferenceError(
-                    "the model has no token that the grammar allows",
-                    hint="Its weights may be damaged: `freehold model verify` checks them.",
-                )
-            if token in self._vocab.end_tokens:
-                return "stop"
-            grammar.accept(token)
-            if output.push(self._vocab.piece(token)):
-                return "stop"
-            if output.in_call and end >= 0 and grammar.allows(end):
-                return "stop"
-            one[0] = token
-            self._context.decode(one)
-            self._between()
-        return "length"
+    sha256: str
+    started: float
+    monotonic: Callable[[], float]
 
 
-class _Output:
+class Answer:
+    """A generation's text as it is made. `take` is asked by the scheduler until it gives none."""
+
+    def __init__(
+        self,
+        request: Generation,
+        prompt: list[int],
+        *,
+        vocab: Vocab,
+        form: CallFormat,
+        grammar: Grammar,
+        sampler: Sampler,
+        forcing: Forcing,
+        room: int,
+        origin: _Origin,
+    ) -> None:
+        self.request = request
+        self.prompt = prompt
+        self.room = room
+        self._vocab = vocab
+        self._grammar = grammar
+        self._sampler = sampler
+        self._forcing = forcing
+        self._origin = origin
+        self._pieces: list[str] = []
+        self._output = Output(form, request, self._pieces.append)
+        self._reason: FinishReason = "length"
+        self._end = min(vocab.end_tokens, default=-1)
+
+    def take(self, logits: Logits) -> list[int]:
+        """Draws a token; it and those that must follow it, or none at the end.
+
+        Raises:
+            InferenceError: the grammar leaves no token.
+        """
+        token = self._sampler.draw(logits)
+        if token is None:
+            raise InferenceError(
+                "the model has no token that the grammar allows",
+                hint="Its weights may be damaged: `freehold model verify` checks them.",
+            )
+        if token in self._vocab.end_tokens:
+            self._reason = "stop"
+            return []
+        if self._accept(token):
+            return []
+        tokens = [token]
+        if self._output.in_call:
+            left = self.room - self._output.tokens
+            for forced in self._forcing.after(self._grammar, left - 1):
+                if self._accept(forced):
+                    return []
+                tokens.append(forced)
+        return tokens
+
+    def text(self) -> str:
+        """What has come since the last time."""
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        return text
+
+    def finish(self, cached: int) -> Finish:
+        """The end, `cached` tokens of the prompt not having been evaluated."""
+        self._output.close()
+        parsed = self._output.parsed(self._reason)
+        return Finish(
+            reason="tool_calls" if parsed.tool_calls else self._reason,
+            text=parsed.text,
+            raw=self._output.raw,
+            tool_calls=parsed.tool_calls,
+            prompt_tokens=len(self.prompt),
+            completion_tokens=self._output.tokens,
+            seconds=self._origin.monotonic() - self._origin.started,
+            malformed=parsed.malformed,
+            prompt_tokens_cached=cached,
+            sampling=self.request.sampling,
+            model_sha256=self._origin.sha256,
+        )
+
+    def close(self) -> None:
+        """Gives native memory back."""
+        self._grammar.close()
+
+    def _accept(self, token: int) -> bool:
+        """Takes a token; True when it was the last."""
+        self._grammar.accept(token)
+        stopped = self._output.push(self._vocab.piece(token))
+        if stopped or (self._output.in_call and self._end >= 0 and self._grammar.allows(self._end)):
+            self._reason = "stop"
+            return True
+        return self._output.tokens >= self.room
+
+
+class Output:
     """The text of a generation as it grows.
 
     Held back is what may be the start of a stop string, and all of it until it is known whether it

@@ -22,23 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from node.errors import GrammarError, InferenceError, ModelError
+from node.inference.backend import Aborted, NoRoomError
+from node.inference.batch import Batch
 from node.inference.sampler import Logits, top
 
-Tokens = npt.NDArray[np.int32]
-
-CHUNK_TOKENS: Final = 128
 _GRAMMARS_KEPT = 8
 _LIKELY = 512
+_BYTES_WITHIN: Final = 1024  # every vocabulary has its single bytes among the first
 _WARN = 3
 _CONTROL, _USER_DEFINED, _UNKNOWN = 1 << 3, 1 << 4, 1 << 0
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-
-
-class Aborted(InferenceError):
-    """A decode was stopped by `Context.abort`; the runner's own signal, never seen outside."""
-
-    def __init__(self) -> None:
-        super().__init__("aborted")
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
@@ -69,6 +62,13 @@ class Model:
         self.vocab = Vocab(lib.llama_model_get_vocab(self.pointer))
         self.architecture = self._metadata(b"general.architecture")
         self.context_train = int(lib.llama_model_n_ctx_train(self.pointer))
+        self.partial = not (
+            lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer)
+        )
+        heads = max(int(lib.llama_model_n_head(self.pointer)), 1)
+        width = int(lib.llama_model_n_embd(self.pointer)) // heads
+        kv_heads = int(lib.llama_model_n_head_kv(self.pointer))
+        self.bytes_per_cell = 4 * int(lib.llama_model_n_layer(self.pointer)) * kv_heads * width
 
     def _metadata(self, key: bytes) -> str:
         buffer = ctypes.create_string_buffer(128)
@@ -105,6 +105,7 @@ class Vocab:
         self._grammars: dict[str, Grammar] = {}
         for token in range(self.size):
             self._look_at(token)
+        self.bytes = self._byte_tokens()
 
     def _look_at(self, token: int) -> None:
         attributes = int(lib.llama_vocab_get_attr(self._pointer, token))
@@ -118,6 +119,16 @@ class Vocab:
         elif not is_markup(text):
             return
         self.specials[text] = Special(token, bool(attributes & 1 << 7), bool(attributes & 1 << 8))
+
+    def _byte_tokens(self) -> npt.NDArray[np.int32]:
+        """A token for each of the 256 bytes, in order, and one that ends; empty if one misses."""
+        found: dict[int, int] = {}
+        for token in range(min(self.size, _BYTES_WITHIN)):
+            if token not in self.control and len(piece := self.piece(token)) == 1:
+                found.setdefault(piece[0], token)
+        if len(found) < 256 or not self.end_tokens:
+            return np.array([], dtype=np.int32)
+        return np.array([*(found[byte] for byte in range(256)), min(self.end_tokens)], np.int32)
 
     def text(self, token: int) -> str:
         """The token as it stands in the vocabulary; "" for none."""
@@ -193,6 +204,15 @@ class Grammar:
         lib.llama_sampler_apply(self._pointer, ctypes.byref(self._one_array))
         return bool(self._one["logit"][0] > -np.inf)
 
+    def only(self, tokens: npt.NDArray[np.int32]) -> int | None:
+        """The place in `tokens` of the one that may come next; None where none or several may."""
+        candidates = np.zeros(len(tokens), _CANDIDATE)
+        candidates["id"] = tokens
+        array = _array(candidates)
+        lib.llama_sampler_apply(self._pointer, ctypes.byref(array))
+        (left,) = np.nonzero(candidates["logit"] > -np.inf)
+        return int(left[0]) if len(left) == 1 else None
+
     def mask(self, logits: Logits) -> None:
         """Leaves only tokens that may come next: slow, for after a few rejections.
 
@@ -232,20 +252,29 @@ def _array(candidates: npt.NDArray[Any]) -> Any:
 
 
 class Context:
-    """One sequence's KV cache over a model.
+    """The KV cache of many sequences over a model, and the decoding of their tokens in one batch.
 
     The abort callback is libc's `strlen` over a two-byte flag: ggml asks it at every node of the
     graph, and a Python function there would take the interpreter's lock thousands of times a token.
+
+    Args:
+        cells: tokens that all sequences together may hold; one of them may hold all.
+        sequences: how many there may be at once; their numbers are 0 to one less.
+        batch_tokens: rows of the largest batch; at most `sequences` of them ask for logits.
     """
 
-    def __init__(self, model: Model, *, context_tokens: int, threads: int) -> None:
-        self._vocab_size = model.vocab.size
+    def __init__(
+        self, model: Model, *, cells: int, sequences: int, batch_tokens: int, threads: int
+    ) -> None:
+        self._shape = (sequences, model.vocab.size)
         self._logits_at = 0
-        self._logits: Logits = np.empty(0, np.float32)
+        self._logits: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._flag = ctypes.create_string_buffer(2)
         params = lib.llama_context_default_params()
-        params.n_ctx, params.n_seq_max = context_tokens, 1
-        params.n_batch = params.n_ubatch = CHUNK_TOKENS
+        params.n_ctx, params.n_seq_max = cells, sequences
+        params.n_batch = params.n_ubatch = batch_tokens
+        params.n_outputs_max = sequences  # libllama ends the process if it is less
+        params.kv_unified = params.swa_full = True  # shared prefixes; windows can be cut
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
         params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, lib.ggml_abort_callback)
@@ -253,42 +282,109 @@ class Context:
         self._pointer = lib.llama_init_from_model(model.pointer, params)
         if not self._pointer:
             raise ModelError(
-                f"no memory for a context of {context_tokens} tokens",
+                f"no memory for a context of {cells} tokens",
                 hint="Set a smaller context for this model.",
             )
         self._memory = lib.llama_get_memory(self._pointer)
-        self.size = min(int(lib.llama_n_ctx(self._pointer)), context_tokens)
+        self.cells = min(int(lib.llama_n_ctx(self._pointer)), cells)
+        self.partial = model.partial
+        self._batches: dict[int, _NativeBatch] = {}
 
     def abort(self, on: bool) -> None:
         """Makes a running or the next `decode` raise Aborted (CPU only); from any thread."""
         self._flag[0] = b"\x01" if on else b"\x00"
 
-    def keep(self, tokens: int) -> bool:
-        """Forgets all but the first `tokens`; False where the memory cannot and is now empty."""
-        if lib.llama_memory_seq_rm(self._memory, 0, tokens, -1):
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Lets `target` hold the first `tokens` cells of `source` too: microseconds."""
+        end = tokens if self.partial else -1
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
+
+    def cut(self, sequence: int, tokens: int) -> bool:
+        """Forgets all but the first `tokens`; False where it cannot, and the sequence is empty."""
+        if lib.llama_memory_seq_rm(self._memory, sequence, tokens, -1):
             return True
-        lib.llama_memory_clear(self._memory, True)
+        lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return False
 
-    def decode(self, tokens: Tokens) -> None:
-        """Evaluates at most CHUNK_TOKENS after those in memory.
+    def save(self, sequence: int) -> memoryview:
+        """The state of a sequence, for a context of the same model and settings."""
+        size = lib.llama_state_seq_get_size(self._pointer, sequence)
+        state = np.empty(size, np.uint8)
+        written = lib.llama_state_seq_get_data(self._pointer, _bytes(state), size, sequence)
+        return state.data[:written]
+
+    def load(self, sequence: int, state: bytes | memoryview) -> bool:
+        """Puts a state of `save` into an empty sequence; False where it does not fit.
+
+        libllama ends the process on a state that is not whole, so it must have been verified.
+        """
+        raw = np.frombuffer(state, np.uint8)
+        return bool(lib.llama_state_seq_set_data(self._pointer, _bytes(raw), len(raw), sequence))
+
+    def decode(self, batch: Batch) -> None:
+        """Evaluates a batch.
 
         Raises:
-            Aborted: `abort(True)` was called; what is in memory past the start is undefined.
+            Aborted: `abort(True)` was called; what its sequences hold past their ends is undefined.
+            NoRoomError: no cells are free; nothing was evaluated.
             InferenceError: libllama refused.
         """
-        pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        code = lib.llama_decode(self._pointer, lib.llama_batch_get_one(pointer, len(tokens)))
+        native = self._batches.get(id(batch))
+        if native is None:
+            native = self._batches[id(batch)] = _NativeBatch(batch)
+        code = lib.llama_decode(self._pointer, native.of(batch.size))
         if code == 2:
             raise Aborted
+        if code == 1:
+            raise NoRoomError
         if code != 0:
-            raise InferenceError(f"libllama could not evaluate {len(tokens)} tokens (code {code})")
+            raise InferenceError(f"libllama could not evaluate {batch.size} tokens (code {code})")
 
-    def logits(self) -> Logits:
-        """The last token's logits, a view that the next decode overwrites."""
-        pointer = lib.llama_get_logits_ith(self._pointer, -1)
+    def logits(self, output: int) -> Logits:
+        """Logits of the batch's row that was the `output`th to ask for them, counted from 0.
+
+        A view that the next decode overwrites.
+        """
+        pointer = lib.llama_get_logits(self._pointer)
         address = ctypes.addressof(pointer.contents)
         if address != self._logits_at:  # making a view costs more than drawing a token
-            self._logits = np.ctypeslib.as_array(pointer, shape=(self._vocab_size,))
+            self._logits = np.ctypeslib.as_array(pointer, shape=self._shape)
             self._logits_at = address
-        return self._logits
+        row: Logits = self._logits[output]
+        return row
+
+
+class _NativeBatch:
+    """A `llama_batch` over the arrays of a `Batch`, which it keeps alive."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._counts = np.ones(batch.capacity, np.int32)
+        sequences = batch.sequences.ctypes.data
+        self._pointers = (ctypes.POINTER(ctypes.c_int32) * batch.capacity)(
+            *(
+                ctypes.cast(sequences + 4 * row, ctypes.POINTER(ctypes.c_int32))
+                for row in range(batch.capacity)
+            )
+        )
+        self._native = lib.llama_batch(
+            n_tokens=0,
+            token=_int32(batch.tokens),
+            embd=None,
+            pos=_int32(batch.positions),
+            n_seq_id=_int32(self._counts),
+            seq_id=self._pointers,
+            logits=batch.wants.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def of(self, size: int) -> Any:
+        self._native.n_tokens = size
+        return self._native
+
+
+def _int32(values: npt.NDArray[np.int32]) -> Any:
+    return values.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+
+
+def _bytes(values: npt.NDArray[np.uint8]) -> Any:
+    return values.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

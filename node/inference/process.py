@@ -45,9 +45,12 @@ class RunnerProcess:
         connection: socket.socket,
         *,
         name: str,
-        max_waiting: int,
+        running: int,
+        waiting: int,
     ) -> None:
         self.context_tokens = 0
+        self.kv_tokens = 0
+        self.stats: dict[str, float] = {}
         self.architecture = ""
         self.format = ""
         self._process = process
@@ -55,7 +58,8 @@ class RunnerProcess:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
         self._name = name
-        self._max_waiting = max_waiting
+        self._most_running = running
+        self._most_waiting = waiting
         self._next_id = 1
         self._requests: dict[int, asyncio.Queue[Frame | None]] = {}
         self._generating: set[int] = set()
@@ -67,6 +71,8 @@ class RunnerProcess:
     @classmethod
     async def start(cls, load: Load, *, name: str, max_waiting: int) -> RunnerProcess:
         """Starts a process and waits until the model is loaded.
+
+        Generations over `load.max_running` wait, at most `max_waiting` of them.
 
         Raises:
             ModelError, TemplateError: the model cannot be loaded.
@@ -88,7 +94,7 @@ class RunnerProcess:
             raise
         finally:
             theirs.close()
-        runner = cls(process, ours, name=name, max_waiting=max_waiting)
+        runner = cls(process, ours, name=name, running=load.max_running, waiting=max_waiting)
         try:
             await runner._load(load)
         except BaseException:
@@ -113,9 +119,10 @@ class RunnerProcess:
 
     async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
         """Streams one generation; closing the iterator cancels it."""
-        if len(self._generating) > self._max_waiting:
+        waiting = len(self._generating) - self._most_running
+        if waiting >= self._most_waiting:
             raise EngineBusyError(
-                f"the model {self._name} is busy, {len(self._generating) - 1} waiting",
+                f"the model {self._name} is busy, {waiting} waiting",
                 hint="Try again later, or run fewer agents on this model at once.",
             )
         number, queue = self._send("generate", request)
@@ -142,9 +149,16 @@ class RunnerProcess:
             raise protocol.to_error(frame)
         return protocol.field(frame, "tokens", int)
 
-    async def aclose(self) -> None:
-        """Kills the process and waits for its end; its memory is the system's again."""
+    async def aclose(self, *, grace_s: float = 0.0) -> None:
+        """Ends the process and waits for its end; its memory is the system's again.
+
+        With `grace_s` it may take so long to write down what can be gone on with.
+        """
         self._dead = True
+        if grace_s > 0 and self._process.returncode is None:
+            self._write({"op": "close"})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), grace_s)
         if self._writer is None:
             self._connection.close()
         else:
@@ -179,6 +193,7 @@ class RunnerProcess:
         if frame.get("event") == "failed":
             raise await self._refusal(frame)
         self.context_tokens = protocol.field(frame, "context_tokens", int)
+        self.kv_tokens = protocol.field(frame, "kv_tokens", int)
         self.architecture = protocol.field(frame, "architecture", str)
         self.format = protocol.field(frame, "format", str)
         self._frames = asyncio.create_task(self._dispatch())
@@ -231,13 +246,25 @@ class RunnerProcess:
         """Gives each frame to the request it is for, until the process ends."""
         try:
             while (frame := await protocol.receive(self._reader)) is not None:
-                queue = self._requests.get(protocol.field(frame, "id", int))
-                if queue is not None:
-                    queue.put_nowait(frame)
+                self._deliver(frame)
+        except protocol.ProtocolError as error:
+            self._lines.append(error.message)
         finally:
             self._dead = True
             for queue in self._requests.values():
                 queue.put_nowait(None)
+
+    def _deliver(self, frame: Frame) -> None:
+        match frame.get("event"):
+            case "tokens":
+                for number, text in protocol.pieces(frame):
+                    if (queue := self._requests.get(number)) is not None:
+                        queue.put_nowait({"event": "token", "text": text})
+            case "stats":
+                self.stats = protocol.numbers(frame, "stats")
+            case _:
+                if (queue := self._requests.get(protocol.field(frame, "id", int))) is not None:
+                    queue.put_nowait(frame)
 
     async def _crash(self, when: str) -> RunnerCrashedError:
         self._dead = True

@@ -3,8 +3,9 @@
 A frame is four bytes of big-endian length and that many bytes of UTF-8 JSON, an object. Both sides
 cap the length before they read, so that neither can be made to hold more than `MAX_FRAME_BYTES`.
 
-To the runner: `generate`, `count` (both with an id and a request), `cancel` (an id). From it: first
-`ready` or `failed`, then per id `token` pieces and one `end`, `counted` or `error`.
+To the runner: first what to load, then `generate`, `count` (both with an id and a request),
+`cancel` (an id), `close`. From it: first `ready` or `failed`, then `tokens` (pieces of text, each
+with its id), per id one `end`, `counted` or `error`, and `stats` now and then.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Load:
-    """What a runner is to load, its first frame. `identity` is the file's, as it was hashed."""
+    """What a runner is to load, its first frame.
+
+    `identity` is the file's, as it was hashed. `kv_tokens` 0 lets the runner choose; states go
+    nowhere without a `state_folder`.
+    """
 
     path: str
     sha256: str
@@ -60,6 +65,10 @@ class Load:
     context_tokens: int
     threads: int
     reuse: bool
+    max_running: int = 8
+    kv_tokens: int = 0
+    state_folder: str = ""
+    state_bytes: int = 0
 
 
 class ProtocolError(InferenceError):
@@ -114,6 +123,32 @@ def field(frame: Frame, key: str, kind: type[T]) -> T:
     if type(value) is not kind:
         raise ProtocolError(f"a frame whose {key} is not a {kind.__name__}")
     return value
+
+
+def pieces(frame: Frame) -> list[tuple[int, str]]:
+    """The pieces of text in a `tokens` frame, each with the id it is for.
+
+    Raises:
+        ProtocolError: one is of another kind.
+    """
+    found = []
+    for piece in field(frame, "tokens", list):
+        if not isinstance(piece, list) or [type(part) for part in piece] != [int, str]:
+            raise ProtocolError("a piece of text that is not an id and a string")
+        found.append((piece[0], piece[1]))
+    return found
+
+
+def numbers(frame: Frame, key: str) -> dict[str, float]:
+    """The figures at `key`.
+
+    Raises:
+        ProtocolError: one is no number.
+    """
+    values = field(frame, key, dict)
+    if not all(type(value) in (int, float) for value in values.values()):
+        raise ProtocolError(f"a frame whose {key} are not numbers")
+    return values
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -190,7 +225,7 @@ def unpack_request(frame: Frame) -> Generation:
             sampling=_sampling(frame["sampling"]),
             priority=frame["priority"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"a request that is not whole: {error!r}") from error
 
 
@@ -212,7 +247,7 @@ def unpack_finish(frame: Frame) -> Finish:
             tool_calls=tuple(_call(call) for call in field(frame, "tool_calls", list)),
             sampling=_sampling(frame["sampling"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"a finish that is not whole: {error!r}") from error
 
 

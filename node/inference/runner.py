@@ -1,10 +1,10 @@
 """The process that holds one model: `python -m node.inference.runner`, started by `LlamaEngine`.
 
 Native code that crashes, or grows until the kernel kills it, must not take the log and the wallet
-with it, so it lives here. Frames (`protocol`) come and go over one socket. The main thread decodes,
-one generation after another; a reader thread takes frames in, so that a cancel reaches a decode
-that is under way; token counts are answered between two decodes. The process ends with its parent:
-at the socket's end, and on Linux by the kernel's signal too. Prompts are never logged.
+with it, so it lives here. Frames (`protocol`) come and go over one socket. Three threads: one takes
+frames in; the main one makes prompts of requests (a template may take long, its deadline needs
+signals, and the others must not wait); one decodes. The process ends with its parent: at the
+socket's end, and on Linux by the kernel's signal too. Prompts are never logged.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import contextlib
 import ctypes
 import faulthandler
 import os
+import queue
 import resource
 import signal
 import socket
 import sys
 import threading
+import time
+import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from node.errors import InferenceError, ModelError, TemplateError
 from node.inference import protocol
-from node.inference.files import identity
-from node.inference.formats import recognise
-from node.inference.generation import Generator, Settings
-from node.inference.native import Aborted, Context, Model
-from node.inference.prompt import Prompter
+from node.inference.generation import Answer, Preparer
+from node.inference.kvcache import KvCache
+from node.inference.loading import Loaded, load_model
 from node.inference.protocol import Frame, Load
-from node.inference.template import DEADLINE_S, ChatTemplate
-from node.inference.types import Message
+from node.inference.scheduler import Job, Scheduler
 
 _PR_SET_PDEATHSIG = 1
-_RENDER_BYTES = 512 * 1024 * 1024
+_SWITCH_S: Final = 0.0005  # the decoding thread must not wait 5 ms for its turn to run Python
+_STATS_EVERY_S: Final = 0.5
 
 
 class Runner:
@@ -45,11 +45,15 @@ class Runner:
     def __init__(self, connection: socket.socket) -> None:
         self._stream = connection.makefile("rb")
         self._connection = connection
+        self._sending = threading.Lock()
         self._changed = threading.Condition()
-        self._generations: deque[Frame] = deque()
-        self._counts: deque[Frame] = deque()
-        self._current: int | None = None
-        self._cancelled = False
+        self._ready: deque[Job] = deque()
+        self._cancels: set[int] = set()  # not seen by the scheduler yet
+        self._gone: set[int] = set()  # cancelled while their prompts are made
+        self._in_flight: frozenset[int] = frozenset()
+        self._closing = False
+        self._requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._stats_at = 0.0
 
     def run(self) -> None:
         """Loads what the first frame says, then serves."""
@@ -57,178 +61,160 @@ class Runner:
         if first is None:
             return
         try:
-            self._load(Load(**{**first, "identity": tuple(first["identity"])}))
+            loaded = load_model(Load(**{**first, "identity": tuple(first["identity"])}))
         except (ModelError, TemplateError) as error:
             self._send({**protocol.error_frame(0, error), "event": "failed"})
             return
+        self._take(loaded)
         threading.Thread(target=self._read, daemon=True).start()
-        while True:
-            self._serve()
+        threading.Thread(target=self._decode, daemon=True).start()
+        self._prepare()
 
-    def _load(self, load: Load) -> None:
-        self._check(load)
-        self._model = Model(load.path)
-        self._check(load)
-        source = self._model.template()
-        if source is None:
-            raise ModelError(
-                f"{load.path} has no chat template",
-                hint="Use a model made for conversation (an `instruct` or `chat` version).",
-            )
-        vocab = self._model.vocab
-        size = min(load.context_tokens, self._model.context_train)
-        self._context = Context(self._model, context_tokens=size, threads=load.threads)
-        template = _WatchedTemplate(source, bos=vocab.text(vocab.bos), eos=_end_text(self._model))
-        prompter = Prompter(
-            template,
-            specials=vocab.specials,
-            tokenize=vocab.tokenize,
-            bos=vocab.bos if vocab.adds_bos else None,
-            folds_system=_refuses_system(template),
+    def _take(self, loaded: Loaded) -> None:
+        self._context = loaded.context
+        self._cache: KvCache = loaded.cache
+        self._states = loaded.states
+        self._preparer: Preparer = loaded.preparer
+        self._scheduler = Scheduler(
+            loaded.context, loaded.cache, max_running=loaded.max_running, guard=self._guard
         )
-        self._form = recognise(source)
-        self._generator = Generator(
-            vocab=vocab,
-            context=self._context,
-            prompter=prompter,
-            form=self._form,
-            settings=Settings(sha256=load.sha256, reuse=load.reuse),
-            between=self._between,
-        )
-        self._send(
-            {
-                "event": "ready",
-                "context_tokens": self._context.size,
-                "architecture": self._model.architecture,
-                "format": self._form.name,
-            }
-        )
+        self._send({"event": "ready", **loaded.facts})
 
-    @staticmethod
-    def _check(load: Load) -> None:
-        if identity(Path(load.path).stat()) != load.identity:
-            raise ModelError(f"{load.path} changed while it was being loaded", hint="Try again.")
+    # ── the reading thread ──────────────────────────────────────────────────────────────────
 
     def _read(self) -> None:
-        """The reader thread. At the socket's end the process ends, whatever it is doing."""
-        while (frame := protocol.read(self._stream)) is not None:
-            with self._changed:
+        """At the socket's end the process ends, whatever it is doing."""
+        with contextlib.suppress(protocol.ProtocolError):
+            while (frame := protocol.read(self._stream)) is not None:
                 if frame["op"] == "cancel":
                     self._cancel(frame["id"])
+                elif frame["op"] == "close":
+                    self._begin_close()
                 else:
-                    queue = self._counts if frame["op"] == "count" else self._generations
-                    queue.append(frame)
-                self._changed.notify()
+                    self._requests.put(frame)
         os._exit(0)
 
-    def _cancel(self, request: int) -> None:
-        if request == self._current:
-            self._cancelled = True
+    def _cancel(self, number: int) -> None:
+        with self._changed:
+            self._cancels.add(number)
+            self._gone.add(number)
+            if self._in_flight and self._in_flight <= self._cancels:
+                self._context.abort(True)  # nobody wants what is being evaluated
+            self._changed.notify()
+
+    def _begin_close(self) -> None:
+        with self._changed:
+            self._closing = True
             self._context.abort(True)
-            return
-        waiting = [frame for frame in self._generations if frame["id"] != request]
-        if len(waiting) < len(self._generations):
-            self._generations = deque(waiting)
+            self._changed.notify()
+
+    # ── the main thread ─────────────────────────────────────────────────────────────────────
+
+    def _prepare(self) -> None:
+        while True:
+            frame = self._requests.get()
+            number = frame["id"]
+            try:
+                if frame["op"] == "count":
+                    tokens = len(self._preparer.prompt(protocol.unpack_request(frame["request"])))
+                    self._send({"event": "counted", "id": number, "tokens": tokens})
+                else:
+                    self._submit(number, frame)
+            except InferenceError as error:
+                self._send(protocol.error_frame(number, error))
+
+    def _submit(self, number: int, frame: Frame) -> None:
+        request = protocol.unpack_request(frame["request"])
+        answer = self._preparer.answer(request)
+        person = request.priority == "person"
+        job = Job(number, answer.prompt, answer.room, answer, person=person)
+        with self._changed:
+            if number in self._gone:
+                answer.close()
+                return
+            self._ready.append(job)
+            self._changed.notify()
+
+    # ── the decoding thread ─────────────────────────────────────────────────────────────────
+
+    def _decode(self) -> None:
+        """Until the engine ends it. Without this thread the process is of no use."""
+        try:
+            while not self._closing:
+                self._serve()
+            self._close()
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
 
     def _serve(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._generations or self._counts)
-            frame = None if self._counts else self._generations.popleft()
-            if frame is not None:
-                self._current, self._cancelled = frame["id"], False
-                self._context.abort(False)
-        if frame is None:
-            self._answer_counts()
-        else:
-            self._generate(frame)
+            if not self._scheduler.busy and not (self._ready or self._cancels or self._closing):
+                self._tell_stats()
+            self._changed.wait_for(
+                lambda: self._scheduler.busy or self._ready or self._cancels or self._closing
+            )
+            while self._ready:
+                self._scheduler.submit(self._ready.popleft())
+            for number in self._cancels:
+                self._scheduler.cancel(number)
+            self._cancels.clear()
+        self._report(self._scheduler.step())
+        if time.monotonic() - self._stats_at > _STATS_EVERY_S:
+            self._tell_stats()
 
-    def _generate(self, frame: Frame) -> None:
-        request = frame["id"]
-
-        def emit(text: str) -> None:
-            self._send({"event": "token", "id": request, "text": text})
-
+    @contextlib.contextmanager
+    def _guard(self, numbers: frozenset[int]) -> Iterator[None]:
+        """While a batch is evaluated, a cancel of all that is in it stops it."""
+        with self._changed:
+            self._in_flight = numbers
+            self._context.abort(self._closing)
         try:
-            finish = self._generator.run(protocol.unpack_request(frame["request"]), emit)
-            self._send({"event": "end", "id": request, "finish": protocol.pack_finish(finish)})
-        except Aborted:
-            self._send({"event": "cancelled", "id": request})
-        except InferenceError as error:
-            self._send(protocol.error_frame(request, error))
+            yield
         finally:
             with self._changed:
-                self._current = None
-                self._context.abort(False)
+                self._in_flight = frozenset()
+                self._context.abort(self._closing)
 
-    def _between(self) -> None:
-        if self._cancelled:
-            raise Aborted
-        if self._counts:
-            self._answer_counts()
+    def _report(self, jobs: list[Job]) -> None:
+        """One frame for all pieces of a step, one more for each end."""
+        pieces, ends = [], []
+        for job in jobs:
+            answer = job.writer
+            assert isinstance(answer, Answer)
+            if job.ended:
+                ends.append(self._end(job, answer))
+            if text := answer.text():
+                pieces.append([job.number, text])
+        if pieces:
+            self._send({"event": "tokens", "tokens": pieces})
+        for frame in ends:
+            self._send(frame)
 
-    def _answer_counts(self) -> None:
-        while True:
-            with self._changed:
-                frame = self._counts.popleft() if self._counts else None
-            if frame is None:
-                return
-            try:
-                tokens = len(self._generator.prompt(protocol.unpack_request(frame["request"])))
-                self._send({"event": "counted", "id": frame["id"], "tokens": tokens})
-            except InferenceError as error:
-                self._send(protocol.error_frame(frame["id"], error))
+    def _end(self, job: Job, answer: Answer) -> Frame:
+        answer.close()
+        if job.error is not None:
+            return protocol.error_frame(job.number, job.error)
+        finish = protocol.pack_finish(answer.finish(job.cached))
+        return {"event": "end", "id": job.number, "finish": finish}
+
+    def _tell_stats(self) -> None:
+        self._stats_at = time.monotonic()
+        self._send({"event": "stats", "stats": self._scheduler.snapshot()})
+
+    def _close(self) -> None:
+        """Keeps what can be gone on with, and ends."""
+        if self._states is not None:
+            self._cache.save_all()
+            self._states.close()
+        os._exit(0)
 
     def _send(self, frame: Frame) -> None:
         try:
-            self._connection.sendall(protocol.encode(frame))
+            with self._sending:
+                self._connection.sendall(protocol.encode(frame))
         except OSError:
             os._exit(0)
-
-
-class _WatchedTemplate(ChatTemplate):
-    """A template with what only a process of its own can give it: bounds on one call of C code.
-
-    Printing a list of lists of lists can take all memory, or an age in which no deadline is seen.
-    The first becomes a MemoryError, the second ends the process.
-    """
-
-    def render(self, variables: Mapping[str, object]) -> str:
-        faulthandler.dump_traceback_later(2 * DEADLINE_S, exit=True)
-        try:
-            with _memory_bound(_RENDER_BYTES):
-                return super().render(variables)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-
-@contextlib.contextmanager
-def _memory_bound(more: int) -> Iterator[None]:
-    """At most `more` bytes over what the process has now (Linux; elsewhere no bound)."""
-    if sys.platform != "linux":
-        yield
-        return
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    bound = pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (bound, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def _refuses_system(template: ChatTemplate) -> bool:
-    """Whether the template raises on a system turn, as some families' do."""
-    turns: list[dict[str, Any]] = [asdict(Message("system", "s")), asdict(Message("user", "u"))]
-    try:
-        template.render({"messages": turns, "tools": None, "add_generation_prompt": True})
-    except TemplateError:
-        return True
-    return False
-
-
-def _end_text(model: Model) -> str:
-    return model.vocab.text(min(model.vocab.end_tokens, default=-1))
 
 
 def _prepare_process(parent: int) -> None:
@@ -238,6 +224,7 @@ def _prepare_process(parent: int) -> None:
     )  # a native crash says where on stderr, which the engine shows
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setswitchinterval(_SWITCH_S)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         Path("/proc/self/oom_score_adj").write_text("500")

@@ -18,6 +18,7 @@ from node.inference.types import Sampling
 
 _TRIES = 8
 _NEAR = 10.0
+_BANS = -100.0
 Logits = npt.NDArray[np.float32]
 
 
@@ -37,10 +38,17 @@ class Sampler:
         self._sampling = sampling
         self._grammar = grammar
         self._banned = banned
+        self._biased = np.array([token for token, _ in sampling.logit_bias], dtype=np.int64)
+        self._bias = np.array(
+            [-np.inf if value <= _BANS else value for _, value in sampling.logit_bias], np.float32
+        )
         self._random = np.random.Generator(np.random.PCG64(sampling.seed & (2**64 - 1)))
 
     def draw(self, logits: Logits) -> int | None:
         """A token, or None where the grammar leaves none. Changes `logits`."""
+        if len(self._biased):
+            known = self._biased < len(logits)  # of a vocabulary that the caller has not seen
+            np.add.at(logits, self._biased[known], self._bias[known])
         logits[self._banned] = -np.inf
         pick = self._greedy if self._sampling.temperature <= 0 else self._random_pick
         for attempt in range(_TRIES):

@@ -102,4 +102,4 @@ async def test_a_long_conversation_is_kept(engine: LlamaEngine) -> None:
         sampling=Sampling(max_tokens=4),
     )
     after = await run(engine, again)
-    assert after.prompt_tokens_cached == (finish.prompt_tokens - 1) // 128 * 128 > 0
+    assert after.prompt_tokens_cached >= finish.prompt_tokens

@@ -33,6 +33,7 @@ from node.inference import (
     LlamaEngine,
     Message,
     ModelStore,
+    Priority,
     Sampling,
     Token,
     ToolCall,
@@ -207,7 +208,7 @@ async def test_kept_prompts_change_nothing_but_the_time(store: ModelStore) -> No
         cached.append(quick.prompt_tokens_cached)
     assert cached[0] == 0
     assert all(tokens >= 512 for tokens in cached[1:5])
-    assert cached[5] == 0
+    assert cached[5] == 1 + len("user\n")  # the turn's head, which every prompt shares
     await asyncio.gather(fresh.aclose(), kept.aclose())
 
 
@@ -316,7 +317,7 @@ async def test_a_template_that_eats_memory_is_stopped(tmp_path: Path) -> None:
 
 
 async def test_a_full_queue_says_so(store: ModelStore) -> None:
-    engine = LlamaEngine(store, limits=EngineLimits(max_waiting=1))
+    engine = LlamaEngine(store, limits=EngineLimits(max_running=1, max_waiting=1))
     streams = [engine.generate(ask("x" * 1500, max_tokens=400)) for _ in range(3)]
     await first(streams[0])
     second = asyncio.create_task(first(streams[1]))
@@ -373,16 +374,24 @@ async def test_cancel_reaches_a_prompt_being_evaluated(tmp_path: Path) -> None:
     await engine.aclose()
 
 
-async def test_first_come_first_served(engine: LlamaEngine) -> None:
+async def test_first_come_first_served_and_persons_before_background(store: ModelStore) -> None:
+    engine = LlamaEngine(store, limits=EngineLimits(max_running=1))
     await engine.preload("tiny")
-    order: list[int] = []
+    order: list[str] = []
 
-    async def one(number: int) -> None:
-        await run(engine, ask(f"n{number}"))
-        order.append(number)
+    async def one(name: str, priority: Priority = "background") -> None:
+        await run(engine, dataclasses.replace(ask(name), priority=priority))
+        order.append(name)
 
-    await asyncio.gather(*(one(number) for number in range(6)))
-    assert order == list(range(6))
+    async with aclosing(engine.generate(ask(max_tokens=1900, temperature=1.0))) as stream:
+        await first(stream)
+        tasks = [asyncio.create_task(one(f"n{number}")) for number in range(5)]
+        tasks += [asyncio.create_task(one(f"p{number}", "person")) for number in range(4)]
+        await engine.count(ask())  # answered after those before it were queued
+    await asyncio.gather(*tasks)
+    assert [name for name in order if name[0] == "n"] == [f"n{number}" for number in range(5)]
+    assert {"p0", "p1", "p2"} <= set(order[:4])  # two of them have places of their own
+    await engine.aclose()
 
 
 async def test_counts_are_answered_while_a_generation_runs(engine: LlamaEngine) -> None:

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.errors import ContextOverflowError, InferenceError, ModelError, RunnerCrashedError
@@ -129,7 +129,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     frame=st.dictionaries(
         st.sampled_from([*vars(FINISH), "messages", "tools", "tool_choice"]), json_values

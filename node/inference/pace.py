@@ -1,0 +1,51 @@
+"""How much of a prompt to evaluate beside generations that are under way.
+
+A chunk of a long prompt takes as long as many tokens of everybody else, who would see a pause. So a
+step may take `SLOWDOWN` times what it takes without any prompt. Both are measured, and the chunk
+follows: no figure of the machine or of the model is assumed, and a load from elsewhere is followed
+too. Where nobody is waiting for tokens, chunks are as long as is efficient.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CHUNK_TOKENS: Final = 128
+LEAST_TOKENS: Final = 8
+SLOWDOWN: Final = 1.7
+_PLAIN_EVERY: Final = 24  # a step without prompt tokens, to know what it takes now
+_WEIGHT: Final = 0.3
+
+
+class Pace:
+    """Prompt tokens for the next step. Told what each step took."""
+
+    def __init__(self) -> None:
+        self._plain_s = 0.0
+        self._running = 0
+        self._since_plain = 0
+        self._size = float(LEAST_TOKENS * 2)
+
+    def chunk(self, running: int) -> int:
+        """The most prompt tokens beside `running` generations; 0 asks for a step without any."""
+        if not running:
+            return CHUNK_TOKENS
+        if running != self._running or self._since_plain >= _PLAIN_EVERY:
+            return 0
+        return int(self._size)
+
+    def observe(self, *, running: int, prompt_tokens: int, seconds: float) -> None:
+        """Takes in what a step took."""
+        if not running:
+            return
+        if not prompt_tokens:
+            known = self._plain_s if running == self._running else seconds
+            self._plain_s = known + _WEIGHT * (seconds - known)
+            self._running, self._since_plain = running, 0
+            return
+        self._since_plain += 1
+        if 2 * prompt_tokens >= self._size:  # a prompt's last tokens say little
+            spare = self._plain_s * (SLOWDOWN - 1)
+            extra = max(seconds - self._plain_s, 1e-9)
+            self._size *= min(max(spare / extra, 0.5), 1.5)
+            self._size = min(max(self._size, LEAST_TOKENS), CHUNK_TOKENS)
