@@ -168,10 +168,10 @@ class _Peer:
         started = self._clock.monotonic()
         deadline = Deadline(self._limits)
         reply = Reply(request, self.server.who)
-        async with aclosing(self._texts(request, facts, reply, deadline)) as texts:
-            async for text in texts:
-                if text:
-                    yield Token(text)
+        async with aclosing(self._pieces(request, facts, reply, deadline)) as pieces:
+            async for token in pieces:
+                if token.text or token.reasoning:
+                    yield token
         finish = reply.finish(
             seconds=self._clock.monotonic() - started,
             prompt_estimate=min(self._estimate(request), facts.context_tokens),
@@ -180,9 +180,9 @@ class _Peer:
         self._remember(request, finish)
         yield Token("", replace(finish, remote=self.remote.url))
 
-    async def _texts(
+    async def _pieces(
         self, request: Generation, facts: Facts, reply: Reply, deadline: Deadline
-    ) -> AsyncGenerator[str, None]:
+    ) -> AsyncGenerator[Token, None]:
         """The pieces of the answer, until the server or a stop string ends it."""
         most = self._limits.line_bytes + request.sampling.max_tokens * self._limits.token_bytes
         body = request_body(request, facts.model, facts.kind)
@@ -206,7 +206,7 @@ class _Peer:
             )
         yield reply.rest()
 
-    def _add(self, reply: Reply, text: str, part: str, deadline: Deadline) -> str:
+    def _add(self, reply: Reply, text: str, part: str, deadline: Deadline) -> Token:
         chunk = self.server.parse(text)
         if not isinstance(chunk, dict):
             raise RemoteError(
@@ -214,10 +214,10 @@ class _Peer:
                 hint="Is this the address of an OpenAI-compatible API?",
             )
         heard = reply.heard
-        shown = reply.add(chunk, part)
+        token = reply.add(chunk, part)
         if reply.heard > heard:
             deadline.progress()
-        return shown
+        return token
 
     # ── prompts, as far as they are known ───────────────────────────────────────────────────
 

@@ -32,6 +32,8 @@ def read_calls(
         return (), "no function may be called now; answer in plain words"
     if not written and request.tool_choice == "required":
         return (), "a function must be called; answer with a call and no other text"
+    if len(written) > 1 and not request.parallel_tool_calls:
+        return (), "call one function at a time"
     calls: list[ToolCall] = []
     for name, arguments in written:
         call = _read(request.tools, name, arguments)

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from node.errors import ContextOverflowError, RemoteError
 from node.inference.gbnf import dumps
 from node.inference.remote_calls import MAX_CALLS, read_calls, read_json, schema_fault
-from node.inference.types import Finish, FinishReason, Generation, Message
+from node.inference.types import Finish, FinishReason, Generation, Message, Token
 from node.types import Json, JsonObject
 
 T = TypeVar("T")
@@ -53,6 +53,8 @@ def request_body(request: Generation, model: str, kind: str) -> JsonObject:
     if request.tools and not (kind == "ollama" and request.tool_choice == "none"):
         body["tools"] = tools_json(request)
         body["tool_choice"] = request.tool_choice
+        if not request.parallel_tool_calls:
+            body["parallel_tool_calls"] = False
     return body
 
 
@@ -128,7 +130,7 @@ class Reply:
     heard: int = 0
     ended: str | None = None
     usage: JsonObject | None = None
-    reasoning_bytes: int = 0
+    _thoughts: list[str] = field(default_factory=list)
     _calls: list[_Call] = field(default_factory=list)
     _by_index: dict[int, _Call] = field(default_factory=dict)
     _answer: _Answer = field(init=False)
@@ -136,8 +138,8 @@ class Reply:
     def __post_init__(self) -> None:
         self._answer = _Answer(self.request.sampling.stop[_STOPS_SENT:])
 
-    def add(self, chunk: JsonObject, part: str = "delta") -> str:
-        """Takes one chunk in; the text of the answer that may be shown now.
+    def add(self, chunk: JsonObject, part: str = "delta") -> Token:
+        """Takes one chunk in; what of the answer and of the thoughts before it may be shown now.
 
         Raises:
             RemoteError: it is an error of the server, or no chunk.
@@ -149,22 +151,22 @@ class Reply:
         self.usage = usage if usage is not None else self.usage
         choices = self._of(chunk, "choices", list) or []
         if not choices:
-            return ""
+            return Token("")
         choice = choices[0]
         if not isinstance(choice, dict):
             raise self._error("a choice that is not an object")
         delta = self._of(choice, part, dict) or {}
-        shown = self._take(delta)
+        token = self._take(delta)
         self.ended = self._of(choice, "finish_reason", str) or self.ended
-        return shown
+        return token
 
     @property
     def is_stopped(self) -> bool:
         """Whether a stop string that the server was not told of has come."""
         return self._answer.stopped
 
-    def rest(self) -> str:
-        """What was held back and turned out to be text of the answer; once, at the end."""
+    def rest(self) -> Token:
+        """What was held back, once, at the end."""
         return self._answer.end()
 
     def finish(self, *, seconds: float, prompt_estimate: int, context_tokens: int) -> Finish:
@@ -204,9 +206,15 @@ class Reply:
             prompt_tokens_cached=min(tokens[0], self._cached()),
             sampling=self.request.sampling,
             estimated=tokens[2],
+            reasoning=self._reasoning,
+            reasoning_tokens=self._reasoning_tokens(tokens[1]),
         )
 
-    def _take(self, delta: JsonObject) -> str:
+    @property
+    def _reasoning(self) -> str:
+        return "".join([*self._thoughts, *self._answer.thoughts]).strip()
+
+    def _take(self, delta: JsonObject) -> Token:
         thoughts = [self._of(delta, key, str) for key in ("reasoning_content", "reasoning")]
         thought = next((text for text in thoughts if text), "")
         text = self._of(delta, "content", str) or ""
@@ -214,8 +222,9 @@ class Reply:
         for call in calls:
             self._take_call(call)
         self.heard += bool(thought or text or calls)
-        self.reasoning_bytes += len(thought.encode())
-        return self._answer.add(text)
+        self._thoughts.append(thought)
+        token = self._answer.add(text)
+        return Token(token.text, reasoning=thought + token.reasoning)
 
     def _take_call(self, piece: Any) -> None:
         if not isinstance(piece, dict):
@@ -252,11 +261,22 @@ class Reply:
         most = self.request.sampling.max_tokens
         said = self.usage or {}
         prompt, made = _natural(said.get("prompt_tokens")), _natural(said.get("completion_tokens"))
-        size = self._answer.bytes + self.reasoning_bytes
-        size += sum(len(call.name) + len(call.arguments.encode()) for call in self._calls)
+        size = self._size()
         if 0 < prompt <= context_tokens and min(1, size) <= made <= most:
             return prompt, made, False
         return prompt_estimate, min(most, size), True
+
+    def _size(self) -> int:
+        """Bytes of output, thoughts and calls included."""
+        texts = [*self._thoughts, *(call.name + call.arguments for call in self._calls)]
+        return self._answer.bytes + sum(len(text.encode()) for text in texts)
+
+    def _reasoning_tokens(self, made: int) -> int:
+        """As the server says; else the thoughts' share of the output."""
+        details = (self.usage or {}).get("completion_tokens_details")
+        told = _natural(details.get("reasoning_tokens")) if isinstance(details, dict) else -1
+        share = made * len(self._reasoning.encode()) // max(1, self._size())
+        return min(made, share if told < 0 else told)
 
     def _cached(self) -> int:
         details = (self.usage or {}).get("prompt_tokens_details")
@@ -276,44 +296,57 @@ class Reply:
 
 
 class _Answer:
-    """The text of an answer without a block of thoughts in front, and up to its stop strings."""
+    """The text of an answer, apart from a block of thoughts in front, up to its stop strings."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self.bytes = 0
         self.stopped = False
+        self.thoughts: list[str] = []
         self._stops = tuple(stop for stop in stops if stop)
         self._shown: list[str] = []
         self._held = ""
         self._mark: str | None = _OPEN  # what is looked for; None when no thoughts can come
-        self._thought = False
+        self._trims = False
 
     @property
     def text(self) -> str:
         return "".join(self._shown)
 
-    def add(self, text: str) -> str:
+    def add(self, text: str) -> Token:
         self.bytes += len(text.encode())
         self._held += text
         if self._mark == _OPEN:
-            begun = self._held.lstrip()
-            if begun.startswith(_OPEN):
-                self._held, self._mark = begun[len(_OPEN) :], _CLOSE
-            elif not _OPEN.startswith(begun):
-                self._mark = None
-        if self._mark == _CLOSE:
-            thoughts, found, rest = self._held.partition(_CLOSE)
-            self._held = rest if found else thoughts[-len(_CLOSE) :]
-            self._mark, self._thought = (None, True) if found else (_CLOSE, False)
-        if self._thought:
+            self._look_for_thoughts()
+        thought = self._think() if self._mark == _CLOSE else ""
+        if self._trims:
             self._held = self._held.lstrip()
-            self._thought = not self._held
-        return self._show(final=False) if self._mark is None else ""
+            self._trims = not self._held
+        return Token(self._show(final=False) if self._mark is None else "", reasoning=thought)
 
-    def end(self) -> str:
+    def end(self) -> Token:
         if self._mark == _CLOSE:  # it never stopped thinking: there is no answer
-            return ""
+            self.thoughts.append(self._held)
+            return Token("", reasoning=self._held)
         self._mark = None
-        return self._show(final=True)
+        return Token(self._show(final=True))
+
+    def _look_for_thoughts(self) -> None:
+        begun = self._held.lstrip()
+        if begun.startswith(_OPEN):
+            self._held, self._mark = begun[len(_OPEN) :], _CLOSE
+        elif not _OPEN.startswith(begun):
+            self._mark = None
+
+    def _think(self) -> str:
+        """What is held, up to where the thoughts end or may be about to."""
+        thought, found, rest = self._held.partition(_CLOSE)
+        if found:
+            self._held, self._mark, self._trims = rest, None, True
+        else:
+            kept = len(_CLOSE) - 1
+            thought, self._held = self._held[:-kept], self._held[-kept:]
+        self.thoughts.append(thought)
+        return thought
 
     def _show(self, *, final: bool) -> str:
         if self.stopped:

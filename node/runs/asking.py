@@ -122,6 +122,8 @@ class Asking:
         for _ in range(self._limits.fits):
             outcome = await self._step(self._generation(self._request(), emit=True))
             value = cast("dict[str, Any]", outcome.value)
+            if "settled_by" in value:
+                return Answer("failed", reason="The model's answer was lost when the node stopped.")
             if "overflow" not in value:
                 used = outcome.usage
                 told = used.prompt_tokens + used.completion_tokens

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from node.errors import FreeholdError, StepFailedError
 from node.journal import Draft, PolicyVerdict
 from node.runs.checks import Checked
-from node.runs.effect import Effect, Usage
+from node.runs.effect import Effect, StepKind, Usage
 from node.runs.events import result_shape
 from node.runs.performing import Result
 from node.runs.program import RunEvent
@@ -51,9 +51,11 @@ class StepEntries:
         day: str,
     ) -> Draft:
         """What it came to, its value in canonical form, and the UTC day it is booked on. `held`
-        where a person must let the result into the run."""
-        scribe = self._run.scribe
+        where a person must let the result into the run, `remote` where a model's server made it."""
+        scribe, places = self._run.scribe, self._effect.needs.destinations
         more: JsonObject = {"day": day}
+        if self._effect.kind is StepKind.MODEL and places:
+            more["remote"] = places[0]
         if isinstance(result, FreeholdError):
             return scribe.failure(self._path, result, usage, cause=cause, more=more)
         if checked.worst.verdict == "escalate":

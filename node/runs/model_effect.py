@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, cast
 
 from node.errors import InferenceError, RunnerCrashedError
 from node.inference import (
+    Destination,
     Engine,
     Finish,
     FunctionSpec,
@@ -26,6 +28,7 @@ from node.inference import (
 from node.runs.content import clean, clean_text
 from node.runs.context import Conversation, Plan, plan
 from node.runs.effect import Needs, Outcome, StepKind, Usage
+from node.runs.outward import Attempt, named, needs_of, sent_bytes, way_of
 from node.runs.program import RunEvent
 from node.runs.tool_effect import Offer, specs
 from node.runs.veil import Veil
@@ -53,11 +56,20 @@ class Opening:
 
     kind = StepKind.MODEL
     name = "open"
-    needs = Needs(traceless=True)
+
+    @cached_property
+    def way(self) -> Destination | None:
+        """Where the prompt goes to be counted."""
+        return way_of(self.engine, self.request.model)
 
     @property
     def args(self) -> Json:
         return {"messages": messages_json(self.request.messages)}
+
+    @property
+    def needs(self) -> Needs:
+        sent = sent_bytes(self.way, messages_json(self.request.messages), self.request)
+        return needs_of(self.way, Usage(egress_bytes=sent))
 
     async def perform(self, key: str) -> Outcome:
         """Raises ModelError or ManifestError if the model or a tool cannot be used."""
@@ -71,8 +83,10 @@ class Opening:
             "prompt_tokens": await self.engine.count(request),
             "functions": [offer.to_json() for offer in offers],
             "seed": int(digest(key)[:7], 16),
+            **named(self.way),
         }
-        return Outcome(ok=True, value=value)
+        sent = sent_bytes(self.way, messages_json(request.messages), request)
+        return Outcome(ok=True, value=value, usage=Usage(egress_bytes=sent))
 
     async def settle(self, key: str) -> Outcome | None:
         return None
@@ -84,8 +98,9 @@ class Generate:
     kept out of the live tokens.
 
     The outcome's value: `text`, `tool_calls`, `finish`, `raw` where the output was malformed, and
-    the model's digest. Where the prompt leaves too little room, `ok` is False and the value is
-    `{"overflow": {"prompt_tokens", "context_tokens", "reply_tokens"}}`: nothing was generated.
+    the model's digest, or for a `remote` one its server's address. Where the prompt leaves too
+    little room, `ok` is False and the value is `{"overflow": {"prompt_tokens", "context_tokens",
+    "reply_tokens"}}`: nothing was generated.
     """
 
     engine: Engine = field(repr=False)
@@ -94,8 +109,14 @@ class Generate:
     name: str = "generate"
     emit: Emit | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    attempt: Attempt = field(default_factory=Attempt, repr=False, compare=False)
 
     kind = StepKind.MODEL
+
+    @cached_property
+    def way(self) -> Destination | None:
+        """Where the conversation goes; None for this machine."""
+        return way_of(self.engine, self.request.model)
 
     @property
     def args(self) -> Json:
@@ -115,9 +136,12 @@ class Generate:
     def needs(self) -> Needs:
         most = self.request.sampling.max_tokens
         usage = Usage(
-            prompt_tokens=self.estimate, completion_tokens=most, seconds=_GENERATION_SECONDS
+            prompt_tokens=self.estimate,
+            completion_tokens=most,
+            seconds=_GENERATION_SECONDS,
+            egress_bytes=self._sent(),
         )
-        return Needs(usage=usage, traceless=True)
+        return needs_of(self.way, usage)
 
     async def perform(self, key: str) -> Outcome:
         """Generates; after a crash of the runner once more, then raises RunnerCrashedError."""
@@ -128,17 +152,28 @@ class Generate:
             return _overflow(prompt, info.context_tokens, most)
         room = min(most, info.context_tokens - prompt)
         sampling = replace(self.request.sampling, max_tokens=room)
-        finish = await self._finish(replace(self.request, sampling=sampling), key)
+        try:
+            finish = await self._finish(replace(self.request, sampling=sampling), key)
+        finally:
+            self.attempt.over = True
+        about: JsonObject = {"model": info.name, "sha256": info.sha256, **named(self.way)}
         return Outcome(
             ok=True,
-            value={**_reply(finish), "model": info.name, "sha256": info.sha256},
+            value={**_reply(finish), **about},
             usage=Usage(
-                prompt_tokens=finish.prompt_tokens, completion_tokens=finish.completion_tokens
+                prompt_tokens=finish.prompt_tokens,
+                completion_tokens=finish.completion_tokens,
+                egress_bytes=self._sent(),
             ),
         )
 
     async def settle(self, key: str) -> Outcome | None:
+        """Nothing is outside of a local model. Raises OutcomeUnknownError for what may be paid."""
+        self.attempt.refuse_to_guess(self.way, self.request.model)
         return None
+
+    def _sent(self) -> int:
+        return sent_bytes(self.way, messages_json(self.request.messages), self.request)
 
     async def _finish(self, request: Generation, key: str) -> Finish:
         try:
@@ -175,19 +210,32 @@ class Fit:
 
     kind = StepKind.MODEL
     name = "fit"
-    needs = Needs(traceless=True)
+
+    @cached_property
+    def way(self) -> Destination | None:
+        """Where parts of the conversation go to be counted."""
+        return way_of(self.engine, self.request.model)
 
     @property
     def args(self) -> Json:
         return {"messages": messages_json(self.conversation.messages())}
+
+    @property
+    def needs(self) -> Needs:
+        return needs_of(self.way, Usage())
 
     async def perform(self, key: str) -> Outcome:
         """The plan, as `Plan.to_json`."""
         info = await self.engine.info(self.request.model)
         reply = reply_room(self.request.sampling.max_tokens, info.context_tokens)
 
+        sent = 0
+
         async def count(messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
-            return await self.engine.count(replace(self.request, messages=messages, tools=tools))
+            nonlocal sent
+            request = replace(self.request, messages=messages, tools=tools)
+            sent += sent_bytes(self.way, messages_json(messages), request)
+            return await self.engine.count(request)
 
         found = await plan(
             self.conversation,
@@ -195,7 +243,8 @@ class Fit:
             room=info.context_tokens - reply,
             count=count,
         )
-        return Outcome(ok=found.fits, value=found.to_json())
+        usage = Usage(egress_bytes=sent)
+        return Outcome(ok=found.fits, value=found.to_json(), usage=usage)
 
     async def settle(self, key: str) -> Outcome | None:
         return None
@@ -234,6 +283,8 @@ def _reply(finish: Finish) -> JsonObject:
         value["raw"] = clean_text(finish.raw)
     if finish.prompt_tokens_cached:
         value["prompt_tokens_cached"] = finish.prompt_tokens_cached
+    if finish.estimated:
+        value["tokens_estimated"] = True
     return value
 
 

@@ -226,6 +226,8 @@ async def test_reasoning_is_never_the_answer(tmp_path: Path, field: str) -> None
     pieces = [chunk({field: "Let me think."}), chunk({"content": "Yes."})]
     finish = await ask(tmp_path, Answer([*pieces, *ending()]))
     assert (finish.text, finish.raw) == ("Yes.", "Yes.")
+    assert finish.reasoning == "Let me think."
+    assert 0 < finish.reasoning_tokens < finish.completion_tokens
 
 
 @pytest.mark.parametrize("cut", range(1, 30))
@@ -236,7 +238,7 @@ async def test_thoughts_between_marks_are_never_shown(tmp_path: Path, cut: int) 
         remote = engine(tmp_path, server)
         shown, finish = await collect(remote, asking())
         await remote.aclose()
-    assert (shown, finish.text) == ("Four.", "Four.")
+    assert (shown, finish.text, finish.reasoning) == ("Four.", "Four.", "no: it is 5")
 
 
 async def test_a_schema_of_the_answer_is_asked_for_and_checked(tmp_path: Path) -> None:
@@ -296,6 +298,17 @@ async def test_choice_is_held_to_whatever_the_server_does(tmp_path: Path) -> Non
     said = await ask(tmp_path, say("No."), asking(tools=(ADD,), tool_choice="required"))
     assert "no function may be called now" in str(called.malformed)
     assert "a function must be called" in str(said.malformed)
+
+
+async def test_calls_are_made_one_at_a_time_where_that_was_asked_for(tmp_path: Path) -> None:
+    one_at_a_time = asking(tools=(ADD,), parallel_tool_calls=False)
+    two = call(ToolCall("add", {"a": 1}), ToolCall("add", {"a": 2}))
+    async with ModelServer([two]) as server:
+        remote = engine(tmp_path, server)
+        _, finish = await collect(remote, one_at_a_time)
+        await remote.aclose()
+    assert server.generations[0].body["parallel_tool_calls"] is False
+    assert finish.malformed == "call one function at a time"
 
 
 async def test_a_call_that_was_cut_off_is_none(tmp_path: Path) -> None:

@@ -158,13 +158,16 @@ def test_chunks_of_anyone_are_a_finish_or_an_error(
     )
     reply = Reply(request, "the server")
     try:
-        shown = "".join(reply.add(value) for value in values) + reply.rest()
+        tokens = [*(reply.add(value) for value in values), reply.rest()]
+        shown = "".join(token.text for token in tokens)
         finish = reply.finish(seconds=0.0, prompt_estimate=7, context_tokens=100)
     except InferenceError:
         return
     assert 0 <= finish.completion_tokens <= 50
     assert 0 < finish.prompt_tokens <= 100
     assert "STOP" not in shown
+    assert finish.reasoning == "".join(token.reasoning for token in tokens).strip()
+    assert 0 <= finish.reasoning_tokens <= finish.completion_tokens
     assert finish.malformed or finish.text == shown.strip()
     assert not (finish.malformed and finish.tool_calls)
     for call in finish.tool_calls:

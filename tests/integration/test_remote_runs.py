@@ -1,0 +1,295 @@
+"""Runs on a remote model, through the real loop and door: where the conversation goes is on the
+log, counts as sent, is a matter for the taint rule, and is not paid for twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.clock import ManualClock
+from node.errors import JournalWriteError
+from node.inference import (
+    RemoteEngine,
+    RemoteModel,
+    RemoteModels,
+    RoutedEngine,
+    Say,
+    ScriptedEngine,
+    ToolCall,
+)
+from node.inference.testing_server import OLLAMA, ModelServer, call, refuse, say
+from node.journal import Draft, Entry, MemoryLog
+from node.runs import AgentLoop, GuardSet, Places, Runs, Toolset, Workspaces
+from node.runs.agent import BudgetLimits
+from node.runs.coding import content
+from node.runs.testing import MemoryAgents, agent
+from node.sandbox import Grant, ToolManifest, ToolResult
+from node.sandbox.testing import FunctionTool, MemorySandbox
+from node.types import Json, JsonObject
+
+BUDGET = BudgetLimits(tokens=20_000, steps=30, seconds=60)
+CLERK = agent("clerk", "look", model="far", budget=BUDGET)
+
+
+class Origins(MemorySandbox):
+    """Says of what a tool returns that it came from where the call says."""
+
+    async def call(
+        self, manifest: ToolManifest, function: str, arguments: JsonObject, grant: Grant
+    ) -> ToolResult:
+        result = await super().call(manifest, function, arguments, grant)
+        return replace(result, origins=(str(arguments["at"]),))
+
+
+class Shelf:
+    def __init__(self, sandbox: MemorySandbox) -> None:
+        self._sandbox = sandbox
+
+    def names(self) -> list[str]:
+        return sorted(self._sandbox.tools)
+
+    def get(self, name: str) -> ToolManifest:
+        return self._sandbox.tools[name].manifest()
+
+
+class DyingLog(MemoryLog):
+    """Takes no result of a generation once `dies` is set, as if the process were gone."""
+
+    dies = False
+
+    async def append(self, *drafts: Draft) -> tuple[int, ...]:
+        if self.dies and any("completion_tokens" in _usage(each) for each in drafts):
+            raise JournalWriteError("the process died")
+        return await super().append(*drafts)
+
+
+def _usage(draft: Draft) -> str:
+    return str(draft.data.get("usage")) if draft.type == "step.result" else ""
+
+
+async def look(arguments: JsonObject, grant: Grant) -> Json:
+    return f"something at {arguments['at']}"
+
+
+class Node:
+    """The real loop and door over a log in memory and an engine of two."""
+
+    def __init__(self, home: Path, server: ModelServer, *agents: Any, **entry: Any) -> None:
+        self.clock = ManualClock()
+        self.log = DyingLog(clock=self.clock)
+        self.home = home
+        self.agents = agents or (CLERK,)
+        models = RemoteModels(home)
+        models.add(RemoteModel("far", server.url, **entry))
+        self.local = ScriptedEngine([Say("From here.")])
+        self.engine = RoutedEngine(self.local, RemoteEngine(models))
+        self.begin()
+
+    def begin(self) -> None:
+        """As a process that starts over this log."""
+        sandbox = Origins([FunctionTool("look", {"look": look}, read_only=True)])
+        places = Places(self.home / "workspaces", self.home / "stores")
+        toolset = Toolset(tools=Shelf(sandbox), sandbox=sandbox, places=places)
+        workspaces = Workspaces(places.workspaces, clock=self.clock)
+        self.runs = Runs(
+            log=self.log,
+            program=AgentLoop(engine=self.engine, toolset=toolset, workspaces=workspaces),
+            agents=MemoryAgents(*self.agents),
+            clock=self.clock,
+            guards=GuardSet(checkers=toolset.checker),
+        )
+
+    async def start(self, prompt: str = "Look around") -> str:
+        self.run_id = await self.runs.start("clerk", prompt, actor="uid:1000")
+        return self.run_id
+
+    def entries(self, kind: str, name: str) -> list[Entry]:
+        """Intents, or results, of the steps of that name."""
+        all_of = self.log.run_entries(self.run_id)
+        paths = [
+            each.draft.path
+            for each in all_of
+            if each.type == "step.intent" and each.data["name"] == name
+        ]
+        return [each for each in all_of if each.type == kind and each.draft.path in paths]
+
+    async def question(self) -> Any:
+        async for event in self.runs.watch(self.run_id):
+            if event.type == "approval.asked":
+                (found,) = self.runs.approvals()
+                return found
+        raise AssertionError("nobody was asked")
+
+
+def value(node: Node, result: Entry) -> Any:
+    """What a step came to; of a model's step it is kept as a blob."""
+    return content(node.log, result, "value")
+
+
+def looks(*places: str) -> list[Any]:
+    return [call(ToolCall("look", {"at": place})) for place in places]
+
+
+async def test_a_run_on_a_remote_model_says_so(tmp_path: Path) -> None:
+    async with ModelServer([*looks("store:x"), say("I saw it.")]) as server:
+        node = Node(tmp_path, server)
+        result = await node.runs.wait(await node.start())
+        await node.engine.aclose()
+    assert (result.status, result.text) == ("completed", "I saw it.")
+    for name in ("open", "generate"):
+        for intent in node.entries("step.intent", name):
+            assert intent.data["needs"]["destinations"] == [server.url]
+            assert intent.data["needs"]["traceless"] is False
+        for done in node.entries("step.result", name):
+            assert done.data["remote"] == value(node, done)["remote"] == server.url
+            assert done.data["usage"]["egress_bytes"] > 40
+    assert result.usage.egress_bytes > 120
+    assert value(node, node.entries("step.result", "generate")[0])["sha256"] == ""
+
+
+async def test_a_run_on_a_local_model_does_not(tmp_path: Path) -> None:
+    async with ModelServer() as server:
+        node = Node(tmp_path, server, replace(CLERK, model="default"))
+        result = await node.runs.wait(await node.start())
+        await node.engine.aclose()
+    assert (result.text, result.usage.egress_bytes, server.asked) == ("From here.", 0, [])
+    (intent,) = node.entries("step.intent", "generate")
+    assert (intent.data["needs"]["destinations"], intent.data["needs"]["traceless"]) == ([], True)
+    (done,) = node.entries("step.result", "generate")
+    assert "remote" not in done.data
+    assert "remote" not in value(node, done)
+
+
+async def test_the_intent_is_on_the_log_before_anything_is_sent(tmp_path: Path) -> None:
+    node: Node
+
+    def reply(_asked: Any) -> Any:
+        seen.extend(node.entries("step.intent", "generate"))
+        return say("Here.")
+
+    seen: list[Entry] = []
+    async with ModelServer([reply]) as server:
+        node = Node(tmp_path, server)
+        await node.runs.wait(await node.start())
+        await node.engine.aclose()
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("yes", [True, False])
+async def test_private_data_of_a_tainted_run_leaves_only_if_a_person_says_so(
+    tmp_path: Path, yes: bool
+) -> None:
+    places = ("https://stranger.example", "knowledge:diary")
+    async with ModelServer([*looks(*places), say("Dear diary.")]) as server:
+        node = Node(tmp_path, server)
+        await node.start()
+        question = await node.question()
+        assert question.rule == "taint.send"
+        assert len(server.generations) == 2, "the diary must not be sent before"
+        told = "\n".join(str(each.body) for each in server.asked)
+        assert "something at knowledge:diary" not in told
+        answer = node.runs.approve if yes else node.runs.deny
+        await answer(question.id, "uid:1000")
+        result = await node.runs.wait(node.run_id)
+        await node.engine.aclose()
+    told = "\n".join(str(each.body) for each in server.asked)
+    assert ("something at knowledge:diary" in told) is yes
+    assert (result.text == "Dear diary.") is yes
+    assert result.status == ("completed" if yes else "failed")
+
+
+@pytest.mark.parametrize("places", [("https://a.example",), ("knowledge:diary",)])
+async def test_either_label_alone_asks_nobody(tmp_path: Path, places: tuple[str, ...]) -> None:
+    async with ModelServer([*looks(*places), say("Fine.")]) as server:
+        node = Node(tmp_path, server)
+        assert (await node.runs.wait(await node.start())).text == "Fine."
+        await node.engine.aclose()
+
+
+async def test_a_server_the_owner_listed_needs_no_question(tmp_path: Path) -> None:
+    places = ("https://stranger.example", "knowledge:diary")
+    async with ModelServer([*looks(*places), say("Dear diary.")]) as server:
+        node = Node(tmp_path, server, replace(CLERK, send_to=(server.url,)))
+        assert (await node.runs.wait(await node.start())).text == "Dear diary."
+        await node.engine.aclose()
+
+
+async def test_what_is_sent_is_within_the_budget(tmp_path: Path) -> None:
+    async with ModelServer([say("Fine.")]) as server:
+        budget = replace(BUDGET, egress_bytes=10)
+        node = Node(tmp_path, server, replace(CLERK, budget=budget))
+        result = await node.runs.wait(await node.start())
+        await node.engine.aclose()
+    assert result.status == "stopped"
+    assert server.asked == []
+
+
+async def test_estimates_are_called_so(tmp_path: Path) -> None:
+    answer = say("Fine.")
+    answer.body = [part for part in answer.body if b"usage" not in part]  # type: ignore[union-attr]
+    async with ModelServer([answer], facts=OLLAMA) as server:
+        node = Node(tmp_path, server)
+        result = await node.runs.wait(await node.start())
+        await node.engine.aclose()
+    (done,) = node.entries("step.result", "generate")
+    assert value(node, done)["tokens_estimated"] is True
+    assert result.usage.prompt_tokens > 500, "an estimate from above"
+
+
+async def test_a_server_that_fails_fails_the_run_and_is_not_asked_again(tmp_path: Path) -> None:
+    async with ModelServer([refuse(500, "out of memory"), say("Fine.")]) as server:
+        node = Node(tmp_path, server)
+        result = await node.runs.wait(await node.start())
+        await node.engine.aclose()
+    assert result.status == "failed"
+    assert "out of memory" in result.reason
+    assert len(server.generations) == 1
+
+
+async def killed(node: Node) -> None:
+    """A run that dies when its first answer is there and not on the log; then a new process."""
+    node.log.dies = True
+    with pytest.raises(JournalWriteError):
+        await node.runs.wait(await node.start())
+    node.log.dies = False
+    node.begin()
+    await node.runs.recover()
+
+
+async def test_an_answer_of_a_free_server_that_was_lost_is_asked_for_again(tmp_path: Path) -> None:
+    async with ModelServer([say("Lost."), say("Fine.")]) as server:
+        node = Node(tmp_path, server)
+        await killed(node)
+        assert (await node.runs.wait(node.run_id)).text == "Fine."
+        await node.engine.aclose()
+
+
+@pytest.mark.parametrize("yes", [True, False])
+async def test_an_answer_that_may_have_been_paid_is_not_bought_again_unasked(
+    tmp_path: Path, yes: bool
+) -> None:
+    async with ModelServer([say("Lost."), say("Fine.")]) as server:
+        node = Node(tmp_path, server, key="far-key")
+        await killed(node)
+        question = await node.question()
+        assert "may have charged" in question.reason
+        assert len(server.generations) == 1
+        await (node.runs.approve if yes else node.runs.deny)(question.id, "uid:1000")
+        result = await node.runs.wait(node.run_id)
+        await node.engine.aclose()
+    assert len(server.generations) == (1 if yes else 2)
+    assert result.text == ("" if yes else "Fine.")
+    assert yes is ("was lost" in result.reason)
+
+
+async def test_a_remote_run_replays_without_its_server(tmp_path: Path) -> None:
+    async with ModelServer([*looks("store:x"), say("I saw it.")]) as server:
+        node = Node(tmp_path, server)
+        await node.runs.wait(await node.start())
+    report = await node.runs.replay(node.run_id)
+    assert not isinstance(report, str)
+    assert report.ok
+    await node.engine.aclose()
