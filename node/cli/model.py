@@ -1,33 +1,47 @@
-"""`freehold model`: what is in `models.lock`, and whether the files are still that.
+"""`freehold model`: what is in `models.lock`, whether the files are still that, and what they need.
 
 Works on the home's folder without the daemon: a model is a file and a pin.
 """
 
 from __future__ import annotations
 
-import sys
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from node.cli._model import (
+    bench_line,
+    describe_bench,
+    describe_header,
+    describe_memory,
+    gpu_line,
+    licence,
+    memory_line,
+    title,
+)
+from node.cli._progress import Bar
 from node.cli._shared import clean, home, json_option, leave, note, print_json, size, table
-from node.errors import ModelError
+from node.errors import ModelError, ModelMemoryError
 
 if TYPE_CHECKING:
-    from node.inference import ModelStore, Pin
+    from node.inference import Header, ModelStore, Pin
     from node.types import JsonObject
 
 
 @click.group()
 def model() -> None:
-    """List, show, verify, add and remove models."""
+    """List, show and verify models; add, bench and remove them."""
 
 
 @model.command("list")
 @json_option
 def list_models(as_json: bool) -> None:
     """List the models and their pins."""
+    from node.inference import unfinished
+
     store = _store()
     pins = store.list()
     if as_json:
@@ -35,20 +49,32 @@ def list_models(as_json: bool) -> None:
         return
     rows = [[pin.name, size(pin.size), pin.sha256[:16], str(store.path(pin))] for pin in pins]
     table(("NAME", "SIZE", "SHA-256", "FILE"), rows)
+    for source, here in unfinished(home().models):
+        note(f"not whole yet: {size(here)} of {source}; `freehold model add` it again to go on")
 
 
 @model.command()
 @click.argument("name")
+@click.option("--context", type=click.IntRange(1), help="Tokens; the config's if not given.")
 @json_option
-def show(name: str, as_json: bool) -> None:
-    """Show a model's pin and what its file says of itself."""
+def show(name: str, context: int | None, as_json: bool) -> None:
+    """Show a model's pin, what its file says of itself, and the memory it needs."""
     store = _store()
-    shown = {**_describe(store, store.get(name)), **_header(store, name)}
+    pin = store.get(name)
+    header, record = store.header(name), store.bench(name)
+    shown: JsonObject = {
+        **_describe(store, pin),
+        **describe_header(header),
+        "memory": describe_memory(header, context),
+        "gpu": gpu_line(),
+        "bench": describe_bench(record),
+    }
     if as_json:
         print_json(shown)
         return
-    width = max(map(len, shown))
-    for key, value in shown.items():
+    lines = {**shown, "memory": memory_line(shown["memory"]), "bench": bench_line(name, record)}
+    width = max(map(len, lines))
+    for key, value in lines.items():
         click.echo(f"{key.replace('_', ' '):{width}}  {clean(str(value), lines=False)}")
 
 
@@ -74,27 +100,124 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 
 
 @model.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("source")
 @click.option("--name", help="What to call it; the file's name if not given.")
 @click.option("--in-place", is_flag=True, help="Pin the file where it is; do not copy it.")
+@click.option("--sha256", default="", help="What the file's digest must be.")
+@click.option("--size", "length", type=click.IntRange(1), help="Bytes that the file must have.")
+@click.option("--anyway", is_flag=True, help="Even if it does not fit this machine's memory.")
 @json_option
-def add(file: Path, name: str | None, in_place: bool, as_json: bool) -> None:
-    """Pin a GGUF file by its SHA-256, copied into the home."""
+def add(
+    source: str,
+    *,
+    name: str | None,
+    in_place: bool,
+    sha256: str,
+    length: int | None,
+    anyway: bool,
+    as_json: bool,
+) -> None:
+    """Pin a GGUF by its SHA-256, from a file, an address, or a hub: hf:OWNER/REPO/FILE.gguf.
+
+    A fetch that ended early goes on where it was. HF_TOKEN is sent to the hub for gated models,
+    HF_ENDPOINT names another hub.
+    """
+    from node.inference import is_remote
+
     store = _store(make=True)
-    with _Bar(file.name, quiet=as_json) as bar:
-        pin = store.add(file, name, in_place=in_place, progress=bar.show)
+    if not is_remote(source):
+        look = _Look(anyway=anyway, quiet=as_json)
+        pin = _add_file(store, Path(source), name, look, sha256=sha256, in_place=in_place)
+    elif in_place:
+        raise click.UsageError("--in-place is for files that are here")
+    else:
+        look = _Look(anyway=anyway, quiet=as_json)
+        pin = _fetch(store, source, name, look, sha256=sha256, length=length)
     if as_json:
         print_json(_describe(store, pin))
         return
+    note(f"SHA-256 {pin.sha256}")
     note(f'added {pin.name}; use it by model = "{pin.name}" in an agent\'s manifest')
+    note(f"`freehold model bench {pin.name}` says in two minutes whether it can work as an agent")
 
 
 @model.command()
-@click.argument("name")
-def remove(name: str) -> None:
+@click.argument("name", required=False)
+@click.option("--unfinished", is_flag=True, help="Remove what was fetched in part, of all models.")
+def remove(name: str | None, unfinished: bool) -> None:
     """Forget a model, and delete the home's copy of its file."""
+    from node.inference import forget_unfinished
+
+    if unfinished == (name is not None):
+        raise click.UsageError("name a model, or --unfinished")
+    if name is None:
+        forget_unfinished(home().models)
+        note("removed what was fetched in part")
+        return
     _store().remove(name)
     note(f"removed {name}")
+
+
+# ── adding ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Says what a model is before the rest of it is paid for; refuses one that can never fit.
+
+    Asked is the memory there is in all, not what happens to be free.
+    """
+
+    anyway: bool
+    quiet: bool
+
+    def __call__(self, header: Header) -> None:
+        from node.inference import Room, fits, room
+
+        if not self.quiet:
+            note(
+                f"{title(header)}: {header.architecture}, {header.quantisation}, "
+                f"{header.weights / 1e6:,.0f} million weights; licence: {licence(header)}"
+            )
+        have = room()
+        have = Room(have.total, have.total, have.what)
+        try:
+            fits(title(header), header, context_tokens=256, have=have)
+        except ModelMemoryError as error:
+            if not self.anyway:
+                hint = f"{error.hint} --anyway adds it all the same."
+                raise ModelMemoryError(error.message, hint=hint) from error
+
+
+def _add_file(
+    store: ModelStore, file: Path, name: str | None, look: _Look, *, sha256: str, in_place: bool
+) -> Pin:
+    from node.inference import name_of, read_header
+
+    if not file.is_file():
+        raise click.UsageError(f"the file {str(file)!r} does not exist")
+    store.free_name(name or name_of(file.name))
+    look(read_header(file))
+    with Bar(file.name, quiet=look.quiet) as bar:
+        return store.add(file, name, in_place=in_place, sha256=sha256, progress=bar.show)
+
+
+def _fetch(
+    store: ModelStore, text: str, name: str | None, look: _Look, *, sha256: str, length: int | None
+) -> Pin:
+    from node.inference import Download, Wanted, name_of, parse_source
+
+    source = parse_source(text, os.environ)
+    chosen = store.free_name(name or name_of(source.file_name))
+    wanted = Wanted(source, sha256.lower(), length)
+    with Bar(source.file_name, quiet=look.quiet, always=True) as bar:
+        fetch = Download(home().models, wanted, on_header=look, progress=bar.show)
+        try:
+            got = fetch.run()
+        except KeyboardInterrupt:
+            note("stopped; what came is kept, and the same command goes on from there")
+            leave(130)
+    return store.adopt(got.path, chosen, sha256=got.sha256, size=got.size, source=source.shown)
 
 
 def _store(*, make: bool = False) -> ModelStore:
@@ -117,25 +240,12 @@ def _describe(store: ModelStore, pin: Pin) -> JsonObject:
     }
 
 
-def _header(store: ModelStore, name: str) -> JsonObject:
-    from node.inference import recognise
-
-    header = store.header(name)
-    return {
-        "title": str(header.metadata.get("general.name", "")),
-        "architecture": header.architecture,
-        "weights": header.weights,
-        "quantisation": header.quantisation,
-        "context_tokens": header.context_tokens,
-        "license": str(header.metadata.get("general.license", "")),
-        "chat_template": bool(header.chat_template),
-        "call_format": recognise(header.chat_template).name if header.chat_template else "",
-    }
+# ── verifying ───────────────────────────────────────────────────────────────────────────────
 
 
 def _problem(store: ModelStore, name: str, *, quiet: bool) -> ModelError | None:
     try:
-        with _Bar(name, quiet=quiet) as bar:
+        with Bar(name, quiet=quiet) as bar:
             store.verify(name, progress=bar.show)
     except ModelError as error:
         return error
@@ -148,24 +258,3 @@ def _report(problems: dict[str, ModelError | None]) -> None:
             click.echo(f"{clean(name)}: verified")
         else:
             click.echo(f"{clean(name)}: NOT verified: {clean(error.diagnostics())}", err=True)
-
-
-class _Bar:
-    """A progress bar on a terminal's standard error, for files that take a while."""
-
-    def __init__(self, label: str, *, quiet: bool) -> None:
-        self._label = clean(label, lines=False)
-        self._quiet = quiet or not sys.stderr.isatty()
-        self._drawn = False
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def show(self, done: int, total: int) -> None:
-        if not self._quiet and total > 64 << 20:
-            click.echo(f"\r{self._label}  {done * 100 // total:3d} %", nl=False, err=True)
-            self._drawn = True
-
-    def __exit__(self, *_error: object) -> None:
-        if self._drawn:
-            click.echo(err=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from node.inference.download import Download, Wanted
     from node.inference.engine import EngineLimits, LlamaEngine
     from node.inference.formats import recognise
+    from node.inference.gguf import read_header
     from node.inference.gguf_header import Header
     from node.inference.memory import Need, Room, fits, most_context, need, room
     from node.inference.partial import forget_unfinished, unfinished
@@ -90,6 +91,7 @@ __all__ = [
     "need",
     "parse_source",
     "pin_shipped",
+    "read_header",
     "recognise",
     "room",
     "unfinished",
@@ -127,6 +129,7 @@ _HOMES = {
     "need": "memory",
     "parse_source": "sources",
     "pin_shipped": "store",
+    "read_header": "gguf",
     "recognise": "formats",
     "room": "memory",
     "unfinished": "partial",

@@ -132,12 +132,14 @@ class ModelStore:
         name: str | None = None,
         *,
         in_place: bool = False,
+        sha256: str = "",
         progress: Progress | None = None,
     ) -> Pin:
         """Pins a GGUF file, copied into the store, or where it stands if `in_place`.
 
         Raises:
-            ModelError: the name is taken or not a name, the file is not a GGUF, or unreadable.
+            ModelError: the name is taken or not a name, the file is not a GGUF, unreadable, or
+                not the one with the `sha256` given; or there is no room for a copy.
         """
         chosen = self.free_name(name or name_of(source.name))
         read_header(source)
@@ -146,7 +148,7 @@ class ModelStore:
         with self._alone():
             mine = self._mine()
             _check_taken(chosen, mine)
-            pin = self._take_in(source.resolve(), chosen, in_place, progress)
+            pin = self._take_in(source.resolve(), chosen, in_place, sha256.lower(), progress)
             self._write(mine, {**mine.pins, chosen: pin})
         return pin
 
@@ -220,14 +222,18 @@ class ModelStore:
         if not Path(pin.file).is_absolute():
             self.path(pin).unlink(missing_ok=True)
 
-    def _take_in(self, source: Path, name: str, in_place: bool, progress: Progress | None) -> Pin:
+    def _take_in(
+        self, source: Path, name: str, in_place: bool, expected: str, progress: Progress | None
+    ) -> Pin:
         with _open(source, name) as file:
             if in_place:
                 sha256, size = digest(file, progress)
+                _check_digest(source, sha256, expected)
                 return Pin(name, sha256, size, str(source), str(source))
             target = self._folder / f"{name}.gguf"
             with replacing(target) as copy:
                 sha256, size = digest(file, progress, copy)
+                _check_digest(source, sha256, expected)
             return Pin(name, sha256, size, target.name, str(source))
 
     def _hash(self, pin: Pin, path: Path, file: BinaryIO, progress: Progress | None) -> CheckedFile:
@@ -299,6 +305,13 @@ def pin_shipped(folder: Path = SHIPPED) -> Pin:
 def name_of(file_name: str) -> str:
     """What a model is called if nobody says: as its file, in lower case."""
     return file_name.removesuffix(".gguf").lower().replace(" ", "-")
+
+
+def _check_digest(path: Path, sha256: str, expected: str) -> None:
+    if expected not in ("", sha256):
+        raise ModelError(
+            f"{path} has the SHA-256 {sha256}, not {expected}", hint="Fetch the model again."
+        )
 
 
 def _check_taken(name: str, lock: Lock) -> None:
