@@ -65,7 +65,8 @@ class Generation:
     plain text. `priority` "person" goes before "background" in a busy model's queue. With
     `answer_schema` an answer in text is JSON of that schema; an engine that cannot see to it
     refuses the request. Without `parallel_tool_calls` an answer holds one call at most; some
-    families of models never make more.
+    families of models never make more. Not `constrained`, no grammar holds the output: a call that
+    comes out well-formed is the model's own doing, which is what an examination wants to know.
     """
 
     model: str
@@ -76,6 +77,7 @@ class Generation:
     priority: Priority = "background"
     answer_schema: JsonObject | None = None
     parallel_tool_calls: bool = True
+    constrained: bool = True
 
 
 @dataclass(frozen=True)
