@@ -1,0 +1,323 @@
+"""Which tokens are in the KV cache: the tree against a plain model of it, and states on disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.inference.backend import ToyBackend
+from node.inference.batch import Batch
+from node.inference.kvcache import KvCache
+from node.inference.kvtree import KvTree, common
+from node.inference.states import StateStore, clear, state_key
+
+EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "150"))
+KEY = state_key("model", "settings")
+
+tokens = st.lists(st.integers(0, 2), max_size=8)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(some=tokens, other=tokens, at=st.integers(0, 8))
+def test_common_is_the_shared_beginning(some: list[int], other: list[int], at: int) -> None:
+    length = common(some, other, at)
+    rest = other[at:]
+    assert some[:length] == rest[:length]
+    assert length == min(len(some), len(rest)) or some[length] != rest[length]
+
+
+class Plain:
+    """The same as KvTree, with a list of cells for each sequence."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, list[tuple[int, int]]] = {}
+        self._cell = 0
+
+    def extend(self, sequence: int, tokens: list[int]) -> None:
+        for token in tokens:
+            self._cell += 1
+            self.held[sequence].append((token, self._cell))
+
+    @property
+    def cells(self) -> int:
+        return len({cell for held in self.held.values() for _, cell in held})
+
+    def tokens(self, sequence: int) -> list[int]:
+        return [token for token, _ in self.held[sequence]]
+
+    def longest(self, wanted: list[int], *, whole: bool) -> int:
+        best = 0
+        for sequence in self.held:
+            length = common(self.tokens(sequence), wanted)
+            if not whole or length == len(self.held[sequence]):
+                best = max(best, length)
+        return best
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "extend", "fork", "cut", "remove", "match", "whole"]),
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.integers(0, 8),
+        tokens,
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(steps=steps)
+def test_a_tree_is_what_its_sequences_hold(
+    steps: list[tuple[str, int, int, int, list[int]]],
+) -> None:
+    tree, plain = KvTree(), Plain()
+    for step, one, other, length, some in steps:
+        if step == "add" and one not in plain.held:
+            tree.add(one)
+            plain.held[one] = []
+        elif step == "extend" and one in plain.held and some:
+            tree.extend(one, some)
+            plain.extend(one, some)
+        elif step == "fork" and one in plain.held and other not in plain.held:
+            part = min(length, tree.length(one))
+            tree.fork(one, other, part)
+            plain.held[other] = plain.held[one][:part]
+        elif step == "cut" and one in plain.held:
+            tree.cut(one, length)
+            plain.held[one] = plain.held[one][:length]
+        elif step == "remove" and one in plain.held:
+            tree.remove(one)
+            del plain.held[one]
+        elif step in ("match", "whole"):
+            whole = step == "whole"
+            found = tree.match(some, whole=whole)
+            assert (found.length if found else 0) == plain.longest(some, whole=whole)
+            if found:
+                assert plain.tokens(found.sequence)[: found.length] == some[: found.length]
+                assert not whole or len(plain.held[found.sequence]) == found.length
+        assert tree.cells == plain.cells
+        for sequence in plain.held:
+            assert tree.tokens(sequence) == plain.tokens(sequence)
+            assert tree.length(sequence) == len(plain.held[sequence])
+
+
+def test_nothing_is_left_of_what_is_removed() -> None:
+    tree = KvTree()
+    tree.add(0)
+    tree.extend(0, [1, 2, 3, 4])
+    for sequence in range(1, 6):
+        tree.fork(0, sequence, sequence % 4 + 1)
+        tree.extend(sequence, [9, sequence])
+    assert tree.cells == 4 + 5 * 2
+    for sequence in range(6):
+        tree.remove(sequence)
+    assert tree.cells == 0
+    assert tree.match([1, 2]) is None
+
+
+# ── the cache ───────────────────────────────────────────────────────────────────────────────
+
+
+def evaluate(cache: KvCache, memory: ToyBackend, prompt: list[int], room: int = 4) -> int:
+    """Takes a place for a prompt, evaluates what is new and leaves; how much was not."""
+    opened = cache.open(prompt, room)
+    assert opened is not None
+    assert memory.tokens(opened.sequence) == prompt[: opened.length]
+    batch = Batch(len(prompt))
+    batch.add(opened.sequence, opened.length, prompt[opened.length :], wanted=True)
+    memory.decode(batch)
+    cache.extend(opened.sequence, prompt[opened.length :])
+    cache.close(opened.sequence)
+    assert memory.used == cache.used
+    return opened.length
+
+
+def test_a_prompt_begins_where_another_has_been() -> None:
+    memory = ToyBackend(cells=100)
+    cache = KvCache(memory, cells=100, sequences=4)
+    assert evaluate(cache, memory, [1, 2, 3, 4]) == 0
+    assert evaluate(cache, memory, [1, 2, 3, 4, 5, 6]) == 4  # the same, gone on with
+    assert evaluate(cache, memory, [1, 2, 3, 9]) == 3  # copied
+    assert evaluate(cache, memory, [1, 2, 3, 9]) == 3  # its last token's logits are needed
+    assert cache.used == 6 + 1 + 1
+    assert memory.evaluated == 4 + 2 + 1 + 1
+
+
+def test_reuse_can_be_switched_off() -> None:
+    memory = ToyBackend(cells=100)
+    cache = KvCache(memory, cells=100, sequences=4, reuse=False)
+    assert [evaluate(cache, memory, [1, 2, 3]) for _ in range(2)] == [0, 0]
+    assert cache.used == 0
+
+
+def test_what_was_unused_longest_goes_first() -> None:
+    memory = ToyBackend(cells=30)
+    cache = KvCache(memory, cells=30, sequences=8)
+    for first in (1, 2, 3):
+        evaluate(cache, memory, [first, 0, 0, 0, 0, 0, 0, 0])
+    assert evaluate(cache, memory, [1, 0, 0, 0, 0, 0, 0, 0, 5]) == 8  # used again
+    assert evaluate(cache, memory, [4] * 9, room=3) == 0
+    assert cache.held([2, 0, 0, 9]) == 0  # gone
+    assert cache.held([3, 0, 0, 9]) == 3
+    assert cache.held([1, 0, 0, 9]) == 3
+
+
+def test_room_is_set_aside_before_work_begins() -> None:
+    memory = ToyBackend(cells=20)
+    cache = KvCache(memory, cells=20, sequences=8)
+    one = cache.open([1, 2, 3], 7)
+    assert one is not None
+    assert cache.free == 10
+    assert cache.open([4] * 5, 6) is None
+    assert cache.free == 10
+    two = cache.open([4] * 5, 5)
+    assert two is not None
+    assert cache.free == 0
+    cache.close(one.sequence)
+    assert cache.free == 10
+
+
+def test_sequences_run_out_before_cells_do() -> None:
+    memory = ToyBackend(cells=1000)
+    cache = KvCache(memory, cells=1000, sequences=2)
+    for first in range(5):
+        evaluate(cache, memory, [first, 7])
+    assert cache.used == 4
+    assert cache.open([0, 1], 1)
+    assert cache.open([1, 1], 1)
+    assert cache.open([2, 1], 1) is None
+
+
+def test_memory_that_cannot_be_cut_is_gone_on_with_only_whole() -> None:
+    memory = ToyBackend(cells=100, partial=False)
+    cache = KvCache(memory, cells=100, sequences=4)
+    evaluate(cache, memory, [1, 2, 3, 4])
+    assert evaluate(cache, memory, [1, 2, 9]) == 0
+    assert evaluate(cache, memory, [1, 2, 3, 4, 5]) == 4
+
+
+# ── states on disk ──────────────────────────────────────────────────────────────────────────
+
+LONG = list(range(1, 100))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "states"
+
+
+def store(folder: Path, key: bytes = KEY, max_bytes: int = 1 << 20) -> StateStore:
+    return StateStore(folder, key, max_bytes=max_bytes)
+
+
+def test_a_state_comes_back_after_a_restart(folder: Path) -> None:
+    first = store(folder)
+    assert first.save(LONG, b"state of it")
+    first.close()
+    second = store(folder)
+    saved = second.best([*LONG[:80], 0])
+    assert saved is not None
+    assert (saved.length, saved.tokens) == (80, len(LONG))
+    loaded = second.load(saved)
+    assert loaded is not None
+    assert bytes(loaded) == b"state of it"
+    assert stat.S_IMODE(saved.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert second.holds(LONG[:5])
+    assert not second.holds([*LONG, 1])
+    second.close()
+
+
+def test_a_longer_state_takes_the_place_of_its_beginning(folder: Path) -> None:
+    made = store(folder)
+    made.save(LONG[:50], b"a")
+    made.flush()
+    made.save(LONG, b"b")
+    made.close()
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_state_of_another_model_or_setting_is_not_seen(folder: Path) -> None:
+    made = store(folder)
+    made.save(LONG, b"state")
+    made.close()
+    other = store(folder, state_key("model", "other settings"))
+    assert other.best(LONG) is None
+    other.close()
+
+
+@pytest.mark.parametrize("at", [0, 10, 20, 30, 45, 100, 400, -40, -33, -20, -1])
+def test_one_wrong_byte_and_a_state_is_not_loaded(folder: Path, at: int) -> None:
+    made = store(folder)
+    made.save(LONG, b"state of some length, of which one byte is wrong")
+    made.flush()
+    saved = made.best(LONG)
+    assert saved is not None
+    data = bytearray(saved.path.read_bytes())
+    data[at] ^= 1
+    saved.path.write_bytes(data)
+    assert made.load(saved) is None
+    assert not saved.path.exists()
+    assert made.best(LONG) is None
+    made.close()
+
+
+@pytest.mark.parametrize("length", [0, 5, 60, 200, 470])
+def test_a_state_cut_short_is_not_loaded(folder: Path, length: int) -> None:
+    made = store(folder)
+    made.save(LONG, b"state of some length that is cut")
+    made.close()
+    (path,) = folder.iterdir()
+    os.truncate(path, length)
+    again = store(folder)
+    assert again.best(LONG) is None
+    again.close()
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(data=st.binary(max_size=600))
+def test_any_file_is_a_state_or_none(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("states")
+    (folder / "x.state").write_bytes(b"FHSTATE1" + data)
+    made = store(folder)
+    found = made.best(LONG)
+    assert found is None or made.load(found) is None
+    made.close()
+
+
+def test_the_folder_is_bounded_and_can_be_cleared(folder: Path) -> None:
+    made = store(folder, max_bytes=10_000)
+    for first in range(6):
+        made.save([first, *LONG], bytes(2000))
+        made.flush()
+        os.utime(next(path for path in folder.iterdir()), ns=(first, first))
+    made.save([9, *LONG], bytes(20_000))  # larger than all may be
+    made.close()
+    assert 0 < sum(path.stat().st_size for path in folder.iterdir()) <= 10_000
+    assert clear(folder) > 0
+    assert list(folder.iterdir()) == []
+
+
+def test_what_leaves_memory_comes_back_from_disk(folder: Path) -> None:
+    states = store(folder)
+    memory = ToyBackend(cells=130)
+    cache = KvCache(memory, cells=130, sequences=4, states=states)
+    evaluate(cache, memory, LONG)
+    evaluate(cache, memory, [200 + token for token in LONG])
+    assert cache.held([*LONG, 5]) == 0
+    assert evaluate(cache, memory, [*LONG, 5]) == len(LONG)
+    assert (cache.saved, cache.restored) == (2, 1)
+    cache.save_all()
+    states.close()
+    again = store(folder)
+    fresh = ToyBackend(cells=130)
+    restarted = KvCache(fresh, cells=130, sequences=4, states=again)
+    assert evaluate(restarted, fresh, [*LONG, 5, 6]) == len(LONG) + 1
+    assert evaluate(restarted, fresh, [*LONG[:90], 8]) == 90
+    again.close()
