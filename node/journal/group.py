@@ -15,7 +15,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Lock, Thread
 
-from node.errors import JournalError
+from node.errors import JournalError, JournalWriteError
 from node.journal.entry import Prepared
 from node.journal.writer import Call
 
@@ -70,6 +70,7 @@ class Group:
         self._queue: deque[Waiting] = deque()
         self._loops: set[asyncio.AbstractEventLoop] = set()
         self._bell: SimpleQueue[bool] = SimpleQueue()
+        self._ended = False
         self._thread = Thread(target=self._run, name="journal-commit", daemon=True)
         self._thread.start()
 
@@ -86,17 +87,25 @@ class Group:
         """Commits what is queued and ends the thread."""
         self._bell.put(False)
         self._thread.join()
+        self._ended = True
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         """Commits what is queued, here if that is soon done."""
         self._loops.discard(loop)
-        if self._quick() and self._turn.acquire(blocking=False):
-            try:
-                self._settle(self._gather(light=True), loop)
-            finally:
-                self._turn.release()
-        if self._queue:
-            self._bell.put(True)
+        try:
+            if self._quick() and self._turn.acquire(blocking=False):
+                try:
+                    self._settle(self._gather(light=True), loop)
+                finally:
+                    self._turn.release()
+        finally:
+            if self._queue and not self._ended:
+                self._bell.put(True)
+        if self._ended:
+            with self._turn:
+                late = list(self._queue)
+                self._queue.clear()
+            self._tell(late, JournalError("the log is closed"), loop)
 
     def _run(self) -> None:
         goes_on = True
@@ -121,13 +130,24 @@ class Group:
         return group
 
     def _settle(self, group: list[Waiting], here: asyncio.AbstractEventLoop | None) -> None:
-        """Commits a group and tells those who wait, each in its own loop; one may be `here`."""
+        """Commits a group and tells those who wait, each in its own loop; one is `here`."""
         if not group:
             return
         try:
             outcome: int | JournalError = self._commit([call for call, _ in group])
         except JournalError as error:
             outcome = error
+        except BaseException:  # Ctrl-C, on a loop's thread: who waits must not wait for ever
+            self._tell(group, JournalWriteError("the node was interrupted in a commit"), here)
+            raise
+        self._tell(group, outcome, here)
+
+    def _tell(
+        self,
+        group: list[Waiting],
+        outcome: int | JournalError,
+        here: asyncio.AbstractEventLoop | None,
+    ) -> None:
         for loop in {future.get_loop() for _, future in group}:
             if loop is here:
                 _wake(loop, group, outcome)

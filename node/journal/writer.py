@@ -128,6 +128,9 @@ class Writer:
         except Exception as error:
             self._failure = f"the log broke in a commit: {error!r}"
             raise self._stopped() from error
+        except BaseException:  # Ctrl-C: what of the commit is in the file is not known
+            self._failure = "the log was interrupted in a commit"
+            raise
 
     def _commit(self, drafts: list[Prepared]) -> int:
         if len(drafts) > self.room() or self._overdue():

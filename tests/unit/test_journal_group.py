@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from node.clock import ManualClock
-from node.errors import JournalWriteError
+from node.errors import JournalError, JournalWriteError
 from node.journal import Boundary, Draft, Fault, FaultyStorage, FileStorage, Journal, verify
 
 ORIGIN = "test.example/log"
@@ -180,6 +180,41 @@ async def test_who_is_cancelled_meanwhile_learns_of_a_failure_first(tmp_path: Pa
     with pytest.raises(JournalWriteError):
         await task
     await log.aclose()
+
+
+def test_an_interrupted_commit_stops_the_log_and_leaves_nobody_waiting(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, loop = tmp_path / "interrupted", asyncio.new_event_loop()
+    log = Journal.open_sync(folder, origin=ORIGIN, storage=disk, clock=disk.clock)
+    loop.run_until_complete(warm(log, disk))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    task = loop.create_task(log.append(Draft("a.b")))
+    with monkeypatch.context() as patch:
+        patch.setattr(log._writer, "_after", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+    with pytest.raises(JournalWriteError, match="interrupted"):
+        loop.run_until_complete(task)
+    with pytest.raises(JournalWriteError, match="interrupted"):
+        log.append_sync(Draft("a.b"))
+    loop.close()
+    log.close()
+    log = Journal.open_sync(folder, origin=ORIGIN)
+    assert log.size == WARM + 1, "it was durable, though nobody was told"
+    log.close()
+    assert verify(folder, thorough=True).problems == []
+
+
+async def test_who_appends_while_the_log_closes_is_told(log: Journal) -> None:
+    call = log._prepare([Draft("a.b")])
+    await log.aclose()
+    queued = log._group.submit(call, asyncio.get_running_loop())
+    with pytest.raises(JournalError, match="closed"):
+        await asyncio.wait_for(queued, 10)
 
 
 async def test_many_loops_and_threads_at_once(log: Journal, disk: Disk) -> None:
