@@ -4,8 +4,8 @@ A small guest runs for less time than it takes to wake a thread and be woken by 
 will surely be short is made where it is asked for. Surely means:
 
 - The tool ships with the node. Fuel is charged for what bulk instructions move, but looked at only
-  where the guest loops or calls, so a hostile component could hold the loop for long. A program
-  that a shipped interpreter runs cannot choose its instructions.
+  where the guest loops or calls, and here no ticker runs, so a hostile component could hold the
+  loop for long. A program that a shipped interpreter runs cannot choose its instructions.
 - It imports no capability. The virtual WASI does not block, and a call that reaches nothing
   outside can be made again, on a thread, if it turns out not to be short: a call here either
   answers or never happened.

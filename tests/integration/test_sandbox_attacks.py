@@ -90,6 +90,15 @@ BOMBS = {
         ToolLimitError,
         "seconds = 0.4",
     ),
+    "bulk instructions without a loop": (
+        component_wat(
+            "(memory.fill (i32.const 70000) (i32.const 1) (i32.const 124000000))" * 300
+            + "unreachable",
+            pages=1900,
+        ),
+        ToolLimitError,
+        "seconds = 0.4",
+    ),
     "stack": (
         component_wat("(call $body (local.get $text) (local.get $size))"),
         ToolLimitError,
