@@ -10,7 +10,6 @@ import contextlib
 import json
 import re
 import socket
-import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -27,6 +26,7 @@ from node.errors import (
 )
 from node.home import private_file
 from node.types import JsonObject
+from node.unix import UnixTransport
 
 if TYPE_CHECKING:
     from node.gateway.replies import (
@@ -60,7 +60,6 @@ class Client:
     ) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._where = where
-        self._path: Path | None = None
         self._http = httpx.Client(
             transport=transport,
             base_url=url,
@@ -76,11 +75,8 @@ class Client:
         Raises:
             DaemonNotRunningError: nothing answers there.
         """
-        no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the default one reads all CA files
-        client = cls(httpx.HTTPTransport(uds=str(path), verify=no_tls), where=str(path))
-        client._path = path
-        client._knock()
-        return client
+        _knock(path)
+        return cls(UnixTransport(path), where=str(path))
 
     def __enter__(self) -> Client:
         return self
@@ -220,7 +216,6 @@ class Client:
         body: Mapping[str, object] | None = None,
         timeout: float | None = ANSWER_S,
     ) -> Iterator[httpx.Response]:
-        self._knock()
         content = None if body is None else _encoded(body)
         try:
             with self._http.stream(
@@ -235,23 +230,29 @@ class Client:
                     raise _error(_object(response))
                 yield response
         except httpx.ConnectError as error:
-            raise _not_running(self._where, error) from error
+            raise _not_running(self._where, _first_cause(error)) from error
         except httpx.TransportError as error:
             raise ControlError(
                 f"the daemon stopped answering: {str(error) or type(error).__name__}",
                 hint="`freehold status` tells whether it is up; run/daemon.log says why not.",
             ) from error
 
-    def _knock(self) -> None:
-        """Asks whether somebody is there, since httpcore leaks a socket that was refused."""
-        if self._path is None:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(CONNECT_S)
-            try:
-                probe.connect(str(self._path))
-            except OSError as error:
-                raise _not_running(self._path, error) from error
+
+def _knock(path: Path) -> None:
+    """Raises DaemonNotRunningError or ControlError unless somebody answers."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(CONNECT_S)
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            raise _not_running(path, error) from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The system's own error under those of the HTTP libraries."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _encoded(body: Mapping[str, object]) -> bytes:
@@ -264,7 +265,7 @@ def _encoded(body: Mapping[str, object]) -> bytes:
         ) from error
 
 
-def _not_running(where: object, error: Exception) -> FreeholdError:
+def _not_running(where: object, error: BaseException) -> FreeholdError:
     if isinstance(error, PermissionError):
         return ControlError(
             f"you may not use {where}", hint="Run this as the user the daemon runs as."

@@ -128,6 +128,7 @@ class Daemon:
         await control.runs.refresh_agents()
         self._server = ControlServer(create_app(control))
         self._serving = asyncio.create_task(self._server.serve(sockets))
+        rooms.push_async_callback(self._end_serving)  # first of all, however the node ends
         return control
 
     async def serve(self, control: Control) -> None:
@@ -156,6 +157,10 @@ class Daemon:
             await control.runs.drain(self.config.daemon.drain_s)
             await control.log.append(Draft("node.stopped", data={"pid": os.getpid()}))
         control.streams_end.set()
+        await self._end_serving()
+
+    async def _end_serving(self) -> None:
+        """Ends the API and closes its connections; harmless when it has ended."""
         self._server.stop()
         await self._serving
 
@@ -266,9 +271,9 @@ async def compile_tools(
 
 def _bind(home: Home, config: Config, rooms: AsyncExitStack) -> list[socket]:
     """The sockets to serve; the UNIX socket's file goes away at the end."""
-    sockets = [bind_unix(home.socket)]
+    sockets = [rooms.enter_context(bind_unix(home.socket))]
     rooms.callback(home.socket.unlink, missing_ok=True)
     if config.control.bind:
-        sockets.append(bind_tcp(config.control.address()))
+        sockets.append(rooms.enter_context(bind_tcp(config.control.address())))
         log.info("the control API is on %s too", config.control.bind)
     return sockets

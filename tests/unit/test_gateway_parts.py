@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import stat
 import struct
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.cli.init import create
 from node.client import Client
+from node.config import load
+from node.daemon import Daemon
 from node.errors import (
     BudgetExceededError,
     ConfigError,
@@ -27,11 +32,13 @@ from node.errors import (
     DaemonNotRunningError,
     DaemonRunningError,
     FreeholdError,
+    JournalError,
 )
 from node.gateway import bind_unix
 from node.gateway.peer import allowed, peer_uid, xucred_uid
 from node.gateway.sse import until
 from node.gateway.trace import trace
+from node.home import Home
 from node.journal import Draft, MemoryLog, PolicyVerdict
 from node.readiness import Readiness
 from node.types import JsonObject
@@ -264,3 +271,71 @@ async def test_a_trace_nests_steps_branches_and_verdicts() -> None:
     await log.erase(prompt)
     assert trace(log, "r")["prompt"] is None
     assert trace(log, "none") == {}
+
+
+# ── connections are closed, whatever happens (a leak is a warning, and a warning an error) ───
+
+
+def test_a_connection_that_fails_leaves_no_socket(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with bind_unix(path):
+        gone = Client.unix(path)
+    with gone, pytest.raises(DaemonNotRunningError, match="no daemon answers"):
+        gone.status()
+    path.unlink()
+    with gone, pytest.raises(DaemonNotRunningError):
+        Client.unix(path)
+    gc.collect()
+
+
+def test_a_connection_that_ends_halfway_is_an_error_and_closed(tmp_path: Path) -> None:
+    with bind_unix(tmp_path / "s") as listener:
+        listener.setblocking(True)
+
+        def answer() -> None:
+            with listener.accept()[0]:
+                pass  # the knock
+            with listener.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{")
+
+        with ThreadPoolExecutor(1) as pool:
+            answered = pool.submit(answer)
+            with (
+                Client.unix(tmp_path / "s") as client,
+                pytest.raises(ControlError, match="stopped answering"),
+            ):
+                client.status()
+            answered.result()
+    gc.collect()
+
+
+async def test_a_start_that_fails_closes_what_it_bound(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    create(home, "test")
+    (home.journal / "000000000000.jsonl").write_text("no log")
+    for _ in range(2):  # the second would find the socket held
+        with pytest.raises(JournalError):
+            await Daemon(home, load(home.config, {}), readiness=Readiness({})).run()
+        gc.collect()
+    assert not home.socket.exists()
+
+
+async def test_a_start_that_is_cancelled_closes_its_connections(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    create(home, "test")
+    ready = asyncio.Event()
+
+    class Told(Readiness):
+        def ready(self) -> None:
+            ready.set()
+
+    running = asyncio.create_task(Daemon(home, load(home.config, {}), readiness=Told({})).run())
+    await ready.wait()
+    with Client.unix(home.socket) as client:
+        assert (await asyncio.to_thread(client.status))["agents"] == 1
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert not home.socket.exists()
+    gc.collect()
