@@ -9,53 +9,16 @@ the one unused longest is unloaded for the one that is wanted.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-import psutil
+from node.errors import ModelError
+from node.inference.slot import EngineLimits, Slot
+from node.inference.store import ModelStore
+from node.inference.types import Generation, ModelInfo, ModelStatus, Token
 
-from node.errors import RunnerCrashedError
-from node.inference.process import RunnerProcess
-from node.inference.protocol import Load
-from node.inference.store import CheckedFile, ModelStore
-from node.inference.types import Generation, ModelInfo, Token
-
-SMALL_MODEL_BYTES: Final = 64 * 1024 * 1024
-SAVING_S: Final = 15.0
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """Bounds of the local engine.
-
-    Attributes:
-        context_tokens: the most context given to a model, whatever it was trained for.
-        max_running: generations that one model decodes at once; a person's may be two more.
-        max_waiting: generations that may wait for one model before it answers "busy".
-        kv_tokens: cells of one model's KV cache, for all its sequences; 0 lets the runner choose:
-            two contexts, less where memory is short, never under one.
-        idle_unload_s: a model unused for this long is unloaded; None keeps it.
-        threads: of one runner; None is one for small models and the physical cores for others.
-        reuse_prefix: begin where another sequence has been; off only to show what it saves.
-        state_folder: where sequences are kept when they must leave memory; None loses them.
-        state_bytes: the most that folder may hold.
-        memory_bytes: what all loaded models together may take; None is no cap.
-    """
-
-    context_tokens: int = 16_384
-    max_running: int = 8
-    max_waiting: int = 32
-    idle_unload_s: float | None = None
-    threads: int | None = None
-    reuse_prefix: bool = True
-    kv_tokens: int = 0
-    state_folder: Path | None = None
-    state_bytes: int = 2 * 1024**3
-    memory_bytes: int | None = None
+RUNNER_BYTES: Final = 128 * 1024 * 1024  # besides the weights, for a small context
 
 
 class LlamaEngine:
@@ -68,7 +31,8 @@ class LlamaEngine:
     def __init__(self, store: ModelStore, *, limits: EngineLimits | None = None) -> None:
         self._store = store
         self._limits = limits or EngineLimits()
-        self._slots: dict[str, _Slot] = {}
+        self._slots: dict[str, Slot] = {}
+        self._loading = asyncio.Lock()
 
     async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
         """Streams tokens; closing the iterator cancels within 50 ms.
@@ -82,13 +46,13 @@ class LlamaEngine:
             RunnerCrashedError: the process died; the request may be tried again.
         """
         slot = self._slot(request.model)
-        runner = await slot.running()
-        try:
+        with slot.using():
+            runner = await slot.running()
             async with aclosing(runner.generate(request)) as tokens:
                 async for token in tokens:
+                    if token.finish is not None:
+                        slot.succeeded()
                     yield token
-        finally:
-            slot.used()
 
     async def count(self, request: Generation) -> int:
         """Prompt tokens of the request, exactly as `generate` would evaluate it.
@@ -97,10 +61,8 @@ class LlamaEngine:
             ModelError, TemplateError, RunnerCrashedError: as `generate`.
         """
         slot = self._slot(request.model)
-        try:
+        with slot.using():
             return await (await slot.running()).count(request)
-        finally:
-            slot.used()
 
     async def info(self, model: str) -> ModelInfo:
         """The model's digest and real context length; loads it.
@@ -109,8 +71,8 @@ class LlamaEngine:
             ModelError, RunnerCrashedError: it cannot be loaded.
         """
         slot = self._slot(model)
-        runner = await slot.running()
-        slot.used()
+        with slot.using():
+            runner = await slot.running()
         pin = slot.checked.pin
         return ModelInfo(
             name=model,
@@ -138,112 +100,49 @@ class LlamaEngine:
         """Process id of each loaded model's runner."""
         return {name: slot.pid for name, slot in self._slots.items() if slot.pid is not None}
 
+    def metrics(self) -> list[ModelStatus]:
+        """Each loaded model at work, as its runner last said: at most half a second ago."""
+        found = [slot.status() for slot in self._slots.values()]
+        return [status for status in found if status is not None]
+
     async def aclose(self) -> None:
         """Ends all runners and gives their memory back."""
         await asyncio.gather(*(slot.aclose() for slot in self._slots.values()))
 
-    def _slot(self, model: str) -> _Slot:
+    def _slot(self, model: str) -> Slot:
         self._store.get(model)
-        return self._slots.setdefault(model, _Slot(model, self._store, self._limits))
-
-
-class _Slot:
-    """One model's runner, started when it is needed."""
-
-    checked: CheckedFile
-
-    def __init__(self, name: str, store: ModelStore, limits: EngineLimits) -> None:
-        self._name = name
-        self._store = store
-        self._limits = limits
-        self._runner: RunnerProcess | None = None
-        self._starting: asyncio.Task[RunnerProcess] | None = None
-        self._idle: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        return self._runner.pid if self._runner is not None and self._runner.alive else None
-
-    async def running(self) -> RunnerProcess:
-        """The runner, started if there is none or the last one died; one start for all who wait."""
-        self._stop_idle()
-        if self._runner is not None and self._runner.alive:
-            return self._runner
-        if self._starting is None or self._starting.done():
-            self._starting = asyncio.create_task(self._start())
-            self._starting.add_done_callback(_look_at)
-        starting = self._starting
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            if not starting.cancelled():
-                raise
-            raise RunnerCrashedError(
-                f"the model {self._name} was unloaded while it was being loaded",
-                hint="Trying again is safe.",
-            ) from None
-
-    def used(self) -> None:
-        """Starts counting idle time."""
-        self._stop_idle()
-        if self._limits.idle_unload_s is not None:
-            loop = asyncio.get_running_loop()
-            self._idle = loop.call_later(self._limits.idle_unload_s, self._unload_idle)
-
-    async def aclose(self) -> None:
-        self._stop_idle()
-        if self._starting is not None and not self._starting.done():
-            self._starting.cancel()
-            await asyncio.wait([self._starting])
-        await self._end()
-
-    async def _start(self) -> RunnerProcess:
-        await self._end()
-        self.checked = await asyncio.to_thread(self._store.check, self._name)
-        load = Load(
-            path=str(self.checked.path),
-            sha256=self.checked.pin.sha256,
-            identity=self.checked.identity,
-            context_tokens=self._limits.context_tokens,
-            threads=self._limits.threads or default_threads(self.checked.pin.size),
-            reuse=self._limits.reuse_prefix,
-            max_running=self._limits.max_running,
-            kv_tokens=self._limits.kv_tokens,
-            state_folder=str(self._limits.state_folder or ""),
-            state_bytes=self._limits.state_bytes,
+        return self._slots.setdefault(
+            model, Slot(model, self._store, self._limits, make_room=self._make_room)
         )
-        self._runner = await RunnerProcess.start(
-            load, name=self._name, max_waiting=self._limits.max_waiting
-        )
-        return self._runner
 
-    async def _end(self) -> None:
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            keeps = self._limits.state_folder is not None and runner.alive
-            await runner.aclose(grace_s=SAVING_S if keeps else 0.0)
+    async def _make_room(self, slot: Slot, size_bytes: int) -> None:
+        """Unloads what is unused longest until a model of this size fits under the cap.
 
-    def _stop_idle(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        Raises:
+            ModelError: it would not fit with nothing else loaded.
+        """
+        cap = self._limits.memory_bytes
+        if cap is None:
+            return
+        wanted = size_bytes + RUNNER_BYTES
+        if wanted > cap:
+            raise ModelError(
+                f"a model of {size_bytes:,} bytes needs about {wanted:,} bytes of memory; "
+                f"models may take {cap:,} together",
+                hint="Raise the cap on memory for models, or use a smaller model.",
+            )
+        async with self._loading:
+            while wanted + sum(other.memory_bytes for other in self._slots.values()) > cap:
+                await self._unload_one(slot)
 
-    def _unload_idle(self) -> None:
-        if self._runner is not None and not self._runner.pending:
-            self._closing = asyncio.create_task(self.aclose())
-
-
-def _look_at(task: asyncio.Task[RunnerProcess]) -> None:
-    """Takes the outcome, so that one nobody waits for any more is not reported as lost."""
-    if not task.cancelled():
-        task.exception()
-
-
-def default_threads(size_bytes: int) -> int:
-    """Threads for a model of this size: one where the work a token is too small to share."""
-    if size_bytes < SMALL_MODEL_BYTES:
-        return 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    physical = psutil.cpu_count(logical=False) or 1
-    return min(physical, allowed or physical)
+    async def _unload_one(self, spare: Slot) -> None:
+        """Unloads one that nobody uses, or waits until there is one."""
+        loaded = [slot for slot in self._slots.values() if slot.pid is not None and slot != spare]
+        idle = [slot for slot in loaded if not slot.users]
+        if idle:
+            await min(idle, key=lambda slot: slot.used_at).aclose()
+        else:
+            await asyncio.wait(
+                [asyncio.ensure_future(slot.left.wait()) for slot in loaded],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
