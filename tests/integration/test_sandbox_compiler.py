@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def empty_note(kept: dict[str, Path]) -> None:
     [spoil_code, spoil_note, forge_both, open_to_all, link_away, truncate, empty_note],
 )
 async def test_what_was_tampered_with_is_compiled_again(
-    tmp_path: Path, compiler: Compiler, spoil: object
+    tmp_path: Path, compiler: Compiler, spoil: Callable[[dict[str, Path]], None]
 ) -> None:
     raw = component(READS)
     await get(compiler, raw)

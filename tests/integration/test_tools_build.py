@@ -5,6 +5,7 @@ Skipped where its environments are absent; `scripts/build_tools` makes them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -197,3 +198,21 @@ def test_no_lock_names_a_registry() -> None:
         assert '"resolved"' not in text
         assert "--index-url" not in text
         assert "sha512-" in text or "--hash=sha256:" in text
+
+
+@needs_toolchain
+@pytest.mark.timeout(300)
+def test_a_digest_goes_beside_a_manifest_that_has_none(tmp_path: Path) -> None:
+    home, folder = tmp_path / "home", tmp_path / "mine"
+    freehold(home, "tool", "new", "mine", "--lang", "c", "--into", str(tmp_path))
+    toml = folder / "tool.toml"
+    toml.write_text(toml.read_text().replace('sha256 = ""\n', ""))
+    before = toml.read_bytes()
+    built = build(str(folder))
+    assert built.returncode == 0, built.stderr
+    assert toml.read_bytes() == before
+    digest = hashlib.sha256((folder / "tool.wasm").read_bytes()).hexdigest()
+    assert (folder / "tool.sha256").read_text() == digest + "\n"
+    assert freehold(home, "tool", "test", str(folder)).returncode == 0
+    (folder / "tool.wasm").write_bytes(b"other")
+    assert freehold(home, "tool", "test", str(folder)).returncode != 0

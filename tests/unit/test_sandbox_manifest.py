@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.errors import ToolError
-from node.sandbox import Limits, ToolStore, parse_manifest, read_manifest
+from node.sandbox import Limits, ToolManifest, ToolStore, parse_manifest, read_manifest
 from node.sandbox.testing import component_wat, write_tool
 
 GOOD = """
@@ -29,7 +29,7 @@ parameters = {type = "object", required = ["x"]}
 WAT = component_wat("(call $answer (i32.const 1) (local.get $text) (local.get $size))")
 
 
-def parse(text: str):
+def parse(text: str) -> ToolManifest:
     return parse_manifest(text.encode(), Path("/tools/tool/tool.toml"))
 
 
@@ -140,6 +140,48 @@ def test_a_tool_that_is_not_built_says_so(tmp_path: Path, store: ToolStore) -> N
     toml.write_text(toml.read_text().replace(tool.sha256, ""))
     with pytest.raises(ToolError, match="not built"):
         store.get("one")
+
+
+def pinned_beside(folder: Path, digest: str | None = None) -> ToolManifest:
+    """A tool without `sha256` in its manifest, as one that is built where it is used."""
+    tool = write_tool(folder, WAT, name="one")
+    toml = tool.folder / "tool.toml"
+    toml.write_text(toml.read_text().replace(f'sha256 = "{tool.sha256}"\n', ""))
+    (tool.folder / "tool.sha256").write_text(tool.sha256 + "\n" if digest is None else digest)
+    return tool
+
+
+def test_a_digest_may_lie_beside_the_manifest(tmp_path: Path, store: ToolStore) -> None:
+    tool = pinned_beside(tmp_path / "shipped")
+    assert store.get("one").sha256 == tool.sha256
+    (tool.folder / "tool.wasm").write_bytes(b"other")
+    with pytest.raises(ToolError, match="not the file"):
+        store.get("one")
+    (tool.folder / "tool.sha256").unlink()
+    with pytest.raises(ToolError, match="not built"):
+        store.get("one")
+
+
+def test_a_tool_with_its_digest_beside_it_can_be_installed(
+    tmp_path: Path, store: ToolStore
+) -> None:
+    tool = pinned_beside(tmp_path / "elsewhere")
+    assert store.add(tool.folder).sha256 == tool.sha256
+    assert store.get("one").folder == tmp_path / "installed" / "one"
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "a" * 63, "a" * 300_000, "\udcff"])
+def test_a_digest_beside_the_manifest_is_one(tmp_path: Path, store: ToolStore, digest: str) -> None:
+    tool = pinned_beside(tmp_path / "shipped", "")
+    (tool.folder / "tool.sha256").write_bytes(digest.encode(errors="surrogateescape"))
+    with pytest.raises(ToolError, match=r"tool\.sha256"):
+        store.get("one")
+
+
+def test_only_what_came_with_the_node_is_shipped(tmp_path: Path, store: ToolStore) -> None:
+    write_tool(tmp_path / "shipped", WAT, name="one")
+    store.add(write_tool(tmp_path / "elsewhere", WAT, name="two").folder)
+    assert {tool.name: tool.is_shipped for tool in store.list()} == {"one": True, "two": False}
 
 
 def test_a_folder_must_have_its_tools_name(tmp_path: Path, store: ToolStore) -> None:
