@@ -118,7 +118,7 @@ class Generate:
         """Where the conversation goes; None for this machine."""
         return way_of(self.engine, self.request.model)
 
-    @property
+    @cached_property
     def args(self) -> Json:
         sampling = cast("JsonObject", dict(vars(self.request.sampling)))
         bias = cast("tuple[tuple[int, float], ...]", sampling.pop("logit_bias"))

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from node.errors import FreeholdError, ManifestError, OutcomeUnknownError, RunStoppedError
@@ -41,7 +42,7 @@ class PlainEffect:
     performed: list[str] = field(default_factory=list, compare=False)
     tool: str = ""
 
-    @property
+    @cached_property
     def needs(self) -> Needs:
         usage = self.usage if self.needs_usage is None else self.needs_usage
         tool = self.tool or self.name.partition(".")[0]
