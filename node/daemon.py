@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from importlib.resources import files
@@ -24,7 +24,16 @@ from node.errors import FreeholdError
 from node.gateway import Control, ControlServer, bind_tcp, bind_unix, create_app
 from node.home import Home
 from node.identity import HttpSecrets
-from node.inference import Engine, EngineLimits, LlamaEngine, ModelStore
+from node.inference import (
+    Engine,
+    EngineLimits,
+    LlamaEngine,
+    ModelStore,
+    RemoteEngine,
+    RemoteModel,
+    RemoteModels,
+    RoutedEngine,
+)
 from node.journal import Draft, Journal, Storage
 from node.readiness import Readiness
 from node.runs import (
@@ -193,11 +202,11 @@ async def compose(
         home.journal, origin=config.node.origin, clock=clock, storage=storage
     )
     rooms.push_async_callback(journal.aclose)
-    models = engine or local_engine(home, config)
+    secrets = HttpSecrets(home.keys)
+    models = engine or engines(home, config, secrets, clock)
     rooms.push_async_callback(models.aclose)
     sandbox = Sandbox(home.cache, clock=clock)
     rooms.push_async_callback(sandbox.aclose)
-    secrets = HttpSecrets(home.keys)
     tools = ToolStore(Path(str(files("wasm_tools"))), home.tools)
     toolset = Toolset(
         tools=tools,
@@ -233,8 +242,18 @@ async def compose(
         workspaces=workspaces,
         stop=stop,
         started=clock.wall(),
-        loaded=models.loaded if isinstance(models, LlamaEngine) else dict,
+        loaded=models.loaded if isinstance(models, LlamaEngine | RoutedEngine) else dict,
     )
+
+
+def engines(home: Home, config: Config, secrets: HttpSecrets, clock: Clock) -> RoutedEngine:
+    """The engine for models of this machine and of others; nothing is loaded or reached yet."""
+
+    def headers(remote: RemoteModel) -> Mapping[str, str]:
+        return secrets.header(remote.key, remote.scope) if remote.key else {}
+
+    remote = RemoteEngine(RemoteModels(home.models), headers=headers, clock=clock)
+    return RoutedEngine(local_engine(home, config), remote, pins=ModelStore(home.models))
 
 
 def local_engine(home: Home, config: Config) -> LlamaEngine:

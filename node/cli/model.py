@@ -24,6 +24,14 @@ from node.cli._model import (
 )
 from node.cli._progress import Bar
 from node.cli._shared import clean, home, json_option, leave, note, print_json, size, table
+from node.cli.model_connect import (
+    connect,
+    describe_remote,
+    forget_remote,
+    remote,
+    remotes,
+    show_remote,
+)
 from node.errors import ModelError, ModelMemoryError
 
 if TYPE_CHECKING:
@@ -36,6 +44,9 @@ def model() -> None:
     """List, show and verify models; add, bench and remove them."""
 
 
+model.add_command(connect)
+
+
 @model.command("list")
 @json_option
 def list_models(as_json: bool) -> None:
@@ -43,11 +54,14 @@ def list_models(as_json: bool) -> None:
     from node.inference import unfinished
 
     store = _store()
-    pins = store.list()
+    pins, servers = store.list(), remotes()
     if as_json:
-        print_json([_describe(store, pin) for pin in pins])
+        print_json(
+            [*(_describe(store, pin) for pin in pins), *(describe_remote(each) for each in servers)]
+        )
         return
     rows = [[pin.name, size(pin.size), pin.sha256[:16], str(store.path(pin))] for pin in pins]
+    rows += [[each.name, "remote", "", each.url] for each in servers]
     table(("NAME", "SIZE", "SHA-256", "FILE"), rows)
     for source, here in unfinished(home().models):
         note(f"not whole yet: {size(here)} of {source}; `freehold model add` it again to go on")
@@ -59,6 +73,9 @@ def list_models(as_json: bool) -> None:
 @json_option
 def show(name: str, context: int | None, as_json: bool) -> None:
     """Show a model's pin, what its file says of itself, and the memory it needs."""
+    if (server := remote(name)) is not None:
+        show_remote(server, as_json=as_json)
+        return
     store = _store()
     pin = store.get(name)
     header, record = store.header(name), store.bench(name)
@@ -154,7 +171,8 @@ def remove(name: str | None, unfinished: bool) -> None:
         forget_unfinished(home().models)
         note("removed what was fetched in part")
         return
-    _store().remove(name)
+    if not forget_remote(name):
+        _store().remove(name)
     note(f"removed {name}")
 
 

@@ -86,6 +86,25 @@ class HttpSecrets:
                 found.setdefault(secret.url, {})[secret.header] = secret.value
         return found
 
+    def header(self, name: str, url: str) -> Mapping[str, str]:
+        """The header of one secret, for the very `url` it was kept for: whoever edits an address
+        elsewhere does not get the secret sent there.
+
+        Raises:
+            IdentityError: there is none of that name, it is for another URL, or as `headers`.
+        """
+        secret = self._read().get(name)
+        if secret is None:
+            raise IdentityError(
+                f"there is no secret named {name}", hint="`freehold secret list` shows them."
+            )
+        if secret.url != url:
+            raise IdentityError(
+                f"secret {name} was kept for {secret.url}, not for {url}",
+                hint="Keep it again for the new address.",
+            )
+        return {secret.header: secret.value}
+
     def values(self) -> tuple[str, ...]:
         """All values, and each without its scheme (`Bearer`): what must not get into any text."""
         with contextlib.suppress(IdentityError):  # what cannot be read cannot be used either

@@ -69,6 +69,11 @@ class RemoteModel:
         return self.url.removesuffix("/v1")
 
     @property
+    def scope(self) -> str:
+        """What the server's key is kept for: this address and what lies below it."""
+        return f"{self.url}/*"
+
+    @property
     def host(self) -> str:
         """Host and port, as in the address."""
         return httpx.URL(self.url).netloc.decode("ascii", "replace")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from node.errors import InferenceError, ModelError
+from node.inference.engine import LlamaEngine
 from node.inference.remote import RemoteEngine
 from node.inference.store import ModelStore
 from node.inference.types import Destination, Engine, Generation, ModelInfo, Token
@@ -28,6 +29,10 @@ class RoutedEngine:
         self.local = local
         self.remote = remote
         self._pins = pins
+
+    def loaded(self) -> dict[str, int]:
+        """Process id of each local model's runner."""
+        return self.local.loaded() if isinstance(self.local, LlamaEngine) else {}
 
     def destination(self, model: str) -> Destination | None:
         """Where requests for the model go; None if they stay on this machine.
