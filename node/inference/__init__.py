@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from node.inference.build import Build, inspect
     from node.inference.download import Download, Wanted
-    from node.inference.engine import EngineLimits, LlamaEngine
+    from node.inference.engine import LlamaEngine
     from node.inference.formats import recognise
     from node.inference.gguf import read_header
     from node.inference.gguf_header import Header
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from node.inference.remote import RemoteEngine
     from node.inference.remote_http import RemoteLimits
     from node.inference.remotes import RemoteModel, RemoteModels
-    from node.inference.routing import RoutedEngine
+    from node.inference.routing import RoutedEngine, refuse_both
     from node.inference.scripted import Call, Fail, Say, ScriptedEngine, Wait
+    from node.inference.slot import EngineLimits
     from node.inference.sources import is_remote, parse_source
     from node.inference.store import CheckedFile, ModelStore, name_of, pin_shipped
     from node.inference.types import (
@@ -93,6 +94,7 @@ __all__ = [
     "pin_shipped",
     "read_header",
     "recognise",
+    "refuse_both",
     "room",
     "unfinished",
 ]
@@ -103,7 +105,7 @@ _HOMES = {
     "Call": "scripted",
     "CheckedFile": "store",
     "Download": "download",
-    "EngineLimits": "engine",
+    "EngineLimits": "slot",
     "Fail": "scripted",
     "Header": "gguf_header",
     "LlamaEngine": "engine",
@@ -131,6 +133,7 @@ _HOMES = {
     "pin_shipped": "store",
     "read_header": "gguf",
     "recognise": "formats",
+    "refuse_both": "routing",
     "room": "memory",
     "unfinished": "partial",
 }
