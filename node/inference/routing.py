@@ -13,7 +13,7 @@ from node.errors import InferenceError, ModelError
 from node.inference.engine import LlamaEngine
 from node.inference.remote import RemoteEngine
 from node.inference.store import ModelStore
-from node.inference.types import Destination, Engine, Generation, ModelInfo, Token
+from node.inference.types import Destination, Engine, Generation, ModelInfo, ModelStatus, Token
 
 
 class RoutedEngine:
@@ -33,6 +33,10 @@ class RoutedEngine:
     def loaded(self) -> dict[str, int]:
         """Process id of each local model's runner."""
         return self.local.loaded() if isinstance(self.local, LlamaEngine) else {}
+
+    def metrics(self) -> list[ModelStatus]:
+        """Each loaded local model at work."""
+        return self.local.metrics() if isinstance(self.local, LlamaEngine) else []
 
     def destination(self, model: str) -> Destination | None:
         """Where requests for the model go; None if they stay on this machine.
