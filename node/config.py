@@ -205,6 +205,8 @@ def _explain(
     first = error.errors(include_url=False, include_input=False)[0]
     where = tuple(str(part) for part in first["loc"])
     source = origin.get(where[:2])
+    if source is None and first["type"] == "extra_forbidden":  # a section that nobody knows
+        source = next((name for key, name in origin.items() if key[:1] == where), None)
     place = source if source else f"{path}: {'.'.join(where) or 'the file'}"
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(_allowed(where[:-1]))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from node.errors import FreeholdError
 from node.home import Home
 
 if TYPE_CHECKING:
@@ -89,6 +90,16 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
+
+
+def standard_input() -> str:
+    """All of standard input as text. Raises FreeholdError if it is not UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise FreeholdError(
+            f"standard input is not UTF-8 at byte {error.start}", hint="Convert it first."
+        ) from error
 
 
 def leave(code: int) -> NoReturn:

@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli._shared import clean, connect, json_option, leave, note, print_json, print_line, span
-from node.errors import ControlError, FreeholdError, RequestError
+from node.cli._shared import (
+    clean,
+    connect,
+    json_option,
+    leave,
+    note,
+    print_json,
+    print_line,
+    span,
+    standard_input,
+)
+from node.errors import ControlError, RequestError
 
 if TYPE_CHECKING:
     from node.client import Client
@@ -39,7 +49,7 @@ def ask(agent: str, prompt: str, stream: bool, as_json: bool) -> None:
     object; with --json --stream every event is a line and the result is the last one.
     """
     if prompt == "-":
-        prompt = _standard_input()
+        prompt = standard_input()
     if not prompt.strip():
         raise RequestError("the prompt is empty", hint="Say what the agent is to do.")
     with connect() as client:
@@ -209,12 +219,3 @@ class Words:
         if self._open:
             click.echo()
             self._open = False
-
-
-def _standard_input() -> str:
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise FreeholdError(
-            f"standard input is not UTF-8 at byte {error.start}", hint="Convert it first."
-        ) from error

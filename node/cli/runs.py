@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from node.cli._shared import (
@@ -15,6 +13,7 @@ from node.cli._shared import (
     note,
     print_json,
     span,
+    standard_input,
     table,
 )
 from node.types import JsonObject
@@ -112,7 +111,7 @@ def replay(
     if from_step is None and (model or edit):
         raise click.UsageError("--model and --edit need --from STEP")
     if edit == "-":
-        edit = sys.stdin.read()
+        edit = standard_input()
     with connect() as client:
         found = client.replay(run, from_step=from_step, model=model, edit=edit)
     diverged = found.get("ok") is False

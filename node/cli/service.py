@@ -184,5 +184,6 @@ def _manage(command: list[str]) -> None:
     if code:
         raise FreeholdError(
             f"`{' '.join(command)}` failed: {said}",
-            hint="Is a service manager running for this user? `freehold up --detach` needs none.",
+            hint="Is a service manager running for this user? `freehold up --detach` needs none. "
+            "If it is: `freehold up` says what keeps the node from starting.",
         )

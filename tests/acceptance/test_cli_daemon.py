@@ -48,6 +48,8 @@ def test_what_is_no_prompt_is_said_so(running: Node) -> None:
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
         assert done.stderr.startswith("error: ")
     assert running.cli("ask", "clerk", "-", stdin=b"\n").returncode == 2
+    done = running.cli("replay", "last", "--from", "2", "--edit", "-", stdin=b"\xff")
+    assert (done.returncode, "not UTF-8" in done.stderr) == (1, True)
     assert running.cli("runs", "list", "--json").stdout == before
 
 

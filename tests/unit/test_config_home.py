@@ -79,6 +79,14 @@ def test_errors_name_file_key_and_what_is_allowed(
         assert part in said
 
 
+@pytest.mark.parametrize("variable", ["FREEHOLD_NOPE__X", "FREEHOLD_DAEMON__X"])
+def test_a_variable_that_is_no_key_is_named_itself(tmp_path: Path, variable: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{variable} is not a known key"):
+        load(write(tmp_path, ""), {variable: "1", "FREEHOLD_DAEMON__DRAIN_S": "3"})
+    with pytest.raises(ConfigError, match=r"config\.toml: nope is not a known key"):
+        load(write(tmp_path, "[nope]\nx = 1\n"), {"FREEHOLD_DAEMON__DRAIN_S": "3"})
+
+
 def test_a_token_is_never_in_an_error_or_a_repr(tmp_path: Path) -> None:
     secret = "hunter2hunter2"
     with pytest.raises(ConfigError) as caught:
