@@ -65,7 +65,12 @@ class JournalWriteError(JournalError):
 
 
 class SandboxError(FreeholdError):
-    """A tool could not be stored, compiled or run within its limits."""
+    """A tool could not be stored, compiled or run within its limits.
+
+    `egress_bytes` is what a call had sent over the network until then.
+    """
+
+    egress_bytes = 0
 
 
 class ToolError(SandboxError):

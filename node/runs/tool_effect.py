@@ -21,8 +21,9 @@ from node.runs.effect import Label, Needs, Outcome, StepKind, Usage
 from node.sandbox import Capability, ToolResult
 from node.types import Json, JsonObject
 
-# What one call may send. A budget that has less gives what it has, and the host sees to that.
-FETCH_EGRESS_BYTES = 65_536
+# What one call may send: the largest request there is (256 KiB), and redirects. A budget that has
+# less gives what it has, and the host sees to that.
+FETCH_EGRESS_BYTES = 524_288
 _CALL_SECONDS = 15.0
 _VARYING: frozenset[Capability] = frozenset({"http", "clock", "random"})
 
@@ -111,12 +112,12 @@ class ToolEffect:
         return replace(self, egress_bytes=held.egress_bytes)
 
     async def perform(self, key: str) -> Outcome:
-        """Calls the tool. A limit, a trap or a broken tool is an answer for the model too; what
-        such a call sent is not known, so all that it might have sent counts."""
+        """Calls the tool. A limit, a trap or a broken tool is an answer for the model too."""
         try:
             result = await self.call(self.arguments, self.egress_bytes)
         except SandboxError as error:
-            return Outcome(ok=False, value={"error": error.message}, usage=self.needs.usage)
+            usage = Usage(tool_calls=1, egress_bytes=error.egress_bytes)
+            return Outcome(ok=False, value={"error": error.message}, usage=usage)
         return Outcome(
             ok=result.ok,
             value=clean(result.value),

@@ -25,7 +25,7 @@ import wasmtime
 from wasmtime import component as wc
 
 from node.clock import Clock, SystemClock
-from node.errors import CapabilityError, FreeholdError, ToolError
+from node.errors import CapabilityError, FreeholdError, SandboxError, ToolError
 from node.sandbox.abi import Err, TooLongError
 from node.sandbox.binding import Guest
 from node.sandbox.compiler import Compiler
@@ -117,7 +117,11 @@ class Sandbox:
             if result is not None:
                 return result
             call = self._host_call(manifest, grant)
-        result = await self._on_thread(call, lambda: self._run(prepared, call, text))
+        try:
+            result = await self._on_thread(call, lambda: self._run(prepared, call, text))
+        except SandboxError as error:
+            error.egress_bytes = call.egress_bytes
+            raise
         prepared.turns.ended_on_thread(result, self._limits)
         return result
 

@@ -135,8 +135,9 @@ async def test_files_are_read_summed_and_written(maker: Maker) -> None:
     )
     assert (result.status, result.reason) == ("completed", "")
     assert (node.files / "out" / "sum.txt").read_text() == "19.75"
-    (version,) = await node.workspaces.log("clerk")
-    assert version.changed == ("out/sum.txt", "prices.txt")
+    agents, persons = await node.workspaces.log("clerk")
+    assert (agents.author, agents.changed) == ("clerk", ("out/sum.txt",))
+    assert (persons.author, persons.changed) == ("owner", ("prices.txt",))
     entries = node.journal.run_entries(result.run_id)
     labels = {str(e.draft.path): e.data["labels"] for e in entries if e.type == "step.result"}
     assert labels["4"] == ["private"]

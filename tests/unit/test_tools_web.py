@@ -8,12 +8,14 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.errors import ToolLimitError
 from node.sandbox import Grant
 
 EXAMPLES = int(os.environ.get("FREEHOLD_FUZZ", "50"))
@@ -40,7 +42,7 @@ class OnePage:
         body = self.body.encode("utf-8", "replace")
         kind = f"Content-Type: {self.kind}\r\n" if self.kind else ""
         head = f"HTTP/1.1 {self.status}\r\n{kind}Content-Length: {len(body)}\r\n\r\n"
-        with peer:
+        with peer, suppress(OSError):  # a client may hang up before it has said anything
             peer.recv(65_536)
             peer.sendall(head.encode() + body)
 
@@ -55,9 +57,9 @@ def page(tmp_path_factory: pytest.TempPathFactory, make_shipped) -> Iterator[obj
     grant = Grant(http=("http://page.example/*",))
     with make_shipped(cache, network) as shipped:
 
-        def fetch(body, *, kind="text/html; charset=utf-8", status="200 OK", url=URL):
+        def fetch(body, *, kind="text/html; charset=utf-8", status="200 OK", url=URL, most=None):
             network.body, network.kind, network.status = body, kind, status
-            return shipped.call("web_fetch", {"url": url}, grant)
+            return shipped.call("web_fetch", {"url": url}, replace(grant, egress_bytes=most))
 
         yield fetch
 
@@ -141,3 +143,13 @@ PIECES = [*MARKUP.split(" "), " ", "\n", "\x00"]
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join) | st.text(max_size=200))
 def test_any_page_is_answered(page, body):
     assert set(page(body)) == {"status", "text"}
+
+
+def test_a_call_that_may_not_send_more_says_what_it_had_sent(page) -> None:
+    with pytest.raises(ToolLimitError, match="egress_bytes = 10 ") as nothing:
+        page("<p>x", most=10)
+    assert nothing.value.egress_bytes == 0
+    again = "text/html\r\nLocation: /a/b.html"
+    with pytest.raises(ToolLimitError, match="egress_bytes = 250 ") as one:
+        page("", kind=again, status="302 Found", most=250)
+    assert 50 < one.value.egress_bytes < 250
