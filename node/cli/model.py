@@ -24,6 +24,7 @@ from node.cli._model import (
 )
 from node.cli._progress import Bar
 from node.cli._shared import clean, home, json_option, leave, note, print_json, size, table
+from node.cli.model_bench import bench
 from node.cli.model_connect import (
     connect,
     describe_remote,
@@ -44,6 +45,7 @@ def model() -> None:
     """List, show and verify models; add, bench and remove them."""
 
 
+model.add_command(bench)
 model.add_command(connect)
 
 

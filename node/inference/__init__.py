@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from node.inference.bench import Bench, run_bench
     from node.inference.build import Build, inspect
     from node.inference.download import Download, Wanted
     from node.inference.engine import LlamaEngine
+    from node.inference.exam_cases import KINDS
     from node.inference.formats import recognise
     from node.inference.gguf import read_header
     from node.inference.gguf_header import Header
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "KINDS",
+    "Bench",
     "BenchRecord",
     "Build",
     "Call",
@@ -96,10 +100,13 @@ __all__ = [
     "recognise",
     "refuse_both",
     "room",
+    "run_bench",
     "unfinished",
 ]
 
 _HOMES = {
+    "KINDS": "exam_cases",
+    "Bench": "bench",
     "BenchRecord": "pins",
     "Build": "build",
     "Call": "scripted",
@@ -135,6 +142,7 @@ _HOMES = {
     "recognise": "formats",
     "refuse_both": "routing",
     "room": "memory",
+    "run_bench": "bench",
     "unfinished": "partial",
 }
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from node.clock import ManualClock
 from node.errors import ModelError
-from node.inference import ModelStore, pin_shipped
+from node.inference import BenchRecord, ModelStore, pin_shipped
 from node.inference.testing import TinyModel, write_tiny_gguf
 
 
@@ -177,3 +177,105 @@ def test_any_lock_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, d
     (folder / "models.lock").write_bytes(b"version = 1\n" + data)
     with contextlib.suppress(ModelError):
         ModelStore(folder, shipped=folder).list()
+
+
+# ── what a bench found ──────────────────────────────────────────────────────────────────────
+
+
+def record(digest: str) -> BenchRecord:
+    return BenchRecord(
+        sha256=digest,
+        at="2031-01-01T00:00:00Z",
+        verdict="only with grammar",
+        exam_cases=30,
+        exam_grammar=25,
+        exam_plain=3,
+        agents=(1, 4, 8),
+        prompt_tokens_per_s=(10.0, 20.0, 30.5),
+        generated_tokens_per_s=(1.0, 2.0, 3.5),
+        first_token_cold_s=0.5,
+        first_token_kept_s=0.05,
+        memory_bytes=1 << 30,
+    )
+
+
+def test_what_a_bench_found_is_kept_with_the_pin(
+    store: ModelStore, gguf: Path, tmp_path: Path
+) -> None:
+    pin = store.add(gguf, "a.b")
+    assert store.bench("a.b") is None
+    store.keep_bench("a.b", record(pin.sha256))
+    again = ModelStore(tmp_path / "models", shipped=tmp_path / "shipped")
+    assert again.bench("a.b") == record(pin.sha256)
+    store.add(gguf, "c")
+    assert again.bench("a.b") == record(pin.sha256)
+    store.remove("a.b")
+    assert "a.b" not in (tmp_path / "models" / "models.lock").read_text()
+
+
+def test_what_was_found_of_other_weights_is_not_shown(store: ModelStore, gguf: Path) -> None:
+    store.add(gguf, "a")
+    store.keep_bench("a", record("0" * 64))
+    assert store.bench("a") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('verdict = "only with grammar"', 'verdict = "splendid"'),
+        ("agents = [1, 4, 8]", "agents = [1, 4]"),
+        ("agents = [1, 4, 8]", 'agents = "three"'),
+        ("memory_bytes = 1073741824", "memory_bytes = true"),
+        ("exam_plain = 3\n", ""),
+        ("exam_plain = 3", "exam_plain = 3\nmore = 1"),
+        ("at = ", "at = 1979-05-27 #"),
+    ],
+)
+def test_findings_that_cannot_be_read_are_dropped_and_pins_are_kept(
+    store: ModelStore, gguf: Path, tmp_path: Path, before: str, after: str
+) -> None:
+    pin = store.add(gguf, "a")
+    store.keep_bench("a", record(pin.sha256))
+    lock = tmp_path / "models" / "models.lock"
+    text = lock.read_text()
+    assert before in text
+    lock.write_text(text.replace(before, after))
+    assert store.bench("a") is None
+    assert store.get("a") == pin
+
+
+# ── adopting what was fetched ───────────────────────────────────────────────────────────────
+
+
+def test_a_fetched_file_is_moved_to_its_name(store: ModelStore, gguf: Path, tmp_path: Path) -> None:
+    part = tmp_path / "models" / ".partial" / "x.part"
+    part.parent.mkdir(parents=True)
+    shutil.copy(gguf, part)
+    digest, size = sha256(gguf), gguf.stat().st_size
+    pin = store.adopt(part, "got", sha256=digest, size=size, source="hf:o/r/x.gguf")
+    assert store.verify("got").pin == pin
+    assert not part.exists()
+    with pytest.raises(ModelError, match="cannot be moved"):
+        store.adopt(part, "other", sha256=digest, size=size, source="")
+    with pytest.raises(ModelError, match="already"):
+        store.adopt(gguf, "got", sha256=digest, size=size, source="")
+    assert [each.name for each in store.list()] == ["got"]
+
+
+def test_a_digest_that_was_given_is_held_to(store: ModelStore, gguf: Path, tmp_path: Path) -> None:
+    for in_place in (False, True):
+        with pytest.raises(ModelError, match="not 0000"):
+            store.add(gguf, "a", in_place=in_place, sha256="0" * 64)
+    assert store.list() == []
+    assert not list((tmp_path / "models").glob("*.gguf"))
+    store.add(gguf, "a", sha256=sha256(gguf).upper())
+
+
+def test_a_copy_wants_room_on_the_disk(
+    store: ModelStore, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.inference.store.KEEP_FREE_BYTES", 1 << 60)
+    with pytest.raises(ModelError, match="are free") as caught:
+        store.add(gguf, "a")
+    assert "--in-place" in caught.value.hint
+    store.add(gguf, "a", in_place=True)
