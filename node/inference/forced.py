@@ -17,6 +17,7 @@ import numpy.typing as npt
 from node.inference.scheduler import MAX_FORCED
 
 WORTH_FORCING_TOKENS: Final = 2
+_END: Final = 256  # its place in `Vocabulary.bytes`
 _MAX_BYTES: Final = 4 * MAX_FORCED
 G = TypeVar("G", bound="Matcher")
 
@@ -51,6 +52,10 @@ class Forcing:
         tokens = self._vocab.tokenize(text)[:-1] if text else []
         tokens = tokens[: min(most, MAX_FORCED - 1)]
         return tokens if len(tokens) >= WORTH_FORCING_TOKENS else []
+
+    def at_end(self, grammar: Matcher) -> bool:
+        """Whether nothing but the end may come next."""
+        return len(self._vocab.bytes) > 0 and grammar.only(self._vocab.bytes) == _END
 
     def _text(self, grammar: Matcher) -> str:
         """The ASCII text that must come next."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from node.errors import ContextOverflowError, InferenceError
 from node.inference.forced import Forcing
-from node.inference.formats import CallFormat, Parsed
+from node.inference.formats import Asked, CallFormat, Reader
 from node.inference.native import Grammar, Vocab
 from node.inference.prompt import Prompter
 from node.inference.sampler import Logits, Sampler
@@ -51,13 +51,13 @@ class Preparer:
         self._banned = np.array(sorted(banned), dtype=np.int64)
         self._forcing = Forcing(vocab, form.markers)
 
-    def prompt(self, request: Generation) -> list[int]:
-        """The tokens of a request's prompt.
+    def count(self, request: Generation) -> int:
+        """Tokens of a request's prompt.
 
         Raises:
             TemplateError: the chat template refuses the conversation.
         """
-        return self._prompter.tokens(*self._form.prepare(request.messages, request.tools))
+        return len(self._prompter.prompt(request.messages, request.tools).tokens)
 
     def answer(self, request: Generation) -> Answer:
         """What is to be generated, ready to begin.
@@ -66,20 +66,32 @@ class Preparer:
             ContextOverflowError, GrammarError, TemplateError.
         """
         started = self._monotonic()
-        prompt = self.prompt(request)
-        self._check_size(len(prompt))
-        grammar = self._vocab.grammar(self._form.grammar(request.tools, request.tool_choice))
+        prompt = self._prompter.prompt(request.messages, request.tools)
+        self._check_size(len(prompt.tokens))
+        many = request.parallel_tool_calls
+        asked = Asked(
+            request.tools, request.tool_choice, many, prompt.thinking, request.answer_schema
+        )
+        grammar = self._grammar(request, asked)
         return Answer(
             request,
-            prompt,
+            prompt.tokens,
             vocab=self._vocab,
-            form=self._form,
+            reader=self._form.reader(asked, request.sampling.stop),
             grammar=grammar,
             sampler=Sampler(request.sampling, grammar, self._banned),
             forcing=self._forcing,
-            room=min(request.sampling.max_tokens, self._context_tokens - len(prompt)),
+            room=min(request.sampling.max_tokens, self._context_tokens - len(prompt.tokens)),
             origin=_Origin(self._sha256, started, self._monotonic),
         )
+
+    def _grammar(self, request: Generation, asked: Asked) -> Grammar | None:
+        """None where nothing is asked of the form: a grammar costs some time at every token."""
+        needed = request.tools or request.tool_choice == "required" or asked.answer is not None
+        if not needed:
+            return None
+        text = self._form.grammar(asked)  # refuses what cannot be expressed in any case
+        return self._vocab.grammar(text) if request.constrained else None
 
     def _check_size(self, tokens: int) -> None:
         if tokens >= self._context_tokens:
@@ -108,8 +120,8 @@ class Answer:
         prompt: list[int],
         *,
         vocab: Vocab,
-        form: CallFormat,
-        grammar: Grammar,
+        reader: Reader,
+        grammar: Grammar | None,
         sampler: Sampler,
         forcing: Forcing,
         room: int,
@@ -119,14 +131,17 @@ class Answer:
         self.prompt = prompt
         self.room = room
         self._vocab = vocab
+        self._reader = reader
         self._grammar = grammar
         self._sampler = sampler
         self._forcing = forcing
         self._origin = origin
-        self._pieces: list[str] = []
-        self._output = Output(form, request, self._pieces.append)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._raw: list[str] = []
+        self._shown: list[str] = []
+        self._thought: list[str] = []
+        self._made = 0
         self._reason: FinishReason = "length"
-        self._end = min(vocab.end_tokens, default=-1)
 
     def take(self, logits: Logits) -> list[int]:
         """Draws a token; it and those that must follow it, or none at the end.
@@ -145,119 +160,74 @@ class Answer:
             return []
         if self._accept(token):
             return []
-        tokens = [token]
-        if self._output.in_call:
-            left = self.room - self._output.tokens
-            for forced in self._forcing.after(self._grammar, left - 1):
-                if self._accept(forced):
-                    return []
-                tokens.append(forced)
-        return tokens
+        return [token, *self._follow()]
 
-    def text(self) -> str:
-        """What has come since the last time."""
-        text = "".join(self._pieces)
-        self._pieces.clear()
-        return text
+    def _follow(self) -> list[int]:
+        """Tokens that the grammar forces. Outside of calls it forces none, and is not asked."""
+        if self._grammar is None or self._reader.state != "call":
+            return []
+        forced = self._forcing.after(self._grammar, self.room - self._made - 1)
+        for token in forced:
+            self._accept(token)
+        return forced
+
+    def text(self) -> tuple[str, str]:
+        """What has come since the last time: of the answer, and of the thought before it."""
+        shown = "".join(self._shown), "".join(self._thought)
+        self._shown.clear()
+        self._thought.clear()
+        return shown
 
     def finish(self, cached: int) -> Finish:
         """The end, `cached` tokens of the prompt not having been evaluated."""
-        self._output.close()
-        parsed = self._output.parsed(self._reason)
+        rest = self._decoder.decode(b"", final=True)
+        if rest:
+            self._read(rest)
+        shown, parsed = self._reader.close(cut=self._reason == "length")
+        self._shown.append(shown.text)
+        self._thought.append(shown.reasoning)
         return Finish(
             reason="tool_calls" if parsed.tool_calls else self._reason,
             text=parsed.text,
-            raw=self._output.raw,
+            raw="".join(self._raw),
             tool_calls=parsed.tool_calls,
             prompt_tokens=len(self.prompt),
-            completion_tokens=self._output.tokens,
+            completion_tokens=self._made,
             seconds=self._origin.monotonic() - self._origin.started,
             malformed=parsed.malformed,
             prompt_tokens_cached=cached,
             sampling=self.request.sampling,
             model_sha256=self._origin.sha256,
+            reasoning=parsed.reasoning,
+            reasoning_tokens=self._reader.reasoning_tokens,
         )
 
     def close(self) -> None:
         """Gives native memory back."""
-        self._grammar.close()
+        if self._grammar is not None:
+            self._grammar.close()
 
     def _accept(self, token: int) -> bool:
         """Takes a token; True when it was the last."""
-        self._grammar.accept(token)
-        stopped = self._output.push(self._vocab.piece(token))
-        if stopped or (self._output.in_call and self._end >= 0 and self._grammar.allows(self._end)):
+        if self._grammar is not None:
+            self._grammar.accept(token)
+        self._made += 1
+        self._read(self._decoder.decode(self._vocab.piece(token)))
+        if self._reader.done or self._complete():
             self._reason = "stop"
             return True
-        return self._output.tokens >= self.room
+        return self._made >= self.room
 
+    def _complete(self) -> bool:
+        """Whether it is a call to which nothing can be added."""
+        if self._grammar is None or self._reader.state != "call":
+            return False
+        return self._forcing.at_end(self._grammar)
 
-class Output:
-    """The text of a generation as it grows.
-
-    Held back is what may be the start of a stop string, and all of it until it is known whether it
-    is a call. Stop strings end text, not calls: a call ends where its grammar does.
-    """
-
-    def __init__(self, form: CallFormat, request: Generation, emit: Callable[[str], None]) -> None:
-        self._form = form
-        self._request = request
-        self._emit = emit
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._stops = tuple(stop for stop in request.sampling.stop if stop)
-        self._held = ""
-        self._sent: list[str] = []
-        self.tokens = 0
-        self.in_call: bool | None = None if request.tools else False  # None: not told yet
-
-    @property
-    def raw(self) -> str:
-        return "".join(self._sent)
-
-    def push(self, piece: bytes) -> bool:
-        """Takes a token's bytes; True when a stop string was reached."""
-        self.tokens += 1
-        self._held += self._decoder.decode(piece)
-        if self.in_call is None:
-            self.in_call = self._form.is_call(self._held)
-            if self.in_call is None:
-                return False
-        if self._stops and not self.in_call:
-            return self._stop()
-        self._send(len(self._held))
-        return False
-
-    def close(self) -> None:
-        """Sends what was held back, unless a stop string cut it."""
-        self._held += self._decoder.decode(b"", final=True)
-        self._send(len(self._held))
-
-    def parsed(self, reason: FinishReason) -> Parsed:
-        """What the output says."""
-        if self.in_call and reason == "length":
-            return Parsed(malformed=f"the tool call was cut off after {self.tokens} tokens")
-        if not self._request.tools:
-            return Parsed(text=self.raw.strip())
-        return self._form.parse(self.raw, self._request.tools)
-
-    def _stop(self) -> bool:
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            self._held = self._held[: min(found)]
-            self._decoder.reset()
-            return True
-        self._send(len(self._held) - max(self._overlaps(), default=0))
-        return False
-
-    def _overlaps(self) -> Iterator[int]:
-        for stop in self._stops:
-            for size in range(min(len(stop) - 1, len(self._held)), 0, -1):
-                if self._held.endswith(stop[:size]):
-                    yield size
-                    break
-
-    def _send(self, count: int) -> None:
-        if count > 0:
-            text, self._held = self._held[:count], self._held[count:]
-            self._sent.append(text)
-            self._emit(text)
+    def _read(self, text: str) -> None:
+        self._raw.append(text)
+        shown = self._reader.push(text)
+        if shown.text:
+            self._shown.append(shown.text)
+        if shown.reasoning:
+            self._thought.append(shown.reasoning)

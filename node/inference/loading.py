@@ -7,16 +7,16 @@ import faulthandler
 import resource
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
-from node.errors import ModelError, TemplateError
+from node.errors import ModelError
 from node.inference.files import identity
-from node.inference.formats import recognise
+from node.inference.formats import CallFormat, recognise
 from node.inference.generation import Preparer
 from node.inference.kvcache import KvCache
 from node.inference.native import Context, Model
@@ -25,7 +25,6 @@ from node.inference.protocol import Load
 from node.inference.scheduler import batch_tokens, most_at_once
 from node.inference.states import StateStore, state_key
 from node.inference.template import DEADLINE_S, ChatTemplate
-from node.inference.types import Message
 from node.types import JsonObject
 
 _RENDER_BYTES: Final = 512 * 1024 * 1024
@@ -76,7 +75,7 @@ def load_model(load: Load) -> Loaded:
     cache = KvCache(
         context, cells=context.cells, sequences=sequences, reuse=load.reuse, states=states
     )
-    form = recognise(source)
+    form = recognise(source, model.vocab.specials)
     facts: JsonObject = {
         "context_tokens": size,
         "kv_tokens": context.cells,
@@ -85,7 +84,7 @@ def load_model(load: Load) -> Loaded:
     }
     preparer = Preparer(
         vocab=model.vocab,
-        prompter=_prompter(model, source),
+        prompter=_prompter(model, source, form),
         form=form,
         context_tokens=size,
         sha256=load.sha256,
@@ -111,7 +110,7 @@ def _states(load: Load) -> StateStore | None:
     return StateStore(Path(load.state_folder), key, max_bytes=load.state_bytes)
 
 
-def _prompter(model: Model, source: str) -> Prompter:
+def _prompter(model: Model, source: str, form: CallFormat) -> Prompter:
     vocab = model.vocab
     end = vocab.text(min(vocab.end_tokens, default=-1))
     template = _WatchedTemplate(source, bos=vocab.text(vocab.bos), eos=end)
@@ -120,7 +119,7 @@ def _prompter(model: Model, source: str) -> Prompter:
         specials=vocab.specials,
         tokenize=vocab.tokenize,
         bos=vocab.bos if vocab.adds_bos else None,
-        folds_system=_refuses_system(template),
+        form=form,
     )
 
 
@@ -159,13 +158,3 @@ def _memory_bound(more: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def _refuses_system(template: ChatTemplate) -> bool:
-    """Whether the template raises on a system turn, as some families' do."""
-    turns: list[dict[str, Any]] = [asdict(Message("system", "s")), asdict(Message("user", "u"))]
-    try:
-        template.render({"messages": turns, "tools": None, "add_generation_prompt": True})
-    except TemplateError:
-        return True
-    return False

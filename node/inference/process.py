@@ -234,7 +234,7 @@ class RunnerProcess:
     def _token(self, frame: Frame) -> Token:
         match frame.get("event"):
             case "token":
-                return Token(protocol.field(frame, "text", str))
+                return Token(frame["text"], reasoning=frame["reasoning"])
             case "end":
                 return Token("", protocol.unpack_finish(protocol.field(frame, "finish", dict)))
             case "error":
@@ -257,9 +257,9 @@ class RunnerProcess:
     def _deliver(self, frame: Frame) -> None:
         match frame.get("event"):
             case "tokens":
-                for number, text in protocol.pieces(frame):
+                for number, text, thought in protocol.pieces(frame):
                     if (queue := self._requests.get(number)) is not None:
-                        queue.put_nowait({"event": "token", "text": text})
+                        queue.put_nowait({"event": "token", "text": text, "reasoning": thought})
             case "stats":
                 self.stats = protocol.numbers(frame, "stats")
             case _:

@@ -46,6 +46,10 @@ _FINISH: Final[dict[str, type[Any]]] = {
     "seconds": float,
     "prompt_tokens_cached": int,
     "model_sha256": str,
+    "remote": str,
+    "estimated": bool,
+    "reasoning": str,
+    "reasoning_tokens": int,
 }
 Frame = dict[str, Any]
 T = TypeVar("T")
@@ -125,17 +129,17 @@ def field(frame: Frame, key: str, kind: type[T]) -> T:
     return value
 
 
-def pieces(frame: Frame) -> list[tuple[int, str]]:
-    """The pieces of text in a `tokens` frame, each with the id it is for.
+def pieces(frame: Frame) -> list[tuple[int, str, str]]:
+    """The pieces in a `tokens` frame: the id it is for, text of the answer, text of the thought.
 
     Raises:
         ProtocolError: one is of another kind.
     """
     found = []
     for piece in field(frame, "tokens", list):
-        if not isinstance(piece, list) or [type(part) for part in piece] != [int, str]:
-            raise ProtocolError("a piece of text that is not an id and a string")
-        found.append((piece[0], piece[1]))
+        if not isinstance(piece, list) or [type(part) for part in piece] != [int, str, str]:
+            raise ProtocolError("a piece of text that is not an id and two strings")
+        found.append((piece[0], piece[1], piece[2]))
     return found
 
 
@@ -207,6 +211,9 @@ def pack_request(request: Generation) -> Frame:
         "tool_choice": request.tool_choice,
         "sampling": asdict(request.sampling),
         "priority": request.priority,
+        "answer_schema": request.answer_schema,
+        "parallel_tool_calls": request.parallel_tool_calls,
+        "constrained": request.constrained,
     }
 
 
@@ -224,6 +231,9 @@ def unpack_request(frame: Frame) -> Generation:
             tool_choice=frame["tool_choice"],
             sampling=_sampling(frame["sampling"]),
             priority=frame["priority"],
+            answer_schema=frame["answer_schema"],
+            parallel_tool_calls=frame["parallel_tool_calls"],
+            constrained=frame["constrained"],
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"a request that is not whole: {error!r}") from error

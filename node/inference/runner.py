@@ -116,7 +116,7 @@ class Runner:
             number = frame["id"]
             try:
                 if frame["op"] == "count":
-                    tokens = len(self._preparer.prompt(protocol.unpack_request(frame["request"])))
+                    tokens = self._preparer.count(protocol.unpack_request(frame["request"]))
                     self._send({"event": "counted", "id": number, "tokens": tokens})
                 else:
                     self._submit(number, frame)
@@ -184,8 +184,9 @@ class Runner:
             assert isinstance(answer, Answer)
             if job.ended:
                 ends.append(self._end(job, answer))
-            if text := answer.text():
-                pieces.append([job.number, text])
+            text, thought = answer.text()
+            if text or thought:
+                pieces.append([job.number, text, thought])
         if pieces:
             self._send({"event": "tokens", "tokens": pieces})
         for frame in ends:
