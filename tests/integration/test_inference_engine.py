@@ -61,6 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
     folder = tmp_path_factory.mktemp("models")
     made = ModelStore(folder / "home")
     made.add(write_tiny_gguf(folder / "tiny.gguf"))
+    made.add(write_tiny_gguf(folder / "long.gguf", TinyModel(context=16_384)))
     made.add(write_tiny_gguf(folder / "plain.gguf", TinyModel(template=PLAIN_TEMPLATE, seed=2)))
     return made
 
@@ -378,22 +379,23 @@ async def test_cancel_reaches_a_prompt_being_evaluated(tmp_path: Path) -> None:
 
 async def test_first_come_first_served_and_persons_before_background(store: ModelStore) -> None:
     engine = LlamaEngine(store, limits=EngineLimits(max_running=1))
-    await engine.preload("tiny")
+    await engine.preload("long")
     order: list[str] = []
 
     async def one(name: str, priority: Priority = "background") -> None:
-        request = dataclasses.replace(ask(name, temperature=1.0), priority=priority)
+        request = dataclasses.replace(ask(name, model="long", temperature=1.0), priority=priority)
         async with aclosing(engine.generate(request)) as stream:
             await first(stream)
             order.append(name)
             await drain(stream)
 
-    endless = ask(max_tokens=1900, temperature=1.0, logit_bias=((257, -100.0),))
+    endless = ask(model="long", max_tokens=16_000, logit_bias=((257, -100.0),))
     async with aclosing(engine.generate(endless)) as stream:
         await first(stream)
         tasks = [asyncio.create_task(one(f"n{number}")) for number in range(5)]
         tasks += [asyncio.create_task(one(f"p{number}", "person")) for number in range(4)]
-        await engine.count(ask())  # answered after those before it were queued
+        await asyncio.sleep(0)  # now they have asked
+        await engine.count(ask(model="long"))  # answered after those before it were queued
     await asyncio.gather(*tasks)
     assert [name for name in order if name[0] == "n"] == [f"n{number}" for number in range(5)]
     assert order[:2] == ["p0", "p1"]  # who have places of their own
