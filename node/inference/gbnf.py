@@ -24,7 +24,10 @@ MAX_CHARS: Final = 512 * 1024  # of a whole grammar; libllama takes some 200 ms 
 _FLAT: Final = r"""
 json-natural ::= "0" | [1-9] [0-9]{0,39}
 json-integer ::= "-"? json-natural
-json-unsigned ::= json-natural ("." [0-9]{1,40})? ([eE] [-+]? [0-9]{1,3})?
+json-part ::= "." [0-9]{1,40}
+json-unsigned ::= json-natural json-part? ([eE] json-power)? | [0-9] json-part? [eE] json-high
+json-power ::= "-" [0-9]{1,3} | "+"? ([0-9]{1,2} | "1" [0-9]{2} | "2" [0-5] [0-9])
+json-high ::= "+"? ("2" [6-9] [0-9] | "30" [0-7])
 json-number ::= "-"? json-unsigned
 json-boolean ::= "true" | "false"
 json-null ::= "null"
@@ -35,6 +38,8 @@ json-char ::= [^"\\\x00-\x1F] | "\\" (["\\bfnrt] | "u00" [01] [0-9a-f])
 json-string ::= "\"" json-char* "\""
 json-key ::= json-string
 """
+_OTHER: Final = "other-"
+_NAMES: Final = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|[a-z][a-z0-9-]*')
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_.$-]{1,64}")
 
 
@@ -136,6 +141,13 @@ class Rules:
         self.rules[begin] = _state("", marks, names, may_end, {**spaces, **first})
         return begin
 
+    def embed(self, other: Rules, root: str) -> str:
+        """Takes in the rules of a grammar of another spelling; the new name of its `root`."""
+        for line in filter(None, other.text().splitlines()):
+            name, body = _NAMES.sub(_renamed, line).split(" ::= ", 1)
+            self.rules[name] = body
+        return _OTHER + root
+
     def text(self) -> str:
         """The grammar, primitives included.
 
@@ -165,6 +177,11 @@ class Rules:
         raw = "".join(f"{name} ::= {body}\n" for name, body in inner.rules.items())
         keys = "json-key ::= [A-Za-z0-9_.$-]{1,64}\n"
         return f"{raw}json-string ::= {literal(spelling.quote)} {text}\n{keys}{_FLAT}{nested}"
+
+
+def _renamed(match: re.Match[str]) -> str:
+    found = match.group()
+    return found if found[0] in '"[' else _OTHER + found
 
 
 def repeat(rule: str, low: int, high: int | None) -> str:

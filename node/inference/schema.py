@@ -3,9 +3,9 @@
 The language made is of one spelling (`gbnf.Spelling`; for most families that of
 `json.dumps(value, ensure_ascii=False)`), properties in the schema's order. It holds every value
 that the schema allows, save that undeclared properties are not offered beside declared ones and
-numbers have at most 40 digits; it may hold more (a pattern, a format, `multipleOf`, `uniqueItems`,
-long lengths are not expressed), so arguments are validated again by whoever performs the call. What
-cannot be expressed at all is refused by name and path.
+numbers have at most 40 digits and are under 1e308; it may hold more (a pattern, a format,
+`multipleOf`, `uniqueItems`, long lengths are not expressed), so arguments are validated again by
+whoever performs the call. What cannot be expressed at all is refused by name and path.
 
 Spec: JSON Schema 2020-12 (the subset named in `_compile`), llama.cpp's `grammars/README.md`.
 """

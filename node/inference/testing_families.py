@@ -311,7 +311,8 @@ DEEPSEEK_R1 = r"""
         {{ '<｜Assistant｜><｜tool▁calls▁begin｜>' }}
         {%- for c in m.tool_calls -%}
             {{ '<｜tool▁call▁begin｜>' + c.type + '<｜tool▁sep｜>' + c.function.name }}
-            {{- '\n```json\n' + c.function.arguments + '\n```<｜tool▁call▁end｜>' }}{{ '\n' if not loop.last }}
+            {{- '\n```json\n' + c.function.arguments + '\n```<｜tool▁call▁end｜>' }}
+            {{- '\n' if not loop.last }}
         {%- endfor -%}{{ '<｜tool▁calls▁end｜><｜end▁of▁sentence｜>' }}
     {%- elif m.role == 'assistant' -%}
         {%- set said = m.content.split('</think>')[-1] if '</think>' in m.content else m.content -%}

@@ -30,6 +30,7 @@ from node.inference.formats.base import (
     tell,
     to_call,
 )
+from node.inference.formats.marked import answer_rule
 from node.inference.formats.reader import Calls, first_mark
 from node.inference.gbnf import LOOSE, Spelling, literal
 from node.inference.schema import Grammar
@@ -88,7 +89,8 @@ class Harmony(WholeAnswers):
         return grammar.text()
 
     def reader(self, asked: Asked, stop: tuple[str, ...] = ()) -> HarmonyReader:
-        return HarmonyReader(asked.tools, thinking=asked.thinking, stop=stop)
+        tools = asked.tools if asked.choice != "none" else ()
+        return HarmonyReader(tools, thinking=asked.thinking, stop=stop)
 
 
 class HarmonyReader:
@@ -103,6 +105,7 @@ class HarmonyReader:
         self._texts: list[str] = []
         self._calls: list[tuple[str, str]] = []
         self._pushed = 0
+        self._tried = 0
         self.done = False
         self.reasoning_tokens = 0
 
@@ -145,8 +148,8 @@ class HarmonyReader:
     def _advance(self) -> Shown:
         """Takes whole headers and messages out of what is held, until none is whole."""
         text, reasoning, seen = "", "", None
-        while not self.done and seen != (self._state, self._held):
-            seen = (self._state, self._held)
+        while not self.done and seen != (self._state, self._held, self._tried):
+            seen = (self._state, self._held, self._tried)
             shown = self._head() if self._state == "start" else self._body()
             text, reasoning = text + shown.text, reasoning + shown.reasoning
         return Shown(text, reasoning)
@@ -174,15 +177,38 @@ class HarmonyReader:
             self._texts.append("")
 
     def _body(self) -> Shown:
+        if self._state == "call":
+            return self._arguments()
         stops = self._stops if self._state == "text" else ()
         at, mark = first_mark(self._held, (*_MARKS, *stops))
         shown = self._take(at)
         if mark:
-            self.done = mark in _LAST or mark in stops
-            self._state = "call" if self.done and self._state == "call" else "start"
-            kept = mark if mark == _CHANNEL else ""
-            self._held = kept + self._held[len(mark) :]
+            self.done = mark in stops
+            self._end(mark)
         return shown
+
+    def _arguments(self) -> Shown:
+        """A call ends at the first mark after a whole value: one in a string of it is none."""
+        at, mark = first_mark(self._held[self._tried :], _MARKS)
+        at += self._tried
+        self._tried = at
+        if mark:
+            try:
+                read_json(self._held[:at], past_space(self._held, 0))
+            except NotACall:
+                self._tried = at + 1
+            else:
+                self._take(at)
+                self._end(mark)
+        return Shown()
+
+    def _end(self, mark: str) -> None:
+        """The message is whole; the next header may begin with the mark itself."""
+        self.done = self.done or mark in _LAST
+        if not self.done or self._state != "call":
+            self._state = "start"
+        self._tried = 0
+        self._held = self._held[0 if mark == _CHANNEL else len(mark) :]
 
     def _take(self, count: int) -> Shown:
         text, self._held = self._held[:count], self._held[count:]
@@ -218,7 +244,7 @@ def _calls(grammar: Grammar, tools: Tools) -> list[str]:
 
 def _final(grammar: Grammar, asked: Asked) -> str:
     if asked.answer is not None:
-        return grammar.value("the answer", asked.answer)
+        return answer_rule(grammar, asked.answer)
     return grammar.until("text", _NONE)
 
 

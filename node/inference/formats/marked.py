@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from node.inference.formats.base import Asked, Choice, Tools, WholeAnswers, check, tell
+from node.inference.formats.base import Asked, Choice, NotACall, Tools, WholeAnswers, check, tell
 from node.inference.formats.reader import Calls, MarkedReader, Marks
 from node.inference.gbnf import STRICT, Spelling, dumps, literal
 from node.inference.schema import Grammar
 from node.inference.types import Message
+from node.types import JsonObject
 
 SPACE: Final = r"[ \t\r\n]{0,3}"
 THINK: Final = ("<think>", "</think>")
@@ -62,12 +63,10 @@ class Marked(WholeAnswers, ABC):
         return grammar.text()
 
     def reader(self, asked: Asked, stop: tuple[str, ...] = ()) -> MarkedReader:
-        tools = asked.tools
-        marks = Marks(
-            self.thought, self.calls if tools else (), self.first if tools else (), self.ends
-        )
+        calls, first = (self.calls, self.first) if asked.tools else ((), ())
+        marks = Marks(self.thought, calls, first if asked.choice != "none" else (), self.ends)
         return MarkedReader(
-            marks, lambda text: self.read(text, tools), thinking=asked.thinking, stop=stop
+            marks, lambda text: self._read(text, asked), thinking=asked.thinking, stop=stop
         )
 
     @abstractmethod
@@ -94,12 +93,17 @@ class Marked(WholeAnswers, ABC):
         """GBNF of what may stand after the last call."""
         return f"({' | '.join(map(literal, self.ends))})?" if self.ends else '""'
 
+    def _read(self, section: str, asked: Asked) -> Calls:
+        if asked.choice == "none":
+            raise NotACall("no tool may be called in this answer")
+        return self.read(section, asked.tools)
+
     def _answer(self, grammar: Grammar, asked: Asked, calls: Mapping[str, str]) -> str:
         begun = " | ".join(f"{literal(mark)} {rule}" for mark, rule in calls.items())
         if asked.choice == "required":
             return f"{SPACE} ({begun})"
         if asked.answer is not None:
-            value = grammar.value("the answer", asked.answer)
+            value = answer_rule(grammar, asked.answer)
             return f"{SPACE} ({begun} | {value})" if begun else f"{SPACE} {value}"
         ends: dict[str, str | None] = dict.fromkeys((*self.calls, *self.ends))
         ends.update(dict.fromkeys(self.thought or ()))
@@ -113,6 +117,12 @@ class Marked(WholeAnswers, ABC):
         opening, closing = self.thought
         inside = grammar.until("thought", {closing: answer}, may_end=False)
         return inside if thinking else f"{answer} | {SPACE} {literal(opening)} {inside}"
+
+
+def answer_rule(grammar: Grammar, schema: JsonObject) -> str:
+    """A rule of an answer in JSON, whatever the family's calls are spelled like."""
+    json = Grammar()
+    return grammar.embed(json, json.value("the answer", schema))
 
 
 def named_rule(
