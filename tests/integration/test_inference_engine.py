@@ -398,7 +398,7 @@ async def test_first_come_first_served_and_persons_before_background(store: Mode
         await engine.count(ask(model="long"))  # answered after those before it were queued
     await asyncio.gather(*tasks)
     assert [name for name in order if name[0] == "n"] == [f"n{number}" for number in range(5)]
-    assert order[:2] == ["p0", "p1"]  # who have places of their own
+    assert {name[0] for name in order[:2]} == {"p"}  # who have places of their own
     assert max(map(order.index, ("p2", "p3"))) < order.index("n1")
     await engine.aclose()
 
