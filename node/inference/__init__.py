@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from node.inference.bench import Bench, run_bench
     from node.inference.build import Build, inspect
     from node.inference.download import Download, Wanted
+    from node.inference.embeddings import EmbedderLimits, HashEmbedder, LlamaEmbedder
     from node.inference.engine import LlamaEngine
     from node.inference.exam_cases import KINDS
     from node.inference.formats import recognise
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from node.inference.store import CheckedFile, ModelStore, name_of, pin_shipped
     from node.inference.types import (
         Destination,
+        Embedder,
+        EmbedderInfo,
         Engine,
         Finish,
         FinishReason,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
         Sampling,
         Token,
         ToolCall,
+        Vectors,
     )
 
 __all__ = [
@@ -56,6 +60,9 @@ __all__ = [
     "CheckedFile",
     "Destination",
     "Download",
+    "Embedder",
+    "EmbedderInfo",
+    "EmbedderLimits",
     "Engine",
     "EngineLimits",
     "Fail",
@@ -63,7 +70,9 @@ __all__ = [
     "FinishReason",
     "FunctionSpec",
     "Generation",
+    "HashEmbedder",
     "Header",
+    "LlamaEmbedder",
     "LlamaEngine",
     "Message",
     "ModelInfo",
@@ -85,6 +94,7 @@ __all__ = [
     "ScriptedEngine",
     "Token",
     "ToolCall",
+    "Vectors",
     "Wait",
     "Wanted",
     "fits",
@@ -112,9 +122,12 @@ _HOMES = {
     "Call": "scripted",
     "CheckedFile": "store",
     "Download": "download",
+    "EmbedderLimits": "embeddings",
     "EngineLimits": "slot",
     "Fail": "scripted",
+    "HashEmbedder": "embeddings",
     "Header": "gguf_header",
+    "LlamaEmbedder": "embeddings",
     "LlamaEngine": "engine",
     "ModelStore": "store",
     "Need": "memory",

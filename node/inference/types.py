@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from node.types import JsonObject
+
+if TYPE_CHECKING:  # slow to import, and most users of this module never see a vector
+    import numpy as np
+    import numpy.typing as npt
+
+Vectors: TypeAlias = "npt.NDArray[np.float32]"
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "tool_calls", "length", "cancelled"]
@@ -217,4 +223,54 @@ class Outward(Protocol):
 
     def destination(self, model: str) -> Destination | None:
         """Where requests for the model go; None if they stay here. Does no I/O but on the home."""
+        ...
+
+
+@dataclass(frozen=True)
+class EmbedderInfo:
+    """An embedding model. `pooling` is how one vector is made of a text's tokens: mean, cls, last,
+    or rank for a reranker, which gives scores and no vectors.
+
+    Attributes:
+        dimensions: floats in a vector; 0 for a reranker.
+        context_tokens: the longest text, special tokens included; of a reranker query and text.
+    """
+
+    name: str
+    sha256: str
+    architecture: str
+    pooling: str
+    dimensions: int
+    context_tokens: int
+
+
+class Embedder(Protocol):
+    """Where vectors come from. `LlamaEmbedder` is the real one, `HashEmbedder` the double."""
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Vectors:
+        """A row for each text, of length 1 (L2). What a model wants in front of a text (as
+        "search_query: ") is the caller's to write.
+
+        Raises:
+            ModelError: the model is unknown, changed, cannot be loaded, or is a reranker.
+            ContextOverflowError: a text is too long; says which, with the sizes. None is cut.
+            RunnerCrashedError: the process died; the request may be tried again.
+        """
+        ...
+
+    async def rank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the query, higher is better; of one model comparable.
+
+        Raises:
+            ModelError, ContextOverflowError, RunnerCrashedError: as `embed`; ModelError if the
+                model is no reranker.
+        """
+        ...
+
+    async def info(self, model: str) -> EmbedderInfo:
+        """What the model is; loads it. Raises as `embed`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends runner processes and gives their memory back."""
         ...
