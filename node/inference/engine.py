@@ -14,6 +14,7 @@ from contextlib import aclosing
 from typing import Final
 
 from node.errors import ModelError
+from node.inference.memory import room
 from node.inference.slot import EngineLimits, Slot
 from node.inference.store import ModelStore
 from node.inference.types import Generation, ModelInfo, ModelStatus, Token
@@ -112,7 +113,14 @@ class LlamaEngine:
     def _slot(self, model: str) -> Slot:
         self._store.get(model)
         return self._slots.setdefault(
-            model, Slot(model, self._store, self._limits, make_room=self._make_room)
+            model,
+            Slot(
+                model,
+                self._store,
+                self._limits,
+                make_room=self._make_room,
+                make_way=self._make_way,
+            ),
         )
 
     async def _make_room(self, slot: Slot, size_bytes: int) -> None:
@@ -135,11 +143,20 @@ class LlamaEngine:
             while wanted + sum(other.memory_bytes for other in self._slots.values()) > cap:
                 await self._unload_one(slot)
 
+    async def _make_way(self, slot: Slot, wanted: int) -> None:
+        """Unloads idle models, unused longest first, while so many bytes are not free."""
+        async with self._loading:
+            while self._idle(slot) and (await asyncio.to_thread(room)).free < wanted:
+                await self._unload_one(slot)
+
+    def _idle(self, spare: Slot) -> list[Slot]:
+        loaded = [slot for slot in self._slots.values() if slot.pid is not None and slot != spare]
+        return [slot for slot in loaded if not slot.users]
+
     async def _unload_one(self, spare: Slot) -> None:
         """Unloads one that nobody uses, or waits until there is one."""
         loaded = [slot for slot in self._slots.values() if slot.pid is not None and slot != spare]
-        idle = [slot for slot in loaded if not slot.users]
-        if idle:
+        if idle := self._idle(spare):
             await min(idle, key=lambda slot: slot.used_at).aclose()
         else:
             await asyncio.wait(

@@ -14,6 +14,8 @@ from typing import Any, Final
 import psutil
 
 from node.errors import RunnerCrashedError
+from node.inference.gguf_header import MAX_CONTEXT
+from node.inference.memory import fits, need
 from node.inference.process import RunnerProcess
 from node.inference.protocol import Load
 from node.inference.store import CheckedFile, ModelStore
@@ -67,6 +69,7 @@ class Slot:
         limits: EngineLimits,
         *,
         make_room: Callable[[Slot, int], Awaitable[None]],
+        make_way: Callable[[Slot, int], Awaitable[None]],
     ) -> None:
         self.users = 0
         self.used_at = 0.0
@@ -74,6 +77,7 @@ class Slot:
         self.left.set()
         self._name = name
         self._make_room = make_room
+        self._make_way = make_way
         self._crashes = self._crashes_in_a_row = 0
         self._store = store
         self._limits = limits
@@ -174,6 +178,7 @@ class Slot:
         await asyncio.sleep(self._delay_s())
         self.checked = await asyncio.to_thread(self._store.check, self._name)
         await self._make_room(self, self.checked.pin.size)
+        await self._check_fits()
         load = Load(
             path=str(self.checked.path),
             sha256=self.checked.pin.sha256,
@@ -194,6 +199,14 @@ class Slot:
             self._crashed()
             raise
         return self._runner
+
+    async def _check_fits(self) -> None:
+        """Refuses, with the numbers, what memory cannot hold once idle models have made way."""
+        header = await asyncio.to_thread(self._store.header, self._name)
+        context = min(self._limits.context_tokens, header.context_tokens or MAX_CONTEXT)
+        cells = self._limits.kv_tokens or context
+        await self._make_way(self, need(header, context_tokens=cells).total)
+        await asyncio.to_thread(fits, self._name, header, context_tokens=cells)
 
     def _crashed(self) -> None:
         self._crashes += 1

@@ -1,0 +1,113 @@
+"""Models that do not fit, and files that are not what they should be: errors, never a dead node."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from node.errors import InferenceError, ModelError, ModelMemoryError
+from node.inference import (
+    EngineLimits,
+    Generation,
+    LlamaEngine,
+    Message,
+    ModelStore,
+    Room,
+    Sampling,
+    memory,
+)
+from node.inference import engine as engine_module
+from node.inference.gguf import read_header
+from node.inference.testing import TinyModel, write_tiny_gguf
+
+FILES = int(os.environ.get("FREEHOLD_TEST_HOSTILE_FILES", "6"))
+MIB = 2**20
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    made = ModelStore(tmp_path / "models", shipped=tmp_path)
+    for name in ("a", "b"):
+        made.add(write_tiny_gguf(tmp_path / f"{name}.gguf", TinyModel(context=4096)), name)
+    return made
+
+
+@pytest.fixture
+async def engine(store: ModelStore) -> AsyncIterator[LlamaEngine]:
+    made = LlamaEngine(store, limits=EngineLimits(context_tokens=4096))
+    yield made
+    await made.aclose()
+
+
+async def said(engine: LlamaEngine, model: str) -> str:
+    asked = (Message("user", "Hello"),)
+    text = ""
+    async for token in engine.generate(Generation(model, asked, sampling=Sampling(max_tokens=3))):
+        text = token.finish.raw if token.finish else text
+    return text
+
+
+async def test_what_does_not_fit_is_refused_before_it_is_loaded(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "room", lambda: Room(99 * MIB, 200 * MIB, "this machine's memory"))
+    with pytest.raises(ModelMemoryError, match=r"with a context of 4096 tokens needs .* are free"):
+        await engine.info("a")
+    assert engine.loaded() == {}
+    monkeypatch.undo()
+    assert (await engine.info("a")).context_tokens == 4096
+
+
+async def test_an_idle_model_makes_way_for_another(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def room() -> Room:
+        free = 0 if engine.loaded() else 10_000 * MIB
+        return Room(free, 10_000 * MIB, "this machine's memory")
+
+    for module in (memory, engine_module):
+        monkeypatch.setattr(module, "room", room)
+    await said(engine, "a")
+    assert list(engine.loaded()) == ["a"]
+    await said(engine, "b")
+    assert list(engine.loaded()) == ["b"]
+    await said(engine, "a")
+    assert list(engine.loaded()) == ["a"]
+
+
+def damaged(path: Path, seed: int) -> Path:
+    """A file whose header still passes, with other values in it; sound weights or not."""
+    rng = random.Random(seed)
+    whole = write_tiny_gguf(path, TinyModel(layers=1, seed=seed)).read_bytes()
+    header = whole.index(b"output_norm.weight")
+    while True:
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(24, header)
+            data[at] = rng.choice((0, 1, 2, 255, rng.randrange(256)))
+        if rng.random() < 0.3:
+            data[header + 100 :] = rng.randbytes(len(data) - header - 100)
+        path.write_bytes(data)
+        try:
+            read_header(path)
+        except ModelError:
+            continue
+        if data != whole:
+            return path
+
+
+async def test_damaged_files_are_errors_of_that_model(
+    engine: LlamaEngine, store: ModelStore, tmp_path: Path
+) -> None:
+    for seed in range(FILES):
+        store.add(damaged(tmp_path / "d.gguf", seed), f"d{seed}", in_place=True)
+        with contextlib.suppress(InferenceError):
+            await said(engine, f"d{seed}")
+        await engine.unload(f"d{seed}")
+        assert isinstance(await said(engine, "a"), str)
+        assert list(engine.loaded()) == ["a"]
