@@ -144,7 +144,8 @@ def _others(home: Home) -> Iterator[Path]:
         if top.name in LEFT_OUT or top == home.journal or top.name.startswith("."):
             continue
         if top == home.models:
-            yield from (path for path in [top / "models.lock"] if path.is_file())
+            kept = (top / "models.lock", top / "remote.toml")
+            yield from (path for path in kept if path.is_file())
         else:
             yield from _below(top)
 

@@ -11,13 +11,17 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli._shared import clean, connect, home, json_option, leave, print_json, size
 from node.errors import DaemonNotRunningError, FreeholdError
 from node.home import Home
-from node.identity import KeyStore
+from node.identity import HttpSecrets, KeyStore
+
+if TYPE_CHECKING:
+    from node.inference import ModelStore
 
 DISK_LOW_BYTES = 500 * 1024 * 1024
 
@@ -132,12 +136,14 @@ def _agents(where: Home) -> Iterator[Fault]:
 
 
 def _models(where: Home) -> Iterator[Fault]:
-    """That every pinned file is there and as long as its pin says; `model verify` hashes them."""
+    """That every pinned file is there and as long as its pin says; `model verify` hashes them.
+    Of models on servers, that what is kept of them can be used; no server is asked."""
     from node.inference import ModelStore
 
     store = ModelStore(where.models)
     try:
         pins = store.list()
+        _check_remotes(where, store)
     except FreeholdError as error:
         yield Fault(error.message, error.hint)
         return
@@ -150,6 +156,16 @@ def _models(where: Home) -> Iterator[Fault]:
                 f"model {pin.name}: {path} {said}",
                 "Add the model again, or `freehold model remove` it.",
             )
+
+
+def _check_remotes(where: Home, store: ModelStore) -> None:
+    """Raises FreeholdError for the first remote model that could not be used."""
+    from node.inference import RemoteModels, refuse_both
+
+    for entry in RemoteModels(where.models).list():
+        refuse_both(store, entry.name)
+        if entry.key:
+            HttpSecrets(where.keys).header(entry.key, entry.scope)
 
 
 def _log(where: Home) -> Iterator[Fault]:

@@ -38,6 +38,18 @@ class Shell:
         assert KEY not in out.decode() + err.decode()
         return out.decode(), err.decode()
 
+    async def run(self, *words: str) -> str:
+        """All it says, however it ends."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "node.cli", *words),
+            env={**os.environ, "FREEHOLD_HOME": str(self.home)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        return out.decode()
+
     async def json(self, *words: str) -> Any:
         return json.loads((await self(*words, "--json"))[0])
 
@@ -71,6 +83,13 @@ async def test_a_key_is_kept_for_its_address_and_shown_nowhere(tmp_path: Path) -
     assert secrets.headers("clerk") == {}
     assert KEY not in (tmp_path / "home" / "models" / "remote.toml").read_text()
     assert "model.far" in (await shell("secret", "list"))[0]
+    file = tmp_path / "home" / "models" / "remote.toml"
+    kept = file.read_text()
+    file.write_text(kept.replace(server.url, "https://evil.example/v1"))
+    report = await shell.run("doctor")
+    assert "secret model.far was kept for" in report
+    file.write_text(kept)
+    assert "secret model.far was kept for" not in await shell.run("doctor")
     await shell("model", "remove", "far")
     assert HttpSecrets(tmp_path / "home" / "keys").all() == {}
 
