@@ -152,7 +152,9 @@ class _Reader:
             if key in metadata:
                 raise self._error(f"has the key {key[:100]!r} twice")
             kind = self._number("<I")
-            metadata[key], inner = self._array() if kind == _ARRAY else (self._scalar(kind), None)
+            metadata[key], inner = (
+                self._array(key) if kind == _ARRAY else (self._scalar(kind), None)
+            )
             if key in _WANTED and _WANTED[key] != (kind, inner):
                 raise self._error(f"has a {key!r} of the wrong type")
         return metadata
@@ -166,11 +168,14 @@ class _Reader:
         value: Number = struct.unpack(form, self._take(struct.calcsize(form)))[0]
         return value
 
-    def _array(self) -> tuple[Array, int]:
+    def _array(self, key: str) -> tuple[Array, int]:
         kind = self._number("<I")
         items = self._bounded("<Q", MAX_ARRAY_ITEMS, "items in an array")
         if kind == _STRING:
-            self._skip_strings(items)
+            if key != "tokenizer.ggml.tokens":
+                self._skip_strings(items)
+            elif self._different_strings(items) < items:
+                raise self._error("has the same token twice")
             return Array(items), kind
         if kind not in _SCALARS:
             raise self._error(f"has an array of the unknown type {kind}")
@@ -180,7 +185,7 @@ class _Reader:
         return Array(items, values), kind
 
     def _skip_strings(self, items: int) -> None:
-        """A vocabulary has hundreds of thousands, so this is the one loop that must be quick."""
+        """A vocabulary has hundreds of thousands, so this is a loop that must be quick."""
         length = struct.Struct("<Q")
         for _ in range(items):
             if self._at + 8 > len(self._data):
@@ -192,6 +197,17 @@ class _Reader:
             if self._at + size > len(self._data):
                 self._fill(size)
             self._at += size
+
+    def _different_strings(self, items: int) -> int:
+        """How many of them differ; empty ones are told apart, as libllama does."""
+        start, seen, empty = self._at, set(), 0
+        self._skip_strings(items)
+        end, self._at = self._at, start
+        while self._at < end:
+            text = self._take(self._number("<Q"))
+            seen.add(text)
+            empty += not text
+        return len(seen) + max(0, empty - 1)
 
     def _tensors(self, count: int, alignment: int) -> tuple[int, dict[int, int], int]:
         """Weights in all, weights by type, and where the last tensor ends in the data."""

@@ -158,6 +158,7 @@ def test_values_that_libllama_would_abort_on_are_refused(
         ([array("llama.attention.head_count_kv", "f32", [1.0])], "head_count_kv"),
         ([pair("general.alignment", "i32", 32)], "wrong type"),
         ([array("tokenizer.ggml.scores", "f32", [1.0])], "0 tokens, but 1"),
+        ([array("tokenizer.ggml.tokens", "str", ["a", "b", "a"])], "same token twice"),
     ],
 )
 def test_models_that_cannot_be(tmp_path: Path, more: list[bytes], problem: str) -> None:
@@ -207,6 +208,16 @@ def test_a_header_without_end_is_not_read_to_the_end(
 def test_a_web_page_is_told_from_a_damaged_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="it is a web page"):
         read(tmp_path, b"<!DOCTYPE html><title>Sign in</title>")
+
+
+def test_empty_tokens_are_told_apart(tmp_path: Path) -> None:
+    meta = [
+        pair("general.architecture", "str", "llama"),
+        array("tokenizer.ggml.tokens", "str", ["a", "", ""]),
+    ]
+    path = tmp_path / "a.gguf"
+    path.write_bytes(pack_gguf(meta, {"a": np.ones((1, 32))}))
+    assert read_header(path).vocabulary == 3
 
 
 def test_numbers_by_layer(tmp_path: Path) -> None:
