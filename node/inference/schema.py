@@ -2,10 +2,11 @@
 
 The language made is of one spelling (`gbnf.Spelling`; for most families that of
 `json.dumps(value, ensure_ascii=False)`), properties in the schema's order. It holds every value
-that the schema allows, save that undeclared properties are not offered beside declared ones and
-numbers have at most 40 digits and are under 1e308; it may hold more (a pattern, a format,
-`multipleOf`, `uniqueItems`, long lengths are not expressed), so arguments are validated again by
-whoever performs the call. What cannot be expressed at all is refused by name and path.
+that the schema allows, with two exceptions. Undeclared properties are not offered beside declared
+ones, nor as arguments of a function unless it has `additionalProperties`; numbers have at most 40
+digits and are under 1e308. It may hold more (a pattern, a format, `multipleOf`, `uniqueItems`, long
+lengths are not expressed), so arguments are validated again by whoever performs the call. What
+cannot be expressed at all is refused by name and path.
 
 Spec: JSON Schema 2020-12 (the subset named in `_compile`), llama.cpp's `grammars/README.md`.
 """
@@ -84,12 +85,13 @@ class _Compiler:
         self._references: dict[str, str] = {}
 
     def as_object(self, schema: JsonObject) -> JsonObject:
-        """The schema, which must be of objects: a function's arguments have names."""
-        if "type" not in schema and not _CHOICES & schema.keys():
-            return {**schema, "type": "object"}
-        if schema.get("type", "object") != "object":
+        """The schema, which must be of objects: arguments have names, and those it declares."""
+        if "type" in schema and schema["type"] != "object":
             raise self._error("#", "is not of an object")
-        return schema
+        if "type" not in schema and _CHOICES & schema.keys():
+            return schema
+        declared = bool(schema.get("properties"))
+        return {"additionalProperties": declared, **schema, "type": "object"}
 
     def compile(self, schema: Json, path: str, name: str, depth: int) -> str:
         """The name of a rule for `schema`."""

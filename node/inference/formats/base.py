@@ -79,7 +79,7 @@ class Reader(Protocol):
         ...
 
     def push(self, text: str) -> Shown:
-        """Takes what was made and returns what may be shown of it."""
+        """Takes what was made and returns what may be shown of it; nothing once it is done."""
         ...
 
     def close(self, *, cut: bool = False) -> tuple[Shown, Parsed]:

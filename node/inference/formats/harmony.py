@@ -114,6 +114,8 @@ class HarmonyReader:
         return self._state
 
     def push(self, text: str) -> Shown:
+        if self.done:
+            return Shown()
         before = self._state
         self._pushed += 1
         self._held += text
@@ -157,13 +159,16 @@ class HarmonyReader:
     def _head(self) -> Shown:
         """The header of the next message. What is none is text: a model may forget its form."""
         at = self._held.find(_MESSAGE)
-        if at >= 0:
+        if at >= 0 and _may_be_header(self._held[:at]):
             header, self._held = self._held[:at], self._held[at + len(_MESSAGE) :]
             self._begin(header)
-        elif not _may_be_header(self._held):
+        elif at >= 0 or not _may_be_header(self._held[:_MAX_HEADER]) or self._too_long():
             self._state = "text"
             self._texts.append("")
         return Shown()
+
+    def _too_long(self) -> bool:
+        return len(self._held) >= _MAX_HEADER + len(_MESSAGE)
 
     def _begin(self, header: str) -> None:
         to, channel = _TO.search(header), _IN.search(header)
@@ -227,9 +232,8 @@ class HarmonyReader:
 
 
 def _calls(grammar: Grammar, tools: Tools) -> list[str]:
-    head = grammar.add(
-        "json-head", f'" "? ({literal(_CONSTRAIN)} " "?)? "json"? {literal(_MESSAGE)}'
-    )
+    said = f'(" "? {literal(_CONSTRAIN)} " "? "json" | " json")?'
+    head = grammar.add("json-head", f"{said} {literal(_MESSAGE)}")
     after, before = [], []
     for tool in tools:
         arguments = grammar.arguments(tool.name, tool.parameters)

@@ -64,6 +64,8 @@ class MarkedReader:
         return self._state
 
     def push(self, text: str) -> Shown:
+        if self.done:
+            return Shown()
         before = self._state
         self._pushed += 1
         self._held += text
