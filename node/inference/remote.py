@@ -54,6 +54,7 @@ class RemoteEngine:
         self._limits = limits or RemoteLimits()
         self._clock = clock or SystemClock()
         self._peers: dict[str, _Peer] = {}
+        self._retired: list[_Peer] = []  # of entries that were changed; may be in use
 
     def destination(self, model: str) -> Destination | None:
         """Where requests for the model go; None if it is none of the entries."""
@@ -114,8 +115,9 @@ class RemoteEngine:
 
     async def aclose(self) -> None:
         """Closes all connections."""
-        peers, self._peers = self._peers, {}
-        for peer in peers.values():
+        peers = [*self._peers.values(), *self._retired]
+        self._peers, self._retired = {}, []
+        for peer in peers:
             await peer.server.aclose()
 
     async def _peer(self, model: str) -> _Peer:
@@ -128,6 +130,8 @@ class RemoteEngine:
         known = self._peers.get(model)
         if known is not None and known.remote == remote:
             return known
+        if known is not None:
+            self._retired.append(known)
         server = Server(remote, headers=self._headers, limits=self._limits, clock=self._clock)
         self._peers[model] = _Peer(remote, server, self._limits, self._clock)
         return self._peers[model]
@@ -167,7 +171,7 @@ class _Peer:
         facts = await self.facts()
         started = self._clock.monotonic()
         deadline = Deadline(self._limits)
-        reply = Reply(request, self.server.who)
+        reply = Reply(request, self.server.who, self.server.conceal)
         async with aclosing(self._pieces(request, facts, reply, deadline)) as pieces:
             async for token in pieces:
                 if token.text or token.reasoning:

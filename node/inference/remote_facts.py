@@ -141,9 +141,9 @@ def _chosen(server: Server, remote: RemoteModel, models: list[JsonObject]) -> Js
         return next((entry for entry in models if entry.get("id") == remote.model), {})
     if len(models) == 1:
         return models[0]
-    names = ", ".join(ascii(entry.get("id"))[:60] for entry in models[:20]) or "none"
+    names = [server.conceal(ascii(entry.get("id")))[:60] for entry in models[:20]]
     raise ModelError(
-        f"{server.who} has {len(models)} models; say which: {names}",
+        f"{server.who} has {len(models)} models; say which: {', '.join(names) or 'none'}",
         hint="model in remote.toml, or `freehold model connect --model`.",
     )
 

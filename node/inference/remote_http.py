@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import Final
 
+import certifi
 import httpx
 
 from node.clock import Clock
@@ -123,6 +124,7 @@ class Server:
         self._limits = limits
         self._clock = clock
         self._sleep = sleep
+        self._sent_headers: tuple[str, ...] = ()
         self._client = httpx.AsyncClient(
             verify=_trust(remote),
             trust_env=False,
@@ -202,15 +204,17 @@ class Server:
             raise self._broken("sent what is not JSON (there is more behind it)")
         return value
 
+    def conceal(self, text: str) -> str:
+        """The text without the server's key, should the server have repeated it."""
+        for value in self._sent_headers:
+            for secret in (value, value.rpartition(" ")[2]):
+                if len(secret) >= _LEAST_SECRET:
+                    text = text.replace(secret, "[key]")
+        return text
+
     def mask(self, error: InferenceError) -> InferenceError:
-        """The error without the server's key, should the server have repeated it."""
-        message = error.message
-        with contextlib.suppress(InferenceError):
-            for value in self._headers(self._remote).values():
-                for secret in (value, value.rpartition(" ")[2]):
-                    if len(secret) >= _LEAST_SECRET:
-                        message = message.replace(secret, "[key]")
-        return type(error)(message, hint=error.hint)
+        """The error, concealing the key."""
+        return type(error)(self.conceal(error.message), hint=error.hint)
 
     async def aclose(self) -> None:
         """Closes what is open."""
@@ -227,7 +231,8 @@ class Server:
         try:
             encoding = response.headers.get("content-encoding", "identity").lower()
             if encoding != "identity":
-                raise self._broken(f"sent a reply in the encoding {encoding[:20]!r}, unasked")
+                told = ascii(self.conceal(encoding))[:20]
+                raise self._broken(f"sent a reply in an encoding, unasked: {told}")
             yield response
         finally:
             await response.aclose()
@@ -255,7 +260,9 @@ class Server:
 
     def _request(self, url: str, body: JsonObject | None) -> httpx.Request:
         headers = {"Accept-Encoding": "identity", "Accept": "text/event-stream, application/json"}
-        headers.update(self._headers(self._remote))
+        secret = self._headers(self._remote)
+        self._sent_headers = tuple(secret.values())
+        headers.update(secret)
         if body is None:
             return self._client.build_request("GET", url, headers=headers)
         try:
@@ -314,7 +321,7 @@ class Server:
             body = self.parse(text)
         except RemoteError:
             body = text
-        raise server_error(self.who, body, status)
+        raise server_error(self.who, body, status, conceal=self.conceal)
 
     async def _all(self, response: httpx.Response) -> str:
         """A small reply whole."""
@@ -336,11 +343,18 @@ class Server:
             if b"\n" in part:
                 *lines, held = held.split(b"\n")
                 for line in lines:
-                    yield line.decode(errors="replace").removesuffix("\r")
-            if len(held) > self._limits.line_bytes:
-                raise self._broken(f"sent a line of over {self._limits.line_bytes} bytes")
+                    yield self._line(line)
+            self._check_line(held)
         if held:
-            yield held.decode(errors="replace").removesuffix("\r")
+            yield self._line(held)
+
+    def _check_line(self, raw: bytearray) -> None:
+        if len(raw) > self._limits.line_bytes:
+            raise self._broken(f"sent a line of over {self._limits.line_bytes} bytes")
+
+    def _line(self, raw: bytearray) -> str:
+        self._check_line(raw)
+        return raw.decode(errors="replace").removesuffix("\r")
 
     async def _chunks(
         self, response: httpx.Response, deadline: Deadline, most_bytes: int
@@ -392,12 +406,15 @@ class Server:
         )
 
 
-def _trust(remote: RemoteModel) -> ssl.SSLContext | bool:
-    """Which certificates are believed: always some, never any."""
+def _trust(remote: RemoteModel) -> ssl.SSLContext:
+    """Which certificates are believed: those of `ca_file`, or the system's and Mozilla's."""
     if not remote.url.startswith("https:"):
-        return True
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; it would believe none
     try:
-        return ssl.create_default_context(cafile=remote.ca_file or None)
+        context = ssl.create_default_context(cafile=remote.ca_file or None)
+        if not remote.ca_file:
+            context.load_verify_locations(certifi.where())
+        return context
     except (OSError, ValueError) as error:
         raise ModelError(
             f"the certificates of the remote model {remote.name!r} cannot be read: "

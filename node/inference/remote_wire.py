@@ -10,6 +10,7 @@ Spec: OpenAI API reference, "Create chat completion" and "Streaming".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -20,6 +21,7 @@ from node.inference.types import Finish, FinishReason, Generation, Message, Toke
 from node.types import Json, JsonObject
 
 T = TypeVar("T")
+Conceal = Callable[[str], str]
 _OPEN: Final = "<think>"
 _CLOSE: Final = "</think>"
 _STOPS_SENT: Final = 4  # OpenAI takes no more; the rest is cut off here
@@ -127,6 +129,7 @@ class Reply:
 
     request: Generation
     who: str
+    conceal: Conceal = str
     heard: int = 0
     ended: str | None = None
     usage: JsonObject | None = None
@@ -146,7 +149,7 @@ class Reply:
             ContextOverflowError: the server says that the prompt does not fit.
         """
         if chunk.get("error") is not None:
-            raise server_error(self.who, chunk)
+            raise server_error(self.who, chunk, conceal=self.conceal)
         usage = self._of(chunk, "usage", dict)
         self.usage = usage if usage is not None else self.usage
         choices = self._of(chunk, "choices", list) or []
@@ -178,6 +181,8 @@ class Reply:
         Raises:
             RemoteError: the server's filter cut the answer.
         """
+        if self.ended == "error":
+            raise RemoteError(f"{self.who} failed in the middle of its answer", hint=_HINT)
         if self.ended == "content_filter":
             raise RemoteError(
                 f"{self.who} withheld the answer: its filter objected",
@@ -366,9 +371,14 @@ def _natural(value: Json) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else -1
 
 
-def server_error(who: str, body: Json, status: int = 0) -> RemoteError | ContextOverflowError:
-    """The error a server tells of, in its own words, cut; with the status where there is one."""
-    words = _error_words(body)
+def server_error(
+    who: str, body: Json, status: int = 0, *, conceal: Conceal = str
+) -> RemoteError | ContextOverflowError:
+    """The error a server tells of, in its own words, cut; with the status where there is one.
+
+    `conceal` takes the server's key out of them, before they are cut and half of it is left.
+    """
+    words = _error_words(body, conceal)
     told = f": {words}" if words else ""
     where = f" (status {status})" if status else ""
     if any(mark in words.lower() for mark in _OVERFLOW):
@@ -379,7 +389,7 @@ def server_error(who: str, body: Json, status: int = 0) -> RemoteError | Context
     return RemoteError(f"{who} refused the request{where}{told}", hint=_advice(status))
 
 
-def _error_words(body: Json) -> str:
+def _error_words(body: Json, conceal: Conceal) -> str:
     """What an error's body says: OpenAI's `error.message`, or whatever else is there."""
     found: Json = body
     for key in ("error", "message", "detail"):
@@ -389,7 +399,7 @@ def _error_words(body: Json) -> str:
     kind = body.get("error") if isinstance(body, dict) else None
     code = str(kind.get("code") or kind.get("type") or "") if isinstance(kind, dict) else ""
     told = f"{words} [{code}]" if code and code not in words else words
-    plain = "".join(char if char.isprintable() else " " for char in told)
+    plain = "".join(char if char.isprintable() else " " for char in conceal(told))
     return plain if len(plain) <= 300 else plain[:299] + "…"
 
 

@@ -439,6 +439,7 @@ EVIL: dict[str, tuple[Any, str]] = {
     "redirect": (Answer(status=307, headers={"Location": "http://127.0.0.1:1/"}), "redirects"),
     "compressed": (Answer([b"\x1f\x8b"], headers={"Content-Encoding": "gzip"}), "gzip"),
     "hangs up": (Answer(silent=True), "closed the connection without an answer"),
+    "fails": (Answer([chunk({"content": "a"}), *ending("error")]), "failed in the middle"),
     "filtered": (Answer([chunk({"content": "a"}), *ending("content_filter")]), "withheld"),
     "refuses": (refuse(401, "invalid key\x1b[31m"), "invalid key [31m"),
     "long refusal": (refuse(500, "x" * 19_000), "x…"),
@@ -598,20 +599,21 @@ async def test_the_key_is_in_no_error_and_no_log(
     errors = []
     telling = [
         refuse(401, f"Incorrect API key provided: {KEY}"),
+        refuse(500, "x" * 285 + KEY),
         Answer([event({"error": f"Authorization: Bearer {KEY}"})]),
         say("Fine."),
     ]
     async with ModelServer(telling) as server:
         remote = engine(tmp_path, server, key="far-key")
-        for _ in telling[:2]:
+        for _ in telling[:-1]:
             with pytest.raises(RemoteError) as caught:
                 await collect(remote, asking())
             errors.append(caught.value)
         await collect(remote, asking())
         await remote.aclose()
-    assert [each.headers["authorization"] for each in server.generations] == [f"Bearer {KEY}"] * 3
+    assert [each.headers["authorization"] for each in server.generations] == [f"Bearer {KEY}"] * 4
     assert all("[key]" in each.message for each in errors)
-    assert KEY not in "".join(repr(each) + each.diagnostics() for each in errors)
+    assert KEY[:6] not in "".join(repr(each) + each.diagnostics() for each in errors)
     assert KEY not in caplog.text
     assert KEY not in (tmp_path / "remote.toml").read_text()
 
@@ -625,6 +627,15 @@ async def test_certificates_are_checked(tmp_path: Path, loopback_tls: LoopbackTl
         assert (await collect(trusting, asking()))[1].text == "Safe."
         await stranger.aclose()
         await trusting.aclose()
+
+
+async def test_an_entry_that_was_changed_is_used_by_the_next_request(tmp_path: Path) -> None:
+    async with ModelServer([say("First.")]) as one, ModelServer([say("Second.")]) as two:
+        remote = engine(tmp_path, one)
+        assert (await collect(remote, asking()))[1].text == "First."
+        RemoteModels(tmp_path).add(RemoteModel("far", two.url))
+        assert (await collect(remote, asking()))[1].text == "Second."
+        await remote.aclose()
 
 
 async def test_an_engine_says_where_requests_go(tmp_path: Path) -> None:

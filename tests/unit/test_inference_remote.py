@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.errors import InferenceError, ModelError
+from node.clock import ManualClock
+from node.errors import InferenceError, ModelError, RemoteError
 from node.inference.remote import RemoteEngine
 from node.inference.remote_calls import read_calls
 from node.inference.remote_facts import estimate_text, estimate_tokens
+from node.inference.remote_http import Deadline, RemoteLimits, Server
 from node.inference.remote_wire import Reply, request_body, server_error
 from node.inference.remotes import REMOTE_FILE, RemoteModel, RemoteModels
 from node.inference.routing import RoutedEngine
@@ -190,6 +195,50 @@ def test_errors_of_anyone_are_told_in_one_line(body: Any, status: int) -> None:
     error = server_error("the server", body, status)
     assert len(error.message) < 400
     assert error.message.isprintable()
+
+
+async def events_of(raw: bytes, cuts: list[int]) -> list[str] | str:
+    """The events in a stream that arrives in pieces, or the error it comes to."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        start = 0
+        for end in [*sorted(cut % (len(raw) + 1) for cut in cuts), len(raw)]:
+            yield raw[start:end]
+            start = end
+
+    limits = RemoteLimits(line_bytes=60)
+    server = Server(
+        RemoteModel("far", "http://127.0.0.1:9"),
+        headers=lambda _remote: {},
+        limits=limits,
+        clock=ManualClock(),
+    )
+    response = httpx.Response(200, content=pieces())
+    try:
+        return [each async for each in server.events(response, Deadline(limits), 400)]
+    except RemoteError as error:
+        return error.message
+    finally:
+        await server.aclose()
+
+
+lines = st.sampled_from(
+    [b"data: {}", b"data:x", b": hm", b"event: a", b"", b"data", b"error: no", b"\xff", b"a" * 70]
+) | st.binary(max_size=9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(lines, max_size=9).map(b"\n".join), st.lists(st.integers(0, 400), max_size=5))
+def test_a_stream_is_the_same_however_it_arrives(raw: bytes, cuts: list[int]) -> None:
+    whole = asyncio.run(events_of(raw, []))
+    assert asyncio.run(events_of(raw, cuts)) == whole
+    longest = max(len(line) for line in raw.split(b"\n"))
+    assert (longest > 60) is isinstance(whole, str)
+
+
+def test_events_are_read_as_the_standard_says() -> None:
+    raw = b": hello\r\ndata: a\r\ndata: b\r\n\r\nevent: x\ndata:c\n\n\ndata: last"
+    assert asyncio.run(events_of(raw, [])) == ["a\nb", "c", "last"]
 
 
 def test_what_only_some_servers_know_goes_only_to_them() -> None:
