@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from node.inference.partial import forget_unfinished, unfinished
     from node.inference.pins import BenchRecord, Pin
     from node.inference.remote import RemoteEngine
-    from node.inference.remote_http import RemoteLimits
+    from node.inference.remote_limits import RemoteLimits
     from node.inference.remotes import RemoteModel, RemoteModels
     from node.inference.routing import RoutedEngine, refuse_both
     from node.inference.scripted import Call, Fail, Say, ScriptedEngine, Wait
@@ -133,7 +133,7 @@ _HOMES = {
     "Need": "memory",
     "Pin": "pins",
     "RemoteEngine": "remote",
-    "RemoteLimits": "remote_http",
+    "RemoteLimits": "remote_limits",
     "RemoteModel": "remotes",
     "RemoteModels": "remotes",
     "Room": "memory",

@@ -23,8 +23,10 @@ from node.inference.remote_facts import (
     find_facts,
     messages_json_list,
 )
-from node.inference.remote_http import Deadline, Headers, RemoteLimits, Server
-from node.inference.remote_wire import Reply, request_body, tools_json
+from node.inference.remote_http import Headers, Server
+from node.inference.remote_limits import Deadline, RemoteLimits
+from node.inference.remote_reply import Reply
+from node.inference.remote_request import request_body, tools_json
 from node.inference.remotes import RemoteModel, RemoteModels
 from node.inference.types import Destination, Finish, Generation, ModelInfo, Token
 from node.types import canonical

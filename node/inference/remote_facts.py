@@ -19,7 +19,7 @@ from typing import Final, Literal
 from node.errors import ModelError
 from node.inference.gbnf import dumps
 from node.inference.remote_http import Server
-from node.inference.remote_wire import messages_json, tools_json
+from node.inference.remote_request import messages_json, tools_json
 from node.inference.remotes import MAX_CONTEXT_TOKENS, RemoteModel
 from node.inference.types import Generation
 from node.types import Json, JsonObject

@@ -31,7 +31,8 @@ from node.errors import (
     RemoteError,
 )
 from node.inference.remote import RemoteEngine
-from node.inference.remote_http import RemoteLimits, Server
+from node.inference.remote_http import Server
+from node.inference.remote_limits import RemoteLimits
 from node.inference.remotes import RemoteModel, RemoteModels
 from node.inference.testing_server import (
     MODEL,

@@ -19,9 +19,12 @@ from node.clock import ManualClock
 from node.errors import InferenceError, ModelError, RemoteError
 from node.inference.remote import RemoteEngine
 from node.inference.remote_calls import read_calls
+from node.inference.remote_errors import server_error
 from node.inference.remote_facts import estimate_text, estimate_tokens
-from node.inference.remote_http import Deadline, RemoteLimits, Server
-from node.inference.remote_wire import Reply, request_body, server_error
+from node.inference.remote_http import Server
+from node.inference.remote_limits import Deadline, RemoteLimits
+from node.inference.remote_reply import Reply
+from node.inference.remote_request import request_body
 from node.inference.remotes import REMOTE_FILE, RemoteModel, RemoteModels
 from node.inference.routing import RoutedEngine
 from node.inference.scripted import Say, ScriptedEngine

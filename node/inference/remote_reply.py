@@ -1,110 +1,30 @@
-"""OpenAI's chat completions: the request as JSON, and the answer out of a stream of chunks.
+"""One answer out of a stream of OpenAI's chunks, or out of a whole reply.
 
-Written for what llama-server, vLLM and Ollama have in common. Nothing a server sends is believed:
-every field is checked for its kind, counts of tokens for being possible, and calls are judged by
-`remote_calls`. Reasoning, whether in a field of its own (`reasoning_content`, `reasoning`) or in
-front of the answer between `<think>` marks, never becomes part of the answer.
+Nothing a server sends is believed: every field is checked for its kind, counts of tokens for being
+possible, and calls are judged by `remote_calls`. Reasoning, whether in a field of its own
+(`reasoning_content`, `reasoning`) or in front of the answer between `<think>` marks, never becomes
+part of the answer.
 
-Spec: OpenAI API reference, "Create chat completion" and "Streaming".
+Spec: OpenAI API reference, "Streaming".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from node.errors import ContextOverflowError, RemoteError
+from node.errors import RemoteError
 from node.inference.gbnf import dumps
 from node.inference.remote_calls import MAX_CALLS, read_calls, read_json, schema_fault
-from node.inference.types import Finish, FinishReason, Generation, Message, Token
+from node.inference.remote_errors import Conceal, server_error
+from node.inference.remote_request import STOPS_SENT
+from node.inference.types import Finish, FinishReason, Generation, Token
 from node.types import Json, JsonObject
 
 T = TypeVar("T")
-Conceal = Callable[[str], str]
 _OPEN: Final = "<think>"
 _CLOSE: Final = "</think>"
-_STOPS_SENT: Final = 4  # OpenAI takes no more; the rest is cut off here
-_OVERFLOW: Final = ("context size", "context length", "context_length", "exceed_context")
 _HINT: Final = "The server does not keep to the OpenAI API; look at its log, or use another."
-
-
-def request_body(request: Generation, model: str, kind: str) -> JsonObject:
-    """The request as JSON. `kind` is the server's: what only some understand goes to them only."""
-    sampling = request.sampling
-    body: JsonObject = {
-        "model": model,
-        "messages": messages_json(request.messages),
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": sampling.seed,
-    }
-    if kind in ("llama-server", "vllm"):
-        body["top_k"] = sampling.top_k
-    if sampling.stop:
-        body["stop"] = list(sampling.stop[:_STOPS_SENT])
-    if sampling.logit_bias:
-        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
-    if request.answer_schema is not None:
-        schema: JsonObject = {"name": "answer", "strict": True, "schema": request.answer_schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    # Ollama does not know tool_choice: what may not be called must not be offered to it
-    if request.tools and not (kind == "ollama" and request.tool_choice == "none"):
-        body["tools"] = tools_json(request)
-        body["tool_choice"] = request.tool_choice
-        if not request.parallel_tool_calls:
-            body["parallel_tool_calls"] = False
-    return body
-
-
-def tools_json(request: Generation) -> Json:
-    """The functions offered, as the API has them."""
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": {"type": "object", "properties": {}, **tool.parameters},
-            },
-        }
-        for tool in request.tools
-    ]
-
-
-def messages_json(messages: tuple[Message, ...]) -> Json:
-    """Messages as the API has them. Calls get ids by their order; results follow their calls."""
-    turns: list[Json] = []
-    open_ids: list[str] = []
-    made = 0
-    for message in messages:
-        turn: JsonObject = {"role": message.role, "content": message.content}
-        if message.role == "tool":
-            turn["tool_call_id"] = open_ids.pop(0) if open_ids else _call_id(0)
-        if message.tool_calls:
-            open_ids = [_call_id(made + at + 1) for at in range(len(message.tool_calls))]
-            made += len(open_ids)
-            calls = zip(open_ids, message.tool_calls, strict=True)
-            turn["tool_calls"] = [
-                _call_json(name, call.name, call.arguments) for name, call in calls
-            ]
-        turns.append(turn)
-    return turns
-
-
-def _call_id(number: int) -> str:
-    return f"call{number:05d}"  # nine letters and digits: what Mistral's templates insist on
-
-
-def _call_json(number: str, name: str, arguments: JsonObject) -> JsonObject:
-    return {
-        "id": number,
-        "type": "function",
-        "function": {"name": name, "arguments": dumps(arguments)},
-    }
 
 
 @dataclass
@@ -139,7 +59,7 @@ class Reply:
     _answer: _Answer = field(init=False)
 
     def __post_init__(self) -> None:
-        self._answer = _Answer(self.request.sampling.stop[_STOPS_SENT:])
+        self._answer = _Answer(self.request.sampling.stop[STOPS_SENT:])
 
     def add(self, chunk: JsonObject, part: str = "delta") -> Token:
         """Takes one chunk in; what of the answer and of the thoughts before it may be shown now.
@@ -369,46 +289,6 @@ class _Answer:
 def _natural(value: Json) -> int:
     """A count, or -1 for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) else -1
-
-
-def server_error(
-    who: str, body: Json, status: int = 0, *, conceal: Conceal = str
-) -> RemoteError | ContextOverflowError:
-    """The error a server tells of, in its own words, cut; with the status where there is one.
-
-    `conceal` takes the server's key out of them, before they are cut and half of it is left.
-    """
-    words = _error_words(body, conceal)
-    told = f": {words}" if words else ""
-    where = f" (status {status})" if status else ""
-    if any(mark in words.lower() for mark in _OVERFLOW):
-        return ContextOverflowError(
-            f"the prompt does not fit, says {who}{where}{told}",
-            hint="Shorten the conversation, or give the server a larger context.",
-        )
-    return RemoteError(f"{who} refused the request{where}{told}", hint=_advice(status))
-
-
-def _error_words(body: Json, conceal: Conceal) -> str:
-    """What an error's body says: OpenAI's `error.message`, or whatever else is there."""
-    found: Json = body
-    for key in ("error", "message", "detail"):
-        if isinstance(found, dict) and found.get(key) is not None:
-            found = found[key]
-    words = found if isinstance(found, str) else "" if found is None else dumps(found)
-    kind = body.get("error") if isinstance(body, dict) else None
-    code = str(kind.get("code") or kind.get("type") or "") if isinstance(kind, dict) else ""
-    told = f"{words} [{code}]" if code and code not in words else words
-    plain = "".join(char if char.isprintable() else " " for char in conceal(told))
-    return plain if len(plain) <= 300 else plain[:299] + "…"
-
-
-def _advice(status: int) -> str:
-    return {
-        401: "It wants another key: `freehold model connect` keeps one.",
-        403: "The key may not do this: `freehold model connect` keeps another.",
-        404: "Look at the address, and at the model's name there.",
-    }.get(status, "Look at the server's log.")
 
 
 def _answer_fault(schema: JsonObject, text: str) -> str | None:
