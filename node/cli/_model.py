@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from node.cli._shared import home, size, span
-from node.errors import FreeholdError
+from node.errors import FreeholdError, ModelMemoryError
 
 if TYPE_CHECKING:
     from node.inference import BenchRecord, Header
@@ -61,6 +61,19 @@ def describe_memory(header: Header, context: int | None = None) -> JsonObject:
         "fits": wanted.total <= have.free,
         "most_context_tokens": most_context(header, have),
     }
+
+
+def too_large(name: str, header: Header) -> ModelMemoryError | None:
+    """Why the model, with the config's context, cannot fit this machine whatever is free."""
+    from node.inference import Room, fits, room
+
+    configured = _configured_context()
+    tokens, have = min(configured, header.context_tokens or configured), room()
+    try:
+        fits(name, header, context_tokens=tokens, have=Room(have.total, have.total, have.what))
+    except ModelMemoryError as error:
+        return error
+    return None
 
 
 def _configured_context() -> int:

@@ -10,11 +10,13 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
 
+from node.cli._model import bench_line, gpu_line, too_large
 from node.cli._shared import clean, connect, home, json_option, leave, print_json, size
 from node.errors import DaemonNotRunningError, FreeholdError
 from node.home import Home
@@ -26,14 +28,18 @@ if TYPE_CHECKING:
 DISK_LOW_BYTES = 500 * 1024 * 1024
 
 
+Check = Callable[[Home], Iterator["Fault | Note"]]
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `problem` is empty where all is well."""
+    """One thing looked at. `problem` is empty where all is well; `note` is worth knowing."""
 
     what: str
     problem: str = ""
     hint: str = ""
     fixed: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,13 @@ class Fault:
     problem: str
     hint: str
     repair: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something worth knowing that is not wrong."""
+
+    text: str
 
 
 @click.command()
@@ -62,11 +75,14 @@ def doctor(fix: bool, as_json: bool) -> None:
     leave(1 if any(item.problem and not item.fixed for item in findings) else 0)
 
 
-def _examine(what: str, check: Callable[[Home], Iterator[Fault]], fix: bool) -> Iterator[Finding]:
+def _examine(what: str, check: Check, fix: bool) -> Iterator[Finding]:
     """Runs one check and repairs what it may."""
     sound = True
     for fault in check(home()):
         sound = False
+        if isinstance(fault, Note):
+            yield Finding(what, note=fault.text)
+            continue
         if fix and fault.repair:
             fault.repair()
         yield Finding(what, fault.problem, fault.hint, fixed=bool(fix and fault.repair))
@@ -76,9 +92,8 @@ def _examine(what: str, check: Callable[[Home], Iterator[Fault]], fix: bool) -> 
 
 def _show(finding: Finding) -> None:
     state = "ok" if not finding.problem else "fixed" if finding.fixed else "WRONG"
-    click.echo(
-        f"{state:5}  {finding.what}" + (f": {clean(finding.problem)}" * bool(finding.problem))
-    )
+    said = finding.problem or finding.note
+    click.echo(f"{state:5}  {finding.what}" + (f": {clean(said)}" * bool(said)))
     if finding.problem and not finding.fixed and finding.hint:
         click.echo(f"       {clean(finding.hint)}")
 
@@ -158,6 +173,23 @@ def _models(where: Home) -> Iterator[Fault]:
             )
 
 
+def _inference(where: Home) -> Iterator[Fault | Note]:
+    """Where models run, whether they can ever fit, what their benches found."""
+    from node.inference import ModelStore, unfinished
+
+    yield Note(f"models run on: {gpu_line()}")
+    store = ModelStore(where.models)
+    with suppress(FreeholdError):  # the check of models tells of it
+        for pin in store.list():
+            header = store.header(pin.name)
+            if never_fits := too_large(pin.name, header):
+                yield Fault(never_fits.message, never_fits.hint)
+            if header.chat_template:
+                yield Note(f"{pin.name}: {bench_line(pin.name, store.bench(pin.name))}")
+    for source, here in unfinished(where.models):
+        yield Note(f"{size(here)} of {source} came; `freehold model add` it again to go on")
+
+
 def _check_remotes(where: Home, store: ModelStore) -> None:
     """Raises FreeholdError for the first remote model that could not be used."""
     from node.inference import RemoteModels, refuse_both
@@ -213,12 +245,13 @@ def _remove_socket(where: Home) -> None:
         where.socket.unlink(missing_ok=True)
 
 
-CHECKS: tuple[tuple[str, Callable[[Home], Iterator[Fault]]], ...] = (
+CHECKS: tuple[tuple[str, Check], ...] = (
     ("folders", _folders),
     ("config", _config),
     ("keys", _keys),
     ("agents", _agents),
     ("models", _models),
+    ("inference", _inference),
     ("log", _log),
     ("disk", _disk),
     ("daemon", _daemon),

@@ -33,6 +33,7 @@ def bench(name: str, misses: bool, as_json: bool) -> None:
 
     store = ModelStore(home().models)
     found = asyncio.run(_run(store, name, quiet=as_json))
+    home().create()
     store.keep_bench(name, found.record())
     if as_json:
         print_json({"name": name, **(describe_bench(found.record()) or {}), "cases": _cases(found)})

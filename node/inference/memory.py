@@ -119,7 +119,11 @@ def fits(
         f"the model {name!r} with a context of {context_tokens} tokens needs "
         f"{_mib(wanted.total)} (weights {_mib(wanted.weights)}, context {_mib(wanted.cache)}, "
         f"buffers {_mib(wanted.buffers + wanted.process)}); "
-        f"{_mib(have.free)} of {_mib(have.total)} of {have.what} are free",
+        + (
+            f"{_mib(have.free)} of {_mib(have.total)} of {have.what} are free"
+            if have.free < have.total
+            else f"{have.what} is {_mib(have.total)} in all"
+        ),
         hint=(
             f"With `models.context_tokens = {most}` it would fit."
             if most

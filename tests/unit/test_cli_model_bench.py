@@ -1,0 +1,99 @@
+"""`freehold model bench`, what it keeps, and where that is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from node import inference
+from node.cli import _model, model_bench
+from node.cli.main import root
+from node.home import Home
+from node.inference import Bench, ModelStore, Room, Say, ScriptedEngine, memory, run_bench
+from node.inference.testing import TinyModel, write_tiny_gguf
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("FREEHOLD_HOME", str(tmp_path / "h"))
+
+    async def run(store: ModelStore, name: str, *, quiet: bool) -> Bench:
+        engine = ScriptedEngine(lambda _request: Say("I cannot do that."), models=(name,))
+        found = await run_bench(engine, name, memory=lambda: 123 << 20)
+        return Bench(**{**vars(found), "sha256": store.get(name).sha256})
+
+    monkeypatch.setattr(model_bench, "_run", run)
+    return Home(tmp_path / "h")
+
+
+def there_is(monkeypatch: pytest.MonkeyPatch, found: Room) -> None:
+    for place in (memory, inference):
+        monkeypatch.setattr(place, "room", lambda: found)
+
+
+def run(*words: str) -> Result:
+    result = CliRunner().invoke(root, list(words), prog_name="freehold")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result
+
+
+def test_a_bench_is_shown_kept_and_told_of_by_doctor(home: Home) -> None:
+    shown = run("model", "bench").stdout
+    assert shown.splitlines()[-1] == "default: not fit"
+    assert "no tool fits     6 of 6        6 of 6" in shown
+    assert "memory: 123.0 MiB" in shown
+    assert home.root.stat().st_mode & 0o777 == 0o700
+    found = "not fit: 12 of 30 cases with the grammar, 12 without; tokens/s by agents: "
+    assert found in run("model", "show", "default").stdout
+    assert f"default: {found}" in run("doctor").stdout
+    misses = run("model", "bench", "--misses").stdout
+    assert "[right tool, without the grammar] Where in the library" in misses
+    assert "said 'I cannot do that.', and should call shelf_lookup" in misses
+
+
+def test_a_bench_for_programs_has_every_case(home: Home) -> None:
+    found = json.loads(run("model", "bench", "default", "--json").stdout)
+    assert found["verdict"] == "not fit"
+    assert found["agents"] == [1, 4, 8]
+    assert len(found["cases"]) == 60
+    shown = json.loads(run("model", "show", "default", "--json").stdout)
+    assert shown["bench"]["verdict"] == "not fit"
+
+
+def test_before_a_bench_doctor_says_how_to_make_one(home: Home) -> None:
+    assert "none yet; `freehold model bench default`" in run("doctor").stdout
+    notes = [item["note"] for item in json.loads(run("doctor", "--json").stdout) if item["note"]]
+    assert notes[0].startswith("models run on: ")
+
+
+def test_doctor_names_a_model_that_can_never_fit(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.create()
+    path = write_tiny_gguf(tmp_path / "big.gguf", TinyModel(context=1 << 20))
+    ModelStore(home.models).add(path, "big")
+    small = Room(100 << 20, 110 << 20, "this machine's memory")
+    there_is(monkeypatch, small)
+    told = run("doctor").stdout
+    assert "the model 'big' with a context of 16384 tokens needs" in told
+    assert "this machine's memory is 110 MiB in all" in told
+    assert "models.context_tokens = " in told
+
+
+def test_a_model_that_can_never_fit_is_not_added_unless_one_insists(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_gguf(tmp_path / "big.gguf")
+    tiny = Room(1 << 20, 50 << 20, "the control group's memory limit")
+    there_is(monkeypatch, tiny)
+    refused = CliRunner().invoke(root, ["model", "add", str(path)])
+    assert "--anyway adds it all the same" in getattr(refused.exception, "hint", "")
+    assert run("model", "add", str(path), "--anyway").exit_code == 0
+    assert "does NOT fit" in run("model", "show", "big").stdout
+
+
+def test_gpus_are_named() -> None:
+    assert _model.gpu_line()
