@@ -171,6 +171,11 @@ class Answer:
             self._accept(token)
         return forced
 
+    @property
+    def scan_s(self) -> float:
+        """Seconds spent in looking through logits."""
+        return self._sampler.scan_s
+
     def text(self) -> tuple[str, str]:
         """What has come since the last time: of the answer, and of the thought before it."""
         shown = "".join(self._shown), "".join(self._thought)

@@ -54,6 +54,7 @@ class Runner:
         self._closing = False
         self._requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._stats_at = 0.0
+        self._scan_s = 0.0
 
     def run(self) -> None:
         """Loads what the first frame says, then serves."""
@@ -159,7 +160,10 @@ class Runner:
             for number in self._cancels:
                 self._scheduler.cancel(number)
             self._cancels.clear()
-        self._report(self._scheduler.step())
+        jobs = self._scheduler.step()
+        busy = time.thread_time()
+        self._report(jobs)
+        self._scheduler.totals.other_s += time.thread_time() - busy
         if time.monotonic() - self._stats_at > _STATS_EVERY_S:
             self._tell_stats()
 
@@ -194,6 +198,7 @@ class Runner:
 
     def _end(self, job: Job, answer: Answer) -> Frame:
         answer.close()
+        self._scan_s += answer.scan_s
         if job.error is not None:
             return protocol.error_frame(job.number, job.error)
         finish = protocol.pack_finish(answer.finish(job.cached))
@@ -201,7 +206,8 @@ class Runner:
 
     def _tell_stats(self) -> None:
         self._stats_at = time.monotonic()
-        self._send({"event": "stats", "stats": self._scheduler.snapshot()})
+        stats = {**self._scheduler.snapshot(), "scan_s": self._scan_s}
+        self._send({"event": "stats", "stats": stats})
 
     def _close(self) -> None:
         """Keeps what can be gone on with, and ends."""

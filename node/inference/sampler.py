@@ -9,6 +9,7 @@ Arithmetic is numpy's, so that a seed means the same on every machine with the s
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 import numpy as np
@@ -30,11 +31,16 @@ class Matcher(Protocol):
 
 
 class Sampler:
-    """The draws of one generation. `banned` tokens are never drawn."""
+    """The draws of one generation. `banned` tokens are never drawn.
+
+    `scan_s` is the processor time spent in looking through logits: 600 KB of them a token for a
+    vocabulary of 150,000, which no sampler is spared.
+    """
 
     def __init__(
         self, sampling: Sampling, grammar: Matcher | None, banned: npt.NDArray[np.int64]
     ) -> None:
+        self.scan_s = 0.0
         self._sampling = sampling
         self._grammar = grammar
         self._banned = banned
@@ -52,7 +58,9 @@ class Sampler:
         logits[self._banned] = -np.inf
         pick = self._greedy if self._sampling.temperature <= 0 else self._random_pick
         for attempt in range(_TRIES):
+            started = time.thread_time()
             token = pick(logits)
+            self.scan_s += time.thread_time() - started
             if token is None or self._grammar is None or self._grammar.allows(token):
                 return token
             logits[token] = -np.inf
@@ -62,7 +70,7 @@ class Sampler:
 
     @staticmethod
     def _greedy(logits: Logits) -> int | None:
-        token = int(np.argmax(logits))
+        token = int(logits.argmax())
         return token if logits[token] > -np.inf else None
 
     def _random_pick(self, logits: Logits) -> int | None:

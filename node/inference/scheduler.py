@@ -76,7 +76,10 @@ class Job:
 
 @dataclass
 class Totals:
-    """What was done since the start. Seconds are wall time."""
+    """What was done since the start.
+
+    `decode_s` is wall time in the backend; `other_s` is the thread's processor time outside of it.
+    """
 
     generations: int = 0
     prompt_tokens: int = 0
@@ -103,6 +106,7 @@ class Scheduler:
         max_running: int,
         guard: Callable[[frozenset[int]], AbstractContextManager[object]] | None = None,
         monotonic: Callable[[], float] = time.perf_counter,
+        processor: Callable[[], float] = time.thread_time,
     ) -> None:
         self.totals = Totals()
         self._backend = backend
@@ -110,9 +114,11 @@ class Scheduler:
         self._max_running = max_running
         self._guard = guard or (lambda _: nullcontext())
         self._monotonic = monotonic
+        self._processor = processor
         self._waiting: Waiting[Job] = Waiting()
         self._running: list[Job] = []
         self._pace = Pace()
+        self._before_decode = 0.0
         self._full = False  # no room for who is first in line, until someone ends
         self._batch = Batch(batch_tokens(max_running))
         self._recent: deque[tuple[float, int, int]] = deque()
@@ -146,7 +152,7 @@ class Scheduler:
 
     def step(self) -> list[Job]:
         """Evaluates one batch; the jobs that drew tokens or ended by it."""
-        started = self._monotonic()
+        started, busy = self._monotonic(), self._processor()
         self._leave([job for job in self._running if job.cancelled])
         failed = self._admit()
         plan = self._plan()
@@ -155,8 +161,11 @@ class Scheduler:
         decode_s = self._decode(plan)
         if decode_s is None:
             return [*failed, *(job for job, _ in plan if job.ended)]
+        self.totals.other_s += self._before_decode - busy
+        busy = self._processor()
         touched = self._draw(plan)
         self._note(plan, touched, started, decode_s)
+        self.totals.other_s += self._processor() - busy
         return [*failed, *touched]
 
     def _leave(self, jobs: list[Job]) -> None:
@@ -211,7 +220,7 @@ class Scheduler:
         prompts = [job for job in self._running if not job.writing]
         if prompts:
             prompts.sort(key=lambda job: (not job.person, job.done - job.cached, job.number))
-            room = self._pace.chunk(len(plan))
+            room = self._pace.chunk(len(plan), sum(len(job.pending) for job in prompts))
             for job in prompts:
                 if room <= 0:
                     break
@@ -229,6 +238,7 @@ class Scheduler:
             tokens = job.pending if whole else job.pending[:count]
             batch.add(job.sequence, job.done, tokens, wanted=whole)
         started = self._monotonic()
+        self._before_decode = self._processor()
         try:
             with self._guard(frozenset([job.number for job, _ in plan])):
                 self._backend.decode(batch)
@@ -281,13 +291,16 @@ class Scheduler:
     ) -> None:
         now = self._monotonic()
         rows = self._batch.size
-        prompt = sum(count for job, count in plan if job.done <= len(job.prompt))
-        writing = len(plan) - sum(job.done <= len(job.prompt) for job, _ in plan)
+        prompt = writing = 0
+        for job, count in plan:
+            if job.done <= len(job.prompt):
+                prompt += count
+            else:
+                writing += 1
         self._pace.observe(running=writing, prompt_tokens=prompt, seconds=now - started)
         self.totals.steps += 1
         self.totals.completion_tokens += len(touched)
         self.totals.decode_s += decode_s
-        self.totals.other_s += now - started - decode_s
         self._recent.append((now, rows - prompt, prompt))
         while self._recent[0][0] < now - RATE_WINDOW_S:
             self._recent.popleft()

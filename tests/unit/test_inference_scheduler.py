@@ -321,15 +321,27 @@ def test_the_pace_follows_what_steps_take() -> None:
     def settle(plain_s: float, token_s: float) -> int:
         size = 0
         for _ in range(200):
-            size = pace.chunk(4)
+            size = pace.chunk(4, 8000)
             pace.observe(running=4, prompt_tokens=size, seconds=plain_s + size * token_s)
-        return max(size, pace.chunk(4))
+        return max(size, pace.chunk(4, 8000))
 
-    assert pace.chunk(0) == CHUNK_TOKENS
-    assert 60 <= settle(0.1, 0.001) <= 80  # seventy take 70 ms, and 170 was asked for
-    assert 25 <= settle(0.1, 0.0025) <= 31
+    assert pace.chunk(0, 8000) == CHUNK_TOKENS
+    assert 55 <= settle(0.1, 0.001) <= 61  # sixty take 60 ms, and 160 was asked for
+    assert 20 <= settle(0.1, 0.0025) <= 25
     assert settle(0.1, 0.1) == LEAST_TOKENS
-    assert settle(1.0, 0.001) == CHUNK_TOKENS
+    assert settle(1.0, 0.001) >= CHUNK_TOKENS - 1
+
+
+def test_a_short_prompt_goes_through_at_once_but_not_one_after_another_for_ever() -> None:
+    pace = Pace()
+    for _ in range(50):
+        pace.observe(running=4, prompt_tokens=0, seconds=0.1)
+    chunks = []
+    for _ in range(20):
+        chunks.append(pace.chunk(4, 60))
+        pace.observe(running=4, prompt_tokens=chunks[-1], seconds=0.1 + 0.01 * chunks[-1])
+    assert chunks[0] == 60
+    assert sum(chunks[-10:]) < 10 * 16
 
 
 # ── soak ────────────────────────────────────────────────────────────────────────────────────

@@ -50,6 +50,7 @@ class MarkedReader:
         self._read = read
         self._stops = tuple(filter(None, stop))
         self._in_text = (*marks.calls, *(marks.thought or ()), *marks.ends, *self._stops)
+        self._firsts = frozenset(mark[0] for mark in self._in_text if mark)
         self._state: State = "reasoning" if thinking and marks.thought else "start"
         self._held = ""
         self._text: list[str] = []
@@ -68,6 +69,8 @@ class MarkedReader:
             return Shown()
         before = self._state
         self._pushed += 1
+        if before == "text" and not self._held and self._firsts.isdisjoint(text):
+            return Shown(self._keep(self._text, text))  # nearly every token: it begins no mark
         self._held += text
         shown = self._advance()
         self.reasoning_tokens += "reasoning" in (before, self._state)
