@@ -23,6 +23,9 @@ from node.types import Json, JsonObject
 
 MAX_DEPTH: Final = 32
 MAX_RULES: Final = 2000
+# libllama follows all that a text may mean. Choices in choices multiply that, so that a tool of ill
+# will could hold up a model for hours; where it could be more than this, any value is allowed.
+MAX_WAYS: Final = 64
 MAX_REPEAT: Final = 256  # libllama unrolls repetitions and refuses over 2000 rules
 _REFUSED: Final = ("allOf", "not", "if", "patternProperties", "dependentSchemas", "prefixItems")
 _CHOICES: Final = {"$ref", "const", "enum", "anyOf", "oneOf"}
@@ -82,7 +85,9 @@ class _Compiler:
         self._spelling = grammar.spelling
         self._function = function
         self._root = root
-        self._references: dict[str, str] = {}
+        self._references: dict[str, tuple[str, int]] = {}
+        self._open: dict[str, int] = {}
+        self._ways = self._most_ways = 1
 
     def as_object(self, schema: JsonObject) -> JsonObject:
         """The schema, which must be of objects: arguments have names, and those it declares."""
@@ -214,12 +219,18 @@ class _Compiler:
         return "json-unsigned" if positive else "json-number"
 
     def _any(self, options: Json, path: str, name: str, depth: int) -> str:
+        """One of the options. Where too many could be meant at once, any value: see `MAX_WAYS`."""
         if not isinstance(options, list) or not options:
             raise self._error(path, "must be a list of schemas")
+        outer, ways = self._ways, self._ways * _alike(options)
+        if ways > MAX_WAYS:
+            return "json-value"
+        self._ways, self._most_ways = ways, max(ways, self._most_ways)
         rules = [
             self.compile(option, f"{path}/{index}", f"{name}-o", depth + 1)
             for index, option in enumerate(options)
         ]
+        self._ways = outer
         return self._grammar.add(name, " | ".join(dict.fromkeys(rules)))
 
     def _reference(self, pointer: Json, path: str, depth: int) -> str:
@@ -227,14 +238,24 @@ class _Compiler:
         if parts[0] != "#" or len(parts) != 3 or parts[1] not in ("$defs", "definitions"):
             raise self._error(path, f"refers to {_show(pointer)}; only #/$defs/NAME is known")
         known = self._references.get(str(pointer))
-        if known:
-            return known
+        if known is not None:
+            rule, ways = known
+            again = self._open.get(str(pointer), self._ways) < self._ways
+            return "json-value" if again or ways * self._ways > MAX_WAYS else rule
         definitions = self._root.get(parts[1])
         target = definitions.get(parts[2]) if isinstance(definitions, dict) else None
         if target is None:
             raise self._error(path, f"refers to {_show(pointer)}, which is not there")
-        rule = self._references[str(pointer)] = self._grammar.add("ref", "")
-        self._grammar.rules[rule] = self.compile(target, str(pointer), "def", depth + 1)
+        return self._define(str(pointer), target, depth)
+
+    def _define(self, pointer: str, target: Json, depth: int) -> str:
+        """The rule of a definition, known before it is made: it may refer to itself."""
+        rule = self._grammar.add("ref", "")
+        self._references[pointer], self._open[pointer] = (rule, 1), self._ways
+        before, self._most_ways = self._most_ways, self._ways
+        self._grammar.rules[rule] = self.compile(target, pointer, "def", depth + 1)
+        self._references[pointer] = (rule, self._most_ways // self._open.pop(pointer))
+        self._most_ways = max(before, self._most_ways)
         return rule
 
     def _literals(self, values: Json, path: str) -> str:
@@ -267,7 +288,7 @@ class _Compiler:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise self._error(path, f"has a {name} that is not a number")
-            if not math.isfinite(value):
+            if isinstance(value, float) and not math.isfinite(value):
                 raise self._error(path, f"has a {name} that is not a number")
             whole = int(value)
             found.append(whole + shift if whole == value else _inward(value, step))
@@ -292,6 +313,24 @@ def _error(function: str, path: str, problem: str) -> GrammarError:
 def _show(value: Json) -> str:
     """A value for a message: short, and whatever it is."""
     return ascii(value)[:60]
+
+
+def _alike(options: list[Json]) -> int:
+    """How many of the options may be meant until more of their text is seen."""
+    objects = arrays = others = 0
+    for option in options:
+        kind = option.get("type") if isinstance(option, dict) else None
+        if kind == "object":
+            objects += 1
+        elif kind == "array":
+            arrays += 1
+        elif not isinstance(kind, str) and not _is_constant(option):
+            others += 1
+    return max(1, max(objects, arrays) + others)
+
+
+def _is_constant(schema: Json) -> bool:
+    return isinstance(schema, dict) and ("const" in schema or "enum" in schema)
 
 
 def _inward(value: float, step: int) -> int:

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from node.errors import GrammarError
 from node.inference import FunctionSpec, Message, ToolCall, recognise
+from node.inference.formats import Asked, CallFormat, parse
+from node.inference.formats.base import one_call_a_turn
 from node.inference.strict_json import StrictJsonError, parse_prefix
 from node.inference.testing import CHATML_TEMPLATE, PLAIN_TEMPLATE
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "200"))
 HERMES, GENERIC = recognise(CHATML_TEMPLATE), recognise(PLAIN_TEMPLATE)
 TOOLS = (FunctionSpec("add", "adds", {"type": "object", "properties": {}}),)
+ASKED = Asked(TOOLS)
 CALL = '{"name": "add", "arguments": {"a": 1}}'
 
 
@@ -48,7 +51,7 @@ def test_the_family_is_known_from_the_template() -> None:
     ],
 )
 def test_a_malformed_call_says_what_is_wrong(raw: str, problem: str) -> None:
-    parsed = HERMES.parse(raw, TOOLS)
+    parsed = parse(HERMES, raw, ASKED)
     assert parsed.tool_calls == ()
     assert parsed.text == ""
     assert parsed.malformed is not None
@@ -58,21 +61,45 @@ def test_a_malformed_call_says_what_is_wrong(raw: str, problem: str) -> None:
 def test_a_call_may_hold_its_own_markup_in_a_string() -> None:
     arguments = {"a": "</tool_call><tool_call>"}
     raw = f"<tool_call>{json.dumps({'name': 'add', 'arguments': arguments})}</tool_call>"
-    assert HERMES.parse(raw, TOOLS).tool_calls == (ToolCall("add", arguments),)
+    assert parse(HERMES, raw, ASKED).tool_calls == (ToolCall("add", arguments),)
 
 
 def test_a_call_is_known_as_soon_as_it_can_be() -> None:
-    assert [HERMES.is_call(raw) for raw in ("", "<tool", "<tool_call>", "<b>")] == [
-        *(None, None, True, False)
-    ]
-    assert [GENERIC.is_call(raw) for raw in ("", "{", "\n {", "4 {")] == [None, True, True, False]
+    def state(form: CallFormat, raw: str) -> tuple[str, str]:
+        reader = form.reader(ASKED)
+        return reader.push(raw).text, reader.state
+
+    assert state(HERMES, "<tool") == ("", "text")
+    assert state(HERMES, "<tool_call>") == ("", "call")
+    assert state(HERMES, "<b>") == ("<b>", "text")
+    assert state(GENERIC, "") == ("", "start")
+    assert state(GENERIC, "\n {") == ("", "call")
+    assert state(GENERIC, "4 {") == ("4 {", "text")
+
+
+def test_no_tool_may_be_called_where_none_may() -> None:
+    raw = f"<tool_call>{CALL}</tool_call>"
+    parsed = parse(HERMES, raw, Asked(TOOLS, "none"))
+    assert parsed.tool_calls == ()
+    assert parsed.malformed == "no tool may be called in this answer"
+
+
+def test_calls_at_once_become_calls_one_after_another() -> None:
+    calls = tuple(ToolCall("add", {"a": number}) for number in (1, 2, 3))
+    results = tuple(Message("tool", str(number), name="add") for number in (1, 2, 3))
+    turns = one_call_a_turn((Message("user", "x"), Message("assistant", "", calls), *results))
+    assert [turn.role for turn in turns] == ["user", *["assistant", "tool"] * 3]
+    assert [turn.tool_calls[0] for turn in turns if turn.tool_calls] == list(calls)
+    assert [turn.content for turn in turns if turn.role == "tool"] == ["1", "2", "3"]
+    alone = one_call_a_turn((Message("assistant", "", calls), results[0]))
+    assert [turn.role for turn in alone] == ["assistant", "tool", "assistant", "assistant"]
 
 
 def test_text_is_text() -> None:
-    assert HERMES.parse("  It is 4.\n", TOOLS).text == "It is 4."
-    assert GENERIC.parse("It is {4}.", TOOLS).text == "It is {4}."
-    assert GENERIC.parse(CALL, TOOLS).tool_calls == (ToolCall("add", {"a": 1}),)
-    assert GENERIC.parse(CALL, ()).text == CALL
+    assert parse(HERMES, "  It is 4.\n", ASKED).text == "It is 4."
+    assert parse(GENERIC, "It is {4}.", ASKED).text == "It is {4}."
+    assert parse(GENERIC, CALL, ASKED).tool_calls == (ToolCall("add", {"a": 1}),)
+    assert parse(GENERIC, CALL, Asked()).text == CALL
 
 
 pieces = st.lists(
@@ -86,7 +113,7 @@ pieces = st.lists(
 @given(raw=pieces)
 def test_whatever_was_written_is_read_as_one_thing(raw: str) -> None:
     for form in (HERMES, GENERIC):
-        parsed = form.parse(raw, TOOLS)
+        parsed = parse(form, raw, ASKED)
         assert (parsed.malformed is not None) + bool(parsed.tool_calls) + bool(parsed.text) <= 1
         for call in parsed.tool_calls:
             assert call.name == "add"
@@ -125,11 +152,11 @@ def test_huge_numbers_and_depths_are_refused() -> None:
 def test_names_are_checked_before_a_grammar_is_made() -> None:
     for name in ("", "a b", 'a"', "x" * 65, "<tool_call>"):
         with pytest.raises(GrammarError, match="name of a function"):
-            HERMES.grammar((FunctionSpec(name, "", {}),), "auto")
+            HERMES.grammar(Asked((FunctionSpec(name, "", {}),)))
     with pytest.raises(GrammarError, match="two functions"):
-        HERMES.grammar(TOOLS * 2, "auto")
+        HERMES.grammar(Asked(TOOLS * 2))
     with pytest.raises(GrammarError, match="no tool"):
-        HERMES.grammar((), "required")
+        HERMES.grammar(Asked(choice="required"))
 
 
 def test_a_template_without_tools_is_told_of_them_in_words() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from node.errors import TemplateError
 from node.inference import FunctionSpec, Message, ToolCall
 from node.inference.prompt import Prompter
+from node.inference.shape import Shape, shape_of, turns_of
 from node.inference.template import MAX_OUTPUT_CHARS, ChatTemplate
 from node.inference.testing import CHATML_TEMPLATE
 
@@ -117,7 +120,54 @@ def test_a_refused_system_turn_goes_to_the_user() -> None:
     assert "S" in show(folded.tokens((Message("system", "S"),), ()))
 
 
+# ── what a template cannot show ──────────────────────────────────────────────────────────────
+
+
+def shape(source: str) -> Shape:
+    return shape_of(ChatTemplate(source).render)
+
+
+SAID = "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}"
+
+
+def test_shapes_are_found_by_rendering() -> None:
+    each = "{% for m in messages %}"
+    whole = f"{each}{SAID}{{{{ c.function.arguments | tojson }}}}{{% endfor %}}{{% endfor %}}"
+    assert shape(whole + "{{ tools | tojson }}") == Shape()
+    assert not shape(whole).tools
+    assert not shape(f"{each}{{{{ m.content }}}}{{% endfor %}}").calls
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    assert not shape(refuses + whole).system
+    text = f"{each}{SAID}{{{{ ': ' + c.function.arguments }}}}{{% endfor %}}{{% endfor %}}"
+    assert shape(text).arguments_as_text
+    python = f"{each}{SAID}{{{{ c.function.arguments }}}}{{% endfor %}}{{% endfor %}}"
+    assert shape(python).arguments_as_text  # an object would come out in Python's notation
+    drops = f"{each}{{% if m.content is none or m.role != 'assistant' %}}{SAID}".replace(
+        "m.content }", "m.content or '' }"
+    )
+    drops += "{{ c.function.arguments | tojson }}{% endfor %}{% endif %}{% endfor %}"
+    assert shape(drops).no_content
+
+
+def test_results_share_the_ids_of_their_calls() -> None:
+    calls = (ToolCall("a", {}), ToolCall("b", {}), ToolCall("a", {}))
+    messages = (
+        Message("assistant", "", calls),
+        *(Message("tool", "", name=name) for name in ("b", "a", "a")),
+        Message("assistant", "", calls[:1]),
+        Message("tool", "", name="a"),
+    )
+    turns: Any = turns_of(messages, Shape())
+    made = [call["id"] for call in turns[0]["tool_calls"]]
+    assert made == ["call00001", "call00002", "call00003"]
+    assert [turn["tool_call_id"] for turn in turns[1:4]] == [made[1], made[0], made[2]]
+    assert turns[5]["tool_call_id"] == turns[4]["tool_calls"][0]["id"] == "call00004"
+
+
 # ── templates ───────────────────────────────────────────────────────────────────────────────
+
+
+GROWN = "{{% set n = namespace(a={}) %}}{{% for i in range(60) %}}"
 
 
 @pytest.mark.parametrize(
@@ -145,12 +195,56 @@ def test_a_refused_system_turn_goes_to_the_user() -> None:
         "{{ 1 / 0 }}",
         "{{ messages[0].content.x() }}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ 'a' ~ 1 / 0 }}",
+        "{{ '%9999999999d' | format(1) }}",
+        "{{ (messages * 1000) | tojson(indent=99) }}",
+        f"{GROWN.format(10)}{{% set n.a = n.a * n.a %}}{{% endfor %}}",
+        f"{GROWN.format('10 ~ 9')}{{% set n.a = n.a ~ n.a %}}{{% endfor %}}",
     ],
 )
 def test_a_hostile_template_is_an_error(source: str) -> None:
     messages = [{"role": "user", "content": "x"}]
     with pytest.raises(TemplateError, match=r"^the chat template"):
         ChatTemplate(source, deadline_s=1.0).render({"messages": messages})
+
+
+DOUBLED = f"{GROWN.format(['x'])}{{% set n.a = [n.a, n.a] %}}{{% endfor %}}"
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["n.a", "n.a | tojson", "n.a ~ 'x'", "n.a | string", "n.a | join", "{'a': n.a} | tojson"],
+)
+def test_lists_of_lists_are_counted_before_they_are_printed(use: str) -> None:
+    """Two to the sixtieth of characters: C code would print until the machine dies."""
+    with pytest.raises(TemplateError):
+        ChatTemplate(f"{DOUBLED}{{{{ {use} }}}}", deadline_s=0.5).render({})
+
+
+def test_what_an_error_says_is_short() -> None:
+    with pytest.raises(TemplateError) as caught:
+        ChatTemplate("{{ raise_exception('x\n' * 100000) }}").render({})
+    assert len(caught.value.message) < 600
+    assert "\n" not in caught.value.message
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    source=st.lists(
+        st.sampled_from(
+            [
+                *("{{", "}}", "{%", "%}", " for m in messages ", " endfor ", " if ", " endif "),
+                *("messages", ".content", "[0]", "| tojson", "~", "+", "*", "(", ")", "'a'", "9"),
+                *(" set x = ", " namespace()", " macro f() ", " endmacro ", "{#", "#}", "**"),
+            ]
+        )
+        | st.text(max_size=2),
+        max_size=14,
+    ).map("".join)
+)
+def test_any_template_renders_or_is_a_template_error(source: str) -> None:
+    with contextlib.suppress(TemplateError):
+        ChatTemplate(source).render({"messages": [{"role": "user", "content": "x"}]})
 
 
 def test_what_python_hides_is_not_there() -> None:
@@ -184,9 +278,12 @@ def test_what_templates_are_written_for_is_there() -> None:
         "{{ 'é' | tojson(ensure_ascii=true) }}{{ strftime_now('%Y') }}"
         "{% set ns = namespace(n=0) %}{% for i in range(3) %}{% set ns.n = ns.n + i %}{% endfor %}"
         "{{ ns.n }}{{ 'a,b'.split(',') | join('-') }}{{ bos_token }}"
+        "{% set comma = joiner(', ') %}{% for i in [1, 2] %}{{ comma() ~ i }}{% endfor %}"
+        "{{ '%s=%d' | format('a', 3) }}{% generation %}g{% endgeneration %}"
+        "{{ {'b': 1, 'a': [true, none]} | tojson(sort_keys=true, separators=(',', ':')) }}"
     )
     template = ChatTemplate(source, bos="<s>", wall=lambda: 0.0)
     messages = [{"content": " a "}, {"skip": True, "content": "b"}]
     assert template.render({"messages": messages}) == (
-        'a;{"é": [1, "<"]}{\n "a": 1\n}"\\u00e9"19703a-b<s>'
+        'a;{"é": [1, "<"]}{\n "a": 1\n}"\\u00e9"19703a-b<s>1, 2a=3g{"a":[true,null],"b":1}'
     )

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from node.errors import GrammarError
 from node.inference import FunctionSpec, ToolCall, recognise
+from node.inference.formats import Asked, parse
+from node.inference.gbnf import LOOSE, Rules, Spelling
 from node.inference.schema import Grammar
 from node.inference.testing import CHATML_TEMPLATE, PLAIN_TEMPLATE, write_tiny_gguf
 from node.types import Json, JsonObject
@@ -166,8 +168,8 @@ def test_a_call_goes_round(
     raw = dumps({"name": "f", "arguments": arguments})
     if call_format.name == "hermes":
         raw = f"<tool_call>{raw}</tool_call>"
-    assert accepts(call_format.grammar(tools, "required"), raw)
-    parsed = call_format.parse(raw, tools)
+    assert accepts(call_format.grammar(Asked(tools, "required")), raw)
+    parsed = parse(call_format, raw, Asked(tools))
     assert parsed.malformed is None
     assert parsed.tool_calls == (ToolCall("f", arguments),)
 
@@ -319,7 +321,7 @@ def test_any_json_as_a_schema_makes_a_grammar_or_a_grammar_error(
     ).map("".join)
 )
 def test_text_is_anything_but_a_call(accepts: Accepts, text: str) -> None:
-    made = recognise(CHATML_TEMPLATE).grammar((), "none")
+    made = recognise(CHATML_TEMPLATE).grammar(Asked(choice="none"))
     assert accepts(made, text) is ("<tool_call>" not in text)
 
 
@@ -333,7 +335,7 @@ def test_one_grammar_whole() -> None:
         "required": ["city"],
     }
     tools = (FunctionSpec("weather", "", schema),)
-    made = recognise(CHATML_TEMPLATE).grammar(tools, "required")
+    made = recognise(CHATML_TEMPLATE).grammar(Asked(tools, "required"))
     rules = dict(line.split(" ::= ", 1) for line in made.splitlines() if line)
     assert rules["root"] == "answer"
     assert rules["answer"] == r'[ \t\r\n]{0,3} ("<tool_call>" calls)'
@@ -343,6 +345,112 @@ def test_one_grammar_whole() -> None:
     assert rules["args"] == r'"{" ("\"city\"" ": " json-string args-m-2) "}"'
     assert rules["args-m-2"] == r'", " "\"days\"" ": " args-p args-m | args-m'
     assert rules["args-p"] == '[1-9] | "1" ([0-4])'
+
+
+# ── schemas of ill will ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_schema_cannot_make_a_grammar_without_end() -> None:
+    names: list[Json] = [f"value {number}" for number in range(100_000)]
+    with pytest.raises(GrammarError, match="524288 are the most"):
+        arguments_grammar({"enum": names})
+    types: JsonObject = {"type": ["object"] * 10}
+    for _ in range(5):
+        types = {"type": ["array"] * 10, "items": types}
+    assert len(arguments_grammar(types)) < 100_000
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+def test_choices_in_choices_do_not_multiply(accepts: Accepts, recursive: bool) -> None:
+    """Two objects that begin alike, in two that begin alike, and so on: twofold a level."""
+    inner: JsonObject = {"$ref": "#/$defs/n"} if recursive else {"type": "null"}
+    schema = inner
+    for _ in range(1 if recursive else 14):
+        schema = {
+            "anyOf": [
+                {"type": "object", "properties": {"x": schema, "p": {}}, "required": ["x"]},
+                {"type": "object", "properties": {"x": schema, "q": {}}, "required": ["x"]},
+            ]
+        }
+    made = arguments_grammar({"$ref": "#/$defs/n", "$defs": {"n": schema}})
+    value: Json = None
+    for _ in range(14):
+        value = {"x": value}
+    assert accepts(made, dumps(value))  # at twofold a level this takes minutes
+
+
+def test_a_choice_that_means_one_thing_is_kept(accepts: Accepts) -> None:
+    tree: JsonObject = {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/$defs/t"}}]
+    }
+    made = arguments_grammar({"$ref": "#/$defs/t", "$defs": {"t": tree}})
+    assert accepts(made, '["a", [["b"], []]]')
+    assert not accepts(made, '["a", [[1], []]]')
+
+
+def test_a_function_takes_what_it_declares(accepts: Accepts) -> None:
+    def made(schema: JsonObject) -> str:
+        grammar = Grammar()
+        grammar.rules["root"] = grammar.arguments("f", schema)
+        return grammar.text()
+
+    assert accepts(made({}), "{}")
+    assert not accepts(made({}), '{"a": 1}')
+    assert accepts(
+        made({"type": "object", "additionalProperties": {"type": "integer"}}), '{"a": 1}'
+    )
+    with pytest.raises(GrammarError, match="is not of an object"):
+        made({"type": "string"})
+
+
+# ── spellings and text ──────────────────────────────────────────────────────────────────────
+
+
+def spelled(spelling: Spelling, schema: JsonObject) -> str:
+    grammar = Grammar(spelling)
+    grammar.rules["root"] = grammar.value("f", schema)
+    return grammar.text()
+
+
+def test_other_spellings(accepts: Accepts) -> None:
+    schema: JsonObject = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"enum": [["x", {"k": 1}]]}, "c": {}},
+    }
+    loose = spelled(LOOSE, schema)
+    assert accepts(loose, '{"a":"x", "b": ["x", {"k": 1}],"c":{"d": [1,2]}}')
+    bare = spelled(Spelling('":"', '","', quote="<q>"), schema)
+    assert accepts(bare, '{a:<q>say "hi" <<q>,b:[<q>x<q>,{k:1}],c:{d:[1,<q><q>]}}')
+    assert not accepts(bare, '{a:"x"}')
+    with pytest.raises(GrammarError, match="this model cannot write"):
+        spelled(Spelling(quote="<q>"), {"type": "object", "properties": {"a b": {}}})
+    with pytest.raises(GrammarError, match="this model cannot write"):
+        spelled(Spelling(quote="<q>"), {"enum": ["a<q>b"]})
+
+
+@bounded
+@example(marks=["aab", "ab"], parts=["a", "aab"])
+@example(marks=["aaa"], parts=["aa", "aa"])
+@given(
+    marks=st.lists(st.text("ab<", min_size=1, max_size=4), min_size=1, max_size=3, unique=True),
+    parts=st.lists(st.text("ab<]", max_size=5), max_size=4),
+)
+def test_text_holds_no_mark(accepts: Accepts, marks: list[str], parts: list[str]) -> None:
+    rules = Rules()
+    rules.rules["root"] = rules.until("text", dict.fromkeys(marks))
+    whole = "".join(parts)
+    assert accepts(rules.text(), whole) is not any(mark in whole for mark in marks)
+
+
+@bounded
+@given(before=st.text("ab<>", max_size=8), after=st.text("ab<>", max_size=3))
+def test_text_ends_at_its_mark(accepts: Accepts, before: str, after: str) -> None:
+    rules = Rules()
+    rules.rules["root"] = rules.until("text", {"<ab>": '"!"'}, may_end=False)
+    made = rules.text()
+    assert accepts(made, f"{before}<ab>!") is (f"{before}<ab>".find("<ab>") == len(before))
+    assert not accepts(made, before)
+    assert not accepts(made, f"{before}<ab>{after}")
 
 
 def test_models_folder_needs_no_network(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class CallFormat(Protocol):
         """Whether a prompt that ends so leaves the model inside a block of reasoning."""
         ...
 
-    def grammar(self, asked: Asked | Tools, choice: Choice = "auto") -> str:
+    def grammar(self, asked: Asked) -> str:
         """GBNF of an answer; its root is `root`. Where no tools are offered none is needed.
 
         Raises:
@@ -121,31 +121,8 @@ class CallFormat(Protocol):
         """Reads an answer that was asked for so. `stop` strings end text, never calls."""
         ...
 
-    def is_call(self, raw: str) -> bool | None:
-        """Whether output that begins so is a call; None where it may be either."""
-        ...
 
-    def parse(self, raw: str, tools: Tools) -> Parsed:
-        """Reads a finished answer. Never raises."""
-        ...
-
-
-class WholeAnswers:
-    """What an engine asks that does not read an answer while it is made."""
-
-    def reader(self, asked: Asked, stop: tuple[str, ...] = ()) -> Reader:
-        raise NotImplementedError
-
-    def is_call(self, raw: str) -> bool | None:
-        reader = self.reader(Asked((FunctionSpec("f", "", {}),)))
-        shown = reader.push(raw)
-        return True if reader.state == "call" else False if shown.text else None
-
-    def parse(self, raw: str, tools: Tools) -> Parsed:
-        return parse(self, raw, Asked(tools))
-
-
-def parse(form: CallFormat | WholeAnswers, raw: str, asked: Asked) -> Parsed:
+def parse(form: CallFormat, raw: str, asked: Asked) -> Parsed:
     """Reads a whole answer. Never raises."""
     reader = form.reader(asked)
     reader.push(raw)

@@ -16,13 +16,11 @@ from typing import ClassVar, Final
 
 from node.inference.formats.base import (
     Asked,
-    Choice,
     NotACall,
     Parsed,
     Shown,
     State,
     Tools,
-    WholeAnswers,
     check,
     one_call_a_turn,
     past_space,
@@ -51,7 +49,7 @@ _NONE: Final[dict[str, str | None]] = dict.fromkeys(_MARKS)
 
 
 @dataclass(frozen=True)
-class Harmony(WholeAnswers):
+class Harmony:
     """Implements `CallFormat`; the model makes one call a turn."""
 
     name: ClassVar[str] = "harmony"
@@ -70,8 +68,7 @@ class Harmony(WholeAnswers):
     def thinks(self, prompt: str) -> bool:
         return prompt.endswith(f"{_CHANNEL}analysis{_MESSAGE}")
 
-    def grammar(self, asked: Asked | Tools, choice: Choice = "auto") -> str:
-        asked = asked if isinstance(asked, Asked) else Asked(asked, choice)
+    def grammar(self, asked: Asked) -> str:
         check(asked)
         grammar = Grammar(self.spelling)
         grammar.rules["root"] = ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from node.inference.formats.base import Asked, Choice, NotACall, Tools, WholeAnswers, check, tell
+from node.inference.formats.base import Asked, NotACall, Tools, check, tell
 from node.inference.formats.reader import Calls, MarkedReader, Marks
 from node.inference.gbnf import STRICT, Spelling, dumps, literal
 from node.inference.schema import Grammar
@@ -19,7 +19,7 @@ THINK: Final = ("<think>", "</think>")
 
 
 @dataclass(frozen=True)
-class Marked(WholeAnswers, ABC):
+class Marked(ABC):
     """A family whose answers are thoughts, then text, then calls.
 
     `thought` holds the marks before and after reasoning; None where the model has none.
@@ -52,8 +52,7 @@ class Marked(WholeAnswers, ABC):
             return False
         return prompt.rstrip().endswith(self.thought[0].strip())
 
-    def grammar(self, asked: Asked | Tools, choice: Choice = "auto") -> str:
-        asked = asked if isinstance(asked, Asked) else Asked(asked, choice)
+    def grammar(self, asked: Asked) -> str:
         check(asked)
         grammar = Grammar(self.spelling)
         calling = bool(asked.tools) and asked.choice != "none"
