@@ -28,7 +28,6 @@ from node.inference.template import DEADLINE_S, ChatTemplate
 from node.types import JsonObject
 
 _RENDER_BYTES: Final = 512 * 1024 * 1024
-_KEPT_SEQUENCES: Final = 24
 _POOLED_CONTEXTS: Final = 2
 _LEAST_POOL_TOKENS: Final = 16_384
 _POOL_SHARE: Final = 4  # of the memory that is available, the pool may take one in so many
@@ -62,7 +61,7 @@ def load_model(load: Load) -> Loaded:
             hint="Use a model made for conversation (an `instruct` or `chat` version).",
         )
     size = min(load.context_tokens, model.context_train)
-    sequences = most_at_once(load.max_running) + _KEPT_SEQUENCES
+    sequences = most_at_once(load.max_running) + load.kept_sequences
     context = Context(
         model,
         cells=load.kv_tokens or pool_tokens(size, model.bytes_per_cell),

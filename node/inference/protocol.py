@@ -25,6 +25,7 @@ from node.errors import (
 )
 from node.inference.types import Finish, FunctionSpec, Generation, Message, Sampling, ToolCall
 
+KEPT_SEQUENCES: Final = 24
 MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
 _HEAD = struct.Struct(">I")
 _ERRORS: Final = {
@@ -59,8 +60,9 @@ T = TypeVar("T")
 class Load:
     """What a runner is to load, its first frame.
 
-    `identity` is the file's, as it was hashed. `kv_tokens` 0 lets the runner choose; states go
-    nowhere without a `state_folder`.
+    `identity` is the file's, as it was hashed. Beside the sequences under way, `kept_sequences`
+    wait for their next turn. `kv_tokens` 0 lets the runner choose; states go nowhere without a
+    `state_folder`.
     """
 
     path: str
@@ -70,6 +72,7 @@ class Load:
     threads: int
     reuse: bool
     max_running: int = 8
+    kept_sequences: int = KEPT_SEQUENCES
     kv_tokens: int = 0
     state_folder: str = ""
     state_bytes: int = 0

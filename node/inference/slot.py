@@ -15,9 +15,9 @@ import psutil
 
 from node.errors import RunnerCrashedError
 from node.inference.gguf_header import MAX_CONTEXT
-from node.inference.memory import fits, need
+from node.inference.memory import fits, need, room
 from node.inference.process import RunnerProcess
-from node.inference.protocol import Load
+from node.inference.protocol import KEPT_SEQUENCES, Load
 from node.inference.store import CheckedFile, ModelStore
 from node.inference.types import ModelStatus
 
@@ -25,6 +25,7 @@ SMALL_MODEL_BYTES: Final = 64 * 1024 * 1024
 SAVING_S: Final = 15.0
 FIRST_DELAY_S: Final = 0.25
 LONGEST_DELAY_S: Final = 30.0
+_PERSONS_MORE: Final = 2  # as in the scheduler, which the daemon need not import (nor numpy)
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class Slot:
         await asyncio.sleep(self._delay_s())
         self.checked = await asyncio.to_thread(self._store.check, self._name)
         await self._make_room(self, self.checked.pin.size)
-        await self._check_fits()
+        kept = await self._check_fits()
         load = Load(
             path=str(self.checked.path),
             sha256=self.checked.pin.sha256,
@@ -187,6 +188,7 @@ class Slot:
             threads=self._limits.threads or default_threads(self.checked.pin.size),
             reuse=self._limits.reuse_prefix,
             max_running=self._limits.max_running,
+            kept_sequences=kept,
             kv_tokens=self._limits.kv_tokens,
             state_folder=str(self._limits.state_folder or ""),
             state_bytes=self._limits.state_bytes,
@@ -200,13 +202,24 @@ class Slot:
             raise
         return self._runner
 
-    async def _check_fits(self) -> None:
-        """Refuses, with the numbers, what memory cannot hold once idle models have made way."""
+    async def _check_fits(self) -> int:
+        """Refuses, with the numbers, what memory cannot hold once idle models have made way.
+
+        Returns how many sequences may be kept beside those under way: recurrent models have a state
+        of fixed size for each, which can be more than their weights.
+        """
         header = await asyncio.to_thread(self._store.header, self._name)
         context = min(self._limits.context_tokens, header.context_tokens or MAX_CONTEXT)
         cells = self._limits.kv_tokens or context
-        await self._make_way(self, need(header, context_tokens=cells).total)
-        await asyncio.to_thread(fits, self._name, header, context_tokens=cells)
+        running = self._limits.max_running + _PERSONS_MORE
+        needs = [
+            (kept, need(header, context_tokens=cells, sequences=running + kept).total)
+            for kept in (KEPT_SEQUENCES, KEPT_SEQUENCES // 4, 0)
+        ]
+        await self._make_way(self, needs[0][1])
+        have = await asyncio.to_thread(room)
+        fits(self._name, header, context_tokens=cells, sequences=running, have=have)
+        return next((kept for kept, wanted in needs if wanted <= have.free), 0)
 
     def _crashed(self) -> None:
         self._crashes += 1

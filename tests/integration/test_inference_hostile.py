@@ -19,9 +19,9 @@ from node.inference import (
     ModelStore,
     Room,
     Sampling,
-    memory,
 )
 from node.inference import engine as engine_module
+from node.inference import slot as slot_module
 from node.inference.gguf import read_header
 from node.inference.testing import TinyModel, write_tiny_gguf
 
@@ -55,7 +55,9 @@ async def said(engine: LlamaEngine, model: str) -> str:
 async def test_what_does_not_fit_is_refused_before_it_is_loaded(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "room", lambda: Room(99 * MIB, 200 * MIB, "this machine's memory"))
+    found = Room(99 * MIB, 200 * MIB, "this machine's memory")
+    for module in (engine_module, slot_module):
+        monkeypatch.setattr(module, "room", lambda: found)
     with pytest.raises(ModelMemoryError, match=r"with a context of 4096 tokens needs .* are free"):
         await engine.info("a")
     assert engine.loaded() == {}
@@ -70,7 +72,7 @@ async def test_an_idle_model_makes_way_for_another(
         free = 0 if engine.loaded() else 10_000 * MIB
         return Room(free, 10_000 * MIB, "this machine's memory")
 
-    for module in (memory, engine_module):
+    for module in (engine_module, slot_module):
         monkeypatch.setattr(module, "room", room)
     await said(engine, "a")
     assert list(engine.loaded()) == ["a"]

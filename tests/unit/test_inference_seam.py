@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import node.inference as room
+from node.inference import scheduler, slot
 
 
 @pytest.mark.parametrize("name", room.__all__)
@@ -20,6 +21,19 @@ def test_no_other_name_is() -> None:
         room.nonsense  # noqa: B018
 
 
-def test_a_runner_imports_no_http_client() -> None:
-    code = "import sys, node.inference.runner; sys.exit('httpx' in sys.modules)"
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("node.inference.runner", "httpx"),
+        ("node.inference.engine", "numpy"),
+        ("node.inference.engine", "llama_cpp"),
+        ("node.cli.model", "httpx"),
+    ],
+)
+def test_what_a_process_does_not_need_it_does_not_import(module: str, unwanted: str) -> None:
+    code = f"import sys, {module}; sys.exit({unwanted!r} in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_person_may_go_beside_as_many_as_the_scheduler_lets() -> None:
+    assert slot._PERSONS_MORE == scheduler.PERSONS_MORE
