@@ -36,6 +36,7 @@ Sleep = Callable[[float], Awaitable[None]]
 _BUSY: Final = (429, 503)
 _NOT_THERE: Final = (404, 405, 501)
 _LEAST_SECRET = 8
+_ANSWER_BYTES: Final = 16  # for each byte asked about: a token may be one, and its number is long
 
 
 class Server:
@@ -78,7 +79,9 @@ class Server:
                 if response.status_code in _NOT_THERE:
                     return None
                 await self._check(response)
-                return self.parse(await self._all(response))
+                sent = len(response.request.content)
+                most = self._limits.line_bytes + _ANSWER_BYTES * sent
+                return self.parse(await self._all(response, most))
         except TimeoutError:
             raise RemoteError(
                 f"{self.who} did not answer within {self._limits.ask_s:g} s",
@@ -248,16 +251,16 @@ class Server:
             return
         if 300 <= status < 400:
             raise self._broken(f"redirects elsewhere (status {status}), which is not followed")
-        text = await self._all(response)
+        text = await self._all(response, self._limits.line_bytes)
         try:
             body = self.parse(text)
         except RemoteError:
             body = text
         raise server_error(self.who, body, status, conceal=self.conceal)
 
-    async def _all(self, response: httpx.Response) -> str:
+    async def _all(self, response: httpx.Response, most: int) -> str:
         """A small reply whole."""
-        most, size, parts = self._limits.line_bytes, 0, []
+        size, parts = 0, []
         with self._told():
             async for part in response.aiter_raw():
                 size += len(part)

@@ -41,7 +41,7 @@ def write_tiny_bert(path: Path, model: TinyBert | None = None) -> Path:
     """Writes the model to `path` and returns it."""
     spec = model or TinyBert()
     tokens = vocabulary()
-    path.write_bytes(pack_gguf(_metadata(spec, tokens), _tensors(spec, len(tokens))))
+    path.write_bytes(pack_gguf(_metadata(spec, tokens), tensors(spec, len(tokens))))
     return path
 
 
@@ -88,14 +88,15 @@ def _false(key: str) -> bytes:
     return struct.pack("<Q", len(raw)) + raw + struct.pack("<I?", 7, False)
 
 
-def _tensors(spec: TinyBert, tokens: int) -> dict[str, np.ndarray]:
+def tensors(spec: TinyBert, tokens: int) -> dict[str, np.ndarray]:
+    """The weights by name, for `tokens` tokens."""
     rng = np.random.Generator(np.random.PCG64(spec.seed))
 
     def random(*shape: int) -> np.ndarray:
         return np.asarray(rng.standard_normal(shape) / np.sqrt(shape[-1]))
 
     width = spec.width
-    tensors = {
+    made = {
         "token_embd.weight": random(tokens, width) * 3,
         "token_types.weight": random(2, width),
         "position_embd.weight": random(spec.context, width),
@@ -113,13 +114,13 @@ def _tensors(spec: TinyBert, tokens: int) -> dict[str, np.ndarray]:
         block = f"blk.{layer}."
         norms += [f"{block}attn_output_norm", f"{block}layer_output_norm"]
         for name, shape in shapes.items():
-            tensors[f"{block}{name}.weight"] = random(*shape)
-            tensors[f"{block}{name}.bias"] = random(shape[0])
+            made[f"{block}{name}.weight"] = random(*shape)
+            made[f"{block}{name}.bias"] = random(shape[0])
     for name in norms:
-        tensors[f"{name}.weight"] = np.ones(width)
-        tensors[f"{name}.bias"] = np.zeros(width)
+        made[f"{name}.weight"] = np.ones(width)
+        made[f"{name}.bias"] = np.zeros(width)
     if spec.pooling == "rank":
-        tensors["cls.weight"], tensors["cls.bias"] = random(width, width), random(width)
-        tensors["cls.output.weight"] = random(spec.labels, width)
-        tensors["cls.output.bias"] = random(spec.labels)
-    return tensors
+        made["cls.weight"], made["cls.bias"] = random(width, width), random(width)
+        made["cls.output.weight"] = random(spec.labels, width)
+        made["cls.output.bias"] = random(spec.labels)
+    return made

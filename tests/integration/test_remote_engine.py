@@ -35,6 +35,7 @@ from node.inference.remote_http import Server
 from node.inference.remote_limits import RemoteLimits
 from node.inference.remotes import RemoteModel, RemoteModels
 from node.inference.testing_server import (
+    LLAMA_SERVER,
     MODEL,
     OLLAMA,
     SERVICE,
@@ -347,6 +348,22 @@ async def test_prompts_are_counted_by_the_server_where_it_can(tmp_path: Path) ->
         assert await second.count(asking("one two three", tools=(ADD,))) == 16
         await first.aclose()
         await second.aclose()
+
+
+async def test_a_long_prompt_is_counted_within_bounds(tmp_path: Path) -> None:
+    """The list of its tokens is longer than any other small answer may be."""
+    limits = RemoteLimits(line_bytes=2000)
+    facts = dict(LLAMA_SERVER)
+    async with ModelServer(facts=facts) as server:
+        remote = engine(tmp_path, server, limits)
+        assert await remote.count(asking("a " * 5000)) == 5006
+        facts["/tokenize"] = lambda _: {"tokens": [1] * 10**6}
+        await remote.aclose()
+    async with ModelServer(facts=facts) as server:
+        remote = engine(tmp_path, server, limits)
+        with pytest.raises(RemoteError, match="for a short answer"):
+            await remote.count(asking("a " * 5000))
+        await remote.aclose()
 
 
 async def test_what_a_server_counted_is_known_of_the_next_turn(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from node.inference.testing import write_tiny_gguf
 from node.inference.testing_embeddings import (
     SPECIALS,
     TinyBert,
-    _tensors,
+    tensors,
     vocabulary,
     write_tiny_bert,
 )
@@ -33,7 +33,7 @@ class Reference:
 
     def __init__(self, spec: TinyBert) -> None:
         self.spec = spec
-        weights = _tensors(spec, len(vocabulary()))
+        weights = tensors(spec, len(vocabulary()))
         self.weights = {name: each.astype(np.float32) for name, each in weights.items()}
 
     def hidden(self, tokens: list[int]) -> Array:
