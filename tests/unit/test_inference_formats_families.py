@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.inference import FunctionSpec, Message, ToolCall, recognise
-from node.inference.formats import Asked, CallFormat, Parsed, parse
+from node.inference.formats import Asked, CallFormat, Choice, Parsed, parse
 from node.inference.prompt import Prompter
 from node.inference.template import ChatTemplate
 from node.inference.testing import PLAIN_TEMPLATE, write_tiny_gguf
@@ -400,6 +400,22 @@ def test_a_thought_that_is_cut_off_is_no_answer(name: str, family: Get) -> None:
 # ── streams ─────────────────────────────────────────────────────────────────────────────────
 
 
+SECRET = {
+    "hermes": ("<tool_call>", "<think>", "</think>"),
+    "qwen-coder": ("<tool_call>",),
+    "glm": ("<tool_call>", "<think>", "</think>"),
+    "llama": ("<|python_tag|>",),
+    "mistral-list": ("[TOOL_CALLS]",),
+    "mistral": ("[TOOL_CALLS]", "[THINK]", "[/THINK]"),
+    "fenced": ("```tool_call\n",),
+    "function-gemma": ("<start_function_call>", "<start_function_response>"),
+    "gemma4": ("<|tool_call>", "<channel|>", "<|tool_response>"),
+    "harmony": ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>", "<|return|>"),
+    "deepseek": ("<｜tool▁calls▁begin｜>", "<think>", "</think>"),
+    "deepseek-fenced": ("<｜tool▁calls▁begin｜>", "<think>", "</think>"),
+}
+
+
 @every_family
 @bounded
 @given(data=st.data())
@@ -425,7 +441,7 @@ def test_whatever_is_written_is_read_the_same_in_pieces(
     assert not (parsed.tool_calls and parsed.malformed)
     text = "".join(one.text for one in [*shown, last])
     if asked.tools:
-        for mark in form.reader(asked)._in_text if hasattr(reader, "_in_text") else marks[:2]:
+        for mark in SECRET.get(name, ()):
             assert mark not in text
 
 
@@ -548,22 +564,26 @@ def wander(family: Family, grammar: str, seed: int) -> str | None:
 
 
 @every_family
-def test_every_call_of_the_grammar_is_read(name: str, family: Get) -> None:
+@pytest.mark.parametrize("choice", ["required", "auto", "none"])
+def test_every_answer_of_the_grammar_is_read(name: str, choice: Choice, family: Get) -> None:
     made = family(name)
-    grammar = made.form.grammar(Asked(TOOLS, "required"))
-    read = 0
-    for seed in range(max(2, EXAMPLES // 5)):
-        raw = wander(made, grammar, seed)
+    calls = answers = 0
+    for seed in range(max(3, EXAMPLES // 5)):
+        asked = Asked(TOOLS, choice, thinking=bool(seed % 2) and name in THOUGHT)
+        raw = wander(made, made.form.grammar(asked), seed)
         if raw is None:
             continue
-        parsed = parse(made.form, raw, ASKED)
+        parsed = parse(made.form, raw, asked)
         assert parsed.malformed is None, raw
-        assert parsed.tool_calls, raw
         for call in parsed.tool_calls:
             schema = next(tool.parameters for tool in TOOLS if tool.name == call.name)
             jsonschema.validate(call.arguments, schema)
-        read += len(parsed.tool_calls)
-    assert read
+        if choice != "auto":
+            assert bool(parsed.tool_calls) is (choice == "required"), raw
+        calls += len(parsed.tool_calls)
+        answers += 1
+    assert answers
+    assert calls or choice != "required"
 
 
 def test_a_wandering_answer_can_be_wrong(family: Get) -> None:

@@ -1,0 +1,100 @@
+"""Each family through the real engine: a tiny model of its tokens calls a tool."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import jsonschema
+import pytest
+
+from node.inference import (
+    Finish,
+    FunctionSpec,
+    Generation,
+    LlamaEngine,
+    Message,
+    ModelStore,
+    Sampling,
+)
+from node.inference.testing import write_tiny_gguf
+from node.inference.testing_families import FAMILIES
+
+SETTING = FunctionSpec(
+    "set",
+    "sets a lamp",
+    {
+        "type": "object",
+        "properties": {
+            "lamp": {"type": "string", "enum": ["hall", "door"]},
+            "level": {"type": "integer", "minimum": 0, "maximum": 99},
+        },
+        "required": ["lamp", "level"],
+        "additionalProperties": False,
+    },
+)
+CLOSING = ("</think>", "[/THINK]", "<channel|>", "<|end|>")
+TURNS = (Message("system", "You keep the lamps."), Message("user", "More light in the hall."))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    folder = tmp_path_factory.mktemp("families")
+    made = ModelStore(folder / "home")
+    for name, model in FAMILIES.items():
+        made.add(write_tiny_gguf(folder / f"{name}.gguf", model))
+    return made
+
+
+@pytest.fixture
+async def engine(store: ModelStore) -> AsyncIterator[LlamaEngine]:
+    made = LlamaEngine(store)
+    yield made
+    await made.aclose()
+
+
+def thoughts_end(name: str) -> tuple[tuple[int, float], ...]:
+    """A bias to the marks after thoughts: a model of random weights would think for ever."""
+    texts = [text for text, _ in FAMILIES[name].specials]
+    return tuple((256 + texts.index(mark), 12.0) for mark in CLOSING if mark in texts)
+
+
+async def finish(engine: LlamaEngine, request: Generation) -> tuple[str, Finish]:
+    shown = ""
+    async with aclosing(engine.generate(request)) as tokens:
+        async for token in tokens:
+            shown += token.text
+            if token.finish is not None:
+                return shown, token.finish
+    raise AssertionError("a generation without an end")
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+async def test_a_call_is_made_and_its_result_taken(engine: LlamaEngine, name: str) -> None:
+    sampling = Sampling(
+        temperature=1.0, seed=5, max_tokens=400, top_k=0, top_p=1, logit_bias=thoughts_end(name)
+    )
+    request = Generation(
+        name,
+        TURNS,
+        (SETTING,),
+        tool_choice="required",
+        sampling=sampling,
+        parallel_tool_calls=False,
+    )
+    shown, end = await finish(engine, request)
+    assert end.malformed is None, end.raw
+    assert end.reason == "tool_calls", end.raw
+    (call,) = end.tool_calls
+    jsonschema.validate(call.arguments, SETTING.parameters)
+    assert "lamp" not in shown
+    assert end.reasoning_tokens <= end.completion_tokens
+    after = (
+        *TURNS,
+        Message("assistant", "", end.tool_calls),
+        Message("tool", "The lamp is on.", name="set"),
+    )
+    words = Generation(name, after, (SETTING,), tool_choice="none", sampling=Sampling(max_tokens=8))
+    assert await engine.count(words) > await engine.count(request)
+    _, end = await finish(engine, words)
+    assert end.tool_calls == ()
