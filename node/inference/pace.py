@@ -13,7 +13,7 @@ from typing import Final
 
 CHUNK_TOKENS: Final = 128
 LEAST_TOKENS: Final = 8
-SLOWDOWN: Final = 1.6
+SLOWDOWN: Final = 1.5
 _PLAIN_EVERY: Final = 24  # a step without prompt tokens, to know what it takes now
 _WEIGHT: Final = 0.3
 _CREDIT_BACK: Final = CHUNK_TOKENS / 16  # for a step without prompt tokens

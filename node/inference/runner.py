@@ -123,6 +123,10 @@ class Runner:
                     self._submit(number, frame)
             except InferenceError as error:
                 self._send(protocol.error_frame(number, error))
+            except Exception as error:  # one request's, whatever it is: the others go on
+                traceback.print_exc()
+                broken = InferenceError(f"the request cannot be prepared: {type(error).__name__}")
+                self._send(protocol.error_frame(number, broken))
 
     def _submit(self, number: int, frame: Frame) -> None:
         request = protocol.unpack_request(frame["request"])

@@ -320,6 +320,7 @@ class Scheduler:
             "prompt_tokens_cached": totals.prompt_tokens_cached,
             "completion_tokens": totals.completion_tokens,
             "generations": totals.generations,
+            "steps": totals.steps,
             "tokens_per_s": made / span if span else 0.0,
             "prompt_tokens_per_s": read / span if span else 0.0,
             "batch": (made + read) / len(recent) if recent else 0.0,

@@ -1,0 +1,464 @@
+"""Many generations on one model at once, with real runners: the shipped model and tiny ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from node.errors import InferenceError, ModelError, RunnerCrashedError
+from node.inference import (
+    EngineLimits,
+    Finish,
+    FunctionSpec,
+    Generation,
+    LlamaEngine,
+    Message,
+    ModelStore,
+    Sampling,
+)
+from node.inference.testing import TinyModel, write_tiny_gguf
+
+PROMPTS = int(os.environ.get("FREEHOLD_TEST_PROMPTS", "16"))
+GENERATIONS = int(os.environ.get("FREEHOLD_TEST_GENERATIONS", "120"))
+CALC = FunctionSpec(
+    "calc",
+    "Work out a sum exactly",
+    {
+        "type": "object",
+        "properties": {"expression": {"type": "string"}},
+        "required": ["expression"],
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    folder = tmp_path_factory.mktemp("models")
+    made = ModelStore(folder / "home")
+    for name, seed in (("tiny", 1), ("other", 2)):
+        made.add(write_tiny_gguf(folder / f"{name}.gguf", TinyModel(context=4096, seed=seed)))
+    return made
+
+
+@pytest.fixture
+async def engine(store: ModelStore) -> AsyncIterator[LlamaEngine]:
+    made = LlamaEngine(store)
+    yield made
+    await made.aclose()
+
+
+def ask(text: str, *, model: str = "tiny", **sampling: object) -> Generation:
+    chosen = Sampling(**{"max_tokens": 24, **sampling})  # type: ignore[arg-type]
+    return Generation(model, (Message("user", text),), sampling=chosen, parallel_tool_calls=False)
+
+
+async def finish(engine: LlamaEngine, request: Generation) -> Finish:
+    async with aclosing(engine.generate(request)) as stream:
+        async for token in stream:
+            if token.finish is not None:
+                return token.finish
+    raise AssertionError("no finish")
+
+
+def question(number: int) -> Generation:
+    """What the shipped model is asked; every third with a tool, and of different lengths."""
+    asked = [
+        f"What is {number * 7 % 90 + 3} * {number % 17 + 2}?",
+        f"List the files, please. This is request {number}.",
+        "The note says: " + "green leaves and blue stones. " * (number % 9) + "What does it say?",
+    ][number % 3]
+    tools = (CALC,) if number % 3 == 0 else ()
+    return Generation("default", (Message("user", asked),), tools, sampling=Sampling(max_tokens=32))
+
+
+async def test_what_is_said_does_not_depend_on_who_else_speaks(store: ModelStore) -> None:
+    """Greedy, each alone and then in eights. FREEHOLD_TEST_PROMPTS=500 takes some minutes."""
+    alone = LlamaEngine(store, limits=EngineLimits(max_running=1, reuse_prefix=False))
+    together = LlamaEngine(store, limits=EngineLimits(max_running=8))
+    different = []
+    for first in range(0, PROMPTS, 8):
+        requests = [question(number) for number in range(first, min(first + 8, PROMPTS))]
+        ends = await asyncio.gather(*(finish(together, request) for request in requests))
+        for request, end in zip(requests, ends, strict=True):
+            if (await finish(alone, request)).raw != end.raw:
+                different.append(request.messages[0].content)
+    (status,) = together.metrics()
+    assert status.generations >= PROMPTS - 8  # told every half second
+    await asyncio.gather(alone.aclose(), together.aclose())
+    assert different == []
+
+
+async def test_eight_share_their_beginning(engine: LlamaEngine) -> None:
+    shared = "word " * 200
+    ends = await asyncio.gather(*(finish(engine, ask(f"{shared}{n}")) for n in range(8)))
+    assert sum(end.prompt_tokens_cached > 900 for end in ends) == 7
+
+
+async def test_a_conversation_goes_on_after_a_restart(store: ModelStore, tmp_path: Path) -> None:
+    limits = EngineLimits(state_folder=tmp_path / "states")
+    text = "tell me " * 100
+    first = LlamaEngine(store, limits=limits)
+    said = await finish(first, ask(text))
+    await first.aclose()
+    turn = Generation(
+        "tiny",
+        (Message("user", text), Message("assistant", said.raw), Message("user", "more")),
+        sampling=Sampling(max_tokens=24),
+    )
+    second, plain = LlamaEngine(store, limits=limits), LlamaEngine(store)
+    restored, whole = await finish(second, turn), await finish(plain, turn)
+    assert restored.prompt_tokens_cached >= said.prompt_tokens
+    assert whole.prompt_tokens_cached == 0
+    assert restored.raw == whole.raw
+    for path in (tmp_path / "states").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    await second.aclose()
+    for path in (tmp_path / "states").iterdir():
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    third = LlamaEngine(store, limits=limits)
+    assert (await finish(third, turn)).raw == whole.raw  # a damaged state is none
+    await asyncio.gather(third.aclose(), plain.aclose())
+
+
+async def test_another_model_does_not_see_a_state(store: ModelStore, tmp_path: Path) -> None:
+    engine = LlamaEngine(store, limits=EngineLimits(state_folder=tmp_path / "states"))
+    request = ask("x" * 500)
+    await finish(engine, request)
+    await engine.unload("tiny")
+    other = await finish(engine, ask("x" * 500, model="other"))
+    assert other.prompt_tokens_cached == 0
+    assert (await finish(engine, request)).prompt_tokens_cached > 500
+    await engine.aclose()
+
+
+STATE = """
+import sys
+import numpy as np
+from node.inference.batch import Batch
+from node.inference.native import Context, Model
+
+model = Model(sys.argv[1])
+
+
+def context():
+    return Context(model, cells=2048, sequences=4, batch_tokens=512, threads=1)
+
+
+def feed(context, sequence, start, tokens):
+    batch = Batch(512)
+    batch.add(sequence, start, tokens, wanted=True)
+    context.decode(batch)
+    return context.logits(0).copy()
+
+
+prompt = [number * 7 % 250 for number in range(300)]
+one, two = context(), context()
+feed(one, 0, 0, prompt)
+state = bytes(one.save(0))
+assert two.load(1, state)
+for step in range(8):
+    token = [step * 3 + 1]
+    assert np.array_equal(feed(one, 0, 300 + step, token), feed(two, 1, 300 + step, token)), step
+one.copy(0, 2, 150)
+assert one.cut(2, 100)
+fresh = feed(two, 3, 0, prompt[:101])
+difference = np.abs(feed(one, 2, 100, [prompt[100]]) - fresh).max()
+assert difference < 0.02 * np.abs(fresh).max(), difference  # one row, and the last of 101
+print("equal")
+"""
+
+
+def test_restored_logits_are_those_of_one_that_was_not_interrupted(store: ModelStore) -> None:
+    """To the bit. In a process of its own, as all native code."""
+    path = str(store.path(store.get("tiny")))
+    done = subprocess.run([sys.executable, "-c", STATE, path], capture_output=True, check=False)
+    assert done.stdout == b"equal\n", done.stderr.decode()[-2000:]
+
+
+async def test_a_killed_runner_loses_none_of_eight(engine: LlamaEngine) -> None:
+    """Each fails as one that may be tried again, and the next try gives the same words."""
+    requests = [ask(f"number {n}", max_tokens=300, temperature=0.7, seed=n) for n in range(8)]
+    expected = [await finish(engine, request) for request in requests]
+    started: list[int] = []
+    all_started = asyncio.Event()
+
+    async def once(number: int) -> Finish:
+        async with aclosing(engine.generate(requests[number])) as stream:
+            async for token in stream:
+                if number not in started:
+                    started.append(number)
+                if len(started) == 8:
+                    all_started.set()
+                if token.finish is not None:
+                    return token.finish
+        raise AssertionError("no finish")
+
+    async def stubborn(number: int) -> tuple[int, Finish]:
+        for tries in range(1, 5):
+            try:
+                return tries, await once(number)
+            except RunnerCrashedError:
+                continue
+        raise AssertionError("it never came to an end")
+
+    tasks = [asyncio.create_task(stubborn(number)) for number in range(8)]
+    await all_started.wait()
+    os.kill(engine.loaded()["tiny"], signal.SIGKILL)
+    ends = await asyncio.gather(*tasks)
+    assert any(tries > 1 for tries, _ in ends)
+    assert [end.raw for _, end in ends] == [end.raw for end in expected]
+    (status,) = engine.metrics()
+    assert status.crashes == 1
+
+
+async def test_a_runner_that_dies_again_and_again_is_started_later_and_later(
+    engine: LlamaEngine,
+) -> None:
+    loop = asyncio.get_running_loop()
+    waits = []
+    for _ in range(4):
+        began = loop.time()
+        await engine.preload("tiny")
+        waits.append(loop.time() - began)
+        stream = engine.generate(ask("x", max_tokens=4000, temperature=1.0))
+        await anext(stream)
+        os.kill(engine.loaded()["tiny"], signal.SIGKILL)
+        with pytest.raises(RunnerCrashedError):
+            async for _token in stream:
+                pass
+    assert waits[3] > 0.5  # 0, 0.25, 0.5
+    assert (await finish(engine, ask("x"))).completion_tokens > 0
+
+
+async def test_models_share_a_machine(store: ModelStore) -> None:
+    """The cap holds one of them: the other waits until nobody uses the first, and replaces it."""
+    probe = LlamaEngine(store)
+    await probe.preload("tiny")
+    (status,) = probe.metrics()
+    await probe.aclose()
+    engine = LlamaEngine(store, limits=EngineLimits(memory_bytes=status.rss_bytes + (130 << 20)))
+    async with aclosing(engine.generate(ask("x", max_tokens=2000, temperature=1.0))) as stream:
+        await anext(stream)
+        waiting = asyncio.create_task(finish(engine, ask("y", model="other")))
+        for _ in range(20):
+            await anext(stream)
+        assert set(engine.loaded()) == {"tiny"}
+        assert not waiting.done()
+    await waiting
+    assert set(engine.loaded()) == {"other"}
+    await engine.aclose()
+    small = LlamaEngine(store, limits=EngineLimits(memory_bytes=1 << 20))
+    with pytest.raises(ModelError, match="may take 1,048,576 together"):
+        await small.preload("tiny")
+    await small.aclose()
+
+
+async def test_a_long_life_leaves_nothing_behind(store: ModelStore, tmp_path: Path) -> None:
+    """Random cancels, lengths, grammars, priorities and evictions; memory stays as it was."""
+    limits = EngineLimits(
+        kv_tokens=4096, context_tokens=2048, max_waiting=64, state_folder=tmp_path / "states",
+        state_bytes=4 << 20,
+    )  # fmt: skip
+    engine = LlamaEngine(store, limits=limits)
+    await engine.preload("tiny")
+    process = psutil.Process(engine.loaded()["tiny"])
+    chance = random.Random(3)
+
+    def request() -> Generation:
+        shared = f"{chance.randrange(4)} " * chance.randrange(350)
+        tools = (CALC,) if chance.random() < 0.4 else ()
+        return Generation(
+            "tiny",
+            (Message("user", shared + "abc"[: chance.randrange(3)]),),
+            tools,
+            tool_choice=chance.choice(["auto", "none", "required"]) if tools else "auto",
+            sampling=Sampling(
+                max_tokens=chance.randrange(1, 60),
+                temperature=chance.choice([0.0, 1.0]),
+                seed=chance.randrange(99),
+                stop=("e",) if chance.random() < 0.2 else (),
+                logit_bias=((chance.randrange(300), -100.0),) if chance.random() < 0.2 else (),
+            ),
+            priority=chance.choice(["person", "background"]),
+        )
+
+    async def one(asked: Generation, cancelled_after: int | None) -> bool:
+        count = 0
+        async with aclosing(engine.generate(asked)) as stream:
+            async for token in stream:
+                count += 1
+                if token.finish is not None:
+                    return True
+                if count == cancelled_after:
+                    return False
+        raise AssertionError("no finish")
+
+    async def some(rounds: int) -> int:
+        for _ in range(rounds // 12):
+            work = [
+                one(request(), chance.randrange(1, 20) if chance.random() < 0.4 else None)
+                for _ in range(12)
+            ]
+            await asyncio.wait_for(asyncio.gather(*work), 120)
+        return process.memory_info().rss
+
+    before = await some(GENERATIONS)
+    after = await some(GENERATIONS)
+    assert after < before * 1.02 + (2 << 20)
+    assert engine.loaded()["tiny"] == process.pid
+    await finish(engine, ask("x"))
+    await asyncio.sleep(0.6)  # the runner tells once more when it has nothing to do
+    (status,) = engine.metrics()
+    assert (status.running, status.waiting, status.crashes) == (0, 0, 0)
+    assert status.kv_used <= 4096
+    assert sum(path.stat().st_size for path in (tmp_path / "states").iterdir()) <= 4 << 20
+    await engine.aclose()
+
+
+RAW = """
+import os, socket, subprocess, sys
+ours, theirs = socket.socketpair()
+runner = subprocess.Popen(
+    [sys.executable, "-P", "-m", "node.inference.runner", str(theirs.fileno()), str(os.getpid())],
+    pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL,
+)
+theirs.close()
+ours.sendall(bytes.fromhex(sys.argv[1]))
+ours.shutdown(socket.SHUT_WR)
+print(runner.wait(60))
+"""
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"", b"\x00\x00", b"\xff\xff\xff\xff", b"\x00\x00\x00\x02[]", b"\x00\x00\x00\x05hello"],
+)
+def test_a_runner_that_is_told_nonsense_ends(frame: bytes) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RAW, frame.hex()], capture_output=True, check=True, timeout=90
+    )
+    assert int(done.stdout) in (0, 1)
+
+
+async def test_nonsense_within_frames_harms_nobody_else(engine: LlamaEngine) -> None:
+    """Requests that no engine would send are answered with errors, and the runner lives."""
+    await engine.preload("tiny")
+    runner = engine._slots["tiny"]._runner
+    assert runner is not None
+    writer = runner._writer
+    assert writer is not None
+    pid = engine.loaded()["tiny"]
+    chance = random.Random(1)
+    values = [None, 0, -1, "", "x", [], {}, [[]], [{}], {"a": 1}, True, 10**400, "\ud7ff"]
+    for number in range(200):
+        request = {
+            key: chance.choice(values)
+            for key in ("messages", "tools", "tool_choice", "sampling", "priority",
+                        "answer_schema", "parallel_tool_calls", "constrained")
+        }  # fmt: skip
+        frame = {"op": chance.choice(["count", "generate", "cancel", "what", None]),
+                 "id": 10_000 + number, "request": request}  # fmt: skip
+        body = json.dumps(frame).encode()
+        writer.write(struct.pack(">I", len(body)) + body)
+    assert (await finish(engine, ask("still here?"))).completion_tokens > 0
+    assert engine.loaded()["tiny"] == pid
+
+
+GRAMMARS = """
+import random, sys
+from node.errors import GrammarError
+from node.inference.native import Model
+
+vocab = Model(sys.argv[1]).vocab
+chance = random.Random(int(sys.argv[2]))
+good = vocab_text = 'root ::= "a" item{1,3} | [b-d]+\\nitem ::= "x" | "y" root?\\n'
+made = 0
+for _ in range(int(sys.argv[3])):
+    text = list(good)
+    for _ in range(chance.randrange(1, 5)):
+        at = chance.randrange(len(text))
+        text[at] = chance.choice(["", "z", *"\\"|()[]{}*:\\\\"])
+    try:
+        grammar = vocab.grammar("".join(text))
+    except GrammarError:
+        continue
+    made += 1
+    grammar.allows(97)
+    grammar.only(vocab.bytes)
+    grammar.close()
+print(made)
+"""
+
+
+def test_damaged_grammars_are_errors(store: ModelStore) -> None:
+    """Some are still grammars; none may end the process."""
+    path = str(store.path(store.get("tiny")))
+    done = subprocess.run(
+        [sys.executable, "-c", GRAMMARS, path, "4", str(4 * GENERATIONS)],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-1500:]
+    assert 0 < int(done.stdout) < 4 * GENERATIONS
+
+
+async def test_a_bias_bans_and_favours(engine: LlamaEngine) -> None:
+    end = 257
+    endless = ask("x", max_tokens=600, temperature=1.5, seed=1, logit_bias=((end, -100.0),))
+    assert (await finish(engine, endless)).completion_tokens == 600
+    at_once = ask("x", logit_bias=((end, 1000.0),))
+    assert (await finish(engine, at_once)).completion_tokens == 0
+    letter = await finish(engine, ask("x", logit_bias=((ord("A"), 1000.0),)))
+    assert set(letter.raw) == {"A"}
+    beyond = ask("x", logit_bias=((10**9, 5.0),))
+    assert (await finish(engine, beyond)).completion_tokens > 0
+
+
+async def test_forced_text_is_what_the_grammar_says(engine: LlamaEngine) -> None:
+    """Names of keys come in one step each: far fewer decodes than tokens."""
+    long_name = FunctionSpec(
+        "a_function_of_a_rather_long_name",
+        "",
+        {
+            "type": "object",
+            "properties": {"a_parameter_of_a_rather_long_name": {"type": "boolean"}},
+            "required": ["a_parameter_of_a_rather_long_name"],
+        },
+    )
+    request = Generation(
+        "tiny", (Message("user", "go"),), (long_name,), "required",
+        Sampling(max_tokens=300), parallel_tool_calls=False,
+    )  # fmt: skip
+    end = await finish(engine, request)
+    (call,) = end.tool_calls
+    assert call.name == long_name.name
+    assert list(call.arguments) == ["a_parameter_of_a_rather_long_name"]
+    await asyncio.sleep(0.6)
+    runner = engine._slots["tiny"]._runner
+    assert runner is not None
+    assert runner.stats["steps"] < end.completion_tokens / 2
+
+
+async def test_errors_are_those_of_the_room(engine: LlamaEngine) -> None:
+    odd = np.random.default_rng(0)
+    for number in range(20):
+        schema = {"type": odd.choice(["object", "what", "array"]), "required": ["missing"]}
+        spec = FunctionSpec("f", "", {key: str(value) for key, value in schema.items()})
+        request = Generation("tiny", (Message("user", str(number)),), (spec,))
+        with pytest.raises(InferenceError):
+            await finish(engine, request)
