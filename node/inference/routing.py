@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from node.errors import InferenceError, ModelError
+from node.errors import ModelError
 from node.inference.engine import LlamaEngine
 from node.inference.remote import RemoteEngine
 from node.inference.store import ModelStore
@@ -50,19 +50,8 @@ class RoutedEngine:
         return found
 
     def generate(self, request: Generation) -> AsyncIterator[Token]:
-        """As the model's own engine does.
-
-        Raises:
-            ModelError: as `destination`.
-            InferenceError: a schema for the answer, of a local model.
-        """
-        engine = self._of(request.model)
-        if request.answer_schema is not None and engine is self.local:
-            raise InferenceError(
-                f"the model {request.model!r} is local, and cannot be held to a schema of answers",
-                hint="Ask for a tool call, whose arguments follow a schema.",
-            )
-        return engine.generate(request)
+        """As the model's own engine does. Raises ModelError as `destination`."""
+        return self._of(request.model).generate(request)
 
     async def count(self, request: Generation) -> int:
         """As the model's own engine does. Raises ModelError as `destination`."""

@@ -321,10 +321,3 @@ async def test_a_name_that_is_both_is_refused(tmp_path: Path) -> None:
         routed.destination("both")
     with pytest.raises(ModelError, match="local model's and a remote one's"):
         await routed.count(Generation("both", ()))
-
-
-def test_a_local_model_is_not_asked_for_what_it_would_ignore(tmp_path: Path) -> None:
-    routed = RoutedEngine(ScriptedEngine([Say("x")]), RemoteEngine(RemoteModels(tmp_path)))
-    request = Generation("default", (Message("user", "x"),), answer_schema={"type": "object"})
-    with pytest.raises(InferenceError, match="schema of answers"):
-        routed.generate(request)

@@ -1,0 +1,73 @@
+"""A model of this machine and one of a server behind one engine, asked for the same things."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from node.inference import (
+    Finish,
+    FunctionSpec,
+    Generation,
+    LlamaEngine,
+    Message,
+    ModelStore,
+    RemoteEngine,
+    RemoteModel,
+    RemoteModels,
+    RoutedEngine,
+    Sampling,
+    ToolCall,
+)
+from node.inference.testing import write_tiny_gguf
+from node.inference.testing_server import ModelServer, call, say
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+ADD = FunctionSpec("add", "Adds.", SCHEMA)
+ASKED = (Message("user", "What is 1 + 2?"),)
+
+
+@pytest.fixture
+async def both(tmp_path: Path) -> AsyncIterator[RoutedEngine]:
+    """`near` is a tiny model of random weights; `far` a server."""
+    store, models = ModelStore(tmp_path), RemoteModels(tmp_path)
+    store.add(write_tiny_gguf(tmp_path / "x.gguf"), "near")
+    async with ModelServer([call(ToolCall("add", {"n": 3})), say('{"n": 3}')]) as server:
+        models.add(RemoteModel("far", server.url))
+        routed = RoutedEngine(LlamaEngine(store), RemoteEngine(models), pins=store)
+        yield routed
+        await routed.aclose()
+
+
+async def finished(engine: RoutedEngine, request: Generation) -> Finish:
+    async with aclosing(engine.generate(request)) as tokens:  # type: ignore[type-var]
+        return [token async for token in tokens][-1].finish  # type: ignore[return-value]
+
+
+async def test_nothing_changes_but_the_name(both: RoutedEngine) -> None:
+    for name in ("far", "near"):
+        wanted = Generation(
+            name, ASKED, (ADD,), "required", Sampling(max_tokens=200), parallel_tool_calls=False
+        )
+        finish = await finished(both, wanted)
+        (made,) = finish.tool_calls
+        assert made.name == "add"
+        assert isinstance(made.arguments["n"], int)
+        assert finish.reason == "tool_calls"
+        assert 0 < await both.count(wanted) < (await both.info(name)).context_tokens
+        assert bool(finish.remote) is (name == "far")
+        assert bool(finish.model_sha256) is (name == "near")
+    assert [status.model for status in both.metrics()] == list(both.loaded()) == ["near"]
+
+
+async def test_a_schema_of_the_answer_holds_for_both(both: RoutedEngine) -> None:
+    await finished(both, Generation("far", ASKED, (ADD,)))
+    for name in ("far", "near"):
+        wanted = Generation(name, ASKED, sampling=Sampling(max_tokens=200), answer_schema=SCHEMA)
+        finish = await finished(both, wanted)
+        assert isinstance(json.loads(finish.text)["n"], int)
+        assert finish.malformed is None
