@@ -30,6 +30,8 @@ from node.inference.types import Engine, Finish, FunctionSpec, Generation, Messa
 
 AGENTS: Final = (1, 4, 8)
 _PHASE_S: Final = 20.0  # for each of reading and generating, all agents' counts together
+_EXAM_S: Final = 120.0  # of the examination, if every answer were as long as it may be
+_CASE_TOKENS: Final = (384, 1024)  # some models think before they call
 _PROBE_TOKENS: Final = 96
 _PROMPT_TOKENS: Final = (64, 512)
 _ANSWER_TOKENS: Final = (16, 64)
@@ -143,6 +145,7 @@ class _Bench:
             self._engine,
             self._model,
             cases=cases,
+            max_tokens=_between(_CASE_TOKENS, _EXAM_S * speeds[-1].generated / (2 * len(CASES))),
             done=lambda done, every: self._progress("examination", done, every),
         )
         at = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -80,9 +80,12 @@ async def examine(
     model: str,
     *,
     cases: Iterable[Case] = CASES,
+    max_tokens: int = MAX_TOKENS,
     done: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Exam:
     """Asks all cases, with the grammar and then without. `done` is told how many are, of how many.
+
+    An answer may have `max_tokens`: a model that repeats itself without end takes all of them.
 
     A case that cannot be asked (its prompt does not fit, the template refuses it) is not passed.
     """
@@ -93,7 +96,7 @@ async def examine(
     async def one(case: Case, constrained: bool) -> Marked:
         async with turns:
             try:
-                problem = await _mark(engine, model, case, constrained)
+                problem = await _mark(engine, model, case, constrained, max_tokens)
             except InferenceError as error:
                 problem = f"could not be asked: {error.message}"
         marks.append(Marked(case, constrained, problem))
@@ -105,7 +108,7 @@ async def examine(
     return Exam(tuple(task.result() for task in tasks))
 
 
-async def _mark(engine: Engine, model: str, case: Case, constrained: bool) -> str:
+async def _mark(engine: Engine, model: str, case: Case, constrained: bool, max_tokens: int) -> str:
     """What is wrong with the model's way through the case; "" if nothing."""
     messages = [Message("system", SYSTEM), Message("user", case.asked)]
     if case.given is not None:
@@ -115,7 +118,7 @@ async def _mark(engine: Engine, model: str, case: Case, constrained: bool) -> st
             model,
             tuple(messages),
             case.tools,
-            sampling=Sampling(max_tokens=MAX_TOKENS),
+            sampling=Sampling(max_tokens=max_tokens),
             parallel_tool_calls=False,
             constrained=constrained,
         )

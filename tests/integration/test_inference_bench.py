@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from node.inference import LlamaEngine, ModelStore, exam, run_bench
+from node.inference import LlamaEngine, ModelStore, bench, run_bench
 from node.inference.exam_cases import CASES
 from node.inference.testing import TinyModel, write_tiny_gguf
 
@@ -15,7 +15,7 @@ from node.inference.testing import TinyModel, write_tiny_gguf
 async def test_a_model_is_measured_and_examined_with_and_without_the_grammar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exam, "MAX_TOKENS", 48)
+    monkeypatch.setattr(bench, "_CASE_TOKENS", (48, 48))
     store = ModelStore(tmp_path / "models", shipped=tmp_path)
     store.add(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(context=8192)), "tiny")
     engine = LlamaEngine(store)

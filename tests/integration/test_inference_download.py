@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from node.errors import DownloadError, ModelError
 from node.inference import ModelStore, download
@@ -336,6 +339,23 @@ def test_sources_that_are_none(text: str, problem: str) -> None:
     with pytest.raises(DownloadError, match=problem) as caught:
         parse_source(text, {})
     assert caught.value.hint
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.one_of(
+        st.text(max_size=80),
+        st.text(max_size=60).map("hf:a/b/".__add__),
+        st.text(max_size=60).map("https://h.test/".__add__),
+        st.text(max_size=60).map("https://".__add__),
+    )
+)
+def test_any_text_is_a_source_or_none(text: str) -> None:
+    with contextlib.suppress(DownloadError):
+        source = parse_source(text, {})
+        assert source.url.scheme in ("http", "https")
+        assert source.url.host
+        assert source.file_name
 
 
 def test_plain_http_needs_a_digest() -> None:
