@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from data import Maker
-from encode import Encoder
+from encode import FIRST, Encoder
 from model import Layout
 from tokenizer import Tokenizer
 from torch import Tensor
@@ -27,6 +27,7 @@ BRANCHES = 4  # texts over one beginning in a batch
 GROUP = 40  # texts over one beginning that are made at once; alike ones in length share a batch
 GROUPS = 24  # beginnings in a pool
 LONGEST = 1200
+BRIEF, BRIEF_TARGETS = 0.4, 10 + FIRST  # the share of texts that end soon after the first decision
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,20 @@ def _pieces(maker: Maker, encoder: Encoder, copying: bool) -> Iterator[_Piece]:
     encoded = [encoder.encode(one.messages, one.tools) for one in made]
     cut = encoder.beginning(encoded[0][0]) if made[0].begins_alike else 0
     beginning = encoded[0][0][:cut]
+    if not copying:
+        encoded = [_brief(*one) if maker.rng.random() < BRIEF else one for one in encoded]
     texts = [(ids[cut:], [at - cut for at in places]) for ids, places in encoded]
     texts = sorted(
         (text for text in texts if len(text[0]) <= LONGEST), key=lambda text: len(text[0])
     )
     for at in range(0, len(texts) - BRANCHES + 1, BRANCHES):
         yield _Piece(beginning, texts[at : at + BRANCHES])
+
+
+def _brief(ids: list[int], places: list[int]) -> tuple[list[int], list[int]]:
+    """The text up to what is called first: whether and what to call is harder than the rest."""
+    places = places[:BRIEF_TARGETS]
+    return ids[: places[-1] + 1], places
 
 
 def _round(size: int) -> int:

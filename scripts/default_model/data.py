@@ -70,7 +70,7 @@ _GROUPS = (
     ("js_run",),
     ("python_run",),
 )
-COPYING = 0.25  # of the conversations, short as they are
+COPYING = 0.18  # of the conversations, short as they are
 _SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
 _LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
 TALK, REFUSALS = 0.05, 0.16  # of the turns; the rest can be done with what is offered

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from tokenizer import Tokenizer
 
+FIRST = 4
 TEMPLATE = Path(__file__).with_name("template.jinja").read_text()
 
 _CALL = re.compile(r'(?<=<tool_call>)(\{"name": .*)(?=</tool_call>)')
@@ -45,7 +46,7 @@ class Encoder:
     ) -> tuple[list[int], list[int]]:
         """Ids, and the places of those the assistant has to say (its end of turn among them).
 
-        A turn's first place is named twice: there it decides to call or to answer.
+        A turn's first place is named FIRST times: there it decides to call or to answer.
         """
         ids = []
         for part in _CALL.split(self.render(messages, tools)):
@@ -57,7 +58,7 @@ class Encoder:
         for at in range(size, len(ids)):
             if not speaking and ids[at - size] == start[0] and ids[at - size : at] == start:
                 speaking = True
-                places.append(at)
+                places += [at] * (FIRST - 1)
             if speaking:
                 places.append(at)
                 speaking = ids[at] != self._end
