@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from node import inference
 from node.cli import _model, model_bench
+from node.cli._progress import Bar
 from node.cli.main import root
 from node.home import Home
 from node.inference import Bench, ModelStore, Room, Say, ScriptedEngine, memory, run_bench
@@ -95,5 +97,41 @@ def test_a_model_that_can_never_fit_is_not_added_unless_one_insists(
     assert "does NOT fit" in run("model", "show", "big").stdout
 
 
-def test_gpus_are_named() -> None:
-    assert _model.gpu_line()
+def test_the_machine_is_named() -> None:
+    assert _model.gpu_line() == str(inference.inspect())
+
+
+# ── the progress bar ────────────────────────────────────────────────────────────────────────
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("total", "always", "quiet", "drawn"),
+    [
+        (1 << 30, False, False, True),
+        (1 << 10, False, False, False),
+        (1 << 10, True, False, True),
+        (0, True, False, True),
+        (1 << 30, True, True, False),
+    ],
+)
+def test_a_bar_is_drawn_on_a_terminal_for_what_takes_a_while(
+    monkeypatch: pytest.MonkeyPatch, total: int, always: bool, quiet: bool, drawn: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with Bar("evil\x1b[2J[bold].gguf", quiet=quiet, always=always) as bar:
+        bar.show(512, total)
+    assert ("\\x1b[2J[bold].gguf" in terminal.getvalue()) == drawn
+    assert bool(terminal.getvalue()) == drawn
+
+
+def test_a_bar_is_silent_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar("a.gguf", quiet=False, always=True) as bar:
+        bar.show(1, 2)
+    assert capsys.readouterr() == ("", "")
