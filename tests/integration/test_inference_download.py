@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -528,6 +529,20 @@ def test_a_full_disk_is_noticed_before_anything_is_written(
     with pytest.raises(DownloadError, match=r"more bytes on the disk .* are free"):
         fetch(models, f"{server.url}/a")
     assert kept(models) == [0]
+
+
+def test_a_disk_that_fills_up_meanwhile_is_an_error_and_no_model(
+    server: Server, models: Path
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+    try:
+        with pytest.raises(DownloadError, match="cannot be written: File too large"):
+            fetch(models, f"{server.url}/a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(models.glob("*.gguf"))
+    assert fetch(models, f"{server.url}/a").path.read_bytes() == server.body
 
 
 def test_a_header_that_is_refused_ends_the_fetch_and_keeps_what_came(
