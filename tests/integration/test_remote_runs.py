@@ -3,6 +3,8 @@ log, counts as sent, is a matter for the taint rule, and is not paid for twice."
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,15 @@ from node.inference import (
     ScriptedEngine,
     ToolCall,
 )
-from node.inference.testing_server import OLLAMA, ModelServer, call, refuse, say
+from node.inference.testing_server import (
+    OLLAMA,
+    Answer,
+    ModelServer,
+    call,
+    chunk,
+    refuse,
+    say,
+)
 from node.journal import Draft, Entry, MemoryLog
 from node.runs import AgentLoop, GuardSet, Places, Runs, Toolset, Workspaces
 from node.runs.agent import BudgetLimits
@@ -283,6 +293,38 @@ async def test_an_answer_that_may_have_been_paid_is_not_bought_again_unasked(
     assert len(server.generations) == (1 if yes else 2)
     assert result.text == ("" if yes else "Fine.")
     assert yes is ("was lost" in result.reason)
+
+
+async def silence() -> AsyncIterator[bytes]:
+    """A reply that has begun and does not go on."""
+    yield chunk({"content": "Well"})
+    await asyncio.Event().wait()
+
+
+async def test_cancelling_a_run_closes_its_connection(tmp_path: Path) -> None:
+    async with ModelServer([Answer(silence())]) as server:
+        node = Node(tmp_path, server, key="far-key")
+        await node.start()
+        await asyncio.wait_for(server.reached.wait(), 5)
+        await node.runs.cancel(node.run_id, actor="uid:1000")
+        result = await node.runs.wait(node.run_id)
+        await asyncio.wait_for(server.left.wait(), 5)
+        await node.engine.aclose()
+    assert result.status == "stopped"
+    assert node.runs.approvals() == [], "nobody is asked about a run that was stopped"
+
+
+async def test_a_run_that_was_parked_in_an_answer_asks_again(tmp_path: Path) -> None:
+    async with ModelServer([Answer(silence()), say("Fine.")]) as server:
+        node = Node(tmp_path, server)
+        await node.start()
+        await asyncio.wait_for(server.reached.wait(), 5)
+        await node.runs.drain(0)
+        await asyncio.wait_for(server.left.wait(), 5)
+        node.begin()
+        await node.runs.recover()
+        assert (await node.runs.wait(node.run_id)).text == "Fine."
+        await node.engine.aclose()
 
 
 async def test_a_remote_run_replays_without_its_server(tmp_path: Path) -> None:
