@@ -109,6 +109,20 @@ class ModelsSection(Section):
     max_waiting: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=32, description="Generations that may wait for one model; more are refused."
     )
+    max_running: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=8, description="Generations that one model makes at once."
+    )
+    kv_tokens: Annotated[int, Field(ge=0, le=16_777_216)] = Field(
+        default=0,
+        description="Tokens that one model's context memory holds for all; 0 chooses by memory.",
+    )
+    memory_mb: Annotated[int, Field(ge=0, le=16_777_216)] = Field(
+        default=0, description="MiB that all loaded models may take together; 0 sets no cap."
+    )
+    states_mb: Annotated[int, Field(ge=0, le=16_777_216)] = Field(
+        default=2048,
+        description="MiB of conversations' states kept in cache/states for restarts; 0 keeps none.",
+    )
 
 
 class LimitsSection(Section):

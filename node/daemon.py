@@ -50,6 +50,7 @@ from node.sandbox import Sandbox, ToolStore
 from node.types import JsonObject
 
 HARD_EXIT = 1
+_MIB = 1024 * 1024
 
 log = logging.getLogger("freehold")
 
@@ -243,6 +244,7 @@ async def compose(
         stop=stop,
         started=clock.wall(),
         loaded=models.loaded if isinstance(models, LlamaEngine | RoutedEngine) else dict,
+        metrics=models.metrics if isinstance(models, LlamaEngine | RoutedEngine) else list,
     )
 
 
@@ -264,6 +266,11 @@ def local_engine(home: Home, config: Config) -> LlamaEngine:
         max_waiting=models.max_waiting,
         idle_unload_s=models.idle_unload_s or None,
         threads=models.threads or None,
+        max_running=models.max_running,
+        kv_tokens=models.kv_tokens,
+        memory_bytes=models.memory_mb * _MIB or None,
+        state_folder=home.cache / "states" if models.states_mb else None,
+        state_bytes=models.states_mb * _MIB,
     )
     return LlamaEngine(ModelStore(home.models), limits=limits)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from node.diagnostics import KEEP_BYTES, OLDER
 from node.errors import ControlError, DaemonNotRunningError, FreeholdError
 from node.home import Home
 from node.readiness import READY_FD
+
+if TYPE_CHECKING:
+    from node.gateway.replies import ModelReply
 
 
 @click.command()
@@ -137,6 +141,8 @@ def status(as_json: bool) -> None:
     click.echo(f"memory     {size(state['rss_bytes'])}")
     click.echo(f"log        {state['journal_size']} entries")
     click.echo(f"models     {', '.join(state['models']) or 'none loaded'}")
+    for model in state["engine"]:
+        click.echo(f"  {_at_work(model)}")
     click.echo(f"agents     {state['agents']}")
     click.echo(f"runs       {state['runs_active']} active")
     click.echo(f"approvals  {state['approvals_waiting']} waiting")
@@ -144,6 +150,19 @@ def status(as_json: bool) -> None:
         click.echo("EMERGENCY STOP: no run moves until `freehold resume`")
     if state["stopping"]:
         click.echo("shutting down")
+
+
+def _at_work(model: ModelReply) -> str:
+    """One line of a loaded model: who asks, how fast, how full, how much was kept."""
+    prompts = model["prompt_tokens"]
+    kept = f"{100 * model['prompt_tokens_cached'] / prompts:.0f}%" if prompts else "none"
+    line = (
+        f"{model['model']}: {model['running']} running, {model['waiting']} waiting, "
+        f"{model['tokens_per_s']:.0f} tokens/s (prompts {model['prompt_tokens_per_s']:.0f}), "
+        f"context memory {model['kv_used']}/{model['kv_tokens']}, "
+        f"{kept} of prompts kept, {size(model['rss_bytes'])}"
+    )
+    return f"{line}, {model['crashes']} crashes" if model["crashes"] else line
 
 
 def _explain(error: DaemonNotRunningError) -> FreeholdError:

@@ -13,7 +13,7 @@ from node.clock import Clock
 from node.config import Config
 from node.errors import StoppingError
 from node.home import Home
-from node.inference import Engine
+from node.inference import Engine, ModelStatus
 from node.journal import Journal
 from node.runs import AgentRegistry, Runs, Workspaces
 
@@ -24,7 +24,7 @@ class Control:
 
     `stop` begins the shutdown. `streams_end` is set when the last entry that a follower of the
     journal should see has been written. `started` is wall time in seconds; `loaded` tells
-    the process of each model that is loaded.
+    the process of each model that is loaded, `metrics` what it is doing.
     """
 
     home: Home
@@ -38,6 +38,7 @@ class Control:
     stop: Callable[[], None]
     started: float
     loaded: Callable[[], Mapping[str, int]] = dict
+    metrics: Callable[[], list[ModelStatus]] = list
     resumed: tuple[str, ...] = ()
     stopping: bool = False
     streams_end: asyncio.Event = field(default_factory=asyncio.Event)

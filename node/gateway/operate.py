@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, cast
 
 import psutil
 from pydantic import Field
@@ -17,7 +17,7 @@ from node.errors import RequestError
 from node.gateway import sse
 from node.gateway.control import Control, control
 from node.gateway.http import Body, actor, query_int, read
-from node.gateway.replies import AgentReply, ApprovalReply, StatusReply
+from node.gateway.replies import AgentReply, ApprovalReply, ModelReply, StatusReply
 from node.gateway.runs import Reason
 from node.journal import Draft, Entry
 from node.runs import AgentManifest
@@ -52,6 +52,7 @@ def _status(node: Control) -> StatusReply:
         estop=node.runs.stopped,
         journal_size=node.log.size,
         models=sorted(node.loaded()),
+        engine=[cast("ModelReply", asdict(status)) for status in node.metrics()],
         agents=len(node.agents.list()),
         runs_active=len(node.runs.active()),
         approvals_waiting=len(node.runs.approvals()),

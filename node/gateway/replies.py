@@ -18,6 +18,30 @@ class ErrorReply(TypedDict):
     code: str
 
 
+class ModelReply(TypedDict):
+    """A loaded model at work: see `node.inference.ModelStatus`, whose fields these are."""
+
+    model: str
+    pid: int
+    context_tokens: int
+    running: int
+    waiting: int
+    kv_tokens: int
+    kv_used: int
+    kv_kept: int
+    prompt_tokens: int
+    prompt_tokens_cached: int
+    completion_tokens: int
+    generations: int
+    crashes: int
+    tokens_per_s: float
+    prompt_tokens_per_s: float
+    batch: float
+    states_saved: int
+    states_restored: int
+    rss_bytes: int
+
+
 class StatusReply(TypedDict):
     """The node at a glance. Times are seconds since 1970, sizes bytes."""
 
@@ -32,6 +56,7 @@ class StatusReply(TypedDict):
     estop: bool
     journal_size: int
     models: list[str]
+    engine: list[ModelReply]
     agents: int
     runs_active: int
     approvals_waiting: int
