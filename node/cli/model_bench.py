@@ -13,7 +13,8 @@ import click
 
 from node.cli._model import describe_bench
 from node.cli._shared import clean, home, json_option, print_json, size, span, table
-from node.errors import FreeholdError
+from node.cli.model_connect import remote
+from node.errors import FreeholdError, ModelError
 
 if TYPE_CHECKING:
     from node.inference import Bench, EngineLimits, ModelStore
@@ -31,6 +32,11 @@ def bench(name: str, misses: bool, as_json: bool) -> None:
     """
     from node.inference import ModelStore
 
+    if remote(name) is not None:
+        raise ModelError(
+            f"the model {name!r} runs on a server; a bench is of this machine",
+            hint="`freehold model list` shows which models are local.",
+        )
     store = ModelStore(home().models)
     found = asyncio.run(_run(store, name, quiet=as_json))
     home().create()

@@ -13,6 +13,7 @@ from node import inference
 from node.cli import _model, model_bench
 from node.cli._progress import Bar
 from node.cli.main import root
+from node.errors import ModelError
 from node.home import Home
 from node.inference import Bench, ModelStore, Room, Say, ScriptedEngine, memory, run_bench
 from node.inference.testing import TinyModel, write_tiny_gguf
@@ -63,6 +64,14 @@ def test_a_bench_for_programs_has_every_case(home: Home) -> None:
     assert len(found["cases"]) == 60
     shown = json.loads(run("model", "show", "default", "--json").stdout)
     assert shown["bench"]["verdict"] == "not fit"
+
+
+def test_a_model_of_a_server_is_not_benched(home: Home) -> None:
+    home.create()
+    (home.models / "remote.toml").write_text('[far]\nurl = "http://127.0.0.1:9/v1"\n')
+    refused = CliRunner().invoke(root, ["model", "bench", "far"])
+    assert isinstance(refused.exception, ModelError)
+    assert "runs on a server" in refused.exception.message
 
 
 def test_before_a_bench_doctor_says_how_to_make_one(home: Home) -> None:
