@@ -33,6 +33,7 @@ from node.inference.formats.reader import Calls, first_mark
 from node.inference.gbnf import LOOSE, Spelling, literal
 from node.inference.schema import Grammar
 from node.inference.types import Message
+from node.types import Json
 
 _START: Final = "<|start|>"
 _CHANNEL: Final = "<|channel|>"
@@ -97,12 +98,12 @@ class HarmonyReader:
         self._tools = tools
         self._stops = tuple(filter(None, stop))
         self._state: State = "reasoning" if thinking else "start"
+        self._firsts = frozenset(mark[0] for mark in (*_MARKS, *self._stops))
         self._held = ""
         self._reasoning: list[str] = []
         self._texts: list[str] = []
-        self._calls: list[tuple[str, str]] = []
+        self._calls: list[tuple[str, list[str]]] = []
         self._pushed = 0
-        self._tried = 0
         self.done = False
         self.reasoning_tokens = 0
 
@@ -115,6 +116,10 @@ class HarmonyReader:
             return Shown()
         before = self._state
         self._pushed += 1
+        if before != "start" and self._firsts.isdisjoint(text) and not self._held:
+            self.reasoning_tokens += before == "reasoning"
+            self._held = text
+            return self._take(len(text))  # nearly every token: it begins no mark
         self._held += text
         shown = self._advance()
         self.reasoning_tokens += "reasoning" in (before, self._state)
@@ -137,18 +142,16 @@ class HarmonyReader:
 
     def _read(self) -> Calls:
         calls: Calls = ()
-        for to, body in self._calls:
-            value, at = read_json(body, past_space(body, 0))
-            if past_space(body, at) < len(body):
-                raise NotACall("a tool call's message must be one JSON object")
-            calls = (*calls, to_call(to.removeprefix(_FUNCTIONS), value, self._tools))
+        for to, pieces in self._calls:
+            call = to_call(to.removeprefix(_FUNCTIONS), self._whole(pieces), self._tools)
+            calls = (*calls, call)
         return calls
 
     def _advance(self) -> Shown:
         """Takes whole headers and messages out of what is held, until none is whole."""
         text, reasoning, seen = "", "", None
-        while not self.done and seen != (self._state, self._held, self._tried):
-            seen = (self._state, self._held, self._tried)
+        while not self.done and seen != (self._state, self._held):
+            seen = (self._state, self._held)
             shown = self._head() if self._state == "start" else self._body()
             text, reasoning = text + shown.text, reasoning + shown.reasoning
         return Shown(text, reasoning)
@@ -171,7 +174,7 @@ class HarmonyReader:
         to, channel = _TO.search(header), _IN.search(header)
         if to is not None:
             self._state = "call"
-            self._calls.append((to[1], ""))
+            self._calls.append((to[1], []))
         elif channel is not None and channel[1] == "analysis":
             self._state = "reasoning"
         else:
@@ -191,25 +194,30 @@ class HarmonyReader:
 
     def _arguments(self) -> Shown:
         """A call ends at the first mark after a whole value: one in a string of it is none."""
-        at, mark = first_mark(self._held[self._tried :], _MARKS)
-        at += self._tried
-        self._tried = at
+        at, mark = first_mark(self._held, _MARKS)
+        shown = self._take(at)
         if mark:
             try:
-                read_json(self._held[:at], past_space(self._held, 0))
+                self._whole(self._calls[-1][1])
             except NotACall:
-                self._tried = at + 1
+                self._take(1)
             else:
-                self._take(at)
                 self._end(mark)
-        return Shown()
+        return shown
+
+    @staticmethod
+    def _whole(pieces: list[str]) -> Json:
+        text = "".join(pieces)
+        value, at = read_json(text, past_space(text, 0))
+        if past_space(text, at) < len(text):
+            raise NotACall("a tool call's message must be one JSON object")
+        return value
 
     def _end(self, mark: str) -> None:
         """The message is whole; the next header may begin with the mark itself."""
         self.done = self.done or mark in _LAST
         if not self.done or self._state != "call":
             self._state = "start"
-        self._tried = 0
         self._held = self._held[0 if mark == _CHANNEL else len(mark) :]
 
     def _take(self, count: int) -> Shown:
@@ -220,8 +228,7 @@ class HarmonyReader:
             self._reasoning.append(text)
             return Shown(reasoning=text)
         if self._state == "call":
-            to, body = self._calls[-1]
-            self._calls[-1] = (to, body + text)
+            self._calls[-1][1].append(text)
             return Shown()
         begins = not self._texts[-1] and any(self._texts[:-1])
         self._texts[-1] += text
@@ -252,6 +259,6 @@ def _final(grammar: Grammar, asked: Asked) -> str:
 def _may_be_header(text: str) -> bool:
     """Whether `text` is, or begins, what may stand before a message."""
     begun = text.strip()
-    starts = (_CHANNEL, _START, "to=", "assistant", _CONSTRAIN)
+    starts = (_CHANNEL, _START, "to=", "assistant", _CONSTRAIN, _MESSAGE)
     fits = any(begun.startswith(start) or start.startswith(begun) for start in starts)
     return fits and len(text) <= _MAX_HEADER
