@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,10 +22,11 @@ from hypothesis import strategies as st
 from node.errors import DownloadError, ModelError
 from node.inference import ModelStore, download
 from node.inference.download import Download, Fetched, Wanted
+from node.inference.gguf import read_header
 from node.inference.gguf_header import Header
 from node.inference.partial import FOLDER, forget_unfinished, unfinished
 from node.inference.sources import parse_source
-from node.inference.testing import TinyModel, write_tiny_gguf
+from node.inference.testing import TinyModel, pack_gguf, pair, write_tiny_gguf
 
 Answer = Callable[["Handler"], None]
 
@@ -589,3 +591,53 @@ def test_beginnings_can_be_listed_and_removed(server: Server, models: Path) -> N
     forget_unfinished(models)
     assert unfinished(models) == []
     assert list((models / FOLDER).iterdir()) == []
+
+
+# ── anything a server can say ───────────────────────────────────────────────────────────────
+
+NUMBERS = st.integers(-1, 1 << 70).map(str) | st.sampled_from(["0", "100", "x", "1,2", "", "٣"])
+BYTES = st.binary(max_size=40)
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> tuple[int, list[tuple[bytes, bytes]], int, int, bytes]:
+    """Status, headers, which piece of the model is the body, and what stands after it."""
+    headers: list[tuple[bytes, bytes]] = []
+    for name, values in {
+        "content-length": NUMBERS,
+        "content-range": st.builds("bytes {}-{}/{}".format, NUMBERS, NUMBERS, NUMBERS),
+        "etag": st.sampled_from(['"a"', '"b"', 'W/"a"', "a", '"']) | st.text(max_size=9),
+        "x-linked-etag": st.sampled_from(['"' + "0" * 64 + '"', "0" * 64, '"x"']),
+        "x-linked-size": NUMBERS,
+        "location": st.sampled_from(["/a", "https://h.test/b", "ftp://x", "//", "\x00", ":", "é"]),
+        "content-encoding": st.sampled_from(["identity", "gzip", "br"]),
+    }.items():
+        if draw(st.booleans()):
+            headers.append((name.encode(), draw(values).encode()))
+    status = draw(st.sampled_from([200, 200, 206, 206, 302, 307, 416, 404, 500, 503]))
+    return status, headers, draw(st.integers(0, 200)), draw(st.integers(0, 400)), draw(BYTES)
+
+
+@settings(max_examples=200, deadline=None)
+@given(script=st.lists(replies(), min_size=1, max_size=6))
+def test_whatever_a_server_says_it_is_an_error_or_a_whole_model(
+    tmp_path_factory: pytest.TempPathFactory,
+    script: list[tuple[int, list[tuple[bytes, bytes]], int, int, bytes]],
+) -> None:
+    small = pack_gguf([pair("general.architecture", "str", "x")], {"a": np.ones((1, 32))})
+    models = tmp_path_factory.mktemp("any")
+    turns = iter(script * 8)
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        status, headers, start, length, more = next(turns, script[-1])
+        body = small[start : start + length] + more
+        return httpx.Response(status, headers=headers, stream=httpx.ByteStream(body))
+
+    wanted = Wanted(parse_source("https://h.test/a.gguf", {}))
+    transport = httpx.MockTransport(answer)
+    with contextlib.suppress(ModelError):
+        got = Download(models, wanted, transport=transport, pause=lambda _s: None).run()
+        data = got.path.read_bytes()
+        assert hashlib.sha256(data).hexdigest() == got.sha256
+        assert len(data) == got.size >= read_header(got.path).file_bytes
+    assert not list(models.glob("*.gguf"))
