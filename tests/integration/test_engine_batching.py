@@ -84,6 +84,7 @@ def question(number: int) -> Generation:
     return Generation("default", (Message("user", asked),), tools, sampling=Sampling(max_tokens=32))
 
 
+@pytest.mark.timeout(120 + 3 * PROMPTS)
 async def test_what_is_said_does_not_depend_on_who_else_speaks(store: ModelStore) -> None:
     """Greedy, each alone and then in eights. FREEHOLD_TEST_PROMPTS=500 takes some minutes."""
     alone = LlamaEngine(store, limits=EngineLimits(max_running=1, reuse_prefix=False))
@@ -268,6 +269,7 @@ async def test_models_share_a_machine(store: ModelStore) -> None:
     await small.aclose()
 
 
+@pytest.mark.timeout(120 + GENERATIONS)
 async def test_a_long_life_leaves_nothing_behind(store: ModelStore, tmp_path: Path) -> None:
     """Random cancels, lengths, grammars, priorities and evictions; memory stays as it was."""
     limits = EngineLimits(
