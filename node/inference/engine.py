@@ -140,8 +140,11 @@ class LlamaEngine:
                 hint="Raise the cap on memory for models, or use a smaller model.",
             )
         async with self._loading:
-            while wanted + sum(other.memory_bytes for other in self._slots.values()) > cap:
+            while (used := self._used_by_others(slot)) and wanted + used > cap:
                 await self._unload_one(slot)
+
+    def _used_by_others(self, slot: Slot) -> int:
+        return sum(other.memory_bytes for other in self._slots.values() if other is not slot)
 
     async def _make_way(self, slot: Slot, wanted: int) -> None:
         """Unloads idle models, unused longest first, while so many bytes are not free."""
@@ -158,8 +161,10 @@ class LlamaEngine:
         loaded = [slot for slot in self._slots.values() if slot.pid is not None and slot != spare]
         if idle := self._idle(spare):
             await min(idle, key=lambda slot: slot.used_at).aclose()
-        else:
-            await asyncio.wait(
-                [asyncio.ensure_future(slot.left.wait()) for slot in loaded],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            return
+        leaving = [asyncio.ensure_future(slot.left.wait()) for slot in loaded]
+        try:
+            await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in leaving:
+                one.cancel()

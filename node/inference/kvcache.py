@@ -8,6 +8,7 @@ nobody works on is kept until its cells are wanted; the longest unused goes firs
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -219,7 +220,8 @@ class KvCache:
             return
         tokens = self._tree.tokens(sequence)
         if not self._states.holds(tokens):
-            self.saved += self._states.save(tokens, self._memory.save(sequence))
+            with contextlib.suppress(MemoryError):  # then it is lost, and nothing else
+                self.saved += self._states.save(tokens, self._memory.save(sequence))
 
     def _drop(self, sequence: int) -> None:
         self._memory.cut(sequence, 0)

@@ -33,6 +33,7 @@ from node.inference.kvcache import KvCache
 from node.inference.loading import Loaded, load_model
 from node.inference.protocol import Frame, Load
 from node.inference.scheduler import Job, Scheduler
+from node.inference.types import Generation
 
 _PR_SET_PDEATHSIG = 1
 _SWITCH_S: Final = 0.0005  # the decoding thread must not wait 5 ms for its turn to run Python
@@ -49,6 +50,7 @@ class Runner:
         self._changed = threading.Condition()
         self._ready: deque[Job] = deque()
         self._cancels: set[int] = set()  # not seen by the scheduler yet
+        self._preparing: set[int] = set()
         self._gone: set[int] = set()  # cancelled while their prompts are made
         self._in_flight: frozenset[int] = frozenset()
         self._closing = False
@@ -92,13 +94,16 @@ class Runner:
                 elif frame["op"] == "close":
                     self._begin_close()
                 else:
+                    self._preparing.add(frame["id"])
                     self._requests.put(frame)
         os._exit(0)
 
     def _cancel(self, number: int) -> None:
         with self._changed:
+            if number in self._preparing:
+                self._gone.add(number)
+                return
             self._cancels.add(number)
-            self._gone.add(number)
             if self._in_flight and self._in_flight <= self._cancels:
                 self._context.abort(True)  # nobody wants what is being evaluated
             self._changed.notify()
@@ -116,20 +121,28 @@ class Runner:
             frame = self._requests.get()
             number = frame["id"]
             try:
-                if frame["op"] == "count":
-                    tokens = self._preparer.count(protocol.unpack_request(frame["request"]))
-                    self._send({"event": "counted", "id": number, "tokens": tokens})
-                else:
-                    self._submit(number, frame)
+                self._take_in(number, frame)
             except InferenceError as error:
                 self._send(protocol.error_frame(number, error))
             except Exception as error:  # one request's, whatever it is: the others go on
                 traceback.print_exc()
                 broken = InferenceError(f"the request cannot be prepared: {type(error).__name__}")
                 self._send(protocol.error_frame(number, broken))
+            with self._changed:
+                self._preparing.discard(number)
+                self._gone.discard(number)
 
-    def _submit(self, number: int, frame: Frame) -> None:
+    def _take_in(self, number: int, frame: Frame) -> None:
+        if number in self._gone:
+            return
         request = protocol.unpack_request(frame["request"])
+        if frame["op"] == "count":
+            tokens = self._preparer.count(request)
+            self._send({"event": "counted", "id": number, "tokens": tokens})
+        else:
+            self._submit(number, request)
+
+    def _submit(self, number: int, request: Generation) -> None:
         answer = self._preparer.answer(request)
         person = request.priority == "person"
         job = Job(number, answer.prompt, answer.room, answer, person=person)
@@ -137,6 +150,7 @@ class Runner:
             if number in self._gone:
                 answer.close()
                 return
+            self._preparing.discard(number)
             self._ready.append(job)
             self._changed.notify()
 
@@ -201,7 +215,6 @@ class Runner:
             self._send(frame)
 
     def _end(self, job: Job, answer: Answer) -> Frame:
-        answer.close()
         self._scan_s += answer.scan_s
         if job.error is not None:
             return protocol.error_frame(job.number, job.error)

@@ -48,6 +48,10 @@ class Writer(Protocol):
         """The tokens to evaluate next; none when it has ended. At most MAX_FORCED."""
         ...
 
+    def close(self) -> None:
+        """Called once, when nothing more is drawn, however it ended."""
+        ...
+
 
 @dataclass(eq=False)
 class Job:
@@ -145,7 +149,9 @@ class Scheduler:
 
     def cancel(self, number: int) -> None:
         """Ends a job before the next step, without a word."""
-        if self._waiting.remove(number) is not None:
+        waiting = self._waiting.remove(number)
+        if waiting is not None:
+            waiting.writer.close()
             return
         for job in self._running:
             job.cancelled = job.cancelled or job.number == number
@@ -171,6 +177,7 @@ class Scheduler:
     def _leave(self, jobs: list[Job]) -> None:
         for job in jobs:
             job.ended = True
+            job.writer.close()
             self._running.remove(job)
             self._cache.close(job.sequence)
             self._full = False
@@ -195,6 +202,7 @@ class Scheduler:
             else:
                 self._waiting.take(job)
                 job.ended, job.error = True, NoRoomError()
+                job.writer.close()
                 failed.append(job)
         return failed
 

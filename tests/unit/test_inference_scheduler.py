@@ -32,6 +32,10 @@ class Words:
         self.made: list[int] = []
         self.most = most
         self.broken = broken
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
 
     def take(self, logits: Logits) -> list[int]:
         if self.broken and len(self.made) == 2:
@@ -142,6 +146,7 @@ def test_whatever_comes_and_goes_the_words_are_right(
         if fate == "cancel":
             bench.scheduler.cancel(job.number)
     bench.run()
+    assert [job.writer.closed for job, _, _ in plan] == [1] * len(plan)  # type: ignore[attr-defined]
     for job, prompt, fate in plan:
         made = bench.made(job)
         expected = alone(prompt, job.writer.most)  # type: ignore[attr-defined]
