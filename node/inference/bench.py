@@ -31,7 +31,7 @@ from node.inference.types import Engine, Finish, FunctionSpec, Generation, Messa
 AGENTS: Final = (1, 4, 8)
 _PHASE_S: Final = 20.0  # for each of reading and generating, all agents' counts together
 _EXAM_S: Final = 120.0  # of the examination, if every answer were as long as it may be
-_CASE_TOKENS: Final = (384, 1024)  # some models think before they call
+_CASE_TOKENS: Final = (256, 1024)  # some models think before they call
 _PROBE_TOKENS: Final = 96
 _PROMPT_TOKENS: Final = (64, 512)
 _ANSWER_TOKENS: Final = (16, 64)

@@ -23,6 +23,7 @@ from node.types import Json
 
 AT_ONCE: Final = 8
 MAX_TOKENS: Final = 1024  # some models think before they call
+MAX_CHARS: Final = 600  # of an answer, thoughts not counted: no case wants a third of it
 PASS_SHARE: Final = 0.8
 PASS_SHARE_OF_A_KIND: Final = 0.5
 
@@ -123,6 +124,8 @@ async def _mark(engine: Engine, model: str, case: Case, constrained: bool, max_t
             constrained=constrained,
         )
         finish = await _ask(engine, request)
+        if finish is None:
+            return f"went on for over {MAX_CHARS} characters"
         if problem := _problem(case, expected, finish):
             return problem
         if isinstance(expected, Calls):
@@ -130,11 +133,16 @@ async def _mark(engine: Engine, model: str, case: Case, constrained: bool, max_t
     return ""
 
 
-async def _ask(engine: Engine, request: Generation) -> Finish:
+async def _ask(engine: Engine, request: Generation) -> Finish | None:
+    """How the answer ended; None if it was left because it went on and on."""
+    length = 0
     async with aclosing(cast("Any", engine.generate(request))) as tokens:
         async for token in tokens:
             if token.finish is not None:
                 return cast("Finish", token.finish)
+            length += len(token.text)
+            if length > MAX_CHARS:
+                return None
     raise InferenceError("the engine ended an answer without saying how", hint="Try again.")
 
 

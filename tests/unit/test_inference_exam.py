@@ -190,6 +190,12 @@ def test_the_result_of_the_first_step_must_be_told() -> None:
     assert told("Shelf C17.") == ""
 
 
+def test_an_answer_without_end_is_left() -> None:
+    engine = ScriptedEngine(lambda _request: Say("well " * 400))
+    exam = asyncio.run(examine(engine, "default", cases=[find("no tool fits")]))
+    assert "went on for over 600 characters" in exam.marks[0].problem
+
+
 # ── the bench ───────────────────────────────────────────────────────────────────────────────
 
 
