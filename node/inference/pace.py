@@ -1,10 +1,12 @@
 """How much of a prompt to evaluate beside generations that are under way.
 
-A chunk of a long prompt takes as long as many tokens of everybody else, who would see a pause. So a
-step may take `SLOWDOWN` times what it takes without any prompt. Both are measured, and the chunk
-follows: no figure of the machine or of the model is assumed, and a load from elsewhere is followed
-too. Short prompts go through at once: there is credit of one chunk, which comes back slowly. Where
-nobody is waiting for tokens, chunks are as long as is efficient.
+A chunk of a long prompt takes as long as many tokens of everybody else. Smaller chunks are no way
+out: below some thirty tokens each of them costs twice as much. So a chunk makes a debt of time,
+and the next one waits until steps without any prompt have paid it: over a while a step takes
+`SLOWDOWN` times what it takes without prompts, and no pause is longer than one chunk. All is
+measured: no figure of the machine or of the model is assumed, and a load from elsewhere is followed
+too. Short prompts go first: they may be `AHEAD_S` in debt, for then there is one more to decode
+together. Where nobody is speaking, chunks are as long as is efficient.
 """
 
 from __future__ import annotations
@@ -12,11 +14,10 @@ from __future__ import annotations
 from typing import Final
 
 CHUNK_TOKENS: Final = 128
-LEAST_TOKENS: Final = 8
-SLOWDOWN: Final = 1.5
-_PLAIN_EVERY: Final = 24  # a step without prompt tokens, to know what it takes now
+PACED_TOKENS: Final = 32
+SLOWDOWN: Final = 1.6
+AHEAD_S: Final = 1.0
 _WEIGHT: Final = 0.3
-_CREDIT_BACK: Final = CHUNK_TOKENS / 16  # for a step without prompt tokens
 
 
 class Pace:
@@ -24,39 +25,23 @@ class Pace:
 
     def __init__(self) -> None:
         self._plain_s = 0.0
-        self._running = 0
-        self._since_plain = 0
-        self._size = float(LEAST_TOKENS * 2)
-        self._credit = float(CHUNK_TOKENS)
+        self._owed_s = 0.0
 
-    def chunk(self, running: int, wanted: int) -> int:
-        """Of `wanted` prompt tokens, how many to evaluate beside `running` generations.
-
-        0 asks for a step without any.
-        """
+    def chunk(self, running: int, left: int) -> int:
+        """Prompt tokens beside `running` generations; the first in line has `left` to go."""
         if not running:
             return CHUNK_TOKENS
-        if wanted <= min(self._size + self._credit, CHUNK_TOKENS):
-            return wanted
-        if running != self._running or self._since_plain >= _PLAIN_EVERY:
-            return 0
-        return int(self._size)
+        if left <= CHUNK_TOKENS:
+            return CHUNK_TOKENS if self._owed_s < AHEAD_S else 0
+        return PACED_TOKENS if self._owed_s <= 0 else 0
 
     def observe(self, *, running: int, prompt_tokens: int, seconds: float) -> None:
         """Takes in what a step took."""
         if not running:
             return
         if not prompt_tokens:
-            known = self._plain_s if running == self._running else seconds
+            known = self._plain_s or seconds
             self._plain_s = known + _WEIGHT * (seconds - known)
-            self._running, self._since_plain = running, 0
-            self._credit = min(self._credit + _CREDIT_BACK, CHUNK_TOKENS)
-            return
-        self._since_plain += 1
-        over = max(prompt_tokens - self._size, 0.0)
-        self._credit = max(self._credit - over, 0.0)
-        if running == self._running:
-            token_s = max(seconds - self._plain_s, 1e-9) / prompt_tokens
-            wanted = self._plain_s * (SLOWDOWN - 1) / token_s
-            self._size += _WEIGHT * (min(wanted, CHUNK_TOKENS) - self._size)
-            self._size = max(self._size, LEAST_TOKENS)
+        plain_s = self._plain_s or seconds / 2
+        extra_s = seconds - plain_s if prompt_tokens else 0.0
+        self._owed_s = max(self._owed_s + extra_s - plain_s * (SLOWDOWN - 1), 0.0)

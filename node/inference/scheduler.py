@@ -228,7 +228,7 @@ class Scheduler:
         prompts = [job for job in self._running if not job.writing]
         if prompts:
             prompts.sort(key=lambda job: (not job.person, job.done - job.cached, job.number))
-            room = self._pace.chunk(len(plan), sum(len(job.pending) for job in prompts))
+            room = self._pace.chunk(len(plan), len(prompts[0].pending))
             for job in prompts:
                 if room <= 0:
                     break

@@ -15,7 +15,7 @@ from node.errors import InferenceError
 from node.inference.backend import Aborted, NoRoomError, ToyBackend
 from node.inference.batch import Batch
 from node.inference.kvcache import KvCache
-from node.inference.pace import CHUNK_TOKENS, LEAST_TOKENS, Pace
+from node.inference.pace import CHUNK_TOKENS, PACED_TOKENS, Pace
 from node.inference.sampler import Logits
 from node.inference.scheduler import Job, Scheduler
 from node.inference.states import StateStore, state_key
@@ -320,33 +320,43 @@ def test_a_person_need_not_wait_for_a_place() -> None:
     assert person.sequence >= 0
 
 
-def test_the_pace_follows_what_steps_take() -> None:
+def kept(*, plain_s: float, token_s: float, left: int, steps: int) -> tuple[float, int]:
+    """Of the steps that would be made without prompts in the same time, those made; most tokens."""
     pace = Pace()
-
-    def settle(plain_s: float, token_s: float) -> int:
-        size = 0
-        for _ in range(200):
-            size = pace.chunk(4, 8000)
-            pace.observe(running=4, prompt_tokens=size, seconds=plain_s + size * token_s)
-        return max(size, pace.chunk(4, 8000))
-
-    assert pace.chunk(0, 8000) == CHUNK_TOKENS
-    assert 45 <= settle(0.1, 0.001) <= 51  # fifty take 50 ms, and 150 was asked for
-    assert 16 <= settle(0.1, 0.0025) <= 21
-    assert settle(0.1, 0.1) == LEAST_TOKENS
-    assert settle(1.0, 0.001) >= CHUNK_TOKENS - 1
-
-
-def test_a_short_prompt_goes_through_at_once_but_not_one_after_another_for_ever() -> None:
-    pace = Pace()
-    for _ in range(50):
-        pace.observe(running=4, prompt_tokens=0, seconds=0.1)
-    chunks = []
     for _ in range(20):
-        chunks.append(pace.chunk(4, 60))
-        pace.observe(running=4, prompt_tokens=chunks[-1], seconds=0.1 + 0.01 * chunks[-1])
-    assert chunks[0] == 60
-    assert sum(chunks[-10:]) < 10 * 16
+        pace.observe(running=4, prompt_tokens=0, seconds=plain_s)
+    time_s, most = 0.0, 0
+    for _ in range(steps):
+        size = pace.chunk(4, left)
+        pace.observe(running=4, prompt_tokens=size, seconds=plain_s + size * token_s)
+        time_s += plain_s + size * token_s
+        most = max(most, size)
+    return steps * plain_s / time_s, most
+
+
+@pytest.mark.parametrize("token_s", [0.0005, 0.003, 0.02, 0.2])
+def test_a_long_prompt_takes_its_share_of_time_whatever_it_costs(token_s: float) -> None:
+    share, most = kept(plain_s=0.05, token_s=token_s, left=8000, steps=600)
+    assert most == PACED_TOKENS
+    assert share > 0.6
+
+
+def test_short_prompts_go_ahead_but_not_for_ever() -> None:
+    pace = Pace()
+    pace.observe(running=4, prompt_tokens=0, seconds=0.05)
+    sizes = []
+    for _ in range(8):
+        sizes.append(pace.chunk(4, 60))
+        pace.observe(running=4, prompt_tokens=60, seconds=0.05 + 0.2)
+    assert sizes == [CHUNK_TOKENS] * 6 + [0, 0]  # after a second
+    assert kept(plain_s=0.05, token_s=0.003, left=60, steps=600)[0] > 0.6
+
+
+def test_where_nobody_speaks_chunks_are_whole() -> None:
+    pace = Pace()
+    pace.observe(running=1, prompt_tokens=128, seconds=100.0)
+    assert pace.chunk(1, 8000) == 0
+    assert pace.chunk(0, 8000) == CHUNK_TOKENS
 
 
 # ── soak ────────────────────────────────────────────────────────────────────────────────────
