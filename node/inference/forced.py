@@ -50,7 +50,7 @@ class Forcing:
         """At most `most` tokens that must come next; none where too few to pay."""
         text = self._text(grammar)
         tokens = self._vocab.tokenize(text)[:-1] if text else []
-        tokens = tokens[: min(most, MAX_FORCED - 1)]
+        tokens = tokens[: max(min(most, MAX_FORCED - 1), 0)]
         return tokens if len(tokens) >= WORTH_FORCING_TOKENS else []
 
     def at_end(self, grammar: Matcher) -> bool:

@@ -112,11 +112,6 @@ class RunnerProcess:
         """Whether requests can be made."""
         return not self._dead
 
-    @property
-    def pending(self) -> int:
-        """Requests running or waiting, counts among them."""
-        return len(self._requests)
-
     async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
         """Streams one generation; closing the iterator cancels it."""
         waiting = len(self._generating) - self._most_running
