@@ -199,13 +199,18 @@ def _state(
     first: Mapping[str, str | None] | None = None,
 ) -> str:
     """The rule of having just seen `prefix`, which begins a mark."""
-    ways: dict[str, str | None] = {}
+    longer: dict[str, str | None] = {}
+    ended: dict[str, str | None] = {}
     for suffix in (prefix[at:] for at in range(len(prefix) + 1)):  # the longest is first
         for mark in marks:
             if mark.startswith(suffix) and len(mark) > len(suffix):
                 more = suffix + mark[len(suffix)]
-                ways.setdefault(more[-1], marks[more] if more in marks else names[more])
-    ways.update(first or {})
+                if more in marks:
+                    ended.setdefault(more[-1], marks[more])
+                else:
+                    longer.setdefault(more[-1], names[more])
+    # a mark that has come counts, also in the middle of what may become a longer one
+    ways = {**longer, **ended, **(first or {})}
     other = _class(sorted(ways), negated=True) if ways else "."
     options = [f"{other} {names['']}"]
     options += [f"{_class([char])} {rule}" for char, rule in sorted(ways.items()) if rule]

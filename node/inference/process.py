@@ -288,8 +288,11 @@ def _describe(code: int) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """What a runner is told of the daemon's environment: no secrets, and passive OpenMP threads."""
+    """What a runner is told of the daemon's environment: no secrets.
+
+    OpenMP's threads wait without spinning, and an abort of libllama calls no debugger.
+    """
     passed = {key: os.environ[key] for key in _PASSED if key in os.environ}
     passed.update({key: value for key, value in os.environ.items() if key.startswith("GGML_")})
     root = str(Path(node.__file__).parent.parent)
-    return {**passed, "PYTHONPATH": root, "OMP_WAIT_POLICY": "passive"}
+    return {**passed, "PYTHONPATH": root, "OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}

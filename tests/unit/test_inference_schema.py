@@ -431,6 +431,7 @@ def test_other_spellings(accepts: Accepts) -> None:
 @bounded
 @example(marks=["aab", "ab"], parts=["a", "aab"])
 @example(marks=["aaa"], parts=["aa", "aa"])
+@example(marks=["a", "<a<"], parts=["<a"])
 @given(
     marks=st.lists(st.text("ab<", min_size=1, max_size=4), min_size=1, max_size=3, unique=True),
     parts=st.lists(st.text("ab<]", max_size=5), max_size=4),
