@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import os
 import queue
 import resource
@@ -81,6 +82,8 @@ class Runner:
         self._scheduler = Scheduler(
             loaded.context, loaded.cache, max_running=loaded.max_running, guard=self._guard
         )
+        gc.collect()
+        gc.freeze()  # what is here stays: no collection in the middle of a step looks at it again
         self._send({"event": "ready", **loaded.facts})
 
     # ── the reading thread ──────────────────────────────────────────────────────────────────
