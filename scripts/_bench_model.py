@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from node.inference.testing import CHATML_TEMPLATE, CONTROL, byte_symbols
+from node.inference.testing.gguf import CHATML_TEMPLATE, CONTROL, byte_symbols
 
 F32, Q4_0 = 0, 2
 _BLOCK, _BLOCK_BYTES = 32, 18
@@ -111,7 +111,7 @@ def _ones(columns: int) -> Blob:
 
 
 def _metadata(spec: Shape) -> list[bytes]:
-    from node.inference.testing import array, pair
+    from node.inference.testing.gguf import array, pair
 
     tokens = list(_vocabulary(spec.vocabulary))
     kinds = [1] * (spec.vocabulary - len(SPECIALS)) + [CONTROL] * len(SPECIALS)

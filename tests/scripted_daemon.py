@@ -24,15 +24,7 @@ import sys
 from node import daemon
 from node.errors import FreeholdError, RunnerCrashedError
 from node.home import Home
-from node.inference import (
-    Call,
-    Fail,
-    Generation,
-    Say,
-    ScriptedEngine,
-    ToolCall,
-    Wait,
-)
+from node.inference import Call, Fail, Generation, Say, ScriptedEngine, ToolCall, Wait
 from node.journal import storage_from
 
 go_on = asyncio.Event()

@@ -10,26 +10,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from node.inference.bench import Bench, run_bench
-    from node.inference.build import Build, inspect
-    from node.inference.download import Download, Wanted
-    from node.inference.embeddings import EmbedderLimits, HashEmbedder, LlamaEmbedder
+    from node.inference.embeddings.embedder import EmbedderLimits, HashEmbedder, LlamaEmbedder
     from node.inference.engine import LlamaEngine
-    from node.inference.exam_cases import KINDS
     from node.inference.formats import recognise
-    from node.inference.gguf import read_header
-    from node.inference.gguf_header import Header
-    from node.inference.memory import Need, Room, fits, most_context, need, room
-    from node.inference.partial import forget_unfinished, unfinished
-    from node.inference.pins import BenchRecord, Pin
-    from node.inference.remote import RemoteEngine
-    from node.inference.remote_limits import RemoteLimits
-    from node.inference.remotes import RemoteModel, RemoteModels
+    from node.inference.llama.build import Build, inspect
+    from node.inference.llama.slot import EngineLimits
+    from node.inference.models.bench import Bench, run_bench
+    from node.inference.models.download import Download, Wanted
+    from node.inference.models.exam_cases import KINDS
+    from node.inference.models.gguf import read_header
+    from node.inference.models.gguf_header import Header
+    from node.inference.models.memory import Need, Room, fits, most_context, need, room
+    from node.inference.models.partial import forget_unfinished, unfinished
+    from node.inference.models.pins import BenchRecord, Pin
+    from node.inference.models.sources import is_remote, parse_source
+    from node.inference.models.store import CheckedFile, ModelStore, name_of, pin_shipped
+    from node.inference.remote.engine import RemoteEngine
+    from node.inference.remote.entries import RemoteModel, RemoteModels
+    from node.inference.remote.limits import RemoteLimits
     from node.inference.routing import RoutedEngine, refuse_both
     from node.inference.scripted import Call, Fail, Say, ScriptedEngine, Wait
-    from node.inference.slot import EngineLimits
-    from node.inference.sources import is_remote, parse_source
-    from node.inference.store import CheckedFile, ModelStore, name_of, pin_shipped
     from node.inference.types import (
         Destination,
         Embedder,
@@ -115,48 +115,48 @@ __all__ = [
 ]
 
 _HOMES = {
-    "KINDS": "exam_cases",
-    "Bench": "bench",
-    "BenchRecord": "pins",
-    "Build": "build",
+    "KINDS": "models.exam_cases",
+    "Bench": "models.bench",
+    "BenchRecord": "models.pins",
+    "Build": "llama.build",
     "Call": "scripted",
-    "CheckedFile": "store",
-    "Download": "download",
-    "EmbedderLimits": "embeddings",
-    "EngineLimits": "slot",
+    "CheckedFile": "models.store",
+    "Download": "models.download",
+    "EmbedderLimits": "embeddings.embedder",
+    "EngineLimits": "llama.slot",
     "Fail": "scripted",
-    "HashEmbedder": "embeddings",
-    "Header": "gguf_header",
-    "LlamaEmbedder": "embeddings",
+    "HashEmbedder": "embeddings.embedder",
+    "Header": "models.gguf_header",
+    "LlamaEmbedder": "embeddings.embedder",
     "LlamaEngine": "engine",
-    "ModelStore": "store",
-    "Need": "memory",
-    "Pin": "pins",
-    "RemoteEngine": "remote",
-    "RemoteLimits": "remote_limits",
-    "RemoteModel": "remotes",
-    "RemoteModels": "remotes",
-    "Room": "memory",
+    "ModelStore": "models.store",
+    "Need": "models.memory",
+    "Pin": "models.pins",
+    "RemoteEngine": "remote.engine",
+    "RemoteLimits": "remote.limits",
+    "RemoteModel": "remote.entries",
+    "RemoteModels": "remote.entries",
+    "Room": "models.memory",
     "RoutedEngine": "routing",
     "Say": "scripted",
     "ScriptedEngine": "scripted",
     "Wait": "scripted",
-    "Wanted": "download",
-    "fits": "memory",
-    "forget_unfinished": "partial",
-    "inspect": "build",
-    "is_remote": "sources",
-    "most_context": "memory",
-    "name_of": "store",
-    "need": "memory",
-    "parse_source": "sources",
-    "pin_shipped": "store",
-    "read_header": "gguf",
+    "Wanted": "models.download",
+    "fits": "models.memory",
+    "forget_unfinished": "models.partial",
+    "inspect": "llama.build",
+    "is_remote": "models.sources",
+    "most_context": "models.memory",
+    "name_of": "models.store",
+    "need": "models.memory",
+    "parse_source": "models.sources",
+    "pin_shipped": "models.store",
+    "read_header": "models.gguf",
     "recognise": "formats",
     "refuse_both": "routing",
-    "room": "memory",
-    "run_bench": "bench",
-    "unfinished": "partial",
+    "room": "models.memory",
+    "run_bench": "models.bench",
+    "unfinished": "models.partial",
 }
 
 

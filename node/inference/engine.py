@@ -14,9 +14,9 @@ from contextlib import aclosing
 from typing import Final
 
 from node.errors import ModelError
-from node.inference.memory import room
-from node.inference.slot import EngineLimits, Slot
-from node.inference.store import ModelStore
+from node.inference.llama.slot import EngineLimits, Slot
+from node.inference.models.memory import room
+from node.inference.models.store import ModelStore
 from node.inference.types import Generation, ModelInfo, ModelStatus, Token
 
 RUNNER_BYTES: Final = 128 * 1024 * 1024  # besides the weights, for a small context

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator
 
 from node.errors import ModelError
 from node.inference.engine import LlamaEngine
-from node.inference.remote import RemoteEngine
-from node.inference.store import ModelStore
+from node.inference.models.store import ModelStore
+from node.inference.remote.engine import RemoteEngine
 from node.inference.types import Destination, Engine, Generation, ModelInfo, ModelStatus, Token
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from node.errors import ContextOverflowError, InferenceError, ModelError
-from node.inference.gbnf import dumps
+from node.inference.grammar.gbnf import dumps
 from node.inference.types import Finish, Generation, ModelInfo, Token, ToolCall
 
 _PIECE = re.compile(r"\w+|[^\w\s]|\s+")

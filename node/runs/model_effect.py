@@ -16,15 +16,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from node.errors import InferenceError, RunnerCrashedError
-from node.inference import (
-    Destination,
-    Engine,
-    Finish,
-    FunctionSpec,
-    Generation,
-    Message,
-    ToolCall,
-)
+from node.inference import Destination, Engine, Finish, FunctionSpec, Generation, Message, ToolCall
 from node.runs.content import clean, clean_text
 from node.runs.context import Conversation, Plan, plan
 from node.runs.effect import Needs, Outcome, StepKind, Usage

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from node.inference.testing import TinyModel, write_tiny_gguf
+from node.inference.testing.gguf import TinyModel, write_tiny_gguf
 
 
 class Shell:

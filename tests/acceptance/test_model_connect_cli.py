@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from node.identity import HttpSecrets
-from node.inference.testing_server import MODEL, SERVICE, ModelServer
+from node.inference.testing.server import MODEL, SERVICE, ModelServer
 
 KEY = "sk-very-secret-0123456789"
 

@@ -29,7 +29,7 @@ from node.inference import (
     ModelStore,
     Sampling,
 )
-from node.inference.testing import TinyModel, write_tiny_gguf
+from node.inference.testing.gguf import TinyModel, write_tiny_gguf
 
 PROMPTS = int(os.environ.get("FREEHOLD_TEST_PROMPTS", "16"))
 GENERATIONS = int(os.environ.get("FREEHOLD_TEST_GENERATIONS", "120"))
@@ -150,8 +150,8 @@ async def test_another_model_does_not_see_a_state(store: ModelStore, tmp_path: P
 STATE = """
 import sys
 import numpy as np
-from node.inference.batch import Batch
-from node.inference.native import Context, Model
+from node.inference.llama.batch import Batch
+from node.inference.llama.native import Context, Model
 
 model = Model(sys.argv[1])
 
@@ -336,7 +336,8 @@ RAW = """
 import os, socket, subprocess, sys
 ours, theirs = socket.socketpair()
 runner = subprocess.Popen(
-    [sys.executable, "-P", "-m", "node.inference.runner", str(theirs.fileno()), str(os.getpid())],
+    [sys.executable, "-P", "-m", "node.inference.llama.runner", str(theirs.fileno()),
+     str(os.getpid())],
     pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL,
 )
 theirs.close()
@@ -384,7 +385,7 @@ async def test_nonsense_within_frames_harms_nobody_else(engine: LlamaEngine) -> 
 GRAMMARS = """
 import random, sys
 from node.errors import GrammarError
-from node.inference.native import Model
+from node.inference.llama.native import Model
 
 vocab = Model(sys.argv[1]).vocab
 chance = random.Random(int(sys.argv[2]))

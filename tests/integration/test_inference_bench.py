@@ -7,9 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from node.inference import LlamaEngine, ModelStore, bench, run_bench
-from node.inference.exam_cases import CASES
-from node.inference.testing import TinyModel, write_tiny_gguf
+from node.inference import LlamaEngine, ModelStore, run_bench
+from node.inference.models import bench
+from node.inference.models.exam_cases import CASES
+from node.inference.testing.gguf import TinyModel, write_tiny_gguf
 
 
 async def test_a_model_is_measured_and_examined_with_and_without_the_grammar(

@@ -20,13 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.errors import DownloadError, ModelError
-from node.inference import ModelStore, download
-from node.inference.download import Download, Fetched, Wanted
-from node.inference.gguf import read_header
-from node.inference.gguf_header import Header
-from node.inference.partial import FOLDER, forget_unfinished, unfinished
-from node.inference.sources import parse_source
-from node.inference.testing import TinyModel, pack_gguf, pair, write_tiny_gguf
+from node.inference import ModelStore
+from node.inference.models import download
+from node.inference.models.download import Download, Fetched, Wanted
+from node.inference.models.gguf import read_header
+from node.inference.models.gguf_header import Header
+from node.inference.models.partial import FOLDER, forget_unfinished, unfinished
+from node.inference.models.sources import parse_source
+from node.inference.testing.gguf import TinyModel, pack_gguf, pair, write_tiny_gguf
 
 Answer = Callable[["Handler"], None]
 

@@ -13,9 +13,9 @@ import pytest
 
 from node.errors import ContextOverflowError, InferenceError, ModelError, RunnerCrashedError
 from node.inference import ModelStore
-from node.inference.embeddings import EmbedderLimits, LlamaEmbedder
-from node.inference.testing import write_tiny_gguf
-from node.inference.testing_embeddings import TinyBert, write_tiny_bert
+from node.inference.embeddings.embedder import EmbedderLimits, LlamaEmbedder
+from node.inference.testing.bert import TinyBert, write_tiny_bert
+from node.inference.testing.gguf import write_tiny_gguf
 
 NEAR = 1e-3  # attention and GELU are in half precision, in batches of other shapes
 TEXTS = [f"the cat sat {number} times by the river bank" for number in range(75)]

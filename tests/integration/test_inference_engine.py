@@ -38,7 +38,7 @@ from node.inference import (
     Token,
     ToolCall,
 )
-from node.inference.testing import PLAIN_TEMPLATE, TinyModel, write_tiny_gguf
+from node.inference.testing.gguf import PLAIN_TEMPLATE, TinyModel, write_tiny_gguf
 from node.inference.types import Engine
 
 ADD = FunctionSpec(

@@ -17,8 +17,8 @@ from node.inference import (
     ModelStore,
     Sampling,
 )
-from node.inference.testing import write_tiny_gguf
-from node.inference.testing_families import FAMILIES
+from node.inference.testing.families import FAMILIES
+from node.inference.testing.gguf import write_tiny_gguf
 
 SETTING = FunctionSpec(
     "set",

@@ -21,9 +21,9 @@ from node.inference import (
     Sampling,
 )
 from node.inference import engine as engine_module
-from node.inference import slot as slot_module
-from node.inference.gguf import read_header
-from node.inference.testing import TinyModel, write_tiny_gguf
+from node.inference.llama import slot as slot_module
+from node.inference.models.gguf import read_header
+from node.inference.testing.gguf import TinyModel, write_tiny_gguf
 
 FILES = int(os.environ.get("FREEHOLD_TEST_HOSTILE_FILES", "6"))
 MIB = 2**20

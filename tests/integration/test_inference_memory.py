@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from node.inference import memory
-from node.inference.gguf import read_header
-from node.inference.testing import CONTROL, TinyModel, write_tiny_gguf
+from node.inference.models import memory
+from node.inference.models.gguf import read_header
+from node.inference.testing.gguf import CONTROL, TinyModel, write_tiny_gguf
 
 LOAD = """
 import ctypes, json, os, sys

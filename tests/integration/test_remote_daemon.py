@@ -16,7 +16,7 @@ from node.daemon import compose
 from node.home import Home
 from node.identity import HttpSecret, KeyStore
 from node.inference import RemoteModel, RemoteModels, RoutedEngine
-from node.inference.testing_server import ModelServer, say
+from node.inference.testing.server import ModelServer, say
 
 KEY = "sk-very-secret-0123456789"
 

@@ -30,11 +30,11 @@ from node.errors import (
     ModelError,
     RemoteError,
 )
-from node.inference.remote import RemoteEngine
-from node.inference.remote_http import Server
-from node.inference.remote_limits import RemoteLimits
-from node.inference.remotes import RemoteModel, RemoteModels
-from node.inference.testing_server import (
+from node.inference.remote.engine import RemoteEngine
+from node.inference.remote.entries import RemoteModel, RemoteModels
+from node.inference.remote.http import Server
+from node.inference.remote.limits import RemoteLimits
+from node.inference.testing.server import (
     LLAMA_SERVER,
     MODEL,
     OLLAMA,

@@ -22,7 +22,7 @@ from node.inference import (
     ScriptedEngine,
     ToolCall,
 )
-from node.inference.testing_server import (
+from node.inference.testing.server import (
     OLLAMA,
     Answer,
     ModelServer,

@@ -23,8 +23,8 @@ from node.inference import (
     Sampling,
     ToolCall,
 )
-from node.inference.testing import write_tiny_gguf
-from node.inference.testing_server import ModelServer, call, say
+from node.inference.testing.gguf import write_tiny_gguf
+from node.inference.testing.server import ModelServer, call, say
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 ADD = FunctionSpec("add", "Adds.", SCHEMA)

@@ -15,8 +15,9 @@ from node.cli._progress import Bar
 from node.cli.main import root
 from node.errors import ModelError
 from node.home import Home
-from node.inference import Bench, ModelStore, Room, Say, ScriptedEngine, memory, run_bench
-from node.inference.testing import TinyModel, write_tiny_gguf
+from node.inference import Bench, ModelStore, Room, Say, ScriptedEngine, run_bench
+from node.inference.models import memory
+from node.inference.testing.gguf import TinyModel, write_tiny_gguf
 
 
 @pytest.fixture

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.errors import ContextOverflowError, InferenceError, ModelError
-from node.inference.embedding_native import EmbeddingContext, Framing, normalised
-from node.inference.embeddings import HashEmbedder
-from node.inference.native import Model
-from node.inference.testing import write_tiny_gguf
-from node.inference.testing_embeddings import (
+from node.inference.embeddings.embedder import HashEmbedder
+from node.inference.embeddings.native import EmbeddingContext, Framing, normalised
+from node.inference.llama.native import Model
+from node.inference.testing.bert import (
     SPECIALS,
     TinyBert,
     tensors,
     vocabulary,
     write_tiny_bert,
 )
+from node.inference.testing.gguf import write_tiny_gguf
 
 Array = npt.NDArray[np.float64]
 CLS, SEP = 2, 3

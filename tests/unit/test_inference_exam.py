@@ -13,8 +13,8 @@ import pytest
 from node.clock import ManualClock
 from node.errors import ContextOverflowError, ModelError, RunnerCrashedError
 from node.inference import Call, Fail, Generation, Say, ScriptedEngine, ToolCall, run_bench
-from node.inference.exam import Exam, examine
-from node.inference.exam_cases import CASES, KINDS, LIBRARY, YARD, Calls, Case, Says
+from node.inference.models.exam import Exam, examine
+from node.inference.models.exam_cases import CASES, KINDS, LIBRARY, YARD, Calls, Case, Says
 from node.inference.scripted import Step
 
 TRAINING = Path(__file__).resolve().parents[2] / "scripts" / "default_model"

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from node.inference.forced import Forcing
-from node.inference.scheduler import MAX_FORCED
+from node.inference.llama.forced import Forcing
+from node.inference.llama.scheduler import MAX_FORCED
 
 END = 256
 

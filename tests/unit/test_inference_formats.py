@@ -14,8 +14,8 @@ from node.errors import GrammarError
 from node.inference import FunctionSpec, Message, ToolCall, recognise
 from node.inference.formats import Asked, CallFormat, parse
 from node.inference.formats.base import one_call_a_turn
-from node.inference.strict_json import StrictJsonError, parse_prefix
-from node.inference.testing import CHATML_TEMPLATE, PLAIN_TEMPLATE
+from node.inference.grammar.strict_json import StrictJsonError, parse_prefix
+from node.inference.testing.gguf import CHATML_TEMPLATE, PLAIN_TEMPLATE
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "200"))
 HERMES, GENERIC = recognise(CHATML_TEMPLATE), recognise(PLAIN_TEMPLATE)

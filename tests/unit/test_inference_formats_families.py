@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from node.inference import FunctionSpec, Message, ToolCall, recognise
 from node.inference.formats import Asked, CallFormat, Choice, Parsed, parse
-from node.inference.prompt import Prompter
-from node.inference.template import ChatTemplate
-from node.inference.testing import PLAIN_TEMPLATE, write_tiny_gguf
-from node.inference.testing_families import FAMILIES, Language
+from node.inference.prompts.prompt import Prompter
+from node.inference.prompts.template import ChatTemplate
+from node.inference.testing.families import FAMILIES, Language
+from node.inference.testing.gguf import PLAIN_TEMPLATE, write_tiny_gguf
 from node.types import JsonObject
 
-native = pytest.importorskip("node.inference.native")
+native = pytest.importorskip("node.inference.llama.native")
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "15"))
 bounded = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 every_family = pytest.mark.parametrize("name", list(FAMILIES))

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.errors import ModelError
-from node.inference.gguf import Array, read_header
-from node.inference.testing import (
+from node.inference.models.gguf import Array, read_header
+from node.inference.testing.gguf import (
     CHATML_TEMPLATE,
     TinyModel,
     array,
@@ -199,7 +199,7 @@ def test_tensors_that_cannot_be(tmp_path: Path, infos: list[bytes], problem: str
 def test_a_header_without_end_is_not_read_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.inference.gguf.MAX_HEADER_BYTES", 100_000)
+    monkeypatch.setattr("node.inference.models.gguf.MAX_HEADER_BYTES", 100_000)
     data = pack_gguf([array(f"k{n}", "i32", [0] * 2000) for n in range(20)], {})
     with pytest.raises(ModelError, match="header of over 100000 bytes"):
         read(tmp_path, data)

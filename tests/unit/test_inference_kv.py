@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.inference.backend import ToyBackend
-from node.inference.batch import Batch
-from node.inference.kvcache import KvCache
-from node.inference.kvtree import KvTree, common
-from node.inference.states import StateStore, clear, state_key
+from node.inference.llama.backend import ToyBackend
+from node.inference.llama.batch import Batch
+from node.inference.llama.kvcache import KvCache
+from node.inference.llama.kvtree import KvTree, common
+from node.inference.llama.states import StateStore, clear, state_key
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "150"))
 KEY = state_key("model", "settings")

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from node.errors import ModelMemoryError
-from node.inference import build, memory
-from node.inference.build import Device
-from node.inference.gguf import read_header
-from node.inference.gguf_header import Header
-from node.inference.memory import Need, Room, fits, most_context, need, room
-from node.inference.testing import array, pack_gguf, pair
+from node.inference.llama import build
+from node.inference.llama.build import Device
+from node.inference.models import memory
+from node.inference.models.gguf import read_header
+from node.inference.models.gguf_header import Header
+from node.inference.models.memory import Need, Room, fits, most_context, need, room
+from node.inference.testing.gguf import array, pack_gguf, pair
 
 MIB, GIB = 2**20, 2**30
 
@@ -219,7 +220,7 @@ def test_a_build_is_told_from_its_files(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_libllama_itself_is_asked() -> None:
-    words = [sys.executable, "-m", "node.inference.build"]
+    words = [sys.executable, "-m", "node.inference.llama.build"]
     said = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=60).stdout)
     assert isinstance(said["offloads"], bool)
     assert said["devices"] == [] or said["offloads"]

@@ -26,9 +26,9 @@ from node.inference import (
     ScriptedEngine,
     ToolCall,
     Wait,
-    protocol,
 )
-from node.inference.sampler import Logits, Sampler, top
+from node.inference.llama import protocol
+from node.inference.llama.sampler import Logits, Sampler, top
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "100"))
 REQUEST = Generation(

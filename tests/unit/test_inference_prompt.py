@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from node.errors import TemplateError
 from node.inference import FunctionSpec, Message, ToolCall
-from node.inference.prompt import Prompter
-from node.inference.shape import Shape, shape_of, turns_of
-from node.inference.template import MAX_OUTPUT_CHARS, ChatTemplate
-from node.inference.testing import CHATML_TEMPLATE
+from node.inference.prompts.prompt import Prompter
+from node.inference.prompts.shape import Shape, shape_of, turns_of
+from node.inference.prompts.template import MAX_OUTPUT_CHARS, ChatTemplate
+from node.inference.testing.gguf import CHATML_TEMPLATE
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "150"))
 

@@ -17,19 +17,19 @@ from hypothesis import strategies as st
 
 from node.clock import ManualClock
 from node.errors import InferenceError, ModelError, RemoteError
-from node.inference.remote import RemoteEngine
-from node.inference.remote_calls import read_calls
-from node.inference.remote_errors import server_error
-from node.inference.remote_facts import estimate_text, estimate_tokens
-from node.inference.remote_http import Server
-from node.inference.remote_limits import Deadline, RemoteLimits
-from node.inference.remote_reply import Reply
-from node.inference.remote_request import request_body
-from node.inference.remotes import REMOTE_FILE, RemoteModel, RemoteModels
+from node.inference.models.store import ModelStore
+from node.inference.remote.calls import read_calls
+from node.inference.remote.engine import RemoteEngine
+from node.inference.remote.entries import REMOTE_FILE, RemoteModel, RemoteModels
+from node.inference.remote.errors import server_error
+from node.inference.remote.facts import estimate_text, estimate_tokens
+from node.inference.remote.http import Server
+from node.inference.remote.limits import Deadline, RemoteLimits
+from node.inference.remote.reply import Reply
+from node.inference.remote.request import request_body
 from node.inference.routing import RoutedEngine
 from node.inference.scripted import Say, ScriptedEngine
-from node.inference.store import ModelStore
-from node.inference.testing import write_tiny_gguf
+from node.inference.testing.gguf import write_tiny_gguf
 from node.inference.types import FunctionSpec, Generation, Message, Sampling
 
 REQUEST = Generation("far", (Message("user", "hello"),))

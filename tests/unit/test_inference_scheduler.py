@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.errors import InferenceError
-from node.inference.backend import Aborted, NoRoomError, ToyBackend
-from node.inference.batch import Batch
-from node.inference.kvcache import KvCache
-from node.inference.pace import CHUNK_TOKENS, PACED_TOKENS, Pace
-from node.inference.sampler import Logits
-from node.inference.scheduler import Job, Scheduler
-from node.inference.states import StateStore, state_key
-from node.inference.waiting import PERSONS_IN_A_ROW, Waiting
+from node.inference.llama.backend import Aborted, NoRoomError, ToyBackend
+from node.inference.llama.batch import Batch
+from node.inference.llama.kvcache import KvCache
+from node.inference.llama.pace import CHUNK_TOKENS, PACED_TOKENS, Pace
+from node.inference.llama.sampler import Logits
+from node.inference.llama.scheduler import Job, Scheduler
+from node.inference.llama.states import StateStore, state_key
+from node.inference.llama.waiting import PERSONS_IN_A_ROW, Waiting
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "60"))
 END = 0

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from node.errors import GrammarError
 from node.inference import FunctionSpec, ToolCall, recognise
 from node.inference.formats import Asked, parse
-from node.inference.gbnf import LOOSE, Rules, Spelling
-from node.inference.schema import Grammar
-from node.inference.testing import CHATML_TEMPLATE, PLAIN_TEMPLATE, write_tiny_gguf
+from node.inference.grammar.gbnf import LOOSE, Rules, Spelling
+from node.inference.grammar.schema import Grammar
+from node.inference.testing.gguf import CHATML_TEMPLATE, PLAIN_TEMPLATE, write_tiny_gguf
 from node.types import Json, JsonObject
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "60"))
@@ -29,7 +29,7 @@ Accepts = Callable[[str, str], bool]
 @pytest.fixture(scope="module")
 def accepts(tmp_path_factory: pytest.TempPathFactory) -> Accepts:
     """Whether a grammar's language holds a text, byte by byte through libllama."""
-    native = pytest.importorskip("node.inference.native")
+    native = pytest.importorskip("node.inference.llama.native")
     path = write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf")
     vocab = native.Model(str(path)).vocab
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import node.inference as room
-from node.inference import scheduler, slot
+from node.inference.llama import scheduler, slot
 
 
 @pytest.mark.parametrize("name", room.__all__)
@@ -24,7 +24,7 @@ def test_no_other_name_is() -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("node.inference.runner", "httpx"),
+        ("node.inference.llama.runner", "httpx"),
         ("node.inference.engine", "numpy"),
         ("node.inference.engine", "llama_cpp"),
         ("node.cli.model", "httpx"),

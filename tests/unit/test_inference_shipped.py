@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from node.inference import ModelStore, recognise
-from node.inference.template import ChatTemplate
+from node.inference.prompts.template import ChatTemplate
 
 MAX_BYTES = 4 * 1024 * 1024
 

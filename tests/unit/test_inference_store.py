@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from node.clock import ManualClock
 from node.errors import ModelError
 from node.inference import BenchRecord, ModelStore, pin_shipped
-from node.inference.testing import TinyModel, write_tiny_gguf
+from node.inference.testing.gguf import TinyModel, write_tiny_gguf
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_digest_is_remembered_only_for_a_file_at_rest(
     def never(*_args: object) -> tuple[str, int]:
         raise AssertionError("hashed again")
 
-    monkeypatch.setattr("node.inference.store.digest", never)
+    monkeypatch.setattr("node.inference.models.store.digest", never)
     assert later.check("a").pin.name == "a"
     with pytest.raises(AssertionError):
         later.verify("a")
@@ -274,7 +274,7 @@ def test_a_digest_that_was_given_is_held_to(store: ModelStore, gguf: Path, tmp_p
 def test_a_copy_wants_room_on_the_disk(
     store: ModelStore, gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.inference.store.KEEP_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr("node.inference.models.store.KEEP_FREE_BYTES", 1 << 60)
     with pytest.raises(ModelError, match="are free") as caught:
         store.add(gguf, "a")
     assert "--in-place" in caught.value.hint

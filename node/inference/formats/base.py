@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from node.errors import GrammarError
-from node.inference.gbnf import dumps
-from node.inference.strict_json import StrictJsonError, parse_prefix
+from node.inference.grammar.gbnf import dumps
+from node.inference.grammar.strict_json import StrictJsonError, parse_prefix
 from node.inference.types import FunctionSpec, Message, ToolCall
 from node.types import Json, JsonObject
 

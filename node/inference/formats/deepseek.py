@@ -20,8 +20,8 @@ from node.inference.formats.base import (
 )
 from node.inference.formats.marked import Marked, choice_rule
 from node.inference.formats.reader import Calls
-from node.inference.gbnf import LOOSE, Spelling, literal
-from node.inference.schema import Grammar
+from node.inference.grammar.gbnf import LOOSE, Spelling, literal
+from node.inference.grammar.schema import Grammar
 
 _ALL: Final = "<｜tool▁calls▁begin｜>"
 _END_ALL: Final = "<｜tool▁calls▁end｜>"

@@ -16,9 +16,9 @@ from typing import ClassVar, Final
 from node.inference.formats.base import Asked, NotACall, Tools, past_space, skip, to_call
 from node.inference.formats.marked import Marked
 from node.inference.formats.reader import Calls
-from node.inference.gbnf import Spelling, literal
-from node.inference.schema import Grammar
-from node.inference.strict_json import MAX_DEPTH, StrictJsonError, parse_prefix
+from node.inference.grammar.gbnf import Spelling, literal
+from node.inference.grammar.schema import Grammar
+from node.inference.grammar.strict_json import MAX_DEPTH, StrictJsonError, parse_prefix
 from node.inference.types import ToolCall
 from node.types import Json, JsonObject
 

@@ -30,8 +30,8 @@ from node.inference.formats.base import (
 )
 from node.inference.formats.marked import answer_rule
 from node.inference.formats.reader import Calls, first_mark
-from node.inference.gbnf import LOOSE, Spelling, literal
-from node.inference.schema import Grammar
+from node.inference.grammar.gbnf import LOOSE, Spelling, literal
+from node.inference.grammar.schema import Grammar
 from node.inference.types import Message
 from node.types import Json
 

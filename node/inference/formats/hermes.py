@@ -12,8 +12,8 @@ from typing import ClassVar, Final
 from node.inference.formats.base import Asked, Tools, named_call, past_space, read_json, skip
 from node.inference.formats.marked import Marked, named_rule
 from node.inference.formats.reader import Calls
-from node.inference.gbnf import literal
-from node.inference.schema import Grammar
+from node.inference.grammar.gbnf import literal
+from node.inference.grammar.schema import Grammar
 
 _OPEN: Final = "<tool_call>"
 _CLOSE: Final = "</tool_call>"

@@ -22,8 +22,8 @@ from node.inference.formats.base import (
 )
 from node.inference.formats.marked import Marked, named_rule
 from node.inference.formats.reader import Calls
-from node.inference.gbnf import LOOSE, Spelling
-from node.inference.schema import Grammar
+from node.inference.grammar.gbnf import LOOSE, Spelling
+from node.inference.grammar.schema import Grammar
 from node.inference.types import Message
 
 _TAG: Final = "<|python_tag|>"

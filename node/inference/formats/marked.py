@@ -9,8 +9,8 @@ from typing import ClassVar, Final
 
 from node.inference.formats.base import Asked, NotACall, Tools, check, tell
 from node.inference.formats.reader import Calls, MarkedReader, Marks
-from node.inference.gbnf import STRICT, Spelling, dumps, literal
-from node.inference.schema import Grammar
+from node.inference.grammar.gbnf import STRICT, Spelling, dumps, literal
+from node.inference.grammar.schema import Grammar
 from node.inference.types import Message
 from node.types import JsonObject
 

@@ -26,8 +26,8 @@ from node.inference.formats.base import (
 )
 from node.inference.formats.marked import Marked, choice_rule, named_rule
 from node.inference.formats.reader import Calls
-from node.inference.gbnf import LOOSE, Spelling, literal
-from node.inference.schema import Grammar
+from node.inference.grammar.gbnf import LOOSE, Spelling, literal
+from node.inference.grammar.schema import Grammar
 
 _MARK: Final = "[TOOL_CALLS]"
 _ARGS: Final = "[ARGS]"

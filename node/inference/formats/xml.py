@@ -23,8 +23,8 @@ from node.inference.formats.base import (
 )
 from node.inference.formats.marked import Marked
 from node.inference.formats.reader import Calls
-from node.inference.gbnf import literal
-from node.inference.schema import Grammar, cannot_write
+from node.inference.grammar.gbnf import literal
+from node.inference.grammar.schema import Grammar, cannot_write
 from node.inference.types import FunctionSpec, ToolCall
 from node.types import Json, JsonObject
 

@@ -1,0 +1,1 @@
+"""Vectors and ranks by GGUF embedding models."""

@@ -1,0 +1,355 @@
+"""Vectors of texts, and ranks: a client of one runner process an embedding model.
+
+For retrieval. Beside the engine and not in it, because nothing is shared but the file store: texts
+are evaluated whole, in order, and forgotten. A request is sent in parts, so that one who waits or
+gives up waits for a part and not for a library; a process that died is started afresh by the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from node.errors import ContextOverflowError, InferenceError, RunnerCrashedError
+from node.inference.embeddings.load import EmbeddingLoad
+from node.inference.llama import protocol
+from node.inference.llama.process import _environment as runner_environment
+from node.inference.llama.protocol import Frame
+from node.inference.llama.slot import default_threads
+from node.inference.models.store import CheckedFile, ModelStore
+from node.inference.types import EmbedderInfo, Vectors
+
+Pooling = Literal["", "mean", "cls", "last", "rank"]
+
+_PART_TEXTS: Final = 32
+_STDERR_LINES: Final = 20
+_LAST_WORDS_S: Final = 5.0
+
+
+@dataclass(frozen=True)
+class EmbedderLimits:
+    """Bounds of the local embedder.
+
+    Attributes:
+        context_tokens: the longest text, whatever the model was trained for.
+        threads: of one runner; None as the engine chooses.
+        pooling: for models that do not say it; "" takes only those that do.
+    """
+
+    context_tokens: int = 2048
+    threads: int | None = None
+    pooling: Pooling = ""
+
+
+class LlamaEmbedder:
+    """Runs GGUF embedding models and rerankers by llama.cpp. Implements `Embedder`."""
+
+    def __init__(self, store: ModelStore, *, limits: EmbedderLimits | None = None) -> None:
+        self._store = store
+        self._limits = limits or EmbedderLimits()
+        self._runners: dict[str, _Runner] = {}
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Vectors:
+        """A row for each text, of length 1.
+
+        Raises:
+            ModelError: the model is unknown, changed, cannot be loaded, or is a reranker.
+            ContextOverflowError: a text is too long; none is cut.
+            RunnerCrashedError: the process died; the request may be tried again.
+        """
+        runner = self._runner(model)
+        parts = [
+            await runner.embed(texts[start : start + _PART_TEXTS], start)
+            for start in range(0, len(texts), _PART_TEXTS)
+        ]
+        width = (await runner.info()).dimensions
+        return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+
+    async def rank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the query, higher is better.
+
+        Raises:
+            ModelError, ContextOverflowError, RunnerCrashedError: as `embed`; ModelError if the
+                model is no reranker.
+        """
+        runner, scores = self._runner(model), []
+        for start in range(0, len(texts), _PART_TEXTS):
+            scores += await runner.rank(query, texts[start : start + _PART_TEXTS], start)
+        return scores
+
+    async def info(self, model: str) -> EmbedderInfo:
+        """What the model is; loads it. Raises as `embed`."""
+        return await self._runner(model).info()
+
+    def loaded(self) -> dict[str, int]:
+        """Process id of each loaded model's runner."""
+        return {name: runner.pid for name, runner in self._runners.items() if runner.pid}
+
+    async def aclose(self) -> None:
+        """Ends all runners and gives their memory back."""
+        await asyncio.gather(*(runner.aclose() for runner in self._runners.values()))
+
+    def _runner(self, model: str) -> _Runner:
+        self._store.get(model)
+        return self._runners.setdefault(model, _Runner(model, self._store, self._limits))
+
+
+class _Runner:
+    """One model's process, started when it is wanted; asked one thing at a time."""
+
+    def __init__(self, name: str, store: ModelStore, limits: EmbedderLimits) -> None:
+        self._name = name
+        self._store = store
+        self._limits = limits
+        self._turn = asyncio.Lock()
+        self._process: _Process | None = None
+        self._info: EmbedderInfo | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process's id; 0 where there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    async def info(self) -> EmbedderInfo:
+        async with self._turn:
+            return (await self._started())[1]
+
+    async def embed(self, texts: Sequence[str], start: int) -> Vectors:
+        frame, info = await self._ask({"op": "embed", "texts": list(texts), "start": start})
+        try:
+            raw = base64.b64decode(protocol.field(frame, "vectors", str), validate=True)
+        except binascii.Error as error:
+            raise protocol.ProtocolError("vectors that are not base64") from error
+        if len(raw) != 4 * info.dimensions * len(texts):
+            raise protocol.ProtocolError(f"{len(raw)} bytes of vectors for {len(texts)} texts")
+        return np.frombuffer(raw, np.float32).reshape(len(texts), info.dimensions)
+
+    async def rank(self, query: str, texts: Sequence[str], start: int) -> list[float]:
+        ask: Frame = {"op": "rank", "query": query, "texts": list(texts), "start": start}
+        frame, _ = await self._ask(ask)
+        scores = protocol.field(frame, "scores", list)
+        if len(scores) != len(texts) or any(type(score) is not float for score in scores):
+            raise protocol.ProtocolError(f"{len(scores)} scores for {len(texts)} texts")
+        return scores
+
+    async def aclose(self) -> None:
+        async with self._turn:
+            await self._end()
+
+    async def _ask(self, frame: Frame) -> tuple[Frame, EmbedderInfo]:
+        async with self._turn:
+            process, info = await self._started()
+            answer = await process.ask(frame)
+        if answer.get("event") == "error":
+            raise protocol.to_error(answer)
+        return answer, info
+
+    async def _started(self) -> tuple[_Process, EmbedderInfo]:
+        if self._process is not None and self._info is not None and self._process.alive:
+            return self._process, self._info
+        await self._end()
+        checked = await asyncio.to_thread(self._store.check, self._name)
+        process = await _Process.start(self._name)
+        try:
+            self._info = await self._load(process, checked)
+        except BaseException:
+            await process.aclose()
+            raise
+        self._process = process
+        return process, self._info
+
+    async def _load(self, process: _Process, checked: CheckedFile) -> EmbedderInfo:
+        load = EmbeddingLoad(
+            path=str(checked.path),
+            identity=checked.identity,
+            context_tokens=self._limits.context_tokens,
+            threads=self._limits.threads or default_threads(checked.pin.size),
+            pooling=self._limits.pooling,
+        )
+        frame = await process.ask({"op": "load", "load": asdict(load)})
+        if frame.get("event") == "failed":
+            raise protocol.to_error(frame)
+        return EmbedderInfo(
+            name=self._name,
+            sha256=checked.pin.sha256,
+            architecture=protocol.field(frame, "architecture", str),
+            pooling=protocol.field(frame, "pooling", str),
+            dimensions=protocol.field(frame, "dimensions", int),
+            context_tokens=protocol.field(frame, "context_tokens", int),
+        )
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await process.aclose()
+
+
+class _Process:
+    """A started `embedding_runner` and the socket to it."""
+
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        self._name = name
+        self._process = process
+        self._reader, self._writer = streams
+        self._lines: deque[bytes] = deque(maxlen=_STDERR_LINES)
+        self._stderr = asyncio.create_task(self._drain())
+        self._asked: dict[int, asyncio.Future[Frame | None]] = {}
+        self._count = 0
+        self._frames = asyncio.create_task(self._dispatch())
+        self.pid = process.pid
+        self.alive = True
+
+    @classmethod
+    async def start(cls, name: str) -> _Process:
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "node.inference.embeddings.runner"),
+                *(str(theirs.fileno()), str(os.getpid())),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=runner_environment(),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return cls(name, process, await asyncio.open_connection(sock=ours))
+
+    async def ask(self, frame: Frame) -> Frame:
+        """The answer to a frame; one that is not waited for to the end is dropped when it comes.
+
+        Raises:
+            RunnerCrashedError: the process died instead.
+        """
+        self._count += 1
+        number = self._count
+        data = protocol.encode({**frame, "id": number})
+        answer: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        try:
+            if not self.alive:
+                raise await self._crash()
+            self._writer.write(data)
+            found = await answer
+        finally:
+            del self._asked[number]
+        if found is None:
+            raise await self._crash()
+        return found
+
+    async def aclose(self) -> None:
+        """Kills the process and waits for its end."""
+        self.alive = False
+        self._writer.close()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        await self._process.wait()
+        await asyncio.wait([self._stderr], timeout=_LAST_WORDS_S)
+        self._frames.cancel()
+        await asyncio.gather(self._frames, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def _dispatch(self) -> None:
+        """Gives each frame to who asked for it, until the process ends."""
+        try:
+            while (frame := await protocol.receive(self._reader)) is not None:
+                answer = self._asked.get(protocol.field(frame, "id", int))
+                if answer is not None and not answer.done():
+                    answer.set_result(frame)
+        except protocol.ProtocolError as error:
+            self._lines.append(error.message.encode())
+        finally:
+            self.alive = False
+            for answer in self._asked.values():
+                if not answer.done():
+                    answer.set_result(None)
+
+    async def _crash(self) -> RunnerCrashedError:
+        await self.aclose()
+        last = b"\n".join(self._lines).decode(errors="replace")
+        return RunnerCrashedError(
+            f"the runner of {self._name} died (status {self._process.returncode})"
+            + (f"; its last words:\n{last}" if last else ""),
+            hint="Trying again is safe. If it dies again, use a smaller model or context.",
+        )
+
+    async def _drain(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None
+        pending = b""
+        while chunk := await stream.read(4096):
+            *lines, pending = (pending + chunk).split(b"\n")
+            pending = pending[-500:]
+            self._lines.extend(line[:500] for line in lines if line)
+
+
+class HashEmbedder:
+    """The double: a text's vector is made of hashes of its words, so that texts which share words
+    are near each other. Ranks by the share of the query's words. For tests only."""
+
+    def __init__(
+        self, *, dimensions: int = 64, context_tokens: int = 512, pooling: Pooling = "mean"
+    ) -> None:
+        self._dimensions = dimensions
+        self._context_tokens = context_tokens
+        self._pooling = pooling
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Vectors:
+        """As `LlamaEmbedder`, one token a word."""
+        rows = np.zeros((len(texts), self._dimensions), np.float32)
+        for row, text in enumerate(texts):
+            for word in self._words(text):
+                digest = hashlib.sha256(word.encode()).digest()
+                rows[row, int.from_bytes(digest[:4], "big") % self._dimensions] += 1.0
+        unit: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return unit
+
+    async def rank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
+        """As `LlamaEmbedder`."""
+        asked = set(self._words(query))
+        return [len(asked & set(self._words(text))) / len(asked) for text in texts]
+
+    async def info(self, model: str) -> EmbedderInfo:
+        """What it is: a digest of zeros."""
+        return EmbedderInfo(
+            model, "0" * 64, "hash", self._pooling, self._dimensions, self._context_tokens
+        )
+
+    async def aclose(self) -> None:
+        """Nothing to end."""
+
+    def _words(self, text: str) -> list[str]:
+        words = re.findall(r"\w+", text.lower())
+        if len(words) > self._context_tokens:
+            raise ContextOverflowError(
+                f"a text has {len(words)} tokens; the model takes {self._context_tokens}",
+                hint="Split it into shorter texts.",
+            )
+        if not words:
+            raise InferenceError("a text has no tokens", hint="Leave empty texts out.")
+        return words

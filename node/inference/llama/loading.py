@@ -1,0 +1,159 @@
+"""What a runner holds once its model is loaded, and how that comes about."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import resource
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from node.errors import ModelError
+from node.inference.formats import CallFormat, recognise
+from node.inference.llama.generation import Preparer
+from node.inference.llama.kvcache import KvCache
+from node.inference.llama.native import Context, Model
+from node.inference.llama.protocol import Load
+from node.inference.llama.scheduler import batch_tokens, most_at_once
+from node.inference.llama.states import StateStore, state_key
+from node.inference.models.files import identity
+from node.inference.prompts.prompt import Prompter
+from node.inference.prompts.template import DEADLINE_S, ChatTemplate
+from node.types import JsonObject
+
+_RENDER_BYTES: Final = 512 * 1024 * 1024
+_POOLED_CONTEXTS: Final = 2
+_LEAST_POOL_TOKENS: Final = 16_384
+_POOL_SHARE: Final = 4  # of the memory that is available, the pool may take one in so many
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to generate. `facts` is what the engine is told of it."""
+
+    context: Context
+    cache: KvCache
+    states: StateStore | None
+    preparer: Preparer
+    max_running: int
+    facts: JsonObject
+
+
+def load_model(load: Load) -> Loaded:
+    """Loads the file and makes all that generations need.
+
+    Raises:
+        ModelError, TemplateError: it cannot be used.
+    """
+    _check(load)
+    model = Model(load.path)
+    _check(load)
+    source = model.template()
+    if source is None:
+        raise ModelError(
+            f"{load.path} has no chat template",
+            hint="Use a model made for conversation (an `instruct` or `chat` version).",
+        )
+    size = min(load.context_tokens, model.context_train)
+    sequences = most_at_once(load.max_running) + load.kept_sequences
+    context = Context(
+        model,
+        cells=load.kv_tokens or pool_tokens(size, model.bytes_per_cell),
+        sequences=sequences,
+        batch_tokens=batch_tokens(load.max_running),
+        threads=load.threads,
+    )
+    size = min(size, context.cells)
+    states = _states(load)
+    cache = KvCache(
+        context, cells=context.cells, sequences=sequences, reuse=load.reuse, states=states
+    )
+    form = recognise(source, model.vocab.specials)
+    facts: JsonObject = {
+        "context_tokens": size,
+        "kv_tokens": context.cells,
+        "architecture": model.architecture,
+        "format": form.name,
+    }
+    preparer = Preparer(
+        vocab=model.vocab,
+        prompter=_prompter(model, source, form),
+        form=form,
+        context_tokens=size,
+        sha256=load.sha256,
+    )
+    return Loaded(context, cache, states, preparer, load.max_running, facts)
+
+
+def pool_tokens(context_tokens: int, bytes_per_cell: int) -> int:
+    """Cells for all sequences together: two contexts, or what a quarter of free memory holds.
+
+    Never under one context, which must be had in any case.
+    """
+    wanted = max(_POOLED_CONTEXTS * context_tokens, _LEAST_POOL_TOKENS)
+    room = psutil.virtual_memory().available // _POOL_SHARE // max(bytes_per_cell, 1)
+    return max(context_tokens, min(wanted, room))
+
+
+def _states(load: Load) -> StateStore | None:
+    """Where sequences are kept on disk. The layout of a state is its library's."""
+    if not load.state_folder or not load.reuse:
+        return None
+    key = state_key(load.sha256, version("llama-cpp-python"), "kv f16", "flash auto")
+    return StateStore(Path(load.state_folder), key, max_bytes=load.state_bytes)
+
+
+def _prompter(model: Model, source: str, form: CallFormat) -> Prompter:
+    vocab = model.vocab
+    end = vocab.text(min(vocab.end_tokens, default=-1))
+    template = _WatchedTemplate(source, bos=vocab.text(vocab.bos), eos=end)
+    return Prompter(
+        template,
+        specials=vocab.specials,
+        tokenize=vocab.tokenize,
+        bos=vocab.bos if vocab.adds_bos else None,
+        form=form,
+    )
+
+
+def _check(load: Load) -> None:
+    if identity(Path(load.path).stat()) != load.identity:
+        raise ModelError(f"{load.path} changed while it was being loaded", hint="Try again.")
+
+
+class _WatchedTemplate(ChatTemplate):
+    """A template with what only a process of its own can give it: bounds on one call of C code.
+
+    Printing a list of lists of lists can take all memory, or an age in which no deadline is seen.
+    The first becomes a MemoryError, the second ends the process.
+    """
+
+    def render(self, variables: Mapping[str, object]) -> str:
+        faulthandler.dump_traceback_later(2 * DEADLINE_S, exit=True)
+        try:
+            with _memory_bound(_RENDER_BYTES):
+                return super().render(variables)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+@contextlib.contextmanager
+def _memory_bound(more: int) -> Iterator[None]:
+    """At most `more` bytes over what the process has now (Linux; elsewhere no bound)."""
+    if sys.platform != "linux":
+        yield
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    bound = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (bound, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -1,0 +1,270 @@
+"""The process that holds one model: `python -m node.inference.llama.runner`, of `LlamaEngine`.
+
+Native code that crashes, or grows until the kernel kills it, must not take the log and the wallet
+with it, so it lives here. Frames (`protocol`) come and go over one socket. Three threads: one takes
+frames in; the main one makes prompts of requests (a template may take long, its deadline needs
+signals, and the others must not wait); one decodes. The process ends with its parent: at the
+socket's end, and on Linux by the kernel's signal too. Prompts are never logged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from node.errors import InferenceError, ModelError, TemplateError
+from node.inference.llama import protocol
+from node.inference.llama.generation import Answer, Preparer
+from node.inference.llama.kvcache import KvCache
+from node.inference.llama.loading import Loaded, load_model
+from node.inference.llama.protocol import Frame, Load
+from node.inference.llama.scheduler import Job, Scheduler
+from node.inference.types import Generation
+
+_PR_SET_PDEATHSIG = 1
+_SWITCH_S: Final = 0.0005  # the decoding thread must not wait 5 ms for its turn to run Python
+_STATS_EVERY_S: Final = 0.5
+
+
+class Runner:
+    """Takes frames from one socket and answers them until it ends."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._stream = connection.makefile("rb")
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._changed = threading.Condition()
+        self._ready: deque[Job] = deque()
+        self._cancels: set[int] = set()  # not seen by the scheduler yet
+        self._preparing: set[int] = set()
+        self._gone: set[int] = set()  # cancelled while their prompts are made
+        self._in_flight: frozenset[int] = frozenset()
+        self._closing = False
+        self._requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._stats_at = 0.0
+        self._scan_s = 0.0
+
+    def run(self) -> None:
+        """Loads what the first frame says, then serves."""
+        first = protocol.read(self._stream)
+        if first is None:
+            return
+        try:
+            loaded = load_model(Load(**{**first, "identity": tuple(first["identity"])}))
+        except (ModelError, TemplateError) as error:
+            self._send({**protocol.error_frame(0, error), "event": "failed"})
+            return
+        self._take(loaded)
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._decode, daemon=True).start()
+        self._prepare()
+
+    def _take(self, loaded: Loaded) -> None:
+        self._context = loaded.context
+        self._cache: KvCache = loaded.cache
+        self._states = loaded.states
+        self._preparer: Preparer = loaded.preparer
+        self._scheduler = Scheduler(
+            loaded.context, loaded.cache, max_running=loaded.max_running, guard=self._guard
+        )
+        gc.collect()
+        gc.freeze()  # what is here stays: no collection in the middle of a step looks at it again
+        self._send({"event": "ready", **loaded.facts})
+
+    # ── the reading thread ──────────────────────────────────────────────────────────────────
+
+    def _read(self) -> None:
+        """At the socket's end the process ends, whatever it is doing."""
+        with contextlib.suppress(protocol.ProtocolError):
+            while (frame := protocol.read(self._stream)) is not None:
+                if frame["op"] == "cancel":
+                    self._cancel(frame["id"])
+                elif frame["op"] == "close":
+                    self._begin_close()
+                else:
+                    self._preparing.add(frame["id"])
+                    self._requests.put(frame)
+        os._exit(0)
+
+    def _cancel(self, number: int) -> None:
+        with self._changed:
+            if number in self._preparing:
+                self._gone.add(number)
+                return
+            self._cancels.add(number)
+            if self._in_flight and self._in_flight <= self._cancels:
+                self._context.abort(True)  # nobody wants what is being evaluated
+            self._changed.notify()
+
+    def _begin_close(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._context.abort(True)
+            self._changed.notify()
+
+    # ── the main thread ─────────────────────────────────────────────────────────────────────
+
+    def _prepare(self) -> None:
+        while True:
+            frame = self._requests.get()
+            number = frame["id"]
+            try:
+                self._take_in(number, frame)
+            except InferenceError as error:
+                self._send(protocol.error_frame(number, error))
+            except Exception as error:  # one request's, whatever it is: the others go on
+                traceback.print_exc()
+                broken = InferenceError(f"the request cannot be prepared: {type(error).__name__}")
+                self._send(protocol.error_frame(number, broken))
+            with self._changed:
+                self._preparing.discard(number)
+                self._gone.discard(number)
+
+    def _take_in(self, number: int, frame: Frame) -> None:
+        if number in self._gone:
+            return
+        request = protocol.unpack_request(frame["request"])
+        if frame["op"] == "count":
+            tokens = self._preparer.count(request)
+            self._send({"event": "counted", "id": number, "tokens": tokens})
+        else:
+            self._submit(number, request)
+
+    def _submit(self, number: int, request: Generation) -> None:
+        answer = self._preparer.answer(request)
+        person = request.priority == "person"
+        job = Job(number, answer.prompt, answer.room, answer, person=person)
+        with self._changed:
+            if number in self._gone:
+                answer.close()
+                return
+            self._preparing.discard(number)
+            self._ready.append(job)
+            self._changed.notify()
+
+    # ── the decoding thread ─────────────────────────────────────────────────────────────────
+
+    def _decode(self) -> None:
+        """Until the engine ends it. Without this thread the process is of no use."""
+        try:
+            while not self._closing:
+                self._serve()
+            self._close()
+        except BaseException:
+            traceback.print_exc()
+        os._exit(1)
+
+    def _serve(self) -> None:
+        with self._changed:
+            if not self._scheduler.busy and not (self._ready or self._cancels or self._closing):
+                self._tell_stats()
+            self._changed.wait_for(
+                lambda: self._scheduler.busy or self._ready or self._cancels or self._closing
+            )
+            while self._ready:
+                self._scheduler.submit(self._ready.popleft())
+            for number in self._cancels:
+                self._scheduler.cancel(number)
+            self._cancels.clear()
+        jobs = self._scheduler.step()
+        busy = time.thread_time()
+        self._report(jobs)
+        self._scheduler.totals.other_s += time.thread_time() - busy
+        if time.monotonic() - self._stats_at > _STATS_EVERY_S:
+            self._tell_stats()
+
+    @contextlib.contextmanager
+    def _guard(self, numbers: frozenset[int]) -> Iterator[None]:
+        """While a batch is evaluated, a cancel of all that is in it stops it."""
+        with self._changed:
+            self._in_flight = numbers
+            self._context.abort(self._closing)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._in_flight = frozenset()
+                self._context.abort(self._closing)
+
+    def _report(self, jobs: list[Job]) -> None:
+        """One frame for all pieces of a step, one more for each end."""
+        pieces, ends = [], []
+        for job in jobs:
+            answer = job.writer
+            assert isinstance(answer, Answer)
+            if job.ended:
+                ends.append(self._end(job, answer))
+            text, thought = answer.text()
+            if text or thought:
+                pieces.append([job.number, text, thought])
+        if pieces:
+            self._send({"event": "tokens", "tokens": pieces})
+        for frame in ends:
+            self._send(frame)
+
+    def _end(self, job: Job, answer: Answer) -> Frame:
+        self._scan_s += answer.scan_s
+        if job.error is not None:
+            return protocol.error_frame(job.number, job.error)
+        finish = protocol.pack_finish(answer.finish(job.cached))
+        return {"event": "end", "id": job.number, "finish": finish}
+
+    def _tell_stats(self) -> None:
+        self._stats_at = time.monotonic()
+        stats = {**self._scheduler.snapshot(), "scan_s": self._scan_s}
+        self._send({"event": "stats", "stats": stats})
+
+    def _close(self) -> None:
+        """Keeps what can be gone on with, and ends."""
+        if self._states is not None:
+            self._cache.save_all()
+            self._states.close()
+        os._exit(0)
+
+    def _send(self, frame: Frame) -> None:
+        try:
+            with self._sending:
+                self._connection.sendall(protocol.encode(frame))
+        except OSError:
+            os._exit(0)
+
+
+def _prepare_process(parent: int) -> None:
+    """Dies with its parent, before its parent, and leaves no core file with prompts in it."""
+    faulthandler.enable(
+        all_threads=False
+    )  # a native crash says where on stderr, which the engine shows
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setswitchinterval(_SWITCH_S)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        Path("/proc/self/oom_score_adj").write_text("500")
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def main() -> None:
+    """Entry point: the socket's descriptor and the parent's process id are the arguments."""
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    _prepare_process(parent)
+    Runner(socket.socket(fileno=descriptor)).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""One model's place in the engine: its runner, started when wanted, restarted when it died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from node.errors import RunnerCrashedError
+from node.inference.llama.process import RunnerProcess
+from node.inference.llama.protocol import KEPT_SEQUENCES, Load
+from node.inference.models.gguf_header import MAX_CONTEXT
+from node.inference.models.memory import fits, need, room
+from node.inference.models.store import CheckedFile, ModelStore
+from node.inference.types import ModelStatus
+
+SMALL_MODEL_BYTES: Final = 64 * 1024 * 1024
+SAVING_S: Final = 15.0
+FIRST_DELAY_S: Final = 0.25
+LONGEST_DELAY_S: Final = 30.0
+_PERSONS_MORE: Final = 2  # as in the scheduler, which the daemon need not import (nor numpy)
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """Bounds of the local engine.
+
+    Attributes:
+        context_tokens: the most context given to a model, whatever it was trained for.
+        max_running: generations that one model decodes at once; a person's may be two more.
+        max_waiting: generations that may wait for one model before it answers "busy".
+        kv_tokens: cells of one model's KV cache, for all its sequences; 0 lets the runner choose:
+            two contexts, less where memory is short, never under one.
+        idle_unload_s: a model unused for this long is unloaded; None keeps it.
+        threads: of one runner; None is one for small models and the physical cores for others.
+        reuse_prefix: begin where another sequence has been; off only to show what it saves.
+        state_folder: where sequences are kept when they must leave memory; None loses them.
+        state_bytes: the most that folder may hold.
+        memory_bytes: what all loaded models together may take; None is no cap.
+    """
+
+    context_tokens: int = 16_384
+    max_running: int = 8
+    max_waiting: int = 32
+    idle_unload_s: float | None = None
+    threads: int | None = None
+    reuse_prefix: bool = True
+    kv_tokens: int = 0
+    state_folder: Path | None = None
+    state_bytes: int = 2 * 1024**3
+    memory_bytes: int | None = None
+
+
+class Slot:
+    """One model's runner, started when it is needed."""
+
+    checked: CheckedFile
+
+    def __init__(
+        self,
+        name: str,
+        store: ModelStore,
+        limits: EngineLimits,
+        *,
+        make_room: Callable[[Slot, int], Awaitable[None]],
+        make_way: Callable[[Slot, int], Awaitable[None]],
+    ) -> None:
+        self.users = 0
+        self.used_at = 0.0
+        self.left = asyncio.Event()
+        self.left.set()
+        self._name = name
+        self._make_room = make_room
+        self._make_way = make_way
+        self._crashes = self._crashes_in_a_row = 0
+        self._store = store
+        self._limits = limits
+        self._runner: RunnerProcess | None = None
+        self._starting: asyncio.Task[RunnerProcess] | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._runner.pid if self._runner is not None and self._runner.alive else None
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the runner's process takes, the weights it has mapped included."""
+        if self.pid is None:
+            return 0
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(self.pid).memory_info().rss)
+        return 0
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """While this is held, the model is not unloaded for another one or for being idle."""
+        self._stop_idle()
+        self.users += 1
+        self.left.clear()
+        try:
+            yield
+        finally:
+            self.users -= 1
+            self.used_at = time.monotonic()
+            if not self.users:
+                self.left.set()
+                self._count_idle()
+
+    def succeeded(self) -> None:
+        """Says that the runner has done its work: its next crash is a first one."""
+        self._crashes_in_a_row = 0
+
+    def status(self) -> ModelStatus | None:
+        """The model at work; None where it is not loaded."""
+        runner = self._runner
+        if runner is None or not runner.alive:
+            return None
+        known = {field.name: field.type for field in fields(ModelStatus)}
+        stats: dict[str, Any] = {
+            key: value if known[key] == "float" else int(value)
+            for key, value in runner.stats.items()
+            if key in known
+        }
+        return ModelStatus(
+            model=self._name,
+            pid=runner.pid,
+            **{
+                "context_tokens": runner.context_tokens,
+                "kv_tokens": runner.kv_tokens,
+                **stats,
+                "crashes": self._crashes,
+                "rss_bytes": self.memory_bytes,
+            },
+        )
+
+    async def running(self) -> RunnerProcess:
+        """The runner, started if there is none or the last one died; one start for all who wait."""
+        if self._runner is not None and self._runner.alive:
+            return self._runner
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(_look_at)
+        starting = self._starting
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if not starting.cancelled():
+                raise
+            raise RunnerCrashedError(
+                f"the model {self._name} was unloaded while it was being loaded",
+                hint="Trying again is safe.",
+            ) from None
+
+    def _count_idle(self) -> None:
+        if self._limits.idle_unload_s is not None:
+            loop = asyncio.get_running_loop()
+            self._idle = loop.call_later(self._limits.idle_unload_s, self._unload_idle)
+
+    async def aclose(self) -> None:
+        self._stop_idle()
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        await self._end()
+
+    async def _start(self) -> RunnerProcess:
+        if self._runner is not None:
+            self._crashed()
+        await self._end()
+        await asyncio.sleep(self._delay_s())
+        self.checked = await asyncio.to_thread(self._store.check, self._name)
+        await self._make_room(self, self.checked.pin.size)
+        kept = await self._check_fits()
+        load = Load(
+            path=str(self.checked.path),
+            sha256=self.checked.pin.sha256,
+            identity=self.checked.identity,
+            context_tokens=self._limits.context_tokens,
+            threads=self._limits.threads or default_threads(self.checked.pin.size),
+            reuse=self._limits.reuse_prefix,
+            max_running=self._limits.max_running,
+            kept_sequences=kept,
+            kv_tokens=self._limits.kv_tokens,
+            state_folder=str(self._limits.state_folder or ""),
+            state_bytes=self._limits.state_bytes,
+        )
+        try:
+            self._runner = await RunnerProcess.start(
+                load, name=self._name, max_waiting=self._limits.max_waiting
+            )
+        except RunnerCrashedError:
+            self._crashed()
+            raise
+        return self._runner
+
+    async def _check_fits(self) -> int:
+        """Refuses, with the numbers, what memory cannot hold once idle models have made way.
+
+        Returns how many sequences may be kept beside those under way: recurrent models have a state
+        of fixed size for each, which can be more than their weights.
+        """
+        header = await asyncio.to_thread(self._store.header, self._name)
+        context = min(self._limits.context_tokens, header.context_tokens or MAX_CONTEXT)
+        cells = self._limits.kv_tokens or context
+        running = self._limits.max_running + _PERSONS_MORE
+        needs = [
+            (kept, need(header, context_tokens=cells, sequences=running + kept).total)
+            for kept in (KEPT_SEQUENCES, KEPT_SEQUENCES // 4, 0)
+        ]
+        await self._make_way(self, needs[0][1])
+        have = await asyncio.to_thread(room)
+        fits(self._name, header, context_tokens=cells, sequences=running, have=have)
+        return next((kept for kept, wanted in needs if wanted <= have.free), 0)
+
+    def _crashed(self) -> None:
+        self._crashes += 1
+        self._crashes_in_a_row += 1
+
+    def _delay_s(self) -> float:
+        """Nothing after a first crash; then twice as long each time it dies without any work."""
+        if self._crashes_in_a_row < 2:
+            return 0.0
+        return min(FIRST_DELAY_S * 2.0 ** (self._crashes_in_a_row - 2), LONGEST_DELAY_S)
+
+    async def _end(self) -> None:
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            keeps = self._limits.state_folder is not None and runner.alive
+            await runner.aclose(grace_s=SAVING_S if keeps else 0.0)
+
+    def _stop_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _unload_idle(self) -> None:
+        if self._runner is not None and not self.users:
+            self._closing = asyncio.create_task(self.aclose())
+
+
+def _look_at(task: asyncio.Task[RunnerProcess]) -> None:
+    """Takes the outcome, so that one nobody waits for any more is not reported as lost."""
+    if not task.cancelled():
+        task.exception()
+
+
+def default_threads(size_bytes: int) -> int:
+    """Threads for a model of this size: one where the work a token is too small to share."""
+    if size_bytes < SMALL_MODEL_BYTES:
+        return 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    physical = psutil.cpu_count(logical=False) or 1
+    return min(physical, allowed or physical)

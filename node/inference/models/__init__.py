@@ -1,0 +1,1 @@
+"""Models on disk: fetched, pinned, measured against the memory, examined."""

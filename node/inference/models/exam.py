@@ -1,0 +1,215 @@
+"""Whether a model can work as an agent: thirty cases, with the grammar and without it.
+
+With the grammar a call is always well-formed, so what is left to the model is to choose and to copy
+rightly; without it the form too is its own doing. Both are marked alike, and the verdict is one of
+three plain ones. The cases are in `exam_cases`; they are asked greedily, several at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import jsonschema
+
+from node.errors import InferenceError
+from node.inference.models.exam_cases import CASES, KINDS, SYSTEM, Calls, Case, Kind, Says
+from node.inference.models.pins import Verdict
+from node.inference.types import Engine, Finish, Generation, Message, Sampling, ToolCall
+from node.types import Json
+
+AT_ONCE: Final = 8
+MAX_TOKENS: Final = 1024  # some models think before they call
+MAX_CHARS: Final = 600  # of an answer, thoughts not counted: no case wants a third of it
+PASS_SHARE: Final = 0.8
+PASS_SHARE_OF_A_KIND: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A case and how it went; `problem` is empty where it was passed."""
+
+    case: Case
+    constrained: bool
+    problem: str
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The cases as marked, with the grammar and without."""
+
+    marks: tuple[Marked, ...]
+
+    def passed(self, *, constrained: bool, kind: Kind | None = None) -> int:
+        """How many cases were passed, of all kinds or of one."""
+        return sum(not mark.problem for mark in self._of(constrained, kind))
+
+    def cases(self, *, constrained: bool, kind: Kind | None = None) -> int:
+        """How many there were."""
+        return len(self._of(constrained, kind))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Four in five cases must be passed, and half of each kind."""
+        if not self._suffices(constrained=True):
+            return "not fit"
+        return "fit for agents" if self._suffices(constrained=False) else "only with grammar"
+
+    def _suffices(self, *, constrained: bool) -> bool:
+        def share(kind: Kind | None) -> float:
+            return self.passed(constrained=constrained, kind=kind) / max(
+                1, self.cases(constrained=constrained, kind=kind)
+            )
+
+        return share(None) >= PASS_SHARE and all(
+            share(kind) >= PASS_SHARE_OF_A_KIND for kind in KINDS
+        )
+
+    def _of(self, constrained: bool, kind: Kind | None) -> list[Marked]:
+        return [
+            mark
+            for mark in self.marks
+            if mark.constrained == constrained and kind in (None, mark.case.kind)
+        ]
+
+
+async def examine(
+    engine: Engine,
+    model: str,
+    *,
+    cases: Iterable[Case] = CASES,
+    max_tokens: int = MAX_TOKENS,
+    done: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Exam:
+    """Asks all cases, with the grammar and then without. `done` is told how many are, of how many.
+
+    An answer may have `max_tokens`: a model that repeats itself without end takes all of them.
+
+    A case that cannot be asked (its prompt does not fit, the template refuses it) is not passed.
+    """
+    turns = asyncio.Semaphore(AT_ONCE)
+    asked = [(case, constrained) for constrained in (True, False) for case in cases]
+    marks: list[Marked] = []
+
+    async def one(case: Case, constrained: bool) -> Marked:
+        async with turns:
+            try:
+                problem = await _mark(engine, model, case, constrained, max_tokens)
+            except InferenceError as error:
+                problem = f"could not be asked: {error.message}"
+        marks.append(Marked(case, constrained, problem))
+        done(len(marks), len(asked))
+        return marks[-1]
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(*item)) for item in asked]
+    return Exam(tuple(task.result() for task in tasks))
+
+
+async def _mark(engine: Engine, model: str, case: Case, constrained: bool, max_tokens: int) -> str:
+    """What is wrong with the model's way through the case; "" if nothing."""
+    messages = [Message("system", SYSTEM), Message("user", case.asked)]
+    if case.given is not None:
+        messages += _step(*case.given)
+    for expected in case.expected:
+        request = Generation(
+            model,
+            tuple(messages),
+            case.tools,
+            sampling=Sampling(max_tokens=max_tokens),
+            parallel_tool_calls=False,
+            constrained=constrained,
+        )
+        finish = await _ask(engine, request)
+        if finish is None:
+            return f"went on for over {MAX_CHARS} characters"
+        if problem := _problem(case, expected, finish):
+            return problem
+        if isinstance(expected, Calls):
+            messages += _step(finish.tool_calls[0], expected.result)
+    return ""
+
+
+async def _ask(engine: Engine, request: Generation) -> Finish | None:
+    """How the answer ended; None if it was left because it went on and on."""
+    length = 0
+    async with aclosing(cast("Any", engine.generate(request))) as tokens:
+        async for token in tokens:
+            if token.finish is not None:
+                return cast("Finish", token.finish)
+            length += len(token.text)
+            if length > MAX_CHARS:
+                return None
+    raise InferenceError("the engine ended an answer without saying how", hint="Try again.")
+
+
+def _step(call: ToolCall, result: str) -> list[Message]:
+    return [
+        Message("assistant", tool_calls=(call,)),
+        Message("tool", result, name=call.name),
+    ]
+
+
+def _problem(case: Case, expected: Calls | Says, finish: Finish) -> str:
+    if finish.malformed:
+        return f"not well-formed: {finish.malformed}"
+    if isinstance(expected, Calls):
+        return _problem_of_call(case, expected, finish)
+    if finish.tool_calls:
+        called = any(_same_call(finish.tool_calls[0], other) for other in expected.instead)
+        return "" if called else f"called {_shown(finish.tool_calls[0])}, and should answer"
+    said = finish.text.casefold()
+    if not said.strip():
+        return "said nothing"
+    if expected.words and not any(word.casefold() in said for word in expected.words):
+        return f"said {finish.text[:120]!r}, which does not tell the result"
+    return ""
+
+
+def _problem_of_call(case: Case, expected: Calls, finish: Finish) -> str:
+    if len(finish.tool_calls) != 1:
+        said = f"said {finish.text[:120]!r}" if not finish.tool_calls else "made several calls"
+        return f"{said}, and should call {expected.tool}"
+    (call,) = finish.tool_calls
+    if call.name != expected.tool:
+        return f"called {_shown(call)}, and should call {expected.tool}"
+    if expected.arguments is None:
+        return _invalid(case, call)
+    if not _same(call.arguments, expected.arguments):
+        return f"called {_shown(call)}, and should with {expected.arguments}"
+    return ""
+
+
+def _invalid(case: Case, call: ToolCall) -> str:
+    (schema,) = (tool.parameters for tool in case.tools if tool.name == call.name)
+    try:
+        jsonschema.validate(call.arguments, schema)
+    except jsonschema.ValidationError as error:
+        return f"called {_shown(call)}: {error.message[:120]}"
+    return ""
+
+
+def _same_call(call: ToolCall, other: ToolCall) -> bool:
+    return call.name == other.name and _same(call.arguments, other.arguments)
+
+
+def _same(found: Json, expected: Json) -> bool:
+    """Equal as JSON: 30 and 30.0 are one number, true and 1 are not."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return set(found) == set(expected) and all(
+            _same(found[key], expected[key]) for key in found
+        )
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_same, found, expected))
+    if isinstance(found, bool) or isinstance(expected, bool):
+        return found is expected
+    return found == expected
+
+
+def _shown(call: ToolCall) -> str:
+    return f"{call.name}({', '.join(f'{key}={value!r}' for key, value in call.arguments.items())})"[
+        :200
+    ]

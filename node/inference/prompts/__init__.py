@@ -1,0 +1,1 @@
+"""Prompts by a model's own template."""

@@ -1,0 +1,1 @@
+"""Models of a server: OpenAI's API, within bounds."""

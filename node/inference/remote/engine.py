@@ -1,0 +1,255 @@
+"""Models behind an OpenAI-compatible server: llama-server, vLLM, Ollama, or a service.
+
+For who outgrows the machine. The same seam as the local engine, so that nothing else changes; but a
+server is a stranger. What it sends is bounded in size and time and judged as a local model's output
+is, what it says of itself is believed for a minute, and every finish names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Final
+
+from node.clock import Clock, SystemClock
+from node.errors import InferenceError, ModelError, RemoteError
+from node.inference.remote.entries import RemoteModel, RemoteModels
+from node.inference.remote.facts import (
+    Facts,
+    count_tokens,
+    estimate_tokens,
+    find_facts,
+    messages_json_list,
+)
+from node.inference.remote.http import Headers, Server
+from node.inference.remote.limits import Deadline, RemoteLimits
+from node.inference.remote.reply import Reply
+from node.inference.remote.request import request_body, tools_json
+from node.inference.types import Destination, Finish, Generation, ModelInfo, Token
+from node.types import canonical
+
+_PROMPTS_KEPT: Final = 512
+
+
+class RemoteEngine:
+    """Sends requests to the servers that `remote.toml` names. Implements `Engine` and `Outward`.
+
+    Args:
+        models: the entries.
+        headers: what authenticates requests for a model, from the keystore.
+        limits: bounds on what a server may take.
+    """
+
+    def __init__(
+        self,
+        models: RemoteModels,
+        *,
+        headers: Headers = lambda _remote: {},
+        limits: RemoteLimits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._models = models
+        self._headers = headers
+        self._limits = limits or RemoteLimits()
+        self._clock = clock or SystemClock()
+        self._peers: dict[str, _Peer] = {}
+        self._retired: list[_Peer] = []  # of entries that were changed; may be in use
+
+    def destination(self, model: str) -> Destination | None:
+        """Where requests for the model go; None if it is none of the entries."""
+        remote = self._models.get(model)
+        return None if remote is None else Destination(remote.url, bool(remote.key))
+
+    async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
+        """Streams tokens; closing the iterator closes the connection.
+
+        Raises:
+            ModelError: there is no such entry, or no such model on the server.
+            ContextOverflowError: the prompt does not fit, by our count or the server's.
+            EngineBusyError: the server says so; nothing was generated.
+            RemoteError: the server cannot be reached, refuses, or does not keep to its protocol.
+            IdentityError: its key cannot be read.
+        """
+        peer = await self._peer(request.model)
+        try:
+            async with aclosing(peer.generate(request)) as tokens:
+                async for token in tokens:
+                    yield token
+        except InferenceError as error:
+            peer.forget()
+            raise peer.server.mask(error) from None
+
+    async def count(self, request: Generation) -> int:
+        """Prompt tokens: as the server counts them, or an estimate from above.
+
+        Raises:
+            ModelError, EngineBusyError, RemoteError, IdentityError: as `generate`.
+        """
+        peer = await self._peer(request.model)
+        try:
+            return await peer.count(request)
+        except InferenceError as error:
+            raise peer.server.mask(error) from None
+
+    async def info(self, model: str) -> ModelInfo:
+        """What the server says the model is.
+
+        Raises:
+            ModelError, EngineBusyError, RemoteError, IdentityError: as `generate`.
+        """
+        peer = await self._peer(model)
+        try:
+            facts = await peer.facts()
+        except InferenceError as error:
+            raise peer.server.mask(error) from None
+        return ModelInfo(
+            name=model,
+            sha256="",
+            path=peer.remote.url,
+            size_bytes=0,
+            context_tokens=facts.context_tokens,
+            architecture=facts.kind,
+            remote=True,
+        )
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        peers = [*self._peers.values(), *self._retired]
+        self._peers, self._retired = {}, []
+        for peer in peers:
+            await peer.server.aclose()
+
+    async def _peer(self, model: str) -> _Peer:
+        """The model's server; made anew when its entry was changed."""
+        remote = self._models.get(model)
+        if remote is None:
+            raise ModelError(
+                f"there is no remote model {model!r}", hint="`freehold model list` shows them."
+            )
+        known = self._peers.get(model)
+        if known is not None and known.remote == remote:
+            return known
+        if known is not None:
+            self._retired.append(known)
+        server = Server(remote, headers=self._headers, limits=self._limits, clock=self._clock)
+        self._peers[model] = _Peer(remote, server, self._limits, self._clock)
+        return self._peers[model]
+
+
+class _Peer:
+    """One entry's server, and what is known of it and of the prompts it was sent."""
+
+    def __init__(
+        self, remote: RemoteModel, server: Server, limits: RemoteLimits, clock: Clock
+    ) -> None:
+        self.remote = remote
+        self.server = server
+        self._limits = limits
+        self._clock = clock
+        self._facts: Facts | None = None
+        self._asked_s = 0.0
+        self._prompts: OrderedDict[bytes, int] = OrderedDict()
+
+    async def facts(self) -> Facts:
+        now = self._clock.monotonic()
+        if self._facts is None or now - self._asked_s > self._limits.facts_s:
+            self._facts = await find_facts(self.server, self.remote)
+            self._asked_s = now
+        return self._facts
+
+    def forget(self) -> None:
+        """Asks anew what the server is: after an error it may be another."""
+        self._facts = None
+
+    async def count(self, request: Generation) -> int:
+        facts = await self.facts()
+        counted = await count_tokens(self.server, self.remote, facts, request)
+        return self._estimate(request) if counted is None else counted
+
+    async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
+        facts = await self.facts()
+        started = self._clock.monotonic()
+        deadline = Deadline(self._limits)
+        reply = Reply(request, self.server.who, self.server.conceal)
+        async with aclosing(self._pieces(request, facts, reply, deadline)) as pieces:
+            async for token in pieces:
+                if token.text or token.reasoning:
+                    yield token
+        finish = reply.finish(
+            seconds=self._clock.monotonic() - started,
+            prompt_estimate=min(self._estimate(request), facts.context_tokens),
+            context_tokens=facts.context_tokens,
+        )
+        self._remember(request, finish)
+        yield Token("", replace(finish, remote=self.remote.url))
+
+    async def _pieces(
+        self, request: Generation, facts: Facts, reply: Reply, deadline: Deadline
+    ) -> AsyncGenerator[Token, None]:
+        """The pieces of the answer, until the server or a stop string ends it."""
+        most = self._limits.line_bytes + request.sampling.max_tokens * self._limits.token_bytes
+        body = request_body(request, facts.model, facts.kind)
+        async with self.server.generation(body, deadline) as response:
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "text/event-stream":
+                text = await self.server.whole(response, deadline, most)
+                yield self._add(reply, text, "message", deadline)
+            else:
+                async with aclosing(self.server.events(response, deadline, most)) as events:
+                    async for event in events:
+                        if event.strip() == "[DONE]":
+                            break
+                        yield self._add(reply, event, "delta", deadline)
+                        if reply.is_stopped:
+                            break
+        if reply.ended is None and not reply.is_stopped:
+            raise RemoteError(
+                f"{self.server.who} ended its answer in the middle",
+                hint="The request is not sent again by itself, since it was worked on.",
+            )
+        yield reply.rest()
+
+    def _add(self, reply: Reply, text: str, part: str, deadline: Deadline) -> Token:
+        chunk = self.server.parse(text)
+        if not isinstance(chunk, dict):
+            raise RemoteError(
+                f"{self.server.who} sent a chunk that is not an object",
+                hint="Is this the address of an OpenAI-compatible API?",
+            )
+        heard = reply.heard
+        token = reply.add(chunk, part)
+        if reply.heard > heard:
+            deadline.progress()
+        return token
+
+    # ── prompts, as far as they are known ───────────────────────────────────────────────────
+
+    def _estimate(self, request: Generation) -> int:
+        """Prompt tokens from above; of a prompt's known beginning, what the server said."""
+        keys = _keys(request)
+        for known in range(len(keys), 0, -1):
+            if told := self._prompts.get(keys[known - 1]):
+                return told + estimate_tokens(request, known)
+        return estimate_tokens(request)
+
+    def _remember(self, request: Generation, finish: Finish) -> None:
+        if finish.estimated:
+            return
+        for key in _keys(request)[-1:]:
+            self._prompts[key] = finish.prompt_tokens
+            self._prompts.move_to_end(key)
+        while len(self._prompts) > _PROMPTS_KEPT:
+            self._prompts.popitem(last=False)
+
+
+def _keys(request: Generation) -> list[bytes]:
+    """A digest of each beginning of the prompt, the tools included."""
+    running = hashlib.sha256(canonical(tools_json(request)))
+    keys = []
+    for turn in messages_json_list(request):
+        running.update(canonical(turn) + b"\n")
+        keys.append(running.digest())
+    return keys

@@ -1,0 +1,376 @@
+"""HTTP to a model's server, within bounds, and never one request twice.
+
+A request for tokens may cost money, so it is sent again only where the server cannot have begun it:
+the connection was refused, or the answer is 429 or 503. Each request has a connection of its own:
+a kept one that the server has just closed would leave it unknown whether the request arrived, and
+leaving a reply early closes the connection, which is how servers notice a cancel. Redirects,
+proxies of the environment and compressed replies are not followed, used or unpacked.
+
+Spec: RFC 9110 (Retry-After), WHATWG HTML "Server-sent events".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.utils
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Final
+
+import certifi
+import httpx
+
+from node.clock import Clock
+from node.errors import EngineBusyError, InferenceError, ModelError, RemoteError
+from node.inference.grammar.gbnf import dumps
+from node.inference.grammar.strict_json import StrictJsonError, parse_prefix
+from node.inference.remote.entries import RemoteModel
+from node.inference.remote.errors import server_error
+from node.inference.remote.limits import NOT_AGAIN, Deadline, RemoteLimits
+from node.types import Json, JsonObject
+
+Headers = Callable[[RemoteModel], Mapping[str, str]]
+Sleep = Callable[[float], Awaitable[None]]
+
+_BUSY: Final = (429, 503)
+_NOT_THERE: Final = (404, 405, 501)
+_LEAST_SECRET = 8
+_ANSWER_BYTES: Final = 16  # for each byte asked about: a token may be one, and its number is long
+
+
+class Server:
+    """One model's server. `headers` gives what authenticates, asked anew for each request."""
+
+    def __init__(
+        self,
+        remote: RemoteModel,
+        *,
+        headers: Headers,
+        limits: RemoteLimits,
+        clock: Clock,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.who = f"the server of model {remote.name} ({remote.host})"
+        self._remote = remote
+        self._headers = headers
+        self._limits = limits
+        self._clock = clock
+        self._sleep = sleep
+        self._sent_headers: tuple[str, ...] = ()
+        self._client = httpx.AsyncClient(
+            verify=_trust(remote),
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            timeout=httpx.Timeout(
+                limits.ask_s, connect=limits.connect_s, read=None, pool=limits.connect_s
+            ),
+        )
+
+    async def ask(self, url: str, body: JsonObject | None = None) -> Json:
+        """The JSON at `url` (a POST where there is a body); None where nothing is there.
+
+        Raises:
+            RemoteError, EngineBusyError: no answer in `ask_s`, or one that is none.
+        """
+        try:
+            async with asyncio.timeout(self._limits.ask_s), self._opened(url, body) as response:
+                if response.status_code in _NOT_THERE:
+                    return None
+                await self._check(response)
+                sent = len(response.request.content)
+                most = self._limits.line_bytes + _ANSWER_BYTES * sent
+                return self.parse(await self._all(response, most))
+        except TimeoutError:
+            raise RemoteError(
+                f"{self.who} did not answer within {self._limits.ask_s:g} s",
+                hint="Is it running, and is the address right?",
+            ) from None
+
+    @contextlib.asynccontextmanager
+    async def generation(
+        self, body: JsonObject, deadline: Deadline
+    ) -> AsyncIterator[httpx.Response]:
+        """The reply to a request for tokens, its body not read yet; closed at the block's end.
+
+        Raises:
+            RemoteError, EngineBusyError, ContextOverflowError: there is none.
+        """
+        url = f"{self._remote.url}/chat/completions"
+        stack = contextlib.AsyncExitStack()
+        async with stack:
+            async with deadline.hold(self.who):
+                response = await stack.enter_async_context(self._opened(url, body, deadline))
+                await self._check(response)
+            yield response
+
+    async def events(
+        self, response: httpx.Response, deadline: Deadline, most_bytes: int
+    ) -> AsyncGenerator[str, None]:
+        """The data of each server-sent event.
+
+        Raises:
+            RemoteError: too slow, too long, cut off.
+        """
+        data: list[str] = []
+        async for line in self._lines(response, deadline, most_bytes):
+            name, _, value = line.partition(":")
+            if name in ("data", "error"):  # llama-server has sent errors under that name
+                data.append(value.removeprefix(" "))
+            elif not line and data:
+                yield "\n".join(data)
+                data = []
+        if data:
+            yield "\n".join(data)
+
+    async def whole(self, response: httpx.Response, deadline: Deadline, most_bytes: int) -> str:
+        """All of a reply that is no stream. Raises RemoteError as `events`."""
+        parts = [part async for part in self._chunks(response, deadline, most_bytes)]
+        return b"".join(parts).decode(errors="replace")
+
+    def parse(self, text: str) -> Json:
+        """One JSON value. Raises RemoteError if it is none."""
+        try:
+            value, end = parse_prefix(text.strip())
+        except StrictJsonError as error:
+            raise self._broken(f"sent what is not JSON ({error.message})") from error
+        if text.strip()[end:]:
+            raise self._broken("sent what is not JSON (there is more behind it)")
+        return value
+
+    def conceal(self, text: str) -> str:
+        """The text without the server's key, should the server have repeated it."""
+        for value in self._sent_headers:
+            for secret in (value, value.rpartition(" ")[2]):
+                if len(secret) >= _LEAST_SECRET:
+                    text = text.replace(secret, "[key]")
+        return text
+
+    def mask(self, error: InferenceError) -> InferenceError:
+        """The error, concealing the key."""
+        return type(error)(self.conceal(error.message), hint=error.hint)
+
+    async def aclose(self) -> None:
+        """Closes what is open."""
+        await self._client.aclose()
+
+    # ── opening ─────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.asynccontextmanager
+    async def _opened(
+        self, url: str, body: JsonObject | None, deadline: Deadline | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """The reply's head, after as many attempts as there may be; its connection ends here."""
+        response = await self._open(url, body, deadline)
+        try:
+            encoding = response.headers.get("content-encoding", "identity").lower()
+            if encoding != "identity":
+                told = ascii(self.conceal(encoding))[:20]
+                raise self._broken(f"sent a reply in an encoding, unasked: {told}")
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _open(
+        self, url: str, body: JsonObject | None, deadline: Deadline | None
+    ) -> httpx.Response:
+        request = self._request(url, body)
+        for attempt in range(self._limits.retries + 1):
+            last = attempt == self._limits.retries
+            try:
+                response = await self._client.send(request, stream=True)
+            except httpx.HTTPError as error:
+                if last or not _is_refused(error):
+                    raise self._unreachable(error) from error
+                wait_s = self._backoff(attempt)
+            else:
+                if response.status_code not in _BUSY:
+                    return response
+                wait_s = await self._busy(response, attempt, deadline)
+                if last:
+                    raise self._is_busy(response, "")
+            await self._sleep(wait_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _request(self, url: str, body: JsonObject | None) -> httpx.Request:
+        headers = {"Accept-Encoding": "identity", "Accept": "text/event-stream, application/json"}
+        secret = self._headers(self._remote)
+        self._sent_headers = tuple(secret.values())
+        headers.update(secret)
+        if body is None:
+            return self._client.build_request("GET", url, headers=headers)
+        try:
+            content = dumps(body).encode()
+        except (ValueError, RecursionError) as error:
+            raise InferenceError(
+                f"a request cannot be sent to a model: {error}",
+                hint="Text must be valid Unicode without lone surrogates.",
+            ) from error
+        headers["Content-Type"] = "application/json"
+        return self._client.build_request("POST", url, headers=headers, content=content)
+
+    async def _busy(
+        self, response: httpx.Response, attempt: int, deadline: Deadline | None
+    ) -> float:
+        """Seconds to wait before the next attempt. Raises EngineBusyError if that is too long."""
+        asked = self._retry_after(response.headers.get("retry-after", ""))
+        wait_s = self._backoff(attempt) if asked is None else asked
+        most_s = self._limits.retry_after_s
+        await response.aclose()
+        if wait_s > (min(most_s, deadline.left()) if deadline else most_s):
+            raise self._is_busy(response, f"; it says to come again in {wait_s:.0f} s")
+        return wait_s
+
+    def _is_busy(self, response: httpx.Response, more: str) -> EngineBusyError:
+        return EngineBusyError(
+            f"{self.who} is busy (status {response.status_code}){more}",
+            hint="Try again later. Nothing was generated.",
+        )
+
+    def _retry_after(self, value: str) -> float | None:
+        """Seconds that a Retry-After header asks for; None where it says nothing to go by."""
+        if value.isascii() and value.isdigit():
+            return float(value[:9])
+        try:
+            when = email.utils.parsedate_to_datetime(value).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return max(0.0, when - self._clock.wall())
+
+    @staticmethod
+    def _backoff(attempt: int) -> float:
+        return 0.5 * float(2**attempt)
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────
+
+    async def _check(self, response: httpx.Response) -> None:
+        """Raises what a status other than 200 means."""
+        status = response.status_code
+        if status == 200:
+            return
+        if 300 <= status < 400:
+            raise self._broken(f"redirects elsewhere (status {status}), which is not followed")
+        text = await self._all(response, self._limits.line_bytes)
+        try:
+            body = self.parse(text)
+        except RemoteError:
+            body = text
+        raise server_error(self.who, body, status, conceal=self.conceal)
+
+    async def _all(self, response: httpx.Response, most: int) -> str:
+        """A small reply whole."""
+        size, parts = 0, []
+        with self._told():
+            async for part in response.aiter_raw():
+                size += len(part)
+                if size > most:
+                    raise self._broken(f"sent over {most} bytes for a short answer")
+                parts.append(part)
+        return b"".join(parts).decode(errors="replace")
+
+    async def _lines(
+        self, response: httpx.Response, deadline: Deadline, most_bytes: int
+    ) -> AsyncIterator[str]:
+        held = bytearray()
+        async for part in self._chunks(response, deadline, most_bytes):
+            held += part
+            if b"\n" in part:
+                *lines, held = held.split(b"\n")
+                for line in lines:
+                    yield self._line(line)
+            self._check_line(held)
+        if held:
+            yield self._line(held)
+
+    def _check_line(self, raw: bytearray) -> None:
+        if len(raw) > self._limits.line_bytes:
+            raise self._broken(f"sent a line of over {self._limits.line_bytes} bytes")
+
+    def _line(self, raw: bytearray) -> str:
+        self._check_line(raw)
+        return raw.decode(errors="replace").removesuffix("\r")
+
+    async def _chunks(
+        self, response: httpx.Response, deadline: Deadline, most_bytes: int
+    ) -> AsyncIterator[bytes]:
+        size = 0
+        parts = aiter(response.aiter_raw())
+        while True:
+            async with deadline.hold(self.who):
+                with self._told():
+                    part = await anext(parts, None)
+            if part is None:
+                return
+            size += len(part)
+            if size > most_bytes:
+                raise self._broken(f"sent over {most_bytes} bytes, far more than was asked for")
+            yield part
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong with a connection, as an error of the node's."""
+        try:
+            yield
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise RemoteError(
+                f"{self.who} broke off in the middle of its answer ({type(error).__name__})",
+                hint=NOT_AGAIN,
+            ) from error
+
+    def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
+        if _of_kind(error, ssl.SSLError):
+            return RemoteError(
+                f"{self.who} has no certificate that is trusted here: {_cause(error)}",
+                hint="For a certificate of your own, name its file as ca_file in remote.toml.",
+            )
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return RemoteError(
+                f"{self.who} cannot be reached: {_cause(error)}",
+                hint="Is it running, and is the address right?",
+            )
+        return RemoteError(
+            f"{self.who} closed the connection without an answer ({type(error).__name__})",
+            hint=NOT_AGAIN,
+        )
+
+    def _broken(self, what: str) -> RemoteError:
+        return RemoteError(
+            f"{self.who} {what}",
+            hint="Is this the address of an OpenAI-compatible API, most often ending in /v1?",
+        )
+
+
+def _trust(remote: RemoteModel) -> ssl.SSLContext:
+    """Which certificates are believed: those of `ca_file`, or the system's and Mozilla's."""
+    if not remote.url.startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; it would believe none
+    try:
+        context = ssl.create_default_context(cafile=remote.ca_file or None)
+        if not remote.ca_file:
+            context.load_verify_locations(certifi.where())
+        return context
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the certificates of the remote model {remote.name!r} cannot be read: "
+            f"{remote.ca_file}: {error}",
+            hint="ca_file names a file of PEM certificates.",
+        ) from error
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether nothing listened: then nothing was sent either."""
+    return isinstance(error, httpx.ConnectError) and _of_kind(error, ConnectionRefusedError)
+
+
+def _of_kind(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error is of a kind, or was caused by one; groups need all of theirs to be."""
+    if error is None:
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return all(_of_kind(each, kind) for each in error.exceptions)
+    return isinstance(error, kind) or _of_kind(error.__cause__ or error.__context__, kind)
+
+
+def _cause(error: BaseException) -> str:
+    return str(error)[:200] or type(error).__name__

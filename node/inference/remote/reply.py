@@ -1,0 +1,303 @@
+"""One answer out of a stream of OpenAI's chunks, or out of a whole reply.
+
+Nothing a server sends is believed: every field is checked for its kind, counts of tokens for being
+possible, and calls are judged by `remote_calls`. Reasoning, whether in a field of its own
+(`reasoning_content`, `reasoning`) or in front of the answer between `<think>` marks, never becomes
+part of the answer.
+
+Spec: OpenAI API reference, "Streaming".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from node.errors import RemoteError
+from node.inference.grammar.gbnf import dumps
+from node.inference.remote.calls import MAX_CALLS, read_calls, read_json, schema_fault
+from node.inference.remote.errors import Conceal, server_error
+from node.inference.remote.request import STOPS_SENT
+from node.inference.types import Finish, FinishReason, Generation, Token
+from node.types import Json, JsonObject
+
+T = TypeVar("T")
+_OPEN: Final = "<think>"
+_CLOSE: Final = "</think>"
+_HINT: Final = "The server does not keep to the OpenAI API; look at its log, or use another."
+
+
+@dataclass
+class _Call:
+    number: str
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass
+class Reply:
+    """One answer as it comes in. `who` names the server in errors.
+
+    Attributes:
+        heard: deltas so far that brought something: text, reasoning, or a piece of a call.
+        ended: the reason that the server gave for the end; None before it.
+    """
+
+    request: Generation
+    who: str
+    conceal: Conceal = str
+    heard: int = 0
+    ended: str | None = None
+    usage: JsonObject | None = None
+    _thoughts: list[str] = field(default_factory=list)
+    _calls: list[_Call] = field(default_factory=list)
+    _by_index: dict[int, _Call] = field(default_factory=dict)
+    _answer: _Answer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._answer = _Answer(self.request.sampling.stop[STOPS_SENT:])
+
+    def add(self, chunk: JsonObject, part: str = "delta") -> Token:
+        """Takes one chunk in; what of the answer and of the thoughts before it may be shown now.
+
+        Raises:
+            RemoteError: it is an error of the server, or no chunk.
+            ContextOverflowError: the server says that the prompt does not fit.
+        """
+        if chunk.get("error") is not None:
+            raise server_error(self.who, chunk, conceal=self.conceal)
+        usage = self._of(chunk, "usage", dict)
+        self.usage = usage if usage is not None else self.usage
+        choices = self._of(chunk, "choices", list) or []
+        if not choices:
+            return Token("")
+        choice = choices[0]
+        if not isinstance(choice, dict):
+            raise self._error("a choice that is not an object")
+        delta = self._of(choice, part, dict) or {}
+        token = self._take(delta)
+        self.ended = self._of(choice, "finish_reason", str) or self.ended
+        return token
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string that the server was not told of has come."""
+        return self._answer.stopped
+
+    def rest(self) -> Token:
+        """What was held back, once, at the end."""
+        return self._answer.end()
+
+    def finish(self, *, seconds: float, prompt_estimate: int, context_tokens: int) -> Finish:
+        """The whole. Call it after `rest`.
+
+        Args:
+            prompt_estimate: prompt tokens, where the server does not say.
+
+        Raises:
+            RemoteError: the server's filter cut the answer.
+        """
+        if self.ended == "error":
+            raise RemoteError(f"{self.who} failed in the middle of its answer", hint=_HINT)
+        if self.ended == "content_filter":
+            raise RemoteError(
+                f"{self.who} withheld the answer: its filter objected",
+                hint="Ask in other words, or use a model of your own.",
+            )
+        tokens = self._tokens(prompt_estimate, context_tokens)
+        text = self._answer.text.strip()
+        raw = text + "".join(_as_text(call) for call in self._calls)
+        written = [(call.name, call.arguments) for call in self._calls]
+        cut = self.ended == "length"
+        calls, malformed = read_calls(self.request, written)
+        if cut and written:
+            calls, malformed = (), f"the tool call was cut off after {tokens[1]} tokens"
+        elif not (malformed or written or cut) and self.request.answer_schema is not None:
+            malformed = _answer_fault(self.request.answer_schema, text)
+        reason: FinishReason = "length" if cut else "tool_calls" if calls else "stop"
+        return Finish(
+            reason=reason,
+            text="" if malformed else text,
+            raw=raw,
+            tool_calls=calls,
+            prompt_tokens=tokens[0],
+            completion_tokens=tokens[1],
+            seconds=seconds,
+            malformed=malformed,
+            prompt_tokens_cached=min(tokens[0], self._cached()),
+            sampling=self.request.sampling,
+            estimated=tokens[2],
+            reasoning=self._reasoning,
+            reasoning_tokens=self._reasoning_tokens(tokens[1]),
+        )
+
+    @property
+    def _reasoning(self) -> str:
+        return "".join([*self._thoughts, *self._answer.thoughts]).strip()
+
+    def _take(self, delta: JsonObject) -> Token:
+        thoughts = [self._of(delta, key, str) for key in ("reasoning_content", "reasoning")]
+        thought = next((text for text in thoughts if text), "")
+        text = self._of(delta, "content", str) or ""
+        calls = self._of(delta, "tool_calls", list) or []
+        for call in calls:
+            self._take_call(call)
+        self.heard += bool(thought or text or calls)
+        self._thoughts.append(thought)
+        token = self._answer.add(text)
+        return Token(token.text, reasoning=thought + token.reasoning)
+
+    def _take_call(self, piece: Any) -> None:
+        if not isinstance(piece, dict):
+            raise self._error("a tool call that is not an object")
+        function = self._of(piece, "function", dict) or {}
+        name = self._of(function, "name", str) or ""
+        call = self._call(self._of(piece, "index", int), self._of(piece, "id", str) or "", name)
+        if name != call.name:  # some repeat it in every piece
+            call.name += name
+        call.pieces.append(self._of(function, "arguments", str) or "")
+
+    def _call(self, index: int | None, number: str, name: str) -> _Call:
+        """The call that a piece belongs to. Its index says so; but some servers number every call
+        0 or not at all, and then another id, or a name, begins another call."""
+        last = self._calls[-1] if self._calls and not name else None
+        known = last if index is None else self._by_index.get(index)
+        if number and (known is None or known.number not in ("", number)):
+            known = next((call for call in self._calls if call.number == number), None)
+        if known is None:
+            if len(self._calls) >= MAX_CALLS:
+                raise self._error(f"more than {MAX_CALLS} tool calls")
+            known = _Call(number)
+            self._calls.append(known)
+        if index is not None:
+            self._by_index[index] = known
+        return known
+
+    def _tokens(self, prompt_estimate: int, context_tokens: int) -> tuple[int, int, bool]:
+        """Prompt and completion tokens, and whether they are estimates.
+
+        A server that says nothing, or what cannot be, is not believed: a token has at least one
+        byte, and no more of them are made than were asked for.
+        """
+        most = self.request.sampling.max_tokens
+        said = self.usage or {}
+        prompt, made = _natural(said.get("prompt_tokens")), _natural(said.get("completion_tokens"))
+        size = self._size()
+        if 0 < prompt <= context_tokens and min(1, size) <= made <= most:
+            return prompt, made, False
+        return prompt_estimate, min(most, size), True
+
+    def _size(self) -> int:
+        """Bytes of output, thoughts and calls included."""
+        texts = [*self._thoughts, *(call.name + call.arguments for call in self._calls)]
+        return self._answer.bytes + sum(len(text.encode()) for text in texts)
+
+    def _reasoning_tokens(self, made: int) -> int:
+        """As the server says; else the thoughts' share of the output."""
+        details = (self.usage or {}).get("completion_tokens_details")
+        told = _natural(details.get("reasoning_tokens")) if isinstance(details, dict) else -1
+        share = made * len(self._reasoning.encode()) // max(1, self._size())
+        return min(made, share if told < 0 else told)
+
+    def _cached(self) -> int:
+        details = (self.usage or {}).get("prompt_tokens_details")
+        return max(0, _natural(details.get("cached_tokens"))) if isinstance(details, dict) else 0
+
+    def _of(self, value: JsonObject, key: str, kind: type[T]) -> T | None:
+        """The value at `key`; None where it is missing or null."""
+        found = value.get(key)
+        if found is None:
+            return None
+        if type(found) is not kind:
+            raise self._error(f"a {key} that is not a {kind.__name__}")
+        return found
+
+    def _error(self, what: str) -> RemoteError:
+        return RemoteError(f"{self.who} sent {what}", hint=_HINT)
+
+
+class _Answer:
+    """The text of an answer, apart from a block of thoughts in front, up to its stop strings."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self.bytes = 0
+        self.stopped = False
+        self.thoughts: list[str] = []
+        self._stops = tuple(stop for stop in stops if stop)
+        self._shown: list[str] = []
+        self._held = ""
+        self._mark: str | None = _OPEN  # what is looked for; None when no thoughts can come
+        self._trims = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self._shown)
+
+    def add(self, text: str) -> Token:
+        self.bytes += len(text.encode())
+        self._held += text
+        if self._mark == _OPEN:
+            self._look_for_thoughts()
+        thought = self._think() if self._mark == _CLOSE else ""
+        if self._trims:
+            self._held = self._held.lstrip()
+            self._trims = not self._held
+        return Token(self._show(final=False) if self._mark is None else "", reasoning=thought)
+
+    def end(self) -> Token:
+        if self._mark == _CLOSE:  # it never stopped thinking: there is no answer
+            self.thoughts.append(self._held)
+            return Token("", reasoning=self._held)
+        self._mark = None
+        return Token(self._show(final=True))
+
+    def _look_for_thoughts(self) -> None:
+        begun = self._held.lstrip()
+        if begun.startswith(_OPEN):
+            self._held, self._mark = begun[len(_OPEN) :], _CLOSE
+        elif not _OPEN.startswith(begun):
+            self._mark = None
+
+    def _think(self) -> str:
+        """What is held, up to where the thoughts end or may be about to."""
+        thought, found, rest = self._held.partition(_CLOSE)
+        if found:
+            self._held, self._mark, self._trims = rest, None, True
+        else:
+            kept = len(_CLOSE) - 1
+            thought, self._held = self._held[:-kept], self._held[-kept:]
+        self.thoughts.append(thought)
+        return thought
+
+    def _show(self, *, final: bool) -> str:
+        if self.stopped:
+            return ""
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self._held, self.stopped, final = self._held[: min(found)], True, True
+        longest = 0 if final else max((len(stop) - 1 for stop in self._stops), default=0)
+        ready = max(0, len(self._held) - longest)
+        shown, self._held = self._held[:ready], self._held[ready:]
+        self._shown.append(shown)
+        return shown
+
+
+def _natural(value: Json) -> int:
+    """A count, or -1 for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1
+
+
+def _answer_fault(schema: JsonObject, text: str) -> str | None:
+    value, fault = read_json(text)
+    if fault:
+        return f"the answer must be JSON of the schema asked for; it is {fault}"
+    wrong = schema_fault(schema, value)
+    return f"the answer does not fit the schema asked for: {wrong}" if wrong else None
+
+
+def _as_text(call: _Call) -> str:
+    return f'<tool_call>{{"name": {dumps(call.name)}, "arguments": {call.arguments}}}</tool_call>'

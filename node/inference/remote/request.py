@@ -1,0 +1,95 @@
+"""A request for tokens as OpenAI's chat completions have it.
+
+Written for what llama-server, vLLM and Ollama have in common; what only some understand goes to
+them only.
+
+Spec: OpenAI API reference, "Create chat completion".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from node.inference.grammar.gbnf import dumps
+from node.inference.types import Generation, Message
+from node.types import Json, JsonObject
+
+STOPS_SENT: Final = 4  # OpenAI takes no more; for the rest the reader of the reply looks
+
+
+def request_body(request: Generation, model: str, kind: str) -> JsonObject:
+    """The request as JSON. `kind` is the server's: what only some understand goes to them only."""
+    sampling = request.sampling
+    body: JsonObject = {
+        "model": model,
+        "messages": messages_json(request.messages),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+    }
+    if kind in ("llama-server", "vllm"):
+        body["top_k"] = sampling.top_k
+    if sampling.stop:
+        body["stop"] = list(sampling.stop[:STOPS_SENT])
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+    if request.answer_schema is not None:
+        schema: JsonObject = {"name": "answer", "strict": True, "schema": request.answer_schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    # Ollama does not know tool_choice: what may not be called must not be offered to it
+    if request.tools and not (kind == "ollama" and request.tool_choice == "none"):
+        body["tools"] = tools_json(request)
+        body["tool_choice"] = request.tool_choice
+        if not request.parallel_tool_calls:
+            body["parallel_tool_calls"] = False
+    return body
+
+
+def tools_json(request: Generation) -> Json:
+    """The functions offered, as the API has them."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": {"type": "object", "properties": {}, **tool.parameters},
+            },
+        }
+        for tool in request.tools
+    ]
+
+
+def messages_json(messages: tuple[Message, ...]) -> Json:
+    """Messages as the API has them. Calls get ids by their order; results follow their calls."""
+    turns: list[Json] = []
+    open_ids: list[str] = []
+    made = 0
+    for message in messages:
+        turn: JsonObject = {"role": message.role, "content": message.content}
+        if message.role == "tool":
+            turn["tool_call_id"] = open_ids.pop(0) if open_ids else _call_id(0)
+        if message.tool_calls:
+            open_ids = [_call_id(made + at + 1) for at in range(len(message.tool_calls))]
+            made += len(open_ids)
+            calls = zip(open_ids, message.tool_calls, strict=True)
+            turn["tool_calls"] = [
+                _call_json(name, call.name, call.arguments) for name, call in calls
+            ]
+        turns.append(turn)
+    return turns
+
+
+def _call_id(number: int) -> str:
+    return f"call{number:05d}"  # nine letters and digits: what Mistral's templates insist on
+
+
+def _call_json(number: str, name: str, arguments: JsonObject) -> JsonObject:
+    return {
+        "id": number,
+        "type": "function",
+        "function": {"name": name, "arguments": dumps(arguments)},
+    }
