@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
-from node.inference import Engine, Generation, Sampling
+from node.inference import Engine, Generation, Priority, Sampling
 from node.runs.content import text_bytes
 from node.runs.context import Conversation
 from node.runs.effect import Effect, Outcome
@@ -147,7 +147,12 @@ class Asking:
             tools=specs(tuple(self._offers.values())),
             tool_choice="none" if self._text_only else "auto",
             sampling=self._sampling,
+            priority=self._priority(),
         )
+
+    def _priority(self) -> Priority:
+        """Who waits for an answer goes first in a busy model's queue."""
+        return "person" if self._run.watched else "background"
 
     def _generation(self, request: Generation, *, emit: bool = False) -> Generate:
         """The effect, with the most prompt tokens it may have: a token has at least one byte."""
@@ -189,6 +194,7 @@ class Asking:
             model=self._agent.model,
             messages=self.talk.notes(oldest, notes),
             sampling=replace(self._sampling, max_tokens=most),
+            priority=self._priority(),
         )
         value = cast("dict[str, Any]", (await self._step(self._generation(request))).value)
         return str(value.get("text", "")).strip() or self.talk.outline(oldest)

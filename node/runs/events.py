@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
 from node.journal import Draft, Entry
@@ -38,6 +38,12 @@ class Stream:
         self._last = self._dropped = event_id(before)
         self._news = asyncio.Event()
         self._closed = False
+        self._watchers = 0
+
+    @property
+    def watched(self) -> bool:
+        """Whether someone watches right now."""
+        return self._watchers > 0
 
     def emit(self, event: RunEvent, *, index: int | None = None) -> None:
         """Shows an event to all watchers. `index` is that of its entry, if it has one."""
@@ -53,17 +59,21 @@ class Stream:
         self._closed = True
         self._wake()
 
-    async def watch(self, after: int = 0) -> AsyncIterator[RunEvent]:
+    async def watch(self, after: int = 0) -> AsyncGenerator[RunEvent, None]:
         """All events with an id above `after`, until the run ends or is parked."""
-        while True:
-            news = self._news
-            for event in self._above(after):
-                after = event.id
-                yield event
-            if self._closed and self._last <= after:
-                return
-            if news is self._news:
-                await news.wait()
+        self._watchers += 1
+        try:
+            while True:
+                news = self._news
+                for event in self._above(after):
+                    after = event.id
+                    yield event
+                if self._closed and self._last <= after:
+                    return
+                if news is self._news:
+                    await news.wait()
+        finally:
+            self._watchers -= 1
 
     def _above(self, after: int) -> list[RunEvent]:
         ring = [event for event in self._ring if event.id > after]

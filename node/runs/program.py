@@ -84,6 +84,11 @@ class ProgramRun(Protocol):
         """
         ...
 
+    @property
+    def watched(self) -> bool:
+        """Whether someone follows it right now."""
+        ...
+
     def emit(self, event: RunEvent) -> None:
         """Shows something to whoever watches, at once and without journalling it."""
         ...

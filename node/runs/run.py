@@ -158,6 +158,11 @@ class Run:
             self._joined = True
             self._hold.reconcile(self.pocket.used)
 
+    @property
+    def watched(self) -> bool:
+        """Whether someone follows it right now."""
+        return self.stream.watched
+
     def emit(self, event: RunEvent) -> None:
         """Shows something to whoever watches, at once and without journalling it."""
         self.stream.emit(event)

@@ -11,6 +11,7 @@ import builtins
 import secrets
 from base64 import b32encode
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from itertools import islice
 
 from node.clock import Clock
@@ -133,8 +134,9 @@ class Runs:
         """
         life = self._lives.get(run_id)
         if life is not None:
-            async for event in life.run.stream.watch(from_event):
-                yield event
+            async with aclosing(life.run.stream.watch(from_event)) as events:
+                async for event in events:
+                    yield event
             return
         for entry in self._entries(run_id):
             past = event_of(entry)

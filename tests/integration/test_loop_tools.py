@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import pytest
@@ -234,6 +234,30 @@ async def events_until(events: AsyncIterator[RunEvent], last: str) -> AsyncItera
         yield event
         if event.type == last:
             return
+
+
+async def test_who_is_waited_for_goes_first(maker: Maker) -> None:
+    """A run asks as a person's while someone follows it, and as background work otherwise."""
+    go, reached = asyncio.Event(), asyncio.Event()
+    last, asked = asyncio.Event(), asyncio.Event()
+    engine = ScriptedEngine(
+        [
+            Wait(go, call("calc", expression="2 + 2"), reached),
+            Wait(last, call("calc", expression="4 + 4"), asked),
+            Say("8."),
+        ]
+    )
+    node = await maker.node(engine)
+    run_id = await node.start("What is 2 + 2, twice?")
+    await reached.wait()
+    async with aclosing(node.runs.watch(run_id)) as events:
+        await anext(events)
+        go.set()
+        await asked.wait()
+    last.set()
+    assert (await node.runs.wait(run_id)).status == "completed"
+    told = [request.priority for request in engine.requests]
+    assert told == ["background", "person", "background"]
 
 
 async def test_an_edited_manifest_is_on_the_log_and_used_by_the_next_run(maker: Maker) -> None:
