@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="checkpoint and merges")
     parser.add_argument("--begin-with", type=Path, help="a shipped GGUF to go on from")
     parser.add_argument("--minutes", type=float, default=70.0)
-    parser.add_argument("--tokens", type=int, default=4608, help="a step, padding counted in")
+    parser.add_argument("--tokens", type=int, default=5600, help="a step, padding counted in")
     parser.add_argument("--copy-tokens", type=int, default=4608, help="the same, while copying")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=0.0012)
