@@ -71,6 +71,7 @@ _GROUPS = (
     ("python_run",),
 )
 COPYING = 0.18  # of the conversations, short as they are
+ODD = 0.4  # of the words
 _SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
 _LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
 TALK, REFUSALS = 0.05, 0.16  # of the turns; the rest can be done with what is offered
@@ -97,7 +98,7 @@ class Maker:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.words = Words(self.rng)
+        self.words = Words(self.rng, odd=ODD)
         self.tasks = Chains(self.words, PATTERNS)
         self._needed: dict[str, set[str]] = {}
 

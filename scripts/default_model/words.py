@@ -7,6 +7,7 @@ of common words and a syllable generator give both sides endless words that neve
 from __future__ import annotations
 
 import random
+import string
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,15 @@ def is_held_out(word: str) -> bool:
 
 @dataclass
 class Words:
-    """A source of words of one side, drawn from `rng`."""
+    """A source of words of one side, drawn from `rng`.
+
+    `odd` is the share of words that begin like one word and end like another, or are mere letters:
+    a model that has only seen a few hundred words finishes one it begins to copy as it knows it.
+    """
 
     rng: random.Random
     held_out: bool = False
+    odd: float = 0.0
 
     def _ours(self, word: str) -> bool:
         return is_held_out(word) == self.held_out
@@ -72,8 +78,21 @@ class Words:
             if self._ours(word):
                 return word
 
+    def oddity(self) -> str:
+        """A word put together from two, or of letters alone."""
+        while True:
+            if self.rng.random() < 0.3:
+                word = "".join(self.rng.choices(string.ascii_lowercase, k=self.rng.randint(2, 8)))
+            else:
+                first, last = self.common(), self.common()
+                word = first[: self.rng.randint(1, len(first))] + last[self.rng.randint(0, 3) :]
+            if self._ours(word):
+                return word
+
     def word(self) -> str:
-        """A common word, or a made one about one time in four."""
+        """A common word, a made one about one time in four, or an odd one."""
+        if self.odd and self.rng.random() < self.odd:
+            return self.oddity()
         return self.made() if self.rng.random() < 0.25 else self.common()
 
     def name(self) -> str:
