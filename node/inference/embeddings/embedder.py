@@ -15,8 +15,6 @@ import hashlib
 import os
 import re
 import signal
-import socket
-import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,9 +23,9 @@ from typing import Final, Literal
 import numpy as np
 
 from node.errors import ContextOverflowError, InferenceError, RunnerCrashedError
+from node.inference import child
 from node.inference.embeddings.load import EmbeddingLoad
 from node.inference.llama import protocol
-from node.inference.llama.process import _environment as runner_environment
 from node.inference.llama.protocol import Frame
 from node.inference.llama.slot import default_threads
 from node.inference.models.store import CheckedFile, ModelStore
@@ -220,22 +218,7 @@ class _Process:
 
     @classmethod
     async def start(cls, name: str) -> _Process:
-        ours, theirs = socket.socketpair()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "node.inference.embeddings.runner"),
-                *(str(theirs.fileno()), str(os.getpid())),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=runner_environment(),
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+        process, ours = await child.start("node.inference.embeddings.runner")
         return cls(name, process, await asyncio.open_connection(sock=ours))
 
     async def ask(self, frame: Frame) -> Frame:

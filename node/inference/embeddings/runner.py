@@ -8,13 +8,8 @@ load, then `embed` and `rank`, each answered before the next is read. Texts are 
 from __future__ import annotations
 
 import base64
-import ctypes
-import faulthandler
 import os
-import resource
-import signal
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -23,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from node.errors import ContextOverflowError, InferenceError, ModelError
+from node.inference import child
 from node.inference.embeddings.load import EmbeddingLoad
 from node.inference.embeddings.native import EmbeddingContext, Framing, normalised
 from node.inference.llama import protocol
@@ -30,7 +26,6 @@ from node.inference.llama.native import Model
 from node.inference.llama.protocol import Frame
 from node.inference.models.files import identity
 
-_PR_SET_PDEATHSIG = 1
 _SEQUENCES: Final = 16
 
 
@@ -135,23 +130,9 @@ class EmbeddingRunner:
             os._exit(0)
 
 
-def _settle_in(parent: int) -> None:
-    """Dies with its parent, before its parent, and leaves no core file with texts in it."""
-    faulthandler.enable(all_threads=False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        Path("/proc/self/oom_score_adj").write_text("500")
-    if os.getppid() != parent:
-        os._exit(0)
-
-
 def main() -> None:
     """Entry point: the socket's descriptor and the parent's process id are the arguments."""
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    _settle_in(parent)
-    EmbeddingRunner(socket.socket(fileno=descriptor)).run()
+    EmbeddingRunner(child.settle_in()).run()
 
 
 if __name__ == "__main__":

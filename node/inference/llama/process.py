@@ -7,30 +7,16 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
-from pathlib import Path
 
-import node
 from node.errors import EngineBusyError, InferenceError, RunnerCrashedError
+from node.inference import child
 from node.inference.llama import protocol
 from node.inference.llama.protocol import Frame, Load
 from node.inference.types import Generation, Token
 
-_PASSED = (
-    "CUDA_VISIBLE_DEVICES",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "LD_LIBRARY_PATH",
-    "LLAMA_CPP_LIB_PATH",
-    "OMP_NUM_THREADS",
-    "PATH",
-    "TMPDIR",
-    "TZ",
-)
 _STDERR_LINES = 30
 _LAST_WORDS_S = 5.0
 _STDERR_LINE_CHARS = 500
@@ -78,22 +64,7 @@ class RunnerProcess:
             ModelError, TemplateError: the model cannot be loaded.
             RunnerCrashedError: the process died while loading it.
         """
-        ours, theirs = socket.socketpair()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "node.inference.llama.runner"),
-                *(str(theirs.fileno()), str(os.getpid())),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=_environment(),
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+        process, ours = await child.start("node.inference.llama.runner")
         runner = cls(process, ours, name=name, running=load.max_running, waiting=max_waiting)
         try:
             await runner._load(load)
@@ -285,14 +256,3 @@ class RunnerProcess:
 
 def _describe(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit status {code}"
-
-
-def _environment() -> dict[str, str]:
-    """What a runner is told of the daemon's environment: no secrets.
-
-    OpenMP's threads wait without spinning, and an abort of libllama calls no debugger.
-    """
-    passed = {key: os.environ[key] for key in _PASSED if key in os.environ}
-    passed.update({key: value for key, value in os.environ.items() if key.startswith("GGML_")})
-    root = str(Path(node.__file__).parent.parent)
-    return {**passed, "PYTHONPATH": root, "OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}

@@ -10,13 +10,9 @@ socket's end, and on Linux by the kernel's signal too. Prompts are never logged.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import faulthandler
 import gc
 import os
 import queue
-import resource
-import signal
 import socket
 import sys
 import threading
@@ -24,10 +20,10 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from node.errors import InferenceError, ModelError, TemplateError
+from node.inference import child
 from node.inference.llama import protocol
 from node.inference.llama.generation import Answer, Preparer
 from node.inference.llama.kvcache import KvCache
@@ -36,7 +32,6 @@ from node.inference.llama.protocol import Frame, Load
 from node.inference.llama.scheduler import Job, Scheduler
 from node.inference.types import Generation
 
-_PR_SET_PDEATHSIG = 1
 _SWITCH_S: Final = 0.0005  # the decoding thread must not wait 5 ms for its turn to run Python
 _STATS_EVERY_S: Final = 0.5
 
@@ -244,26 +239,11 @@ class Runner:
             os._exit(0)
 
 
-def _prepare_process(parent: int) -> None:
-    """Dies with its parent, before its parent, and leaves no core file with prompts in it."""
-    faulthandler.enable(
-        all_threads=False
-    )  # a native crash says where on stderr, which the engine shows
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.setswitchinterval(_SWITCH_S)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        Path("/proc/self/oom_score_adj").write_text("500")
-    if os.getppid() != parent:
-        os._exit(0)
-
-
 def main() -> None:
     """Entry point: the socket's descriptor and the parent's process id are the arguments."""
-    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    _prepare_process(parent)
-    Runner(socket.socket(fileno=descriptor)).run()
+    connection = child.settle_in()
+    sys.setswitchinterval(_SWITCH_S)
+    Runner(connection).run()
 
 
 if __name__ == "__main__":

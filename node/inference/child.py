@@ -1,0 +1,84 @@
+"""A process that holds a model: how it is started, and what it does first.
+
+Both ends are here. The daemon's gives it one socket and a small environment; the process's sees to
+it that it never outlives the daemon, is the first to go when memory is short, and leaves no core
+file with texts in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import faulthandler
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import node
+
+_PR_SET_PDEATHSIG = 1
+_PASSED = (
+    "CUDA_VISIBLE_DEVICES",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "LLAMA_CPP_LIB_PATH",
+    "OMP_NUM_THREADS",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+)
+
+
+async def start(module: str) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """Starts `python -m module`; the process and our end of its socket. Its stderr is a pipe.
+
+    Raises:
+        OSError: no process can be started.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid())),
+            pass_fds=(theirs.fileno(),),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=_environment(),
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours
+
+
+def _environment() -> dict[str, str]:
+    """What the process is told of the daemon's environment: no secrets.
+
+    OpenMP's threads wait without spinning, and an abort of libllama calls no debugger.
+    """
+    passed = {key: os.environ[key] for key in _PASSED if key in os.environ}
+    passed.update({key: value for key, value in os.environ.items() if key.startswith("GGML_")})
+    root = str(Path(node.__file__).parent.parent)
+    return {**passed, "PYTHONPATH": root, "OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}
+
+
+def settle_in() -> socket.socket:
+    """What the process does first; its end of the socket. The arguments are those of `start`."""
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    # a native crash says where on stderr, which the daemon shows
+    faulthandler.enable(all_threads=False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        Path("/proc/self/oom_score_adj").write_text("500")
+    if os.getppid() != parent:
+        os._exit(0)
+    return socket.socket(fileno=descriptor)
