@@ -59,7 +59,7 @@ def turns(number: int) -> tuple[Message, ...]:
         Message("system", "Answer briefly and from the notes. " * (20 if number % 3 else 30)),
         Message("user", f"What is {number} * {number + 7}?"),
         Message("assistant", "", (ToolCall("calc", {"expression": f"{number} * {number + 7}"}),)),
-        Message("tool", str(number * (number + 7)), name="calc"),
+        Message("tool", f'{{"value":"{number * (number + 7)}"}}', name="calc"),
     )[: 2 + 2 * (number % 2)]
 
 
