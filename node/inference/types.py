@@ -50,7 +50,8 @@ class FunctionSpec:
 class Sampling:
     """How tokens are drawn. Temperature 0 is greedy; `seed` makes the rest repeatable.
 
-    `logit_bias` is (token id, what is added to its logit) pairs; -100 or less bans a token.
+    `logit_bias` is (token id, what is added to its logit) pairs; -100 or less bans a token, unless
+    it is the only one that the grammar of a call allows.
     """
 
     temperature: float = 0.0

@@ -187,6 +187,15 @@ def test_greedy_takes_the_best_that_is_allowed() -> None:
     assert draw(logits, grammar=Only()) is None
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_ban_holds_unless_the_grammar_allows_nothing_else(temperature: float) -> None:
+    logits = [9.0, 5.0, 4.0, 3.0, *([2.0] * 20)]
+    ban = {"logit_bias": ((0, -100.0), (1, -100.0)), "temperature": temperature}
+    assert draw(logits, grammar=Only(0, 3), **ban) == 3  # type: ignore[arg-type]
+    assert draw(logits, grammar=Only(1), **ban) == 1  # type: ignore[arg-type]
+    assert draw(logits, **ban) not in (0, 1)  # type: ignore[arg-type]
+
+
 def test_the_whole_vocabulary_is_masked_only_after_several_refusals() -> None:
     near, far = Only(1), Only(99)
     logits = [float(token) for token in range(99, -1, -1)]

@@ -157,6 +157,7 @@ class Runner:
     def _decode(self) -> None:
         """Until the engine ends it. Without this thread the process is of no use."""
         try:
+            self._tell_stats()
             while not self._closing:
                 self._serve()
             self._close()
@@ -166,8 +167,6 @@ class Runner:
 
     def _serve(self) -> None:
         with self._changed:
-            if not self._scheduler.busy and not (self._ready or self._cancels or self._closing):
-                self._tell_stats()
             self._changed.wait_for(
                 lambda: self._scheduler.busy or self._ready or self._cancels or self._closing
             )
@@ -180,8 +179,6 @@ class Runner:
         busy = time.thread_time()
         self._report(jobs)
         self._scheduler.totals.other_s += time.thread_time() - busy
-        if time.monotonic() - self._stats_at > _STATS_EVERY_S:
-            self._tell_stats()
 
     @contextlib.contextmanager
     def _guard(self, numbers: frozenset[int]) -> Iterator[None]:
@@ -197,7 +194,10 @@ class Runner:
                 self._context.abort(self._closing)
 
     def _report(self, jobs: list[Job]) -> None:
-        """One frame for all pieces of a step, one more for each end."""
+        """One frame for all pieces of a step, one more for each end.
+
+        Figures go before the last ends, so that who has an answer finds it counted.
+        """
         pieces, ends = [], []
         for job in jobs:
             answer = job.writer
@@ -209,6 +209,8 @@ class Runner:
                 pieces.append([job.number, text, thought])
         if pieces:
             self._send({"event": "tokens", "tokens": pieces})
+        if not self._scheduler.busy or time.monotonic() - self._stats_at > _STATS_EVERY_S:
+            self._tell_stats()
         for frame in ends:
             self._send(frame)
 

@@ -20,6 +20,7 @@ from node.inference.types import Sampling
 _TRIES = 8
 _NEAR = 10.0
 _BANS = -100.0
+_BANNED = -1e30  # below all others, and above what the grammar does not allow
 Logits = npt.NDArray[np.float32]
 
 
@@ -31,7 +32,10 @@ class Matcher(Protocol):
 
 
 class Sampler:
-    """The draws of one generation. `banned` tokens are never drawn.
+    """The draws of one generation.
+
+    `banned` tokens are never drawn; those that a request's bias bans are drawn only where its
+    grammar allows no other, as it then forces them.
 
     `scan_s` is the processor time spent in looking through logits: 600 KB of them a token for a
     vocabulary of 150,000, which no sampler is spared.
@@ -46,7 +50,7 @@ class Sampler:
         self._banned = banned
         self._biased = np.array([token for token, _ in sampling.logit_bias], dtype=np.int64)
         self._bias = np.array(
-            [-np.inf if value <= _BANS else value for _, value in sampling.logit_bias], np.float32
+            [_BANNED if value <= _BANS else value for _, value in sampling.logit_bias], np.float32
         )
         self._random = np.random.Generator(np.random.PCG64(sampling.seed & (2**64 - 1)))
 
