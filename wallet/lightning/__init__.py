@@ -1,0 +1,1 @@
+"""Invoices, Lightning addresses and LNURL-pay."""

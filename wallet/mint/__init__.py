@@ -1,0 +1,1 @@
+"""One mint over HTTP and websockets: what is asked, and answers parsed as hostile."""

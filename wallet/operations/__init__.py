@@ -1,0 +1,1 @@
+"""What moves money, each a journalled saga."""

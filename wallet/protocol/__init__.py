@@ -1,0 +1,1 @@
+"""The Cashu protocol as pure functions: bytes in, values out, no I/O."""

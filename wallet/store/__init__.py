@@ -1,0 +1,1 @@
+"""The wallet's file: SQLite, one writer, bearer secrets encrypted."""
