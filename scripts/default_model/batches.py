@@ -28,6 +28,7 @@ GROUP = 40  # texts over one beginning that are made at once; alike ones in leng
 GROUPS = 24  # beginnings in a pool
 LONGEST = 1200
 BRIEF, BRIEF_TARGETS = 0.4, 10 + FIRST  # the share of texts that end soon after the first decision
+SECOND = 0.6  # of the others: where there is a second step, it alone is looked at
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _pieces(maker: Maker, encoder: Encoder, copying: bool) -> Iterator[_Piece]:
     cut = encoder.beginning(encoded[0][0]) if made[0].begins_alike else 0
     beginning = encoded[0][0][:cut]
     if not copying:
-        encoded = [_brief(*one) if maker.rng.random() < BRIEF else one for one in encoded]
+        encoded = [_shortened(*one, maker.rng.random()) for one in encoded]
     texts = [(ids[cut:], [at - cut for at in places]) for ids, places in encoded]
     texts = sorted(
         (text for text in texts if len(text[0]) <= LONGEST), key=lambda text: len(text[0])
@@ -67,10 +68,23 @@ def _pieces(maker: Maker, encoder: Encoder, copying: bool) -> Iterator[_Piece]:
         yield _Piece(beginning, texts[at : at + BRANCHES])
 
 
-def _brief(ids: list[int], places: list[int]) -> tuple[list[int], list[int]]:
-    """The text up to what is called first: whether and what to call is harder than the rest."""
-    places = places[:BRIEF_TARGETS]
+def _shortened(ids: list[int], places: list[int], roll: float) -> tuple[list[int], list[int]]:
+    """The text up to what is called first (whether and what to call is harder than the rest), or
+    up to the second step, or all of it.
+    """
+    if roll < BRIEF:
+        places = places[:BRIEF_TARGETS]
+    elif roll < BRIEF + (1 - BRIEF) * SECOND:
+        places = _second(places)
     return ids[: places[-1] + 1], places
+
+
+def _second(places: list[int]) -> list[int]:
+    """The places of the assistant's second turn; all where there is one turn only."""
+    starts = [at for at in range(1, len(places)) if places[at] - places[at - 1] > 1]
+    if not starts:
+        return places
+    return places[starts[0] : starts[1] if len(starts) > 1 else None]
 
 
 def _round(size: int) -> int:

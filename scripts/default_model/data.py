@@ -38,15 +38,15 @@ INTENTS = {
     "count_all": 1.5,
     "js": 3,
     "python": 3,
-    "read_calc": 7,
-    "pair_calc": 3,
-    "total": 4,
-    "read_write": 4,
+    "read_calc": 8,
+    "pair_calc": 6,
+    "total": 5,
+    "read_write": 6,
     "read_count": 4,
-    "calc_write": 5,
-    "search_read": 4,
-    "list_read": 4,
-    "fetch_write": 3,
+    "calc_write": 7,
+    "search_read": 5,
+    "list_read": 6,
+    "fetch_write": 5,
     "read_query": 3,
 }
 CHAINS = (
@@ -208,15 +208,29 @@ class Maker:
         messages = [{"role": "system", "content": "Repeat."}]
         for _ in range(self.rng.randint(1, 2)):
             said = wanted = self._stuff()
-            if self.rng.random() < 0.15:
+            roll = self.rng.random()
+            if roll < 0.15:
                 rows = [self._stuff() for _ in range(self.rng.randint(2, 4))]
                 wanted = self.rng.choice(rows)
                 said = "\n".join(rows) + "\n" + wanted[: len(wanted) // 2]
+            elif roll < 0.5:
+                said, wanted = self._looked_up()
             messages += [
                 {"role": "user", "content": said},
                 {"role": "assistant", "content": wanted},
             ]
         return Conversation(messages, [], [])
+
+    def _looked_up(self) -> tuple[str, str]:
+        """Keys with a value each and one of the keys, in either order; and its value."""
+        words, rng = self.words, self.rng
+        of = rng.choice((words.number, words.path, words.made, words.word, words.phrase))
+        pairs = {words.word() if rng.random() < 0.5 else words.made(): of() for _ in range(7)}
+        rows = list(pairs.items())[: rng.randint(2, 7)]
+        key, value = rng.choice(rows)
+        joint = rng.choice((": ", " = ", " ", ", "))
+        table = "\n".join(f"{name}{joint}{what}" for name, what in rows)
+        return (f"{table}\n{key}" if rng.random() < 0.5 else f"{key}\n{table}"), value
 
     def _stuff(self) -> str:
         words = self.words
