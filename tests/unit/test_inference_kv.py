@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.inference.llama import states
 from node.inference.llama.backend import ToyBackend
 from node.inference.llama.batch import Batch
 from node.inference.llama.kvcache import KvCache
@@ -297,24 +298,76 @@ def test_the_folder_is_bounded_and_can_be_cleared(folder: Path) -> None:
         made.save([first, *LONG], bytes(2000))
         made.flush()
         os.utime(next(path for path in folder.iterdir()), ns=(first, first))
-    made.save([9, *LONG], bytes(20_000))  # larger than all may be
+    assert not made.save([9, *LONG], bytes(20_000))  # larger than all may be
     made.close()
     assert 0 < sum(path.stat().st_size for path in folder.iterdir()) <= 10_000
     assert clear(folder) > 0
     assert list(folder.iterdir()) == []
 
 
+def test_what_had_to_make_room_is_forgotten(folder: Path) -> None:
+    """By whomever: a store that lives long must not remember every state there ever was."""
+    made, other = store(folder, max_bytes=10_000), store(folder, state_key("b"), max_bytes=10_000)
+    for first in range(40):
+        assert made.save([first, *LONG], bytes(2000))
+        made.flush()
+    assert len(made) <= len(list(folder.iterdir())) + 1 < 10  # the last made room after
+    for first in range(40):
+        assert other.save([first, *LONG], bytes(2000))
+        other.flush()
+    assert made.save([99, *LONG], bytes(2000))
+    assert len(made) == 1
+    made.close()
+    other.close()
+
+
+def test_only_so_many_states_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(states, "MOST_STATES", 5)
+    made = store(folder)
+    for first in range(12):
+        made.save([first, *LONG], b"small")
+        made.flush()
+    assert len(list(folder.iterdir())) == 5
+    made.close()
+
+
+@settings(max_examples=EXAMPLES // 10, deadline=None)
+@given(saves=st.lists(tokens.filter(bool), max_size=12), wanted=tokens)
+def test_the_best_state_is_found_and_beginnings_are_not_kept(
+    saves: list[list[int]], wanted: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("states")
+    made, plain = store(folder), list[list[int]]()
+    for some in saves:
+        assert made.save(some, bytes(some))
+        made.flush()
+        plain = [*(one for one in plain if one != some[: len(one)]), some]
+    restarted = store(folder)
+    for states_of in (made, restarted):
+        assert len(states_of) == len(plain)
+        best, within = states_of.best(wanted), states_of.best(wanted, whole=True)
+        shared = [common(one, wanted) for one in plain]
+        assert (best.length if best else 0) == max(shared, default=0)
+        whole = [len(one) for one in plain if one == wanted[: len(one)]]
+        assert (within.length if within else 0) == max(whole, default=0)
+        for found in filter(None, (best, within)):
+            assert bytes(states_of.load(found) or b"")[: found.length] == bytes(
+                wanted[: found.length]
+            )
+        states_of.close()
+
+
 def test_what_leaves_memory_comes_back_from_disk(folder: Path) -> None:
-    states = store(folder)
+    before = store(folder)
     memory = ToyBackend(cells=130)
-    cache = KvCache(memory, cells=130, sequences=4, states=states)
+    cache = KvCache(memory, cells=130, sequences=4, states=before)
     evaluate(cache, memory, LONG)
     evaluate(cache, memory, [200 + token for token in LONG])
     assert cache.held([*LONG, 5]) == 0
     assert evaluate(cache, memory, [*LONG, 5]) == len(LONG)
     assert (cache.saved, cache.restored) == (2, 1)
     cache.save_all()
-    states.close()
+    before.close()
     again = store(folder)
     fresh = ToyBackend(cells=130)
     restarted = KvCache(fresh, cells=130, sequences=4, states=again)

@@ -187,10 +187,8 @@ class KvCache:
         """From disk, where that saves evaluating a good part more than memory does."""
         if self._states is None or not self._reuse:
             return None
-        saved = self._states.best(prompt[:-1])
+        saved = self._states.best(prompt[:-1], whole=not self._memory.partial)
         if saved is None or saved.length < held + WORTH_LOADING_TOKENS:
-            return None
-        if not self._memory.partial and saved.length < saved.tokens:
             return None
         sequence = self._unused_sequence()
         if sequence is None:

@@ -6,7 +6,7 @@ the layout, and its length and SHA-256 are verified before anything of it is sho
 A file that is not right is removed and was never there: this is a cache.
 
 Whoever can read these files can read the conversations. They are 0600 in a 0700 folder, the oldest
-go when the folder is over its size, and `clear` forgets all of them.
+go when the folder is over its size or holds `MOST_STATES`, and `clear` forgets all of them.
 
 A file is: magic, four little-endian u64 (tokens, state bytes, 0, 0), 32 bytes of key, the tokens as
 i32, the state, and the SHA-256 of all before it. Its name is the SHA-256 of key and tokens.
@@ -21,18 +21,19 @@ import queue
 import struct
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
-from node.inference.llama.kvtree import common
+from node.inference.llama.kvtree import KvTree
 
 _MAGIC: Final = b"FHSTATE1"
 _HEAD: Final = struct.Struct("<8sQQQQ32s")
 _DIGEST_BYTES: Final = 32
 _MAX_TOKENS: Final = 1 << 22
 _WAITING: Final = 2  # states that may wait to be written: each is held in memory
+MOST_STATES: Final = 1024
 SUFFIX: Final = ".state"
 State: TypeAlias = bytes | memoryview
 
@@ -62,24 +63,23 @@ class StateStore:
         self._folder = folder
         self._key = key
         self._max_bytes = max_bytes
-        self._known: dict[Path, list[int]] = {}
+        self._index = _Index()
+        self._unwritten: set[Path] = set()
         self._queue: queue.Queue[tuple[Path, list[int], State] | None] = queue.Queue(_WAITING)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in folder.glob(f"*{SUFFIX}"):
             tokens = _read_tokens(path, key)
             if tokens is not None:
-                self._known[path] = tokens
+                self._index.add(path, tokens)
         self._thread = threading.Thread(target=self._write_all, daemon=True)
         self._thread.start()
 
-    def best(self, tokens: list[int]) -> Saved | None:
-        """The state that begins most like `tokens`."""
-        best = None
-        for path, known in self._known.items():
-            length = common(known, tokens)
-            if length and (best is None or length > best.length):
-                best = Saved(path, length, len(known))
-        return best
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def best(self, tokens: list[int], *, whole: bool = False) -> Saved | None:
+        """The state that begins most like `tokens`; with `whole`, of those that end within."""
+        return self._index.best(tokens, whole=whole)
 
     def holds(self, tokens: list[int]) -> bool:
         """Whether a state has all of these tokens."""
@@ -87,16 +87,17 @@ class StateStore:
         return best is not None and best.length == len(tokens)
 
     def save(self, tokens: Sequence[int], state: State) -> bool:
-        """Has a state written; False where too many wait already, and it is not."""
+        """Has a state written; False where it is too large or too many wait, and it is not."""
         kept = list(tokens)
         path = self._folder / (hashlib.sha256(self._key + _pack(kept)).hexdigest() + SUFFIX)
-        try:
-            self._queue.put_nowait((path, kept, state))
-        except queue.Full:
+        if _size(len(kept), len(state)) > self._max_bytes or self._queue.full():
             return False
-        for older in [old for old, known in self._known.items() if known == kept[: len(known)]]:
-            self._forget(older)  # what is new holds all that it has
-        self._known[path] = kept
+        self._forget_removed()
+        while (older := self.best(kept, whole=True)) is not None:
+            self._forget(older.path)  # what is new holds all that it has
+        self._index.add(path, kept)
+        self._unwritten.add(path)
+        self._queue.put((path, kept, state))
         return True
 
     def load(self, saved: Saved) -> memoryview | None:
@@ -106,9 +107,9 @@ class StateStore:
             data = saved.path.read_bytes()
         except OSError:
             data = b""
-        tokens = self._known.get(saved.path, [])
-        start = _HEAD.size + 4 * len(tokens)
-        if not _whole(data, self._key) or data[_HEAD.size : start] != _pack(tokens):
+        tokens = _pack(self._index.tokens(saved.path))
+        start = _HEAD.size + len(tokens)
+        if not _whole(data, self._key) or data[_HEAD.size : start] != tokens:
             self._forget(saved.path)
             return None
         with contextlib.suppress(OSError):
@@ -125,24 +126,30 @@ class StateStore:
         self._thread.join()
 
     def _forget(self, path: Path) -> None:
-        self._known.pop(path, None)
+        self._index.remove(path)
         with contextlib.suppress(OSError):
             path.unlink()
+
+    def _forget_removed(self) -> None:
+        """Forgets what room was made of, here or by another model's runner."""
+        there = self._unwritten.copy()  # before the folder is read: one of these may be done by now
+        with contextlib.suppress(OSError):
+            there.update(self._folder.iterdir())
+        for path in [path for path in self._index if path not in there]:
+            self._index.remove(path)
 
     def _write_all(self) -> None:
         while (work := self._queue.get()) is not None:
             path, tokens, state = work
             with contextlib.suppress(OSError):  # a full disk: a state less
                 self._write(path, tokens, state)
+            self._unwritten.discard(path)
             self._queue.task_done()
         self._queue.task_done()
 
     def _write(self, path: Path, tokens: list[int], state: State) -> None:
         body = memoryview(state)
-        size = _HEAD.size + 4 * len(tokens) + len(body) + _DIGEST_BYTES
-        if size > self._max_bytes:
-            return
-        make_room(self._folder, self._max_bytes - size)
+        make_room(self._folder, self._max_bytes - _size(len(tokens), len(body)))
         partial = path.with_suffix(".part")
         head = _HEAD.pack(_MAGIC, len(tokens), len(body), 0, 0, self._key)
         hasher = hashlib.sha256()
@@ -154,20 +161,64 @@ class StateStore:
         partial.replace(path)
 
 
+class _Index:
+    """Which states there are, by their tokens. What they begin with in common is held once."""
+
+    def __init__(self) -> None:
+        self._tree = KvTree()
+        self._numbers: dict[Path, int] = {}
+        self._paths: dict[int, Path] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._numbers)
+
+    def add(self, path: Path, tokens: Sequence[int]) -> None:
+        self.remove(path)
+        number, self._next = self._next, self._next + 1
+        self._numbers[path], self._paths[number] = number, path
+        found = self._tree.match(tokens)
+        if found is None:
+            self._tree.add(number)
+        else:
+            self._tree.fork(found.sequence, number, found.length)
+        if rest := tokens[self._tree.length(number) :]:
+            self._tree.extend(number, rest)
+
+    def remove(self, path: Path) -> None:
+        number = self._numbers.pop(path, None)
+        if number is not None:
+            del self._paths[number]
+            self._tree.remove(number)
+
+    def tokens(self, path: Path) -> list[int]:
+        number = self._numbers.get(path)
+        return [] if number is None else self._tree.tokens(number)
+
+    def best(self, tokens: Sequence[int], *, whole: bool) -> Saved | None:
+        found = self._tree.match(tokens, whole=whole)
+        if found is None:
+            return None
+        return Saved(self._paths[found.sequence], found.length, self._tree.length(found.sequence))
+
+
 def make_room(folder: Path, max_bytes: int) -> None:
-    """Removes the states used longest ago until all are within `max_bytes`."""
+    """Removes the states used longest ago until one more of them may be written."""
     files = []
     for path in folder.glob("*"):
         with contextlib.suppress(OSError):
             stat = path.stat()
             files.append((stat.st_mtime_ns, stat.st_size, path))
-    total = sum(size for _, size, _ in files)
+    total, count = sum(size for _, size, _ in files), len(files)
     for _, size, path in sorted(files):
-        if total <= max_bytes:
+        if total <= max_bytes and count < MOST_STATES:
             return
         with contextlib.suppress(OSError):
             path.unlink()
-        total -= size
+        total, count = total - size, count - 1
 
 
 def clear(folder: Path) -> int:
