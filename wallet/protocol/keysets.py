@@ -124,7 +124,7 @@ def whole_id(short: str, known: Iterable[str]) -> str:
     if _ID.match(short):
         return short
     if not _SHORT.match(short):
-        raise ParseError(f"{short[:70]!r} is not a keyset id")
+        raise ParseError(f"{short[:70]!r} is not a keyset id of a version this wallet knows")
     found = {keyset for keyset in known if keyset.startswith(short)}
     if len(found) != 1:
         raise ParseError(
@@ -132,3 +132,15 @@ def whole_id(short: str, known: Iterable[str]) -> str:
             hint="Load the mint's keysets, then read the token again.",
         )
     return found.pop()
+
+
+def read_id(text: str, known: Iterable[str] = ()) -> str:
+    """An id as tokens hold it: made whole where any keyset is known, else taken as it is.
+
+    Raises:
+        ParseError: it is no id, or cannot be made whole.
+    """
+    known = tuple(known)
+    if not known and _SHORT.match(text):
+        return text
+    return whole_id(text.lower(), known)
