@@ -1,1 +1,21 @@
-"""One mint over HTTP and websockets: what is asked, and answers parsed as hostile."""
+"""Mints: what they can be asked, and what of their answers is believed.
+
+`wallet.mint.testing.MemoryMint` is the double for tests: a whole mint in memory.
+"""
+
+from wallet.mint.client import MintClient
+from wallet.mint.http import HttpTransport
+from wallet.mint.info import FOREVER, Method, MintInfo
+from wallet.mint.limits import Patience
+from wallet.mint.urls import is_loopback, mint_url
+
+__all__ = [
+    "FOREVER",
+    "HttpTransport",
+    "Method",
+    "MintClient",
+    "MintInfo",
+    "Patience",
+    "is_loopback",
+    "mint_url",
+]

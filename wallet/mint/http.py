@@ -1,0 +1,164 @@
+"""A mint over HTTP, once and within bounds.
+
+What separates the errors is what became of the request: where no connection came about, nothing
+was sent; after that nobody knows. So connecting is told apart from all else, nothing is repeated
+here, redirects are not followed, and replies are read raw (no decompression), up to a size, until
+a deadline that dripping bytes do not move. httpx and websockets are loaded on first use: whoever
+only reads a balance does not wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import certifi
+
+from wallet.errors import MintUnreachableError, OutcomeUnknownError
+from wallet.mint import limits
+from wallet.mint.limits import PATIENCE, Patience
+from wallet.mint.urls import mint_url, websocket_url
+from wallet.types import TransportRequest, TransportResponse
+
+if TYPE_CHECKING:
+    import httpx
+
+    from wallet.mint.updates import Socket
+
+_NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # for plain HTTP: believes no certificate
+_WAITS_FOR_PAYMENT = "/v1/melt/bolt11"
+_KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn, and so Nutshell, closes
+_MOST_MESSAGE_BYTES = 2**18
+_NEVER_SENT = "Nothing was sent. Is the address right, and is the mint up?"
+_UNKNOWN = "The mint may have done it. The operation stays pending and is settled later."
+
+
+class HttpTransport:
+    """The Transport to a mint's URL.
+
+    Args:
+        client: httpx client to use instead of one of its own, for instance through a proxy; it is
+            closed with this.
+
+    Raises:
+        ParseError, RefusedError: see `wallet.mint.urls.mint_url`.
+    """
+
+    def __init__(
+        self, url: str, client: httpx.AsyncClient | None = None, *, patience: Patience = PATIENCE
+    ) -> None:
+        self.url = mint_url(url)
+        self._patience = patience
+        self._opened = client
+
+    async def send(self, request: TransportRequest) -> TransportResponse:
+        """See `wallet.types.Transport`."""
+        waits = request.method == "POST" and request.path == _WAITS_FOR_PAYMENT
+        limit_s = self._patience.melt_s if waits else self._patience.ask_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._exchange(request)
+        except TimeoutError:
+            raise OutcomeUnknownError(
+                f"mint {self.url} did not answer within {limit_s:g} s", hint=_UNKNOWN
+            ) from None
+
+    @contextlib.asynccontextmanager
+    async def socket(self) -> AsyncIterator[Socket]:
+        """A websocket for updates (NUT-17), closed at the block's end.
+
+        Raises:
+            MintUnreachableError: there is none, or it closed.
+        """
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import WebSocketException
+
+        address = websocket_url(self.url)
+        try:
+            async with connect(
+                address,
+                open_timeout=self._patience.connect_s,
+                close_timeout=1,
+                max_size=_MOST_MESSAGE_BYTES,
+                max_queue=16,
+                compression=None,
+                proxy=None,
+                ssl=_trust() if address.startswith("wss:") else None,
+            ) as socket:
+                yield socket
+        except (WebSocketException, OSError, TimeoutError) as error:
+            raise MintUnreachableError(
+                f"mint {self.url} gives no updates by websocket ({type(error).__name__})"
+            ) from None
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        if self._opened is not None:
+            await self._opened.aclose()
+
+    async def _exchange(self, request: TransportRequest) -> TransportResponse:
+        import httpx
+
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        client = self._client()
+        sent = client.build_request(
+            request.method, self.url + request.path, content=request.body, headers=headers
+        )
+        try:
+            response = await client.send(sent, stream=True, follow_redirects=False)
+            try:
+                return TransportResponse(response.status_code, await self._read(response))
+            finally:
+                await response.aclose()
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as e:
+            raise MintUnreachableError(
+                f"mint {self.url} cannot be reached: {_cause(e)}", hint=_NEVER_SENT
+            ) from e
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise OutcomeUnknownError(
+                f"mint {self.url} broke off without an answer ({type(error).__name__})",
+                hint=_UNKNOWN,
+            ) from error
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise self._senseless("sent an answer in an encoding it was not asked for")
+        size, parts = 0, []
+        async for part in response.aiter_raw():
+            size += len(part)
+            if size > limits.MOST_REPLY_BYTES:
+                raise self._senseless(f"sent over {limits.MOST_REPLY_BYTES} bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+    def _client(self) -> httpx.AsyncClient:
+        import httpx
+
+        if self._opened is None:
+            patience = self._patience
+            self._opened = httpx.AsyncClient(
+                verify=_trust() if self.url.startswith("https:") else _NO_TRUST,
+                trust_env=False,
+                limits=httpx.Limits(max_connections=32, keepalive_expiry=_KEEP_ALIVE_S),
+                timeout=httpx.Timeout(None, connect=patience.connect_s, pool=patience.connect_s),
+            )
+        return self._opened
+
+    def _senseless(self, what: str) -> OutcomeUnknownError:
+        return OutcomeUnknownError(f"mint {self.url} {what}", hint=_UNKNOWN)
+
+
+def _trust() -> ssl.SSLContext:
+    """The system's certificates and Mozilla's."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _cause(error: BaseException) -> str:
+    return str(error)[:200] or type(error).__name__
