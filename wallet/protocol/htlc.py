@@ -1,0 +1,29 @@
+"""Hash locks: who shows the preimage of a hash may spend (NUT-14).
+
+All else about them (keys that must sign too, refund after a time) is a `p2pk.Lock`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from hashlib import sha256
+
+from wallet.protocol.p2pk import Lock
+
+
+def new_preimage(random: Callable[[int], bytes] = secrets.token_bytes) -> bytes:
+    """32 random bytes."""
+    return random(32)
+
+
+def hash_of(preimage: bytes) -> bytes:
+    """What goes into the lock, as in Lightning: SHA-256."""
+    return sha256(preimage).digest()
+
+
+def opens(lock: Lock, preimage: bytes | None) -> bool:
+    """Whether the preimage fits; any does, where the lock has no hash."""
+    if lock.hash is None:
+        return True
+    return preimage is not None and len(preimage) == 32 and hash_of(preimage) == lock.hash

@@ -1,0 +1,79 @@
+"""Signatures that lock a mint quote to its owner (NUT-20), and several quotes at once (NUT-29).
+
+Each signature covers the quote's id and all outputs of the request, so that nobody between can
+put theirs in place of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wallet.errors import ParseError
+from wallet.protocol import p2pk
+from wallet.types import BlindedMessage
+
+MOST_BATCH = 100  # quotes in one request, where the mint names no limit
+
+
+def message(quote: str, outputs: Sequence[BlindedMessage]) -> str:
+    """What is signed: the id and each `B_` in hex."""
+    return quote + "".join(output.b.hex() for output in outputs)
+
+
+def sign(quote: str, outputs: Sequence[BlindedMessage], private: bytes) -> str:
+    """A Schnorr signature in hex, the same for the same request."""
+    return p2pk.sign(message(quote, outputs), private)
+
+
+def verify(quote: str, outputs: Sequence[BlindedMessage], signature: str, key: bytes) -> bool:
+    """The mint's side: whether the private key of `key` signed."""
+    return p2pk.signed_by(message(quote, outputs), signature, key)
+
+
+def sign_batch(
+    quotes: Sequence[str],
+    outputs: Sequence[BlindedMessage],
+    private_keys: Sequence[bytes | None],
+) -> tuple[str | None, ...] | None:
+    """The `signatures` of a batch: one a quote, None for one without a key (NUT-29).
+
+    None where no quote has a key, and the field is left out.
+
+    Raises:
+        ParseError: as `check_batch`.
+    """
+    check_batch(quotes, outputs)
+    if len(private_keys) != len(quotes):
+        raise ParseError(f"{len(quotes)} quotes come with {len(private_keys)} keys")
+    signatures = tuple(
+        None if private is None else sign(quote, outputs, private)
+        for quote, private in zip(quotes, private_keys, strict=True)
+    )
+    return signatures if any(signatures) else None
+
+
+def check_batch(
+    quotes: Sequence[str],
+    outputs: Sequence[BlindedMessage],
+    signatures: Sequence[str | None] | None = None,
+    amounts: Sequence[int] | None = None,
+) -> None:
+    """Refuses a batch that no mint accepts, on either side.
+
+    Raises:
+        ParseError: no quotes or too many, one that comes twice, other numbers of signatures or
+            amounts than of quotes, or outputs that do not sum to the amounts.
+    """
+    if not 0 < len(quotes) <= MOST_BATCH:
+        raise ParseError(
+            f"a batch of {len(quotes)} quotes: 1 to {MOST_BATCH} can be minted at once"
+        )
+    if len(set(quotes)) < len(quotes):
+        raise ParseError("a batch holds the same quote twice")
+    if signatures is not None and len(signatures) != len(quotes):
+        raise ParseError(f"{len(quotes)} quotes come with {len(signatures)} signatures")
+    if amounts is not None:
+        if len(amounts) != len(quotes) or any(amount <= 0 for amount in amounts):
+            raise ParseError(f"{len(quotes)} quotes come with {len(amounts)} amounts above 0")
+        if sum(amounts) != sum(output.amount for output in outputs):
+            raise ParseError("the outputs of a batch do not sum to the amounts of its quotes")
