@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from wallet.types import Output, Proof, Unit
+from wallet.types import Proof, Unit
 
 
 class Kind(StrEnum):
@@ -117,11 +117,3 @@ class Coin:
     tag: bytes
     amount: int
     keyset: str
-
-
-@dataclass(frozen=True)
-class Reserved:
-    """Outputs whose counters are used up, in the order asked for."""
-
-    outputs: tuple[Output, ...]
-    next_counter: int

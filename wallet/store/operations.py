@@ -1,0 +1,169 @@
+"""The journal of operations: one row each, with its request sealed beside it.
+
+A row is written with the reservation it speaks of, in one transaction, and again with what came of
+it; in between it is what recovery reads. `seen` names the secrets of received tokens by keyed hash,
+so that one token is never two operations.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import astuple
+
+from wallet.errors import StoreError
+from wallet.store import codec
+from wallet.store.records import Kind, Operation, Outbox, Record, State
+from wallet.store.vault import Vault
+
+_COLUMNS = "key, kind, state, mint, unit, amount, fee, began, updated, outbox, error, parent"
+
+
+class Operations:
+    """The tables `operations` and `seen` on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection, vault: Vault) -> None:
+        self._connection = connection
+        self._vault = vault
+
+    def insert(self, record: Record) -> None:
+        """A new operation.
+
+        Raises:
+            StoreError: its key is taken.
+        """
+        try:
+            self._connection.execute(
+                f"INSERT INTO operations ({_COLUMNS}, sealed)"  # noqa: S608
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*astuple(record.operation), self._seal(record)),
+            )
+        except sqlite3.IntegrityError:
+            raise StoreError("an operation with this key is already there") from None
+
+    def update(self, record: Record) -> None:
+        """What became of it. A final operation stays final.
+
+        Raises:
+            StoreError: it is not there, or is final and would not be.
+        """
+        operation = record.operation
+        changed = self._connection.execute(
+            "UPDATE operations SET state = ?, mint = ?, amount = ?, fee = ?, updated = ?,"
+            " outbox = ?, error = ?, sealed = ? WHERE key = ?"
+            " AND (state NOT IN ('done', 'failed') OR state = ?)",
+            (
+                operation.state,
+                operation.mint,
+                operation.amount,
+                operation.fee,
+                operation.updated,
+                operation.outbox,
+                operation.error,
+                self._seal(record),
+                operation.key,
+                operation.state,
+            ),
+        ).rowcount
+        if changed != 1:
+            raise StoreError(f"operation {operation.key!r} cannot become {operation.state.value}")
+
+    def get(self, key: str) -> Record | None:
+        """The operation of a key, with its body.
+
+        Raises:
+            StoreError: its row was damaged.
+        """
+        row = self._connection.execute(
+            f"SELECT {_COLUMNS}, sealed FROM operations WHERE key = ?",  # noqa: S608
+            (key,),
+        ).fetchone()
+        return None if row is None else self._record(row)
+
+    def operation(self, key: str) -> Operation | None:
+        """The operation of a key, without its body."""
+        found = self._list("WHERE key = ?", (key,))
+        return found[0] if found else None
+
+    def pending(self) -> tuple[Operation, ...]:
+        """Those that are not final, oldest first."""
+        return self._list("WHERE state IN ('prepared', 'pending') ORDER BY serial", ())
+
+    def out(self) -> tuple[Operation, ...]:
+        """Sends whose token was not seen spent, oldest first."""
+        return self._list("WHERE outbox = 'open' ORDER BY serial", ())
+
+    def history(self, limit: int, before: int | None) -> tuple[Operation, ...]:
+        """Newest first; with `before`, those that began before this second."""
+        if before is None:
+            return self._list("ORDER BY serial DESC LIMIT ?", (limit,))
+        return self._list("WHERE began < ? ORDER BY serial DESC LIMIT ?", (before, limit))
+
+    def keys(self) -> tuple[str, ...]:
+        """Every operation's key, oldest first."""
+        return tuple(
+            row[0] for row in self._connection.execute("SELECT key FROM operations ORDER BY serial")
+        )
+
+    def see(self, secrets: Iterable[str], key: str) -> None:
+        """Remembers the secrets of a token that is being received."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO seen VALUES (?, ?)",
+            [(self._vault.tag(secret), key) for secret in secrets],
+        )
+
+    def seen(self, secrets: Iterable[str]) -> str | None:
+        """The operation that received one of these secrets, if any did."""
+        for secret in secrets:
+            row = self._connection.execute(
+                "SELECT operation FROM seen WHERE tag = ?", (self._vault.tag(secret),)
+            ).fetchone()
+            if row is not None:
+                return str(row[0])
+        return None
+
+    def forget(self, key: str) -> None:
+        """A token that was not received may be tried again."""
+        self._connection.execute("DELETE FROM seen WHERE operation = ?", (key,))
+
+    def _list(self, where: str, values: tuple[object, ...]) -> tuple[Operation, ...]:
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM operations {where}",  # noqa: S608
+            values,
+        )
+        return tuple(_operation(row) for row in rows)
+
+    def _seal(self, record: Record) -> bytes:
+        return self._vault.seal(codec.dump(record.body), _context(record.operation))
+
+    def _record(self, row: tuple[object, ...]) -> Record:
+        operation = _operation(row[:-1])
+        plain = self._vault.open(bytes(row[-1]), _context(operation))  # type: ignore[call-overload]
+        return Record(operation, codec.load(plain))
+
+
+def _operation(row: tuple[object, ...]) -> Operation:
+    key, kind, state, mint, unit, amount, fee, began, updated, outbox, error, parent = row
+    try:
+        return Operation(
+            str(key),
+            Kind(str(kind)),
+            State(str(state)),
+            str(mint),
+            unit,  # type: ignore[arg-type]
+            amount,  # type: ignore[arg-type]
+            fee,  # type: ignore[arg-type]
+            began,  # type: ignore[arg-type]
+            updated,  # type: ignore[arg-type]
+            Outbox(str(outbox)),
+            str(error),
+            str(parent),
+        )
+    except ValueError:
+        raise StoreError(
+            f"the wallet's file is damaged: operation {key!r} cannot be read"
+        ) from None
+
+
+def _context(operation: Operation) -> str:
+    return "\0".join((f"operation {operation.key}", *(str(part) for part in astuple(operation))))

@@ -1,0 +1,117 @@
+"""The file's tables. Columns in the clear are what selection, locks and history need; everything
+that is money, or tells who was paid, is in a `sealed` column whose associated data are the columns
+beside it. A trigger, not a habit, keeps counters from going down (NUT-13: a counter used twice
+gives one secret to two proofs).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from wallet.errors import StoreError
+
+VERSION = 1
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE mints (
+  url TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  spend INTEGER NOT NULL,
+  accept INTEGER NOT NULL,
+  listed INTEGER NOT NULL,   -- 0 once removed; the row stays, so that nothing is forgotten
+  refreshed INTEGER NOT NULL -- Unix seconds at which its keysets were last asked for
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE keysets (
+  id TEXT PRIMARY KEY,
+  mint TEXT NOT NULL REFERENCES mints (url),
+  unit TEXT NOT NULL,
+  active INTEGER NOT NULL,
+  input_fee_ppk INTEGER NOT NULL CHECK (input_fee_ppk >= 0),
+  final_expiry INTEGER,
+  path TEXT NOT NULL UNIQUE, -- what NUT-13 derives secrets by: two keysets must not share it
+  keys TEXT,                 -- amount -> point, once asked for
+  counter INTEGER NOT NULL DEFAULT 0 CHECK (counter >= 0)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER counters_never_lower BEFORE UPDATE OF counter ON keysets
+WHEN NEW.counter < OLD.counter
+BEGIN SELECT RAISE(ABORT, 'a counter never goes down'); END;
+
+CREATE TRIGGER counters_never_go BEFORE DELETE ON keysets
+BEGIN SELECT RAISE(ABORT, 'a counter is never forgotten'); END;
+
+CREATE TABLE proofs (
+  tag BLOB PRIMARY KEY,
+  mint TEXT NOT NULL,
+  unit TEXT NOT NULL,
+  keyset TEXT NOT NULL REFERENCES keysets (id),
+  amount INTEGER NOT NULL CHECK (amount > 0),
+  state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3),
+  operation TEXT,            -- who holds it, where it is not free
+  sealed BLOB NOT NULL,
+  CHECK ((state = 0) = (operation IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX proofs_free ON proofs (mint, unit, amount, keyset) WHERE state = 0;
+CREATE INDEX proofs_held ON proofs (operation) WHERE operation IS NOT NULL;
+
+CREATE TABLE operations (
+  serial INTEGER PRIMARY KEY AUTOINCREMENT,
+  key TEXT NOT NULL UNIQUE,
+  kind TEXT NOT NULL,
+  state TEXT NOT NULL,
+  mint TEXT NOT NULL,
+  unit TEXT NOT NULL,
+  amount INTEGER NOT NULL CHECK (amount >= 0),
+  fee INTEGER NOT NULL,
+  began INTEGER NOT NULL,
+  updated INTEGER NOT NULL,
+  outbox TEXT NOT NULL,
+  error TEXT NOT NULL,
+  parent TEXT NOT NULL,
+  sealed BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX operations_pending ON operations (serial) WHERE state IN ('prepared', 'pending');
+CREATE INDEX operations_out ON operations (serial) WHERE outbox = 'open';
+
+CREATE TABLE seen (tag BLOB PRIMARY KEY, operation TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Makes the tables in a new file, and refuses a file that is damaged or of another version.
+
+    Raises:
+        StoreError: neither new nor one of ours.
+    """
+    _pragmas(connection)
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION};COMMIT")
+    elif version != VERSION:
+        raise StoreError(
+            f"the wallet's file has version {version}; this program reads version {VERSION}",
+            hint="Use the version of Freehold that wrote it.",
+        )
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise StoreError(
+            f"the wallet's file is damaged: {found}",
+            hint="Restore the last backup, then run `recover`, or `restore` from the seed.",
+        )
+
+
+def _pragmas(connection: sqlite3.Connection) -> None:
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",  # a commit is on the disk before it is acted on
+        "foreign_keys = ON",
+        "trusted_schema = OFF",
+        "temp_store = MEMORY",
+        "cell_size_check = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
