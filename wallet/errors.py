@@ -109,3 +109,14 @@ class MintMisbehavedError(OutcomeUnknownError):
 
 class PaymentFailedError(WalletError):
     """The payment surely did not happen; the inputs are spendable again."""
+
+
+# ── relays of Nostr ─────────────────────────────────────────────────────────────────────────
+
+
+class RelayError(WalletError):
+    """A relay cannot be reached, or refuses: it surely did not pass on what it was given."""
+
+
+class RelayLostError(OutcomeUnknownError):
+    """Something was sent through a relay and nobody answered: it may have arrived all the same."""

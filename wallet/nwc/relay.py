@@ -1,0 +1,341 @@
+"""A relay's client (NIP-01): one connection, kept open while anybody listens.
+
+Everything a relay sends is checked before it is believed: an event that is malformed, wrongly
+signed, seen before on the same subscription, or not what was asked for is dropped without a word,
+since a relay is nobody's friend. A connection that breaks is made again while there are
+subscriptions, and they are asked for again; an event whose acknowledgement was lost with it is
+reported as `RelayLostError` and never sent a second time from here.
+
+The seam is `Dial`: one coroutine that opens a `Socket` of text frames. Real: `websocket.dial`;
+double: `testing.MemoryRelay`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from wallet.errors import ParseError, RelayError, RelayLostError, VerificationError
+from wallet.nwc.events import Event, Filter
+
+QUEUED = 256  # events a subscription keeps for a reader who is behind
+REMEMBERED = 4_096  # ids a subscription knows as seen
+DELAYS_S = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # before each attempt to connect again
+_REASON = 200
+
+
+class Socket(Protocol):
+    """A connection of text frames."""
+
+    async def send(self, text: str) -> None:
+        """Sends one frame. Raises RelayLostError where the connection is gone."""
+        ...
+
+    async def receive(self) -> str:
+        """The next frame. Raises RelayLostError where the connection is gone."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends the connection; never raises for one that is gone."""
+        ...
+
+
+class Dial(Protocol):
+    """Opens connections."""
+
+    async def __call__(self, url: str) -> Socket:
+        """A connection to the relay at `url`. Raises RelayError where there is none."""
+        ...
+
+
+def plain(text: object) -> str:
+    """What a stranger wrote, fit for an error message: one bounded line."""
+    shown = "".join(c if c.isprintable() else " " for c in str(text)[:_REASON])
+    return shown.strip() or "no reason given"
+
+
+def decode(text: str) -> list[Any]:
+    """A frame's message.
+
+    Raises:
+        ParseError: it is no JSON array that begins with a text.
+    """
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ParseError("a relay's frame is not JSON") from None
+    if not isinstance(message, list) or not message or not isinstance(message[0], str):
+        raise ParseError("a relay's frame is not a message")
+    return message
+
+
+class Subscription:
+    """Events of a relay that match, each once: first the stored ones, then new ones as they come.
+
+    Used as `async with relay.subscribe(...) as events: async for event in events`. It lives
+    through reconnections. Iteration raises RelayError where the relay ends it.
+    """
+
+    def __init__(self, relay: Relay, name: str, filters: Sequence[Filter]) -> None:
+        self.name, self.filters = name, tuple(filters)
+        self._relay = relay
+        self._queue: asyncio.Queue[Event | RelayError | None] = asyncio.Queue()
+        self._seen: dict[str, None] = {}
+
+    @property
+    def request(self) -> list[Any]:
+        """The message that asks for it."""
+        return ["REQ", self.name, *(filter_.to_json() for filter_ in self.filters)]
+
+    def take(self, event: Event) -> None:
+        """Puts an event in the queue, unless it was seen or was not asked for."""
+        if event.id in self._seen or not any(wanted.matches(event) for wanted in self.filters):
+            return
+        if self._queue.qsize() >= QUEUED:
+            return
+        self._seen[event.id] = None
+        if len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        self._queue.put_nowait(event)
+
+    def end_of_stored(self) -> None:
+        """Marks that all stored events have come."""
+        self._queue.put_nowait(None)
+
+    def fail(self, error: RelayError) -> None:
+        """Ends it with an error."""
+        self._queue.put_nowait(error)
+
+    async def stored(self) -> tuple[Event, ...]:
+        """The events up to the end of the stored ones.
+
+        Raises:
+            RelayError: the relay ended it.
+        """
+        events = []
+        while (event := await self._next()) is not None:
+            events.append(event)
+        return tuple(events)
+
+    async def _next(self) -> Event | None:
+        item = await self._queue.get()
+        if isinstance(item, RelayError):
+            raise item
+        return item
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while (event := await self._next()) is None:
+            pass
+        return event
+
+    async def __aenter__(self) -> Self:
+        await self._relay.add(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._relay.remove(self)
+
+
+class Relay:
+    """One relay.
+
+    Args:
+        url: its address.
+        dial: how to connect.
+        timeout_s: how long a connection, an acknowledgement or a query may take.
+        sleep: how to wait between attempts to connect again.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        dial: Dial,
+        timeout_s: float = 10.0,
+        sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
+    ) -> None:
+        self.url = url
+        self._dial, self._timeout_s, self._sleep = dial, timeout_s, sleep
+        self._socket: Socket | None = None
+        self._dialling = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._answers: dict[str, asyncio.Future[tuple[bool, str]]] = {}
+        self._subscriptions: dict[str, Subscription] = {}
+        self._names = itertools.count(1)
+        self._closed = False
+
+    # ── what one can do with it ─────────────────────────────────────────────────────────────
+
+    async def publish(self, event: Event) -> None:
+        """Gives the relay an event and waits until it has taken it.
+
+        Raises:
+            RelayError: it did not take it.
+            RelayLostError: nobody knows.
+        """
+        socket = await self._connected()
+        answer = self._answers.get(event.id)
+        if answer is None:
+            answer = self._answers[event.id] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await socket.send(_encode(["EVENT", event.to_json()]))
+                taken, reason = await asyncio.shield(answer)
+        except TimeoutError:
+            raise RelayLostError(f"{self.url} did not say whether it took an event") from None
+        finally:
+            self._answers.pop(event.id, None)
+        if not taken and not reason.startswith("duplicate"):
+            raise RelayError(f"{self.url} refused an event: {reason}")
+
+    async def query(self, *filters: Filter) -> tuple[Event, ...]:
+        """The stored events that match, as many as one is shown.
+
+        Raises:
+            RelayError: the relay cannot be reached, refuses, or takes too long.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s), self.subscribe(*filters) as events:
+                return await events.stored()
+        except TimeoutError:
+            raise RelayError(f"{self.url} did not answer a query in time") from None
+
+    def subscribe(self, *filters: Filter) -> Subscription:
+        """Events that match any of the filters; begins when it is entered."""
+        return Subscription(self, f"s{next(self._names)}", filters)
+
+    async def aclose(self) -> None:
+        """Ends the connection and everything that waits on it."""
+        self._closed = True
+        for subscription in self._subscriptions.values():
+            subscription.fail(RelayError(f"{self.url} was closed here"))
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ── for subscriptions ───────────────────────────────────────────────────────────────────
+
+    async def add(self, subscription: Subscription) -> None:
+        """Asks for its events, now and after each reconnection. Raises RelayError."""
+        socket = await self._connected()
+        self._subscriptions[subscription.name] = subscription
+        try:
+            await socket.send(_encode(subscription.request))
+        except RelayLostError:
+            pass  # the reader sees it too, connects again and asks for every subscription
+        except BaseException:
+            self._subscriptions.pop(subscription.name, None)
+            raise
+
+    async def remove(self, subscription: Subscription) -> None:
+        """Wants no more of its events."""
+        known = self._subscriptions.pop(subscription.name, None)
+        if known is None or self._socket is None:
+            return
+        try:
+            await self._socket.send(_encode(["CLOSE", subscription.name]))
+        except RelayLostError:
+            return  # with the connection went the subscription
+
+    # ── the connection ──────────────────────────────────────────────────────────────────────
+
+    async def _connected(self) -> Socket:
+        async with self._dialling:
+            if self._closed:
+                raise RelayError(f"{self.url} was closed here")
+            if self._socket is None:
+                socket = await self._open()
+                self._socket = socket
+                self._run(self._read(socket))
+            return self._socket
+
+    async def _open(self) -> Socket:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                socket = await self._dial(self.url)
+        except TimeoutError:
+            raise RelayError(f"{self.url} did not answer in time") from None
+        try:
+            for subscription in self._subscriptions.values():
+                await socket.send(_encode(subscription.request))
+        except RelayLostError as error:
+            await socket.aclose()
+            raise RelayError(error.message) from None
+        return socket
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read(self, socket: Socket) -> None:
+        try:
+            while True:
+                self._take(await socket.receive())
+        except RelayLostError:
+            if not self._closed and self._subscriptions:
+                self._run(self._reconnect())
+        finally:
+            self._socket = None
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(RelayLostError(f"the connection to {self.url} broke"))
+            await socket.aclose()
+
+    async def _reconnect(self) -> None:
+        for delay_s in itertools.chain(DELAYS_S, itertools.repeat(DELAYS_S[-1])):
+            await self._sleep(delay_s)
+            if not self._subscriptions:
+                return
+            try:
+                await self._connected()
+            except RelayError:
+                continue
+            return
+
+    # ── what comes in ───────────────────────────────────────────────────────────────────────
+
+    def _take(self, text: str) -> None:
+        try:
+            kind, *rest = decode(text)
+        except ParseError:
+            return
+        if kind == "OK" and len(rest) >= 2:
+            self._acknowledged(*rest[:3])
+        elif rest and isinstance(rest[0], str) and rest[0] in self._subscriptions:
+            self._told(kind, self._subscriptions[rest[0]], rest[1:])
+
+    def _acknowledged(self, event_id: object, taken: object, reason: object = "") -> None:
+        answer = self._answers.get(event_id) if isinstance(event_id, str) else None
+        if answer is not None and not answer.done() and isinstance(taken, bool):
+            answer.set_result((taken, plain(reason)))
+
+    def _told(self, kind: str, subscription: Subscription, rest: list[Any]) -> None:
+        if kind == "EVENT" and rest:
+            try:
+                subscription.take(Event.parse(rest[0]))
+            except (ParseError, VerificationError):
+                return
+        elif kind == "EOSE":
+            subscription.end_of_stored()
+        elif kind == "CLOSED":
+            self._subscriptions.pop(subscription.name, None)
+            why = plain(rest[0] if rest else "")
+            subscription.fail(RelayError(f"{self.url} ended a subscription: {why}"))
+
+
+def _encode(message: list[Any]) -> str:
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
