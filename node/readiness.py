@@ -32,6 +32,7 @@ class Readiness:
         if self._pipe is not None:
             with contextlib.suppress(OSError):  # the starter may have gone away
                 os.write(self._pipe, b"ready\n")
+            with contextlib.suppress(OSError):
                 os.close(self._pipe)
             self._pipe = None
 

@@ -288,19 +288,30 @@ async def test_models_that_cannot_be_used(
 
 async def test_damaged_weights_never_harm_the_caller(tmp_path: Path) -> None:
     """Whatever libllama does with them in the runner, here it is an error or an answer."""
-    data = bytearray(write_tiny_gguf(tmp_path / "a.gguf").read_bytes())
-    for at in range(400, 6400, 1500):
-        data[at] ^= 0xFF
-        (tmp_path / "a.gguf").write_bytes(data)
-        store = ModelStore(tmp_path / f"models{at}")
+    whole = write_tiny_gguf(tmp_path / "whole.gguf")
+    data, store = whole.read_bytes(), ModelStore(tmp_path / "models")
+    store.add(whole)
+    engine = LlamaEngine(store)
+    _, expected = await run(engine, ask(model="whole"))
+    loaded = 0
+    for at in (400, 1900, 3400, 4900, len(data) - 20_000):
+        damaged = tmp_path / f"damaged{at}.gguf"
+        damaged.write_bytes(
+            data[:at] + bytes(byte ^ 0xFF for byte in data[at : at + 40]) + data[at + 40 :]
+        )
         try:
-            store.add(tmp_path / "a.gguf")
+            store.add(damaged)
         except ModelError:
             continue
-        engine = LlamaEngine(store)
         with contextlib.suppress(ModelError, TemplateError, RunnerCrashedError):
-            await run(engine, ask(model="a"))
-        await engine.aclose()
+            _, answer = await run(engine, ask(model=damaged.stem))
+            assert isinstance(answer, Finish)
+            loaded += 1
+        await engine.unload(damaged.stem)
+        _, healthy = await run(engine, ask(model="whole"))
+        assert healthy.raw == expected.raw
+    assert loaded > 0
+    await engine.aclose()
 
 
 async def test_a_template_that_eats_memory_is_stopped(tmp_path: Path) -> None:

@@ -148,7 +148,9 @@ def test_nothing_but_our_errors_comes_out(
     path = tmp_path_factory.getbasetemp() / "fuzz.toml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with contextlib.suppress(ConfigError):
-        load(path, {f"FREEHOLD_{key}__X": value, f"FREEHOLD_CONTROL__{key}": value})
+        config = load(path, {f"FREEHOLD_{key}__X": value, f"FREEHOLD_CONTROL__{key}": value})
+        assert type(config) is Config
+        assert config == Config()  # nothing this short names a key that there is
 
 
 def test_home_is_made_private(tmp_path: Path) -> None:

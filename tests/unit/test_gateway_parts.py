@@ -157,10 +157,22 @@ def test_readiness_is_told_once_and_the_variables_are_taken() -> None:
 
 
 def test_nobody_to_tell_is_fine(tmp_path: Path) -> None:
-    for env in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}, {"FREEHOLD_READY_FD": "999"}):
-        readiness = Readiness(dict(env))
+    reading, writing = os.pipe()
+    os.close(reading)
+    for env in (
+        {},
+        {"NOTIFY_SOCKET": str(tmp_path / "gone")},
+        {"NOTIFY_SOCKET": "not a path"},
+        {"FREEHOLD_READY_FD": "999"},
+        {"FREEHOLD_READY_FD": str(writing)},
+    ):
+        readiness = Readiness(env)
         readiness.ready()
         readiness.stopping()
+        assert env == {}
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(writing)  # closed, though whoever started it has gone
 
 
 # ── the client ──────────────────────────────────────────────────────────────────────────────

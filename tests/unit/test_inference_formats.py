@@ -111,10 +111,17 @@ pieces = st.lists(
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(raw=pieces)
-def test_whatever_was_written_is_read_as_one_thing(raw: str) -> None:
-    for form in (HERMES, GENERIC):
+def test_whatever_was_written_is_text_calls_or_malformed(raw: str) -> None:
+    """Text may stand before calls where a mark begins them, and only there."""
+    before, mark, _ = raw.partition("<tool_call>")
+    for form, text in ((HERMES, before.strip()), (GENERIC, "")):
         parsed = parse(form, raw, ASKED)
-        assert (parsed.malformed is not None) + bool(parsed.tool_calls) + bool(parsed.text) <= 1
+        if parsed.malformed is not None:
+            assert (parsed.text, parsed.tool_calls) == ("", ())
+        elif parsed.tool_calls or (form is HERMES and mark):
+            assert (parsed.text, bool(parsed.tool_calls)) == (text, True)
+        else:
+            assert parsed.text == raw.strip()
         for call in parsed.tool_calls:
             assert call.name == "add"
 
@@ -140,7 +147,9 @@ def test_strict_json_reads_what_json_writes(value: object, tail: str) -> None:
 @given(text=st.text(max_size=30) | pieces)
 def test_strict_json_raises_nothing_else(text: str) -> None:
     with contextlib.suppress(StrictJsonError):
-        parse_prefix(text)
+        value, end = parse_prefix(text)
+        assert 0 < end <= len(text)
+        assert json.loads(text[:end]) == value
 
 
 def test_huge_numbers_and_depths_are_refused() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from node.errors import ModelError
 from node.inference.models.gguf import Array, read_header
+from node.inference.models.gguf_header import Header
 from node.inference.testing.gguf import (
     CHATML_TEMPLATE,
     TinyModel,
@@ -93,7 +94,12 @@ def test_damage_is_a_model_error_or_harmless(
     if cut is not None:
         del data[cut % len(data) :]
     with contextlib.suppress(ModelError):
-        read(folder, bytes(data))
+        found = read(folder, bytes(data))
+        assert isinstance(found, Header)
+        assert found.version in (2, 3)
+        assert found.architecture.isprintable()
+        assert found.tensors > 0
+        assert 0 <= found.weights_bytes <= found.file_bytes
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

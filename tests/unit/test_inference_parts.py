@@ -136,9 +136,10 @@ json_values = st.recursive(
     )
 )
 def test_any_object_is_unpacked_or_a_protocol_error(frame: protocol.Frame) -> None:
-    for unpack in (protocol.unpack_request, protocol.unpack_finish):
+    for unpack, kind in ((protocol.unpack_request, Generation), (protocol.unpack_finish, Finish)):
         with suppress(protocol.ProtocolError):
-            unpack(frame)
+            found = unpack(frame)
+            assert type(found) is kind
 
 
 # ── the sampler ─────────────────────────────────────────────────────────────────────────────

@@ -244,7 +244,9 @@ def test_what_an_error_says_is_short() -> None:
 )
 def test_any_template_renders_or_is_a_template_error(source: str) -> None:
     with contextlib.suppress(TemplateError):
-        ChatTemplate(source).render({"messages": [{"role": "user", "content": "x"}]})
+        made = ChatTemplate(source).render({"messages": [{"role": "user", "content": "x"}]})
+        assert type(made) is str
+        assert len(made) <= MAX_OUTPUT_CHARS
 
 
 def test_what_python_hides_is_not_there() -> None:

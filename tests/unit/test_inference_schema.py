@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, SchemaError
 
 from node.errors import GrammarError
 from node.inference import FunctionSpec, ToolCall, recognise
@@ -297,16 +299,38 @@ json_values = st.recursive(
 )
 
 
+SAMPLES: dict[str, Json] = {
+    "object": {},
+    "array": [],
+    "string": "a",
+    "integer": 12345678,
+    "number": 0.5,
+    "boolean": True,
+    "null": None,
+}
+
+
 @bounded
-@given(schema=st.dictionaries(keywords, json_values, max_size=5))
+@given(
+    schema=st.dictionaries(keywords, json_values, max_size=5),
+    kind=st.none() | st.sampled_from(list(SAMPLES)),
+)
 def test_any_json_as_a_schema_makes_a_grammar_or_a_grammar_error(
-    accepts: Accepts, schema: JsonObject
+    accepts: Accepts, schema: JsonObject, kind: str | None
 ) -> None:
+    """libllama takes the grammar; it holds what the schema allows, and no other kind of value."""
+    schema = {**schema, "type": kind} if kind else schema
     try:
         made = arguments_grammar(schema)
     except GrammarError:
         return
-    accepts(made, "{}")  # raises if libllama does not take it
+    accepted = {name for name, value in SAMPLES.items() if accepts(made, dumps(value))}
+    if kind is None or schema.keys() & {"$ref", "const", "enum", "anyOf", "oneOf"}:
+        return
+    assert accepted <= ({"integer", "number"} if kind == "number" else {kind})
+    with suppress(SchemaError):
+        Draft202012Validator.check_schema(schema)
+        assert kind in accepted or not Draft202012Validator(schema).is_valid(SAMPLES[kind])
 
 
 @bounded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.errors import ToolError
-from node.sandbox import Limits, ToolManifest, ToolStore, parse_manifest, read_manifest
+from node.sandbox import (
+    Limits,
+    ToolManifest,
+    ToolStore,
+    parse_manifest,
+    read_manifest,
+)
+from node.sandbox.manifest import is_tool_name
 from node.sandbox.testing import component_wat, write_tool
 
 GOOD = """
@@ -87,10 +95,12 @@ def test_a_damaged_manifest_is_a_tool_error(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(raw) - 1))
         raw[at : at + data.draw(st.integers(0, 6))] = data.draw(st.binary(max_size=6))
-    try:
-        parse_manifest(bytes(raw), Path("/tools/tool/tool.toml"))
-    except ToolError:
-        return
+    with contextlib.suppress(ToolError):
+        tool = parse_manifest(bytes(raw), Path("/tools/tool/tool.toml"))
+        assert is_tool_name(tool.name)
+        assert tool.component.endswith(".wasm")
+        assert tool.functions
+        assert all(function.parameters["type"] == "object" for function in tool.functions)
 
 
 @settings(max_examples=100, deadline=None)
