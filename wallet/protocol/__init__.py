@@ -6,7 +6,8 @@ since their functions are named for being read that way:
 - `curve`, `keysets`, `dleq`, `outputs`, `derivation`: what ecash is made of (NUT-00, 01, 02, 08,
   12, 13).
 - `tokens`, `proofs`: ecash as text and as JSON (NUT-00).
-- `conditions`, `p2pk`, `htlc`, `blindkeys`, `witness`: ecash locked and opened (NUT-10, 11, 14, 28).
+- `conditions`, `p2pk`, `htlc`, `blindkeys`, `witness`: locks and what opens them (NUT-10, 11, 14,
+  28).
 - `quotes`: signed and batched mint quotes (NUT-20, 29).
 - `requests`: payment requests and payments (NUT-18, 26), with `nip19` and `bech32` beneath.
 
