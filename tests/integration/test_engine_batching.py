@@ -271,7 +271,7 @@ async def test_models_share_a_machine(store: ModelStore) -> None:
 
 @pytest.mark.timeout(120 + GENERATIONS)
 async def test_a_long_life_leaves_nothing_behind(store: ModelStore, tmp_path: Path) -> None:
-    """Random cancels, lengths, grammars, priorities and evictions; memory stays as it was."""
+    """Random cancels, lengths, grammars, priorities, evictions: memory stays as it was, to 2%."""
     limits = EngineLimits(
         kv_tokens=4096, context_tokens=2048, max_waiting=64, state_folder=tmp_path / "states",
         state_bytes=4 << 20,
@@ -319,9 +319,9 @@ async def test_a_long_life_leaves_nothing_behind(store: ModelStore, tmp_path: Pa
             await asyncio.wait_for(asyncio.gather(*work), 120)
         return process.memory_info().rss
 
-    before = await some(GENERATIONS)
+    before = await some(120 + GENERATIONS // 10)  # until every path has been gone once
     after = await some(GENERATIONS)
-    assert after < before * 1.02 + (2 << 20)
+    assert after < before * 1.02, f"{before:,} bytes, then {after:,}"
     assert engine.loaded()["tiny"] == process.pid
     await finish(engine, ask("x"))
     (status,) = engine.metrics()
