@@ -216,6 +216,37 @@ class RunStoppedError(RunError):
     exit_code = 4
 
 
+# ── money ───────────────────────────────────────────────────────────────────────────────────
+
+
+class MoneyError(FreeholdError):
+    """The wallet could not do what it was asked; nothing was paid."""
+
+
+class PaymentError(MoneyError):
+    """A payment was refused, or surely did not happen; says why."""
+
+
+class WalletMissingError(MoneyError):
+    """This node has no wallet yet, or no mint that could pay."""
+
+
+class WalletLockedError(MoneyError):
+    """The wallet's key is under a passphrase that was not given."""
+
+    exit_code = 8
+
+
+class WalletStateError(MoneyError):
+    """The wallet's file or key cannot be used as it is, or must be reconciled first."""
+
+
+class PaymentPendingError(OutcomeUnknownError):
+    """A payment is under way and nobody knows yet how it ends; it is never made twice."""
+
+    exit_code = 7
+
+
 # ── control API, daemon, CLI ────────────────────────────────────────────────────────────────
 
 

@@ -39,11 +39,24 @@ class Admitted:
     cause: tuple[int, ...] = ()
 
 
-class Admission:
-    """Decides about one effect at one path. `raw` are its arguments in canonical form."""
+def is_called(effect: Effect) -> bool:
+    """Whether a model chose the effect's arguments: a tool's function, or the function `pay`."""
+    if effect.kind is StepKind.PAYMENT:
+        return not effect.needs.tool
+    return effect.kind is StepKind.TOOL
 
-    def __init__(self, run: Run, path: str, effect: Effect, raw: bytes) -> None:
+
+class Admission:
+    """Decides about one effect at one path. `raw` are its arguments in canonical form.
+
+    With `asks` False nobody is asked: what a person would have to say is refused.
+    """
+
+    def __init__(
+        self, run: Run, path: str, effect: Effect, raw: bytes, *, asks: bool = True
+    ) -> None:
         self._raw = raw
+        self.asks = asks
         self._run = run
         self._path = path
         self._effect = effect
@@ -82,9 +95,9 @@ class Admission:
         return Admitted(self._effect, decision, judged)
 
     def check(self, stage: GuardStage, content: Json) -> Checked:
-        """What the agent's guards of a stage say; tool calls only."""
+        """What the agent's guards of a stage say, of what a model called."""
         run = self._run
-        looks = self._effect.kind is StepKind.TOOL
+        looks = is_called(self._effect)
         guards = run.door.guards.guards(run.agent, stage) if looks else ()
         name, tool = self._effect.name, self._effect.needs.tool
         return check(guards, stage, content, GuardContext(name, run.results, run.prompt, tool))
@@ -112,6 +125,8 @@ class Admission:
     async def _ask(
         self, kind: QuestionKind, decision: PolicyVerdict, reason: str, judged: tuple[Draft, ...]
     ) -> Admitted | Refused:
+        if not self.asks:
+            return self._unasked(decision, judged)
         answer = await self.person(kind, decision.rule, reason)
         if answer.yes:
             approved = PolicyVerdict(decision.rule, "approved")
@@ -123,6 +138,15 @@ class Admission:
         )
         verdict = answer.verdict if answer.verdict == "expired" else DENY
         return Refused(PolicyVerdict(decision.rule, verdict), error, judged)
+
+    def _unasked(self, decision: PolicyVerdict, judged: tuple[Draft, ...]) -> Refused:
+        error = PolicyDeniedError(
+            f"step {self._path} ({self._effect.name}) needs a person's word ({decision.rule}), and "
+            "a call that is under way cannot wait for one",
+            hint="A person can do it instead, or the manifest of agent "
+            f"{self._run.agent.name} allow it.",
+        )
+        return Refused(PolicyVerdict(decision.rule, DENY), error, judged)
 
     def _guard_refusal(self, checked: Checked, judged: tuple[Draft, ...]) -> Refused:
         error = GuardRefusedError(

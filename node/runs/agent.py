@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 Approval = Literal["allow", "ask", "deny"]
+NODE_AGENT = "node"  # under this name the log keeps what the node does for its owner
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,15 @@ class BudgetLimits:
 
 @dataclass(frozen=True)
 class ToolGrant:
-    """One `[[tools]]` table: a tool, what it may use, and who is asked first."""
+    """One `[[tools]]` table: a tool, what it may use, and who is asked first.
+
+    `pay` are the URLs whose price (HTTP 402) the host pays for it.
+    """
 
     name: str
     workspace: Literal["ro", "rw"] | None = None
     http: tuple[str, ...] = ()
+    pay: tuple[str, ...] = ()
     store: bool = False
     knowledge: bool = False
     clock: bool = False
@@ -55,6 +60,17 @@ class GuardNames:
 
 
 @dataclass(frozen=True)
+class PaymentGrant:
+    """`[payments]`: whom the agent may pay by itself, and above how much a person is asked.
+
+    `approval_over_sats` None leaves that to the node.
+    """
+
+    allow: tuple[str, ...] = ()
+    approval_over_sats: int | None = None
+
+
+@dataclass(frozen=True)
 class AgentManifest:
     """`agents/NAME.toml`. `digest` is the SHA-256 of the file's bytes, in hex.
 
@@ -70,6 +86,7 @@ class AgentManifest:
     owner: str = ""
     budget: BudgetLimits = field(default_factory=BudgetLimits)
     tools: tuple[ToolGrant, ...] = ()
+    payments: PaymentGrant = field(default_factory=PaymentGrant)
     guards: GuardNames = field(default_factory=GuardNames)
     foreign: tuple[str, ...] = ()
     private: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from node.clock import Clock
 from node.journal import Entry
-from node.runs.agent import AgentManifest
+from node.runs.agent import NODE_AGENT, AgentManifest
 from node.runs.budget import Hold, NodeLimits, Pocket
 from node.runs.coding import usage_from
 from node.runs.effect import Usage
@@ -49,16 +49,19 @@ class Ledger:
         """The first millisecond of today, as entries are stamped."""
         return self._today() * DAY_S * 1000
 
-    def pockets(self, agent: AgentManifest) -> tuple[Pocket, Pocket]:
-        """Today's pockets of the agent and of the node."""
+    def pockets(self, agent: AgentManifest) -> tuple[Pocket, ...]:
+        """Today's pockets of the agent and of the node; what the owner does is limited by nothing
+        here, and takes nothing from the agents."""
         self._turn_over()
-        pocket = self._agent_pocket(agent.name)
+        pocket, *node = self._pockets_of(agent.name)
+        if not node:
+            return (pocket,)
         tokens = agent.budget.tokens_per_day
         pocket.limits = {
             "tokens": self._limits.agent_tokens_per_day if tokens is None else tokens,
             "msat": agent.budget.sats_per_day * 1000,
         }
-        return pocket, self._node
+        return pocket, *node
 
     @property
     def day(self) -> str:
@@ -71,7 +74,7 @@ class Ledger:
         if not isinstance(spent, dict):
             return False
         self._turn_over()
-        for pocket in (self._agent_pocket(entry.draft.agent or ""), self._node):
+        for pocket in self._pockets_of(entry.draft.agent or ""):
             pocket.used += usage_from(spent.get(self.day))
         return True
 
@@ -82,7 +85,7 @@ class Ledger:
             return
         self._turn_over()
         step = (draft.run, draft.path or "")
-        pockets = (self._agent_pocket(draft.agent or ""), self._node)
+        pockets = self._pockets_of(draft.agent or "")
         if entry.type == "step.intent" and _was_let_through(entry):
             self._left_open[step] = Hold(pockets, usage_from(_needs(data)))
         elif entry.type == "step.result":
@@ -95,8 +98,9 @@ class Ledger:
         if hold is not None:
             hold.release()
 
-    def _agent_pocket(self, name: str) -> Pocket:
-        return self._agents.setdefault(name, Pocket(f"agent {name} today", {}))
+    def _pockets_of(self, agent: str) -> tuple[Pocket, ...]:
+        own = self._agents.setdefault(agent, Pocket(f"agent {agent} today", {}))
+        return (own,) if agent == NODE_AGENT else (own, self._node)
 
     def _node_pocket(self) -> Pocket:
         limits = self._limits

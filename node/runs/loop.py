@@ -160,7 +160,9 @@ class Session:
         """One call through the door; a refusal is something the model is told, too."""
         arguments = cast("JsonObject", clean(call.arguments))
         toolset, labels = self._loop.toolset, self._run.labels
-        effect = toolset.effect(self._agent, offer, arguments, labels=labels, wrote=self._note)
+        effect = toolset.effect(
+            self._agent, offer, arguments, labels=labels, wrote=self._note, run=self._run
+        )
         writes = "workspace" in offer.capabilities and not offer.read_only
         self._wrote = self._wrote or writes
         ok, value = False, cast("Json", None)

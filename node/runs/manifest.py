@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from node.errors import ManifestError
-from node.runs.agent import AgentManifest, BudgetLimits, GuardNames, ToolGrant
+from node.runs.agent import AgentManifest, BudgetLimits, GuardNames, PaymentGrant, ToolGrant
 from node.runs.manifest_schema import UNSUPPORTED, ManifestModel, ToolModel
 
 MAX_BYTES = 256 * 1024
@@ -71,6 +71,10 @@ def _manifest(model: ManifestModel, text: str, digest: str, path: Path) -> Agent
         instructions=text,
         budget=BudgetLimits(**model.budget.model_dump()),
         tools=tuple(_grant(tool) for tool in model.tools),
+        payments=PaymentGrant(
+            allow=tuple(model.payments.allow),
+            approval_over_sats=model.payments.approval_over_sats,
+        ),
         guards=GuardNames(**{k: tuple(v) for k, v in model.guards.model_dump().items()}),
         foreign=tuple(model.foreign),
         private=tuple(model.private),
@@ -87,6 +91,7 @@ def _grant(tool: ToolModel) -> ToolGrant:
         name=tool.name,
         workspace=grant.workspace,
         http=tuple(grant.http),
+        pay=tuple(grant.pay),
         store=grant.store,
         clock=grant.clock,
         random=grant.random,

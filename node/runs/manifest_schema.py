@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from node.runs.agent import Approval
+from node.runs.agent import NODE_AGENT, Approval
 from node.runs.guards import check_guard_name
 
 UNSUPPORTED = {
@@ -29,11 +29,17 @@ _URL = re.compile(
     rf"https?://(?:\*\.)?{_LABEL}(?:\.{_LABEL}){{0,30}}(?::\d{{1,5}})?(?:/[^\s*?#]*\*?)?"
     r"|https?://\[[0-9A-Fa-f:.]{2,45}\](?::\d{1,5})?(?:/[^\s*?#]*\*?)?"
 )
+_PAYEE = re.compile(
+    rf"(?:lightning|cashu):(?:\*|0[23][0-9a-f]{{64}})|nostr:[0-9a-f]{{64}}"
+    rf"|(?:\*|[a-z0-9_.+-]{{1,64}})@{_LABEL}(?:\.{_LABEL}){{0,30}}(?::\d{{1,5}})?"
+)
 
 
 def _agent_name(value: str) -> str:
     if not _AGENT.fullmatch(value):
         raise ValueError("must be 1-32 of a-z 0-9 _ - and start with a letter")
+    if value == NODE_AGENT:
+        raise ValueError(f"cannot be {NODE_AGENT!r}: what the node itself does is logged under it")
     return value
 
 
@@ -64,6 +70,16 @@ def _url(value: str) -> str:
     return value
 
 
+def _payee(value: str) -> str:
+    if not (_PAYEE.fullmatch(value) or _URL.fullmatch(value)):
+        raise ValueError(
+            f"{value!r} must be http(s)://HOST/PATH, NAME@HOST (a Lightning address), lightning:NODE"
+            " (whose invoices), cashu:PUBKEY or nostr:PUBKEY (a peer's key, in hex); * may end PATH,"
+            " and stand for NAME, NODE and a cashu PUBKEY"
+        )
+    return value
+
+
 def _glob(value: str) -> str:
     if not value or value.startswith("/") or ".." in value.split("/") or "\x00" in value:
         raise ValueError(f"{value!r} must be a pattern of workspace files, such as inbox/*")
@@ -72,6 +88,7 @@ def _glob(value: str) -> str:
 
 Url = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
 Glob = Annotated[str, Field(max_length=1024), AfterValidator(_glob)]
+Payee = Annotated[str, Field(max_length=2048), AfterValidator(_payee)]
 GuardName = Annotated[str, AfterValidator(check_guard_name)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
@@ -99,6 +116,7 @@ class GrantModel(_Strict):
 
     workspace: Literal["ro", "rw"] | None = None
     http: list[Url] = []
+    pay: list[Url] = []
     store: bool = False
     knowledge: bool = False
     clock: bool = False
@@ -108,6 +126,8 @@ class GrantModel(_Strict):
     def _supported(self) -> GrantModel:
         if self.knowledge:
             raise ValueError("knowledge is not supported yet in this version; remove it")
+        if self.pay and not self.http:
+            raise ValueError("pay needs http: what may be paid for must be reachable")
         return self
 
 
@@ -118,6 +138,13 @@ class ToolModel(_Strict):
     grant: GrantModel = GrantModel()
     approval: Approval = "allow"
     functions: Annotated[list[str], Field(min_length=1)] | None = None
+
+
+class PaymentsModel(_Strict):
+    """`[payments]`: `allow` gives the agent the function `pay`, for these payees and no others."""
+
+    allow: list[Payee] = []
+    approval_over_sats: Count | None = None
 
 
 class GuardsModel(_Strict):
@@ -140,10 +167,11 @@ class ManifestModel(_Strict):
     owner: Annotated[str, AfterValidator(_npub)] = ""
     budget: BudgetModel = BudgetModel()
     tools: list[ToolModel] = []
+    payments: PaymentsModel = PaymentsModel()
     guards: GuardsModel = GuardsModel()
     foreign: list[Glob] = []
     private: list[Glob] = []
-    send_to: list[Url] = []
+    send_to: list[Payee] = []
     paused: bool = False
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Field(ge=1, le=65_536)] = 512
@@ -156,4 +184,9 @@ class ManifestModel(_Strict):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"tools: {', '.join(twice)} is granted twice; keep one table")
+        pays = self.payments.allow or any(tool.grant.pay for tool in self.tools)
+        if pays and not (self.budget.sats and self.budget.sats_per_day):
+            raise ValueError(
+                "budget: what may pay needs sats (a run's) and sats_per_day; both are 0 by default"
+            )
         return self

@@ -19,7 +19,8 @@ from node.errors import (
     StepFailedError,
 )
 from node.journal import Draft, PolicyVerdict
-from node.runs.admission import Admission, Admitted, Refused
+from node.runs.admission import Admission, Admitted, Refused, is_called
+from node.runs.approvals import Answered
 from node.runs.budget import Hold, Pocket, clamp, reserve
 from node.runs.checks import Checked, verdict_drafts
 from node.runs.effect import Bounded, Effect, GuardStage, Outcome, StepKind, Usage
@@ -35,18 +36,23 @@ if TYPE_CHECKING:
 
 
 class Passage:
-    """One effect of one run at one path. Used once."""
+    """One effect of one run at one path. Used once.
 
-    def __init__(self, run: Run, path: str, effect: Effect) -> None:
+    `under` is the step within which it is taken, if any: that one cannot wait for a person.
+    """
+
+    def __init__(
+        self, run: Run, path: str, effect: Effect, *, under: Passage | None = None
+    ) -> None:
         self._run = run
         self._door = run.door
         self._path = path
         self._asked = effect  # what the program asked for: what the record is compared with
         self._effect = effect  # what is performed: guards may have rewritten its arguments
         self._entries = StepEntries(run, path, effect)
-        self._admission = Admission(run, path, effect, self._entries.raw)
+        self._admission = Admission(run, path, effect, self._entries.raw, asks=under is None)
         self._key = f"{run.id}:{path}"
-        self._cause: tuple[int, ...] = (run.tip,)
+        self._cause: tuple[int, ...] = under._cause if under else (run.tip,)
         self._day = ""
 
     async def go(self) -> Outcome:
@@ -71,9 +77,8 @@ class Passage:
 
     async def _known(self, recorded: StepRecord, known: Result) -> Outcome:
         run, entry = self._run, recorded.results[-1]
-        run.pocket.used += recorded.usage()
-        if not recorded.copied:
-            run.state.spend(day_of(entry), recorded.usage())
+        for each in (recorded, *run.record.within(self._path)):
+            self._count(each)
         run.tip = entry.index
         if isinstance(known, FreeholdError):
             raise known
@@ -81,6 +86,13 @@ class Passage:
             self._rewrite_again()
             known = await self._let_in(known, "")
         return self._take_in(known)
+
+    def _count(self, recorded: StepRecord) -> None:
+        """Books what a step on record used, as it was booked when it was taken."""
+        run = self._run
+        run.pocket.used += recorded.usage()
+        if recorded.results and not recorded.copied:
+            run.state.spend(day_of(recorded.results[-1]), recorded.usage())
 
     async def _resume(self, recorded: StepRecord) -> Outcome:
         """An earlier process meant to do this, and no result is left of it."""
@@ -167,15 +179,25 @@ class Passage:
         settled = await self._settle()
         return replace(done, result=settled) if settled else done
 
-    async def _settle(self) -> Outcome | None:
+    async def _settle(self) -> Result | None:
         """What became of the effect; a person is asked where nothing else can tell."""
         try:
             return await self._effect.settle(self._key)
         except OutcomeUnknownError as error:
+            if not self._admission.asks:
+                return error
             question = f"{error.message} Did it happen? If not, it is done now."
             answer = await self._admission.person("outcome_unknown", "settle", question)
-        told = {"settled_by": answer.actor, "reason": answer.reason}
-        return Outcome(ok=True, value={**told}) if answer.yes else None
+        return await self._as_told(answer)
+
+    async def _as_told(self, answer: Answered) -> Outcome | None:
+        """What the effect itself knows by now; where it still does not, what the person said."""
+        try:
+            return await self._effect.settle(self._key)
+        except OutcomeUnknownError:
+            told = {"settled_by": answer.actor, "reason": answer.reason}
+            usage = self._effect.needs.usage
+            return Outcome(ok=True, value={**told}, usage=usage) if answer.yes else None
 
     async def _found_out(self) -> Result:
         """What became of the effect of a stopped run, as far as it can tell by itself."""
@@ -223,7 +245,8 @@ class Passage:
         return replace(outcome, ok=False, value={**held})
 
     def _take_in(self, outcome: Outcome) -> Outcome:
-        self._run.take_in(outcome, remember=self._asked.kind in (StepKind.TOOL, StepKind.RETRIEVAL))
+        retrieved = self._asked.kind is StepKind.RETRIEVAL
+        self._run.take_in(outcome, remember=retrieved or is_called(self._asked))
         return outcome
 
     async def _refuse(self, refused: Refused) -> NoReturn:

@@ -12,6 +12,7 @@ from typing import Protocol
 from node.journal import PolicyVerdict
 from node.runs.agent import AgentManifest, ToolGrant
 from node.runs.effect import Effect, Label, StepKind
+from node.runs.policy_payments import decide_payment
 from node.runs.taint import unlisted
 from node.sandbox.types import Capability
 
@@ -29,12 +30,24 @@ class Policy(Protocol):
 
 
 class ManifestPolicy:
-    """The policy a manifest states, with the taint rule over it."""
+    """The policy a manifest states, with the taint rule over it.
+
+    Args:
+        ask_over_sats: above how much a person is asked about a payment of an agent whose manifest
+            does not say.
+    """
+
+    def __init__(self, *, ask_over_sats: int = 0) -> None:
+        self._ask_over_sats = ask_over_sats
 
     def decide(
         self, effect: Effect, agent: AgentManifest, labels: frozenset[Label]
     ) -> PolicyVerdict:
-        stated = _stated(effect, agent)
+        if effect.kind is StepKind.PAYMENT:
+            limit = self._ask_over_sats
+            stated = decide_payment(effect, agent, labels, ask_over_sats=limit)
+        else:
+            stated = _stated(effect, agent)
         if stated.verdict == DENY:
             return stated
         if unlisted(labels, _places(effect), agent.send_to):

@@ -77,6 +77,14 @@ class ProgramRun(Protocol):
         """Opens the door once."""
         ...
 
+    async def within(self, path: str, name: str, effect: Effect) -> Outcome:
+        """Opens the door once more while the step at `path` is under way, at `PATH.NAME`."""
+        ...
+
+    def taken_within(self, path: str) -> dict[str, Json]:
+        """What an earlier process took within the step at `path`: arguments by `NAME`."""
+        ...
+
     async def guard(self, stage: GuardStage, content: Json) -> GuardVerdict:
         """Runs the input or answer guards and journals each verdict; the worst one, or a pass.
 

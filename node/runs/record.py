@@ -65,6 +65,7 @@ class Record:
         self.steps: dict[str, StepRecord] = {}
         self.questions: dict[int, Question] = {}
         self.verdicts: dict[tuple[str, str], dict[str, StepRecord]] = {}
+        self._within: dict[str, list[StepRecord]] = {}
         for entry in entries:
             self.add(entry)
 
@@ -88,6 +89,10 @@ class Record:
                 return question if data.get("digest") == digest else None
         return None
 
+    def within(self, path: str) -> list[StepRecord]:
+        """The steps that were taken within the step at a path, verdicts of guards left out."""
+        return self._within.get(path, [])
+
     def judged(self, path: str) -> bool:
         """Whether the program had content of its own judged here, instead of taking a step."""
         return (path, GuardStage.INPUT) in self.verdicts or (
@@ -96,10 +101,14 @@ class Record:
         ) in self.verdicts
 
     def _add_step(self, path: str, entry: Entry) -> None:
+        new = path not in self.steps
         step = self.steps.setdefault(path, StepRecord(path, entry))
+        under, *more = path.rsplit(".", 2)
         if entry.data.get("kind") == StepKind.GUARD:
-            under, stage, guard = path.rsplit(".", 2)
+            stage, guard = more
             self.verdicts.setdefault((under, stage), {})[guard] = step
+        elif new and more and under in self.steps:
+            self._within.setdefault(under, []).append(step)
 
     def _settle(self, entry: Entry) -> None:
         for index in entry.draft.cause:

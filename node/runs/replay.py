@@ -100,7 +100,8 @@ def _divergence(log: Log, run: Run, entries: list[Entry], answer: Answer) -> Div
         return _as_divergence(error) if error and error.recorded != "nothing" else None
     if error is not None:
         return _as_divergence(error)
-    missed = next((path for path in run.record.steps if path not in set(run.compared)), None)
+    compared = _compared(run)
+    missed = next((path for path in run.record.steps if path not in compared), None)
     missed = missed if missed and not _is_verdict(run, missed) else None
     if missed is not None:
         kind = run.record.steps[missed].intent.data
@@ -109,6 +110,12 @@ def _divergence(log: Log, run: Run, entries: list[Entry], answer: Answer) -> Div
     if (answer.status, answer.text) != told:
         return Divergence("answer", recorded.status, f"{answer.status}, or another text")
     return None
+
+
+def _compared(run: Run) -> set[str]:
+    """The steps that were answered from the record, with all that was taken within them."""
+    within = (step.path for path in run.compared for step in run.record.within(path))
+    return {*run.compared, *within}
 
 
 def _is_verdict(run: Run, path: str) -> bool:

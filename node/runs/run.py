@@ -18,7 +18,7 @@ from node.journal import Draft
 from node.runs.agent import AgentManifest
 from node.runs.approvals import Answered, Ask
 from node.runs.budget import Hold, Pocket, amounts, part
-from node.runs.coding import Scribe
+from node.runs.coding import Scribe, content
 from node.runs.door import Door
 from node.runs.effect import (
     Effect,
@@ -117,6 +117,26 @@ class Run:
         except DivergenceError as error:
             self.state.divergence = self.state.divergence or error
             raise
+
+    async def within(self, path: str, name: str, effect: Effect) -> Outcome:
+        """A step at `PATH.NAME`, taken while the step at `path` is under way, as `step` does.
+
+        Nobody is asked: what needs a person's word is refused.
+        """
+        under = self.state.flying.get(path)
+        if under is None:
+            raise RunError(f"step {path} of run {self.id} is not under way")
+        try:
+            return await Passage(self, f"{path}.{name}", effect, under=under).go()
+        except DivergenceError as error:
+            self.state.divergence = self.state.divergence or error
+            raise
+
+    def taken_within(self, path: str) -> dict[str, Json]:
+        """What an earlier process took within the step at `path`: arguments by `NAME`."""
+        taken = self.record.within(path)
+        start = len(path) + 1
+        return {step.path[start:]: content(self.scribe.log, step.intent, "args") for step in taken}
 
     async def guard(self, stage: GuardStage, content: Json) -> GuardVerdict:
         """Runs a stage's guards over content of the program's own; the worst verdict, or a pass.

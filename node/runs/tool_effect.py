@@ -8,6 +8,7 @@ host or file that the sandbox says it came from.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -18,13 +19,16 @@ from node.inference import FunctionSpec
 from node.runs.agent import ToolGrant
 from node.runs.content import clean
 from node.runs.effect import Label, Needs, Outcome, StepKind, Usage
-from node.sandbox import Capability, ToolResult
+from node.runs.tool_payer import ToolPayer
+from node.sandbox import Capability, Payer, ToolResult
 from node.types import Json, JsonObject
 
 # What one call may send: the largest request there is (256 KiB), and redirects. A budget that has
 # less gives what it has, and the host sees to that.
 FETCH_EGRESS_BYTES = 524_288
 _CALL_SECONDS = 15.0
+_PAYING_SECONDS = 30.0
+BUILT_IN = ""  # the tool of functions that the node itself offers
 _VARYING: frozenset[Capability] = frozenset({"http", "clock", "random"})
 
 
@@ -40,6 +44,11 @@ class Offer:
     read_only: bool
     idempotent: bool
     capabilities: frozenset[Capability]
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the node itself is behind it, and no installed tool."""
+        return self.tool == BUILT_IN
 
     @property
     def varies(self) -> bool:
@@ -66,15 +75,17 @@ def specs(offers: Sequence[Offer]) -> tuple[FunctionSpec, ...]:
 class ToolEffect:
     """One call. `args` are its arguments, so that guards judge exactly what the tool will get.
 
-    `call` gets the arguments and the most bytes they may send.
+    `call` gets the arguments, the most bytes they may send, and who pays for what is sold; `payer`
+    makes that one for the step at a path, where the grant lists anything that may be paid for.
     """
 
     offer: Offer
     arguments: JsonObject
     grant: ToolGrant
-    call: Callable[[JsonObject, int], Awaitable[ToolResult]]
+    call: Callable[[JsonObject, int, Payer | None], Awaitable[ToolResult]]
     labels: Callable[[tuple[str, ...]], frozenset[Label]]
     egress_bytes: int = FETCH_EGRESS_BYTES
+    payer: Callable[[str], ToolPayer] | None = None
 
     @property
     def kind(self) -> StepKind:
@@ -94,7 +105,7 @@ class ToolEffect:
         return Needs(
             usage=Usage(
                 tool_calls=1,
-                seconds=_CALL_SECONDS,
+                seconds=_CALL_SECONDS + (_PAYING_SECONDS if self.payer else 0),
                 egress_bytes=self.egress_bytes if fetches else 0,
             ),
             capabilities=self.offer.capabilities,
@@ -113,8 +124,15 @@ class ToolEffect:
 
     async def perform(self, key: str) -> Outcome:
         """Calls the tool. A limit, a trap or a broken tool is an answer for the model too."""
+        async with AsyncExitStack() as stack:
+            payer = self.payer(key.partition(":")[2]) if self.payer else None
+            if payer is not None:
+                await stack.enter_async_context(payer)
+            return await self._perform(payer)
+
+    async def _perform(self, payer: ToolPayer | None) -> Outcome:
         try:
-            result = await self.call(self.arguments, self.egress_bytes)
+            result = await self.call(self.arguments, self.egress_bytes, payer)
         except SandboxError as error:
             usage = Usage(tool_calls=1, egress_bytes=error.egress_bytes)
             return Outcome(ok=False, value={"error": error.message}, usage=usage)

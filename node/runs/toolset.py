@@ -7,20 +7,24 @@ that is replaced while a run is away is noticed by its digest, never silently us
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from node.errors import ManifestError, ToolError
+from node.money import Payment, Purse
 from node.runs.agent import AgentManifest, ToolGrant
-from node.runs.effect import Label
+from node.runs.effect import Effect, Label
+from node.runs.pay_function import PAY_OFFER
+from node.runs.payment_effect import PaymentEffect
 from node.runs.policy import granted
 from node.runs.schemas import Checker, checker
 from node.runs.tool_effect import Offer, ToolEffect, labels_of
+from node.runs.tool_payer import Nesting, ToolPayer
 from node.runs.workspace_labels import FileLabels
-from node.sandbox import Function, Grant, ToolManifest, ToolResult, WorkspaceGrant
+from node.sandbox import Function, Grant, Payer, ToolManifest, ToolResult, WorkspaceGrant
 from node.types import JsonObject
 
 _HOW_TO_GRANT = {
@@ -67,8 +71,9 @@ Secrets: TypeAlias = Callable[[str], Mapping[str, Mapping[str, str]]]
 
 @dataclass(frozen=True)
 class _Writer:
-    """The run that calls: what it carries, and who is told of the files it writes."""
+    """The run that calls: whose, what it carries, and who is told of the files it writes."""
 
+    agent: AgentManifest
     labels: frozenset[Label]
     wrote: Callable[[str], None]
 
@@ -83,7 +88,9 @@ class Toolset:
         sandbox: ToolRunner,
         places: Places,
         secrets: Secrets = lambda _agent: {},
+        purse: Purse | None = None,
     ) -> None:
+        self._purse = purse
         self._tools = tools
         self._secrets = secrets
         self._sandbox = sandbox
@@ -108,13 +115,16 @@ class Toolset:
             tool = self._installed(agent, grant)
             _check_capabilities(agent, grant, tool)
             offers += [_offer(tool, function) for function in _chosen(agent, grant, tool)]
+        if agent.payments.allow and self._purse:
+            offers.append(PAY_OFFER)
         names = [offer.name for offer in offers]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise _wrong(
                 agent,
                 f"two tools have a function {twice[0]}",
-                "Narrow one of them with functions = [...].",
+                "Narrow one of them with functions = [...]; `pay` is there by itself where "
+                "[payments] allows a payee.",
             )
         return tuple(offers)
 
@@ -126,20 +136,33 @@ class Toolset:
         *,
         labels: frozenset[Label] = frozenset(),
         wrote: Callable[[str], None] = lambda _path: None,
-    ) -> ToolEffect:
+        run: Nesting | None = None,
+    ) -> Effect:
         """The effect of one call in a run that carries `labels`, which the files it writes will
-        carry too; `wrote` is told their paths. Nothing is looked up before it is performed."""
-        writer = _Writer(labels, wrote)
+        carry too; `wrote` is told their paths, and `run` takes the steps of paying for what is
+        fetched. Nothing is looked up before it is performed."""
+        if offer.is_built_in and self._purse:
+            return PaymentEffect(self._purse, Payment.from_json(arguments))
+        writer = _Writer(agent, labels, wrote)
+        grant = next(grant for grant in agent.tools if grant.name == offer.tool)
         return ToolEffect(
             offer=offer,
             arguments=arguments,
-            grant=next(grant for grant in agent.tools if grant.name == offer.tool),
-            call=lambda given, egress: self._call(agent, offer, given, writer, egress),
+            grant=grant,
+            call=partial(self._call, offer, writer),
             labels=partial(self._labels_of, agent),
+            payer=self._payer(grant, run),
         )
+
+    def _payer(self, grant: ToolGrant, run: Nesting | None) -> Callable[[str], ToolPayer] | None:
+        if self._purse is None or run is None or not grant.pay:
+            return None
+        return partial(ToolPayer, self._purse, run, grant.name)
 
     def checker(self, tool: str, function: str) -> Checker | None:
         """The compiled schema of a tool's function, for the schema guard; None if unknown."""
+        if tool == PAY_OFFER.tool:
+            return checker(PAY_OFFER.parameters) if function == PAY_OFFER.name else None
         try:
             known = self._tool(tool)
             kept = self._checkers.get((tool, function))
@@ -152,11 +175,11 @@ class Toolset:
 
     async def _call(
         self,
-        agent: AgentManifest,
         offer: Offer,
-        arguments: JsonObject,
         writer: _Writer,
+        arguments: JsonObject,
         egress_bytes: int,
+        payer: Payer | None,
     ) -> ToolResult:
         tool = self._tool(offer.tool)
         if tool.sha256 != offer.sha256:
@@ -164,15 +187,14 @@ class Toolset:
                 f"tool {offer.tool} was replaced since this run started",
                 hint="Start the run again to use the tool that is installed now.",
             )
-        grant = self._grant(agent, offer, writer, egress_bytes)
+        grant = replace(self._grant(offer, writer, egress_bytes), payer=payer)
         return await self._sandbox.call(tool, offer.name, arguments, grant)
 
-    def _grant(
-        self, agent: AgentManifest, offer: Offer, writer: _Writer, egress_bytes: int
-    ) -> Grant:
+    def _grant(self, offer: Offer, writer: _Writer, egress_bytes: int) -> Grant:
+        agent = writer.agent
         grant = next(grant for grant in agent.tools if grant.name == offer.tool)
         return Grant(
-            workspace=self._workspace(agent, grant, writer) if grant.workspace else None,
+            workspace=self._workspace(grant, writer) if grant.workspace else None,
             http=grant.http,
             secrets=self._secrets(agent.name) if grant.http else {},
             store=self._places.stores / agent.name / grant.name if grant.store else None,
@@ -182,7 +204,8 @@ class Toolset:
             egress_bytes=egress_bytes,
         )
 
-    def _workspace(self, agent: AgentManifest, grant: ToolGrant, writer: _Writer) -> WorkspaceGrant:
+    def _workspace(self, grant: ToolGrant, writer: _Writer) -> WorkspaceGrant:
+        agent = writer.agent
         root = self._places.workspaces / agent.name
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 

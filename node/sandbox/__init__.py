@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from node.sandbox.capabilities.allowlist import parse_pattern
+    from node.sandbox.capabilities.allowlist import is_listed, parse_pattern
     from node.sandbox.limits import Limits
     from node.sandbox.manifest import all_capabilities, parse_manifest, read_manifest
     from node.sandbox.network import Network, SystemNetwork
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         Example,
         Function,
         Grant,
+        Payer,
+        Ticket,
         Tool,
         ToolManifest,
         ToolResult,
@@ -34,14 +36,17 @@ __all__ = [
     "Grant",
     "Limits",
     "Network",
+    "Payer",
     "Sandbox",
     "SystemNetwork",
+    "Ticket",
     "Tool",
     "ToolManifest",
     "ToolResult",
     "ToolStore",
     "WorkspaceGrant",
     "all_capabilities",
+    "is_listed",
     "parse_manifest",
     "parse_pattern",
     "read_manifest",
@@ -54,6 +59,7 @@ _HOMES = {
     "SystemNetwork": "network",
     "ToolStore": "store",
     "all_capabilities": "manifest",
+    "is_listed": "capabilities.allowlist",
     "parse_manifest": "manifest",
     "parse_pattern": "capabilities.allowlist",
     "read_manifest": "manifest",

@@ -15,7 +15,8 @@ class Limits:
     The memory of a call is at most `memory_bytes` in each of `memories` linear memories. Sizes of
     text are in bytes of UTF-8. `inline_…` bound a call on the event loop's thread (see `inline`);
     one that goes over them is made again on a thread of its own. `compiled_bytes` is what compiled
-    code may take on disk.
+    code may take on disk. `payments` and `payment_seconds` bound what a call has paid for it; the
+    time that paying takes is not counted as the call's own.
     """
 
     seconds: float = 10.0
@@ -50,6 +51,8 @@ class Limits:
     http_response_bytes: int = 1 * MIB
     http_redirects: int = 5
     http_requests: int = 64
+    payments: int = 8
+    payment_seconds: float = 20.0
     egress_bytes: int = 4 * MIB
     store_bytes: int = 1 * MIB
     store_keys: int = 1_000

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import wasmtime
 
-from node.errors import ToolError
+from node.errors import FreeholdError, ToolError
 from node.sandbox.linking import check_grant
 from node.sandbox.manifest import MANIFEST, read_manifest
-from node.sandbox.types import Capability, Function, Grant, ToolManifest, ToolResult
+from node.sandbox.types import Capability, Function, Grant, Ticket, ToolManifest, ToolResult
 from node.types import Json, JsonObject
 
 PythonFunction = Callable[[JsonObject, Grant], Awaitable[Json]]
@@ -61,6 +61,21 @@ class FunctionTool:
             read_only=self.read_only,
             idempotent=self.idempotent,
         )
+
+
+@dataclass
+class MemoryPayer:
+    """Pays every price with the next token, unless told to refuse; keeps what it was asked."""
+
+    refuse: FreeholdError | None = None
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+    async def pay(self, url: str, request: str) -> Ticket:
+        self.asked.append((url, request))
+        if self.refuse is not None:
+            raise self.refuse
+        return Ticket(f"cashuBtoken{len(self.asked)}", self.answers.append)
 
 
 class MemorySandbox:

@@ -86,6 +86,26 @@ class WorkspaceGrant:
 
 
 @dataclass(frozen=True)
+class Ticket:
+    """A token that pays for one answer. `answered` is told that answer's status, 0 for none."""
+
+    token: str = field(repr=False)
+    answered: Callable[[int], None] = field(default=lambda _status: None, repr=False)
+
+
+class Payer(Protocol):
+    """Pays for an answer that a server sells. `testing.MemoryPayer` is the double."""
+
+    async def pay(self, url: str, request: str) -> Ticket:
+        """What to send in `X-Cashu` for `request`, the price that `url` named there (NUT-24).
+
+        Raises:
+            FreeholdError: it is not paid; the guest is told the message.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class Grant:
     """What one agent lets one tool do. A capability that is not here is not linked.
 
@@ -95,6 +115,7 @@ class Grant:
     `store_marks` is told the origins of what a call has read so far and answers the marks that a
     value it stores gets; who reads the value gets `store:MARK` among its origins.
     `egress_bytes` is the most one call may send, where that is less than the sandbox's own limit.
+    `payer` is asked where a server wants to be paid; without one the guest gets its answer 402.
     """
 
     workspace: WorkspaceGrant | None = None
@@ -108,6 +129,7 @@ class Grant:
     clock: bool = False
     random: bool = False
     egress_bytes: int | None = None
+    payer: Payer | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,19 @@ from node.runs.manifest_schema import (
     GrantModel,
     GuardsModel,
     ManifestModel,
+    PaymentsModel,
     ToolModel,
 )
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 
 
-@pytest.mark.parametrize("model", [ManifestModel, BudgetModel, ToolModel, GuardsModel])
+MODELS = (ManifestModel, BudgetModel, ToolModel, GuardsModel, PaymentsModel)
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_every_key_is_on_the_page(model: type[BaseModel]) -> None:
-    sections = {"budget", "tools", "guards", "grant"}
+    sections = {"budget", "tools", "guards", "grant", "payments"}
     for key in model.model_fields.keys() - sections:
         assert f"`{key}`" in PAGE
 

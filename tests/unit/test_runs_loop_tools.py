@@ -149,7 +149,7 @@ def effect(
 ) -> ToolEffect:
     offer = Offer("t", "1", "t_do", "", {}, read_only, idempotent, frozenset(capabilities))
 
-    async def call(arguments: JsonObject, egress_bytes: int) -> ToolResult:
+    async def call(arguments: JsonObject, egress_bytes: int, payer: object) -> ToolResult:
         error = ToolLimitError("tool t went over its limit seconds = 10")
         error.egress_bytes = sent
         raise error

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -212,6 +213,15 @@ def parse_pattern(text: str) -> Pattern:
             hint="Write it as https://api.example.org/v1/* or https://*.example.org/*.",
         ) from None
     return Pattern(url.scheme, url.host, url.port, url.path, is_prefix, suffix)
+
+
+def is_listed(text: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns allows the URL; what is no URL, or no pattern, allows nothing."""
+    try:
+        url = parse_url(text)
+        return any(parse_pattern(each).matches(url) for each in patterns)
+    except (UrlError, CapabilityError):
+        return False
 
 
 def _is_address(host: str) -> bool:

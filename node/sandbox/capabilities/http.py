@@ -5,20 +5,24 @@ has must be allowed, and the connection goes to one of those. Headers that carry
 here for the URLs they belong to, so they do not follow a redirect elsewhere, and are taken out of
 what comes back. One connection a hop; nothing is shared between calls.
 
-An answer of status 402 is given to the guest as it is; paying for it belongs in `_send`.
+An answer of status 402 that names a price (NUT-24) is paid where the grant holds a payer, and the
+request made once more with the token, which goes to that URL and nowhere else: not over plain HTTP
+to the open internet, not along with a redirect, and not into anything the guest is told.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from urllib.parse import quote, urljoin
 
 import httpcore
 
-from node.errors import CapabilityError
+from node.errors import CapabilityError, FreeholdError
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
@@ -26,6 +30,7 @@ from node.sandbox.capabilities.allowlist import Url, UrlError, is_public, parse_
 from node.sandbox.hostcall import HostCall
 from node.sandbox.limits import Limits
 from node.sandbox.network import Pinned
+from node.sandbox.types import Ticket
 from node.types import Json
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -42,6 +47,8 @@ _CHARSETS = re.compile(
     r"utf-?8|us-ascii|iso-8859-([1-9]|1[013-6])|windows-125[0-8]|latin1|utf-16(le|be)?"
     r"|shift_jis|euc-(jp|kr)|gb2312|gbk|gb18030|big5|koi8-[ru]"
 )
+_PRICE = "x-cashu"
+_PAYMENT_REQUIRED = 402
 _SECRET_CHARS = 4
 _HIDDEN = "[secret]"
 
@@ -125,13 +132,17 @@ def _secret_headers(call: HostCall, url: Url) -> dict[str, str]:
     return headers
 
 
-def _send(call: HostCall, request: _Request, remaining_s: Callable[[], float]) -> _Response:
+def _send(
+    call: HostCall, request: _Request, remaining_s: Callable[[], float], *, token: str = ""
+) -> _Response:
     call.count_request()
     url = request.url
     addresses = _addresses(call, url, remaining_s())
     headers = {"host": url.authority, "user-agent": "freehold", "accept-encoding": "identity"}
     headers |= request.headers
     headers |= _secret_headers(call, url)
+    if token:
+        headers[_PRICE] = token
     if request.body or request.method in {"POST", "PUT", "PATCH"}:
         headers["content-length"] = str(len(request.body))
     backend = Pinned(call.network, addresses, remaining_s, call.count_bytes)
@@ -170,23 +181,93 @@ def _next(request: _Request, response: _Response) -> _Request:
     return _Request("GET", url, headers, b"")
 
 
+class _Timer:
+    """The seconds that are left of one fetch, without those that paying took."""
+
+    def __init__(self, call: HostCall) -> None:
+        self._call, self._now = call, call.clock.monotonic
+        self._deadline_s = min(call.deadline_s, self._now() + call.limits.http_seconds)
+
+    def remaining_s(self) -> float:
+        return max(0.0, self._deadline_s - self._now())
+
+    def stop(self) -> Callable[[], None]:
+        """Stops the call's time, until what it answers is called."""
+        stopped_s = self._now()
+
+        def go_on() -> None:
+            passed_s = self._now() - stopped_s
+            self._deadline_s += passed_s
+            self._call.deadline_s += passed_s
+
+        return go_on
+
+
 def _follow(call: HostCall, request: _Request) -> tuple[_Request, _Response]:
-    deadline_s = min(call.deadline_s, call.clock.monotonic() + call.limits.http_seconds)
-
-    def remaining_s() -> float:
-        return max(0.0, deadline_s - call.clock.monotonic())
-
+    timer = _Timer(call)
     for _ in range(call.limits.http_redirects + 1):
-        response = _send(call, request, remaining_s)
+        response = _send(call, request, timer.remaining_s)
+        if _is_for_sale(call, response):
+            response = _buy(call, request, response.headers[_PRICE], timer)
         if response.status not in _REDIRECTS or "location" not in response.headers:
             return request, response
         request = _next(request, response)
     raise _RefusedError(f"more redirects than http_redirects = {call.limits.http_redirects}")
 
 
+# ── answers that are sold ───────────────────────────────────────────────────────────────────
+
+
+def _is_for_sale(call: HostCall, response: _Response) -> bool:
+    has_price = response.status == _PAYMENT_REQUIRED and _PRICE in response.headers
+    return has_price and call.grant.payer is not None
+
+
+def _buy(call: HostCall, request: _Request, price: str, timer: _Timer) -> _Response:
+    """The answer to the same request with a token that pays for it."""
+    if request.url.scheme != "https" and not _is_local(call, request.url):
+        raise _RefusedError(f"{request.url.origin} wants to be paid over plain HTTP")
+    if len(call.tokens) >= call.limits.payments:
+        raise _RefusedError(f"more payments than payments = {call.limits.payments}")
+    go_on = timer.stop()
+    try:
+        ticket = _ticket(call, str(request.url), price)
+    finally:
+        go_on()
+    call.tokens.append(ticket.token)
+    status = 0
+    try:
+        response = _send(call, request, timer.remaining_s, token=ticket.token)
+        status = response.status
+    finally:
+        ticket.answered(status)
+    return response
+
+
+def _is_local(call: HostCall, url: Url) -> bool:
+    """Whether the grant names, literally, a host of this machine or network."""
+    patterns = map(parse_pattern, call.grant.http)
+    return any(each.may_be_private and each.matches(url) for each in patterns)
+
+
+def _ticket(call: HostCall, url: str, price: str) -> Ticket:
+    """Has it paid, on the grant's event loop. What takes too long there is seen to its end."""
+    payer, loop = call.grant.payer, call.loop
+    if payer is None or loop is None:
+        raise _RefusedError("nothing can be paid outside of an event loop")
+    paying = asyncio.run_coroutine_threadsafe(payer.pay(url, price), loop)
+    try:
+        return paying.result(call.limits.payment_seconds)
+    except (TimeoutError, CancelledError):
+        raise _RefusedError(f"{url} wants to be paid, and paying took too long") from None
+    except FreeholdError as error:
+        raise _RefusedError(f"{url} wants to be paid, and was not: {error.message}") from None
+
+
 def _scrubber(call: HostCall) -> Callable[[str], str]:
-    """Takes the grant's secrets out of a text, as they are and as a URL or JSON writes them."""
-    secrets = set()
+    """Takes the grant's secrets, and what was paid with, out of a text: as they are and as a URL
+    or JSON writes them."""
+    secrets = set(call.tokens)
     for headers in call.grant.secrets.values():
         for value in headers.values():
             secrets |= {value, value.rpartition(" ")[2]}
@@ -225,16 +306,16 @@ def _told(request: _Request, response: _Response, scrub: Callable[[str], str]) -
 def _fetch(call: HostCall, text: str) -> str | Err:
     if not call.grant.http:
         raise CapabilityError(f"tool {call.tool} was not granted http")
-    scrub = _scrubber(call)
     try:
         request, response = _follow(call, _parse(call, text))
     except (_RefusedError, UrlError) as error:
-        return Err(scrub(str(error)))
+        return Err(_scrubber(call)(str(error)))
     except (httpcore.TimeoutException, TimeoutError):
         return Err(f"the server took longer than http_seconds = {call.limits.http_seconds:g}")
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-        return Err(scrub(f"the request failed: {type(error).__name__}: {error}"[:300]))
-    return json.dumps(_told(request, response, scrub), ensure_ascii=False)
+        said = f"the request failed: {type(error).__name__}: {error}"
+        return Err(_scrubber(call)(said)[:300])
+    return json.dumps(_told(request, response, _scrubber(call)), ensure_ascii=False)
 
 
 def http_functions(limits: Limits) -> tuple[HostFunction, ...]:

@@ -1,0 +1,137 @@
+"""A payment as an effect: what it may cost, whom it pays, what became of it.
+
+The wallet keeps each payment under the step's key, so asking it again is safe at any time: the same
+key is the same payment. What is reserved is the amount and the most its fee may be; what is booked
+is what it came to. A payment whose end nobody knows yet is an OutcomeUnknownError, never a guess.
+
+Nothing here holds a token: those stay in the wallet, and go to the payee alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from node.errors import MoneyError, OutcomeUnknownError, PaymentError, PaymentPendingError
+from node.money import Bill, Found, Payment, Purse
+from node.runs.effect import Needs, Outcome, StepKind, Usage
+from node.types import Json, JsonObject
+
+PAY, PAYWALL, TAKE_BACK = "pay", "pay_402", "take_back"
+OWNER = "owner"  # the `tool` of what the owner pays, whose grant is that they ask
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class PaymentEffect:
+    """One payment. `tool` is the tool whose call it pays for, or `owner`; empty, the agent asked.
+
+    One that cannot be read as a payment is an effect too, so that the log has it and the model is
+    told: it needs nothing and comes to an error.
+    """
+
+    purse: Purse
+    payment: Payment
+    name: str = PAY
+    tool: str = ""
+
+    kind = StepKind.PAYMENT
+
+    @property
+    def args(self) -> Json:
+        return self.payment.to_json()
+
+    @cached_property
+    def bill(self) -> Bill | PaymentError:
+        """What it comes to, or why it cannot be paid."""
+        try:
+            return self.purse.bill(self.payment)
+        except PaymentError as error:
+            return error
+
+    @cached_property
+    def needs(self) -> Needs:
+        bill = self.bill
+        if isinstance(bill, PaymentError):
+            return Needs(Usage(seconds=_SECONDS), tool=self.tool)
+        usage = Usage(seconds=_SECONDS, msat=bill.most_msat)
+        return Needs(usage, destinations=(bill.destination,), tool=self.tool)
+
+    async def perform(self, key: str) -> Outcome:
+        """Pays. What surely did not happen is an answer; raises OutcomeUnknownError otherwise."""
+        bill = self.bill
+        if isinstance(bill, PaymentError):
+            return _failed(bill)
+        try:
+            return self._outcome(await self.purse.pay(self.payment, bill, key=key))
+        except MoneyError as error:
+            return _failed(error)
+
+    async def settle(self, key: str) -> Outcome | None:
+        """Asks the wallet. Raises OutcomeUnknownError where it does not know either, yet."""
+        try:
+            found = await self.purse.found(key)
+        except MoneyError as error:
+            raise _pending(f"what became of the payment cannot be told: {error.message}") from error
+        return None if found is None else self._outcome(found)
+
+    def _outcome(self, found: Found) -> Outcome:
+        place = next(iter(self.needs.destinations), "")
+        if found.state == "pending":
+            raise _pending(f"the payment of {found.amount_sat} sat to {place} is under way.")
+        if found.state == "failed":
+            return _failed(PaymentError(found.error or "the payment failed"))
+        value: JsonObject = {
+            "paid_sat": found.amount_sat,
+            "fee_sat": found.fee_sat,
+            "to": place,
+            "mint": found.mint,
+            "operation": found.key,
+        }
+        return Outcome(True, value, Usage(msat=(found.amount_sat + found.fee_sat) * 1000))
+
+
+@dataclass(frozen=True)
+class TakeBackEffect:
+    """Takes back the token of a payment that its payee did not take: a payment the other way."""
+
+    purse: Purse
+    operation: str
+    tool: str = ""
+
+    kind = StepKind.PAYMENT
+    name = TAKE_BACK
+
+    @property
+    def args(self) -> Json:
+        return {"operation": self.operation}
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(Usage(seconds=_SECONDS), tool=self.tool)
+
+    async def perform(self, key: str) -> Outcome:
+        """Swaps the token for a new one; what came back is usage below zero."""
+        try:
+            found = await self.purse.take_back(self.operation)
+        except MoneyError as error:
+            return _failed(error)
+        if found is None:
+            return Outcome(False, {"error": "the payee had redeemed it"})
+        back = found.amount_sat - found.fee_sat
+        value: JsonObject = {"back_sat": back, "fee_sat": found.fee_sat, "mint": found.mint}
+        return Outcome(True, {**value, "operation": self.operation}, Usage(msat=-back * 1000))
+
+    async def settle(self, key: str) -> Outcome | None:
+        """Taking back twice is taking back once."""
+        return None
+
+
+def _failed(error: MoneyError) -> Outcome:
+    return Outcome(False, {"error": error.diagnostics()})
+
+
+def _pending(message: str) -> OutcomeUnknownError:
+    return PaymentPendingError(
+        message, hint="It is asked about again by itself; `freehold wallet pending` shows it."
+    )
