@@ -110,25 +110,25 @@ def read(condition: Condition) -> Lock:
     )
 
 
-def sign(message: str, private: bytes) -> str:
+def sign(message: str | bytes, private: bytes) -> str:
     """A Schnorr signature (BIP-340) on the message's SHA-256, in hex.
 
     It is deterministic, so that signing again gives the same request again.
     """
     key = PrivateKey(curve.scalar(private))
-    return str(key.sign_schnorr(sha256(message.encode()).digest(), None).hex())
+    return str(key.sign_schnorr(_digest(message), None).hex())
 
 
-def signed_by(message: str, signature: str, key: bytes) -> bool:
+def signed_by(message: str | bytes, signature: str, key: bytes) -> bool:
     """Whether `sign` with the private key of `key` made this signature."""
     try:
         data = _fields.hexed(signature, "a signature", 64)
-        return bool(_xonly(key).verify(data, sha256(message.encode()).digest()))
+        return bool(_xonly(key).verify(data, _digest(message)))
     except (ParseError, VerificationError):
         return False
 
 
-def signers(message: str, signatures: Iterable[str], keys: Sequence[bytes]) -> int:
+def signers(message: str | bytes, signatures: Iterable[str], keys: Sequence[bytes]) -> int:
     """How many of `keys` signed: two signatures of one key count once."""
     left = list(keys)
     for signature in signatures:
@@ -141,6 +141,10 @@ def signers(message: str, signatures: Iterable[str], keys: Sequence[bytes]) -> i
 def same_key(left: bytes, right: bytes) -> bool:
     """Whether one private key signs for both: the first byte does not count."""
     return left[1:] == right[1:]
+
+
+def _digest(message: str | bytes) -> bytes:
+    return sha256(message.encode() if isinstance(message, str) else message).digest()
 
 
 def _keys(texts: Sequence[str]) -> tuple[bytes, ...]:

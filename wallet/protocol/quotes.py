@@ -1,7 +1,9 @@
 """Signatures that lock a mint quote to its owner (NUT-20), and several quotes at once (NUT-29).
 
 Each signature covers the quote's id and all outputs of the request, so that nobody between can
-put theirs in place of ours.
+put theirs in place of ours. There are two messages to sign. All released mints take the plain
+one; NUT-20 was amended in 2026 by a framed one, which binds amounts too and which newer mints may
+insist on: they answer 20008 to the plain one, mint nothing, and can be asked again.
 """
 
 from __future__ import annotations
@@ -13,27 +15,45 @@ from wallet.protocol import p2pk
 from wallet.types import BlindedMessage
 
 MOST_BATCH = 100  # quotes in one request, where the mint names no limit
+_DOMAIN = b"Cashu_MintQuoteSig_v1"
 
 
-def message(quote: str, outputs: Sequence[BlindedMessage]) -> str:
-    """What is signed: the id and each `B_` in hex."""
-    return quote + "".join(output.b.hex() for output in outputs)
+def message(quote: str, outputs: Sequence[BlindedMessage]) -> bytes:
+    """The plain message: the id, and each `B_` in hex."""
+    return (quote + "".join(output.b.hex() for output in outputs)).encode()
 
 
-def sign(quote: str, outputs: Sequence[BlindedMessage], private: bytes) -> str:
+def framed_message(quote: str, outputs: Sequence[BlindedMessage]) -> bytes:
+    """The amended message: the id, each amount and each `B_`, all with their lengths."""
+    parts = [quote.encode()]
+    for output in outputs:
+        amount = output.amount
+        parts += [amount.to_bytes((amount.bit_length() + 7) // 8, "big"), output.b]
+    return _DOMAIN + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def sign(
+    quote: str, outputs: Sequence[BlindedMessage], private: bytes, *, framed: bool = False
+) -> str:
     """A Schnorr signature in hex, the same for the same request."""
-    return p2pk.sign(message(quote, outputs), private)
+    made = framed_message(quote, outputs) if framed else message(quote, outputs)
+    return p2pk.sign(made, private)
 
 
 def verify(quote: str, outputs: Sequence[BlindedMessage], signature: str, key: bytes) -> bool:
-    """The mint's side: whether the private key of `key` signed."""
-    return p2pk.signed_by(message(quote, outputs), signature, key)
+    """The mint's side: whether the private key of `key` signed either message."""
+    return any(
+        p2pk.signed_by(made, signature, key)
+        for made in (message(quote, outputs), framed_message(quote, outputs))
+    )
 
 
 def sign_batch(
     quotes: Sequence[str],
     outputs: Sequence[BlindedMessage],
     private_keys: Sequence[bytes | None],
+    *,
+    framed: bool = False,
 ) -> tuple[str | None, ...] | None:
     """The `signatures` of a batch: one a quote, None for one without a key (NUT-29).
 
@@ -46,7 +66,7 @@ def sign_batch(
     if len(private_keys) != len(quotes):
         raise ParseError(f"{len(quotes)} quotes come with {len(private_keys)} keys")
     signatures = tuple(
-        None if private is None else sign(quote, outputs, private)
+        None if private is None else sign(quote, outputs, private, framed=framed)
         for quote, private in zip(quotes, private_keys, strict=True)
     )
     return signatures if any(signatures) else None
