@@ -418,25 +418,38 @@ async def test_an_overflow_is_known_by_its_words(tmp_path: Path, message: str) -
 # ── servers that break or mean harm ─────────────────────────────────────────────────────────
 
 
-async def forever(part: bytes, pause_s: float = 0.0) -> AsyncIterator[bytes]:
+async def forever(part: bytes) -> AsyncIterator[bytes]:
+    """As fast as it is read."""
     while True:
         yield part
-        await asyncio.sleep(pause_s)
+
+
+async def drip(part: bytes, every_s: float) -> AsyncIterator[bytes]:
+    """Slowly: against bounds on time, time must pass."""
+    while True:
+        yield part
+        await asyncio.sleep(every_s)
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    """Holds the connection open and sends not a byte."""
+    await asyncio.Event().wait()
+    yield b""
 
 
 EVIL: dict[str, tuple[Any, str]] = {
     "endless": (lambda _: Answer(forever(chunk({"content": "x" * 500}))), "far more than was"),
-    "endless comments": (lambda _: Answer(forever(b": hm\n\n", 0.01)), "did not begin to answer"),
+    "endless comments": (lambda _: Answer(drip(b": hm\n\n", 0.01)), "did not begin to answer"),
     "endless line": (lambda _: Answer(forever(b"x" * 5000)), "a line of over 20000 bytes"),
     "slow drip": (
-        lambda _: Answer(forever(chunk({"content": "a"}), 0.05)),
+        lambda _: Answer(drip(chunk({"content": "a"}), 0.05)),
         "took over 1.5 s for one answer",
     ),
     "falls silent": (
-        lambda _: Answer(_then([chunk({"content": "a"})], forever(b": hm\n\n", 0.01))),
+        lambda _: Answer(_then([chunk({"content": "a"})], drip(b": hm\n\n", 0.01))),
         "fell silent",
     ),
-    "says nothing": (lambda _: Answer(forever(b"", 0.05)), "did not begin to answer"),
+    "says nothing": (lambda _: Answer(nothing()), "did not begin to answer"),
     "breaks off": (Answer([chunk({"content": "a"})]), "ended its answer in the middle"),
     "breaks off in JSON": (Answer([chunk({"content": "a"})[:-9]]), "not JSON"),
     "ends early": (
@@ -589,7 +602,7 @@ async def test_a_server_that_is_not_up_yet_is_waited_for(
 
 
 async def test_leaving_the_stream_closes_the_connection(tmp_path: Path) -> None:
-    answer = Answer(_then([chunk({"content": "a"})], forever(b": hm\n\n", 0.01)))
+    answer = Answer(_then([chunk({"content": "a"})], nothing()))
     async with ModelServer([answer]) as server:
         remote = engine(tmp_path, server)
         async with aclosing(remote.generate(asking())) as tokens:
@@ -599,7 +612,7 @@ async def test_leaving_the_stream_closes_the_connection(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_task_closes_the_connection(tmp_path: Path) -> None:
-    async with ModelServer([Answer(forever(b"", 0.02))]) as server:
+    async with ModelServer([Answer(nothing())]) as server:
         remote = engine(tmp_path, server)
         task = asyncio.create_task(collect(remote, asking()))
         await asyncio.wait_for(server.reached.wait(), 5)
