@@ -33,7 +33,7 @@ Time = Annotated[int, Field(ge=0, le=limits.LATEST)]
 PointHex = Annotated[str, Field(pattern=r"^0[23][0-9a-fA-F]{64}$")]
 ScalarHex = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 KeysetId = Annotated[str, Field(pattern=r"^(?:00[0-9a-f]{14}|01[0-9a-f]{64})$")]
-QuoteId = Annotated[str, Field(pattern=r"^(?!\.{1,2}$)[\x21-\x7e]{1,256}$")]
+QuoteId = Annotated[str, Field(pattern=r"^[\x21-\x7e]{3,256}$")]  # never "." or "..", in a path
 UnitName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
 Invoice = Annotated[str, Field(min_length=1, max_length=limits.MOST_INVOICE, pattern=r"^[!-~]+$")]
 Preimage = Annotated[str, Field(max_length=128, pattern=r"^[0-9a-fA-F]*$")]
