@@ -1,5 +1,6 @@
 """The wallet's encrypted file: proofs, counters and the journal of operations, with one writer."""
 
+from wallet.store import codec, selection
 from wallet.store.database import Probe
 from wallet.store.keysets import MintRow
 from wallet.store.proofs import Hold
@@ -31,6 +32,8 @@ __all__ = [
     "State",
     "Store",
     "Tables",
+    "codec",
     "select_exact",
     "select_inputs",
+    "selection",
 ]

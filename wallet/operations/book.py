@@ -1,0 +1,391 @@
+"""What every saga works with: the file, the seed, the mints, and their keysets in memory.
+
+Keysets are asked for once and then believed for `Rules.refresh_s`; a mint that rotates them tells
+by refusing, and is then asked again. Nothing here moves money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from wallet.errors import (
+    InsufficientFundsError,
+    MintMisbehavedError,
+    MintUnreachableError,
+    OutcomeUnknownError,
+    RefusedError,
+    StoreError,
+    UnsupportedError,
+    UntrustedMintError,
+)
+from wallet.operations.results import Rules
+from wallet.protocol import keysets as keyset_rules
+from wallet.protocol import outputs as making
+from wallet.protocol.derivation import Seed
+from wallet.store import Change, Kind, MintRow, Operation, Outbox, Record, State, Store, Tables
+from wallet.types import Keyset, KeysetInfo, Output, Unit
+
+if TYPE_CHECKING:
+    from wallet.mint import MintClient, MintInfo
+
+T = TypeVar("T")
+UNITS: tuple[Unit, ...] = ("sat", "msat")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A mint's keysets of one unit, as last heard. `active` is where new ecash is made."""
+
+    mint: str
+    unit: Unit
+    active: Keyset
+    infos: Mapping[str, KeysetInfo]
+
+
+class Book:
+    """The wallet's file and mints, shared by its operations.
+
+    Args:
+        store: open and unlocked.
+        seed: what secrets are derived from.
+        connect: makes the client of a mint's URL.
+        rules: what may be done without asking.
+        now: Unix seconds.
+        random: bytes of a secure generator.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        seed: Seed,
+        *,
+        connect: Callable[[str], MintClient],
+        rules: Rules,
+        now: Callable[[], float],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.store = store
+        self.seed = seed
+        self.rules = rules
+        self.random = random
+        self.change = Change(rules.small_change, rules.change_pieces)
+        self._now = now
+        self._connect = connect
+        self._apis: dict[str, MintClient] = {}
+        self._told: dict[str, tuple[float, MintInfo]] = {}
+        self._mints = {mint.url: mint for mint in store.read(lambda t: t.keysets.mints())}
+        self._infos = store.read(lambda tables: tables.keysets.infos())
+        self._keysets: dict[str, Keyset] = {}
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._under_way: Counter[tuple[str, str]] = Counter()
+        self._busy: Counter[str] = Counter()
+        self._restoring: set[str] = set()
+        self._landed = 0  # how many operations came to an end since the start
+        self._landing = asyncio.Event()
+
+    # ── time, keys, locks ───────────────────────────────────────────────────────────────────
+
+    def now(self) -> int:
+        """Unix seconds, whole."""
+        return int(self._now())
+
+    def new_key(self) -> str:
+        """An operation's id, where the caller gave none."""
+        return self.random(16).hex()
+
+    @asynccontextmanager
+    async def holding(self, name: str) -> AsyncIterator[None]:
+        """One task at a time for each name; an operation's key is its name."""
+        lock, waiting = self._locks.get(name, (asyncio.Lock(), 0))
+        self._locks[name] = lock, waiting + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._locks[name]
+            if waiting == 1:
+                del self._locks[name]
+            else:
+                self._locks[name] = lock, waiting - 1
+
+    # ── operations at the same time ─────────────────────────────────────────────────────────
+
+    @asynccontextmanager
+    async def at_work(self, mint: str) -> AsyncIterator[None]:
+        """An operation is at work at a mint; it begins when no restore is."""
+        while mint in self._restoring:
+            await self._landing.wait()
+        self._busy[mint] += 1
+        try:
+            yield
+        finally:
+            self._busy[mint] -= 1
+            self._tell()
+
+    @asynccontextmanager
+    async def alone(self, mint: str) -> AsyncIterator[None]:
+        """No operation of this process is at work at the mint: for a restore."""
+        async with self.holding(f"restore {mint}"):
+            self._restoring.add(mint)
+            try:
+                while self._busy[mint]:
+                    await self._landing.wait()
+                yield
+            finally:
+                self._restoring.discard(mint)
+                self._tell()
+
+    @contextmanager
+    def under_way(self, mint: str, unit: str) -> Iterator[None]:
+        """An operation holds proofs; when it ends, its change may be what others wait for."""
+        self._under_way[mint, unit] += 1
+        try:
+            yield
+        finally:
+            self._under_way[mint, unit] -= 1
+            self._tell()
+
+    async def reserve(self, mint: str, unit: str, work: Callable[[Tables], T]) -> T:
+        """Runs a transaction that reserves proofs; where too few are free, waits for operations
+        of this process whose change may bring them.
+
+        Raises:
+            InsufficientFundsError: nothing is under way, and they do not cover it.
+        """
+        while True:
+            landed = self._landed
+            try:
+                return await self.store.write("reserve", work)
+            except InsufficientFundsError:
+                if landed == self._landed:
+                    if not self._under_way[mint, unit]:
+                        raise
+                    await self._landing.wait()
+
+    def _tell(self) -> None:
+        self._landed += 1
+        self._landing.set()
+        self._landing = asyncio.Event()
+
+    # ── operations ──────────────────────────────────────────────────────────────────────────
+
+    def record(self, key: str) -> Record | None:
+        """An operation with its body, as committed."""
+        return self.store.read(lambda tables: tables.operations.get(key))
+
+    def same(self, key: str, kind: Kind, asked: Mapping[str, Any]) -> Record | None:
+        """The operation of this key, if there is one and it is this very wish.
+
+        Raises:
+            RefusedError: the key was given to another one.
+        """
+        found = self.record(key)
+        if found is None:
+            return None
+        if found.operation.kind != kind or found.body.get("asked") != asked:
+            raise RefusedError(
+                f"the key {key!r} belongs to another operation ({found.operation.kind.value})",
+                hint="Give each payment a key of its own.",
+            )
+        return found
+
+    def begun(
+        self,
+        key: str,
+        kind: Kind,
+        snapshot: Snapshot,
+        amount: int,
+        *,
+        parent: str = "",
+        **body: Any,
+    ) -> Record:
+        """A new operation, not yet in the file."""
+        now, outbox = self.now(), Outbox.NONE
+        mint, unit = snapshot.mint, snapshot.unit
+        operation = Operation(
+            key, kind, State.PREPARED, mint, unit, amount, 0, now, now, outbox, "", parent
+        )
+        return Record(operation, body)
+
+    def changed(self, record: Record, **fields: Any) -> Record:
+        """The record with fields of its operation, and now as the time of it. `body` replaces."""
+        body = fields.pop("body", record.body)
+        return Record(replace(record.operation, updated=self.now(), **fields), body)
+
+    async def keep(self, record: Record, name: str = "keep") -> Record:
+        """Writes what became of an operation."""
+        await self.store.write(name, lambda tables: tables.operations.update(record))
+        return record
+
+    async def doubt(self, record: Record, error: OutcomeUnknownError) -> None:
+        """Marks it pending: it may have happened. Written once, not at every try."""
+        if record.operation.state != State.PENDING or record.operation.error != error.message:
+            await self.keep(self.changed(record, state=State.PENDING, error=error.message), "doubt")
+
+    # ── mints ───────────────────────────────────────────────────────────────────────────────
+
+    def mints(self) -> tuple[MintRow, ...]:
+        """The wallet's mints."""
+        return tuple(self._mints.values())
+
+    def mint(self, url: str) -> MintRow:
+        """A mint of this wallet.
+
+        Raises:
+            UntrustedMintError: it was never added.
+        """
+        from wallet.mint import mint_url
+
+        row = self._mints.get(url) or self._mints.get(mint_url(url))
+        if row is None:
+            raise UntrustedMintError(
+                f"mint {url} is not one of this wallet's",
+                hint="Add it first, if you trust it with your money.",
+            )
+        return row
+
+    async def put_mint(self, row: MintRow) -> None:
+        """Adds or changes a mint."""
+        await self.store.write("mint", lambda tables: tables.keysets.put_mint(row))
+        self._mints[row.url] = row
+
+    async def remove_mint(self, url: str) -> None:
+        """Takes it off the list; the file remembers its counters."""
+        await self.store.write("mint", lambda tables: tables.keysets.remove_mint(url))
+        self._mints.pop(url, None)
+
+    def api(self, url: str) -> MintClient:
+        """The client of a mint."""
+        found = self._apis.get(url)
+        if found is None:
+            found = self._apis[url] = self._connect(url)
+        return found
+
+    async def info(self, url: str, *, fresh: bool = False) -> MintInfo:
+        """What the mint offers; asked for once in `refresh_s`."""
+        at, told = self._told.get(url, (0.0, None))
+        if told is None or fresh or not self._recent(at):
+            told = await self.api(url).info()
+            self._told[url] = self._now(), told
+        return told
+
+    # ── keysets ─────────────────────────────────────────────────────────────────────────────
+
+    def infos(self, mint: str) -> dict[str, KeysetInfo]:
+        """The keysets of a mint that are known, without asking."""
+        return {key: info for key, (url, info) in self._infos.items() if url == mint}
+
+    async def snapshot(self, mint: str, unit: Unit, *, fresh: bool = False) -> Snapshot:
+        """The keysets of a mint and unit; asks the mint where they are old.
+
+        A mint that cannot be reached is believed as last heard.
+
+        Raises:
+            UnsupportedError: it has no active keyset of this unit.
+        """
+        row = self._mints.get(mint)
+        if fresh or row is None or not self._recent(row.refreshed):
+            try:
+                await self.refresh(mint)
+            except (MintUnreachableError, OutcomeUnknownError):
+                if fresh or not self.infos(mint):
+                    raise
+        infos = {key: info for key, info in self.infos(mint).items() if info.unit == unit}
+        active = [info for info in infos.values() if info.active and not self._expired(info)]
+        if not active:
+            raise UnsupportedError(
+                f"mint {mint} issues no {unit}", hint="Use another unit, or another mint."
+            )
+        best = min(active, key=lambda info: (info.input_fee_ppk, -len(info.id), info.id))
+        return Snapshot(mint, unit, await self.keyset(mint, best.id), infos)
+
+    async def keyset(self, mint: str, keyset_id: str) -> Keyset:
+        """A keyset of a mint, with its keys, checked against its id.
+
+        Raises:
+            MintMisbehavedError: the mint has none of this id.
+        """
+        found = self._keysets.get(keyset_id)
+        if found is not None and self._infos[keyset_id][0] == mint:
+            return found
+        if self._infos.get(keyset_id, ("", None))[0] != mint:
+            await self.refresh(mint)
+        if self._infos.get(keyset_id, ("", None))[0] != mint:
+            raise MintMisbehavedError(
+                f"mint {mint} has no keyset {keyset_id}",
+                hint="The token is not this mint's, or the mint forgot what it issued.",
+            )
+        info = self._infos[keyset_id][1]
+        keys = self.store.read(lambda tables: tables.keysets.keys(keyset_id))
+        if keys is None:
+            keyset = await self.api(mint).keys(info)
+            await self.store.write("keys", lambda tables: tables.keysets.put_keys(keyset))
+        else:
+            keyset = keyset_rules.checked(info, keys)
+        self._keysets[keyset_id] = keyset
+        return keyset
+
+    async def refresh(self, mint: str) -> None:
+        """Asks a mint for its keysets, and keeps those of a unit this wallet has.
+
+        Raises:
+            MintMisbehavedError: one collides with another mint's.
+        """
+        heard = [info for info in await self.api(mint).keysets() if info.unit in UNITS]
+        now = self.now()
+
+        def work(tables: Tables) -> dict[str, tuple[str, KeysetInfo]]:
+            tables.keysets.put(mint, heard, now)
+            return tables.keysets.infos(mint)
+
+        infos = await self.store.write("keysets", work)
+        self._infos = {key: pair for key, pair in self._infos.items() if pair[0] != mint} | infos
+        for key in infos:
+            self._keysets.pop(key, None)  # its fee or its being active may have changed
+        if mint in self._mints:
+            self._mints[mint] = replace(self._mints[mint], refreshed=now)
+
+    # ── outputs ─────────────────────────────────────────────────────────────────────────────
+
+    def derive(self, tables: Tables, keyset: str, amounts: Sequence[int]) -> list[Output]:
+        """Outputs of the seed for these amounts; their counters are used up (NUT-13)."""
+        first = tables.keysets.use(keyset, len(amounts))
+        return [
+            making.output(amount, keyset, *self.seed.derive(keyset, first + number))
+            for number, amount in enumerate(amounts)
+        ]
+
+    def quote_key(self, operation: str) -> bytes:
+        """The private key that locks an operation's mint quote (NUT-20): one for each."""
+        label = b"freehold wallet: quote key\0" + operation.encode()
+        return hmac.digest(self.seed.value, label, "sha256")
+
+    async def aclose(self) -> None:
+        """Closes the clients, then the file."""
+        for api in self._apis.values():
+            await api.aclose()
+        await self.store.aclose()
+
+    def _recent(self, at: float) -> bool:
+        """A clock that was set back makes nothing recent."""
+        return 0 <= self._now() - at < self.rules.refresh_s
+
+    def _expired(self, info: KeysetInfo) -> bool:
+        return info.final_expiry is not None and info.final_expiry <= self._now()
+
+
+def must(record: Record | None, key: str) -> Record:
+    """The record, which a caller knows to be there.
+
+    Raises:
+        StoreError: it is not.
+    """
+    if record is None:
+        raise StoreError(f"operation {key!r} is not in the wallet's file")
+    return record

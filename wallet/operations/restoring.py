@@ -1,0 +1,118 @@
+"""The seed alone brings the money back (NUT-09, NUT-13).
+
+Every keyset of a mint, active or not, is asked about in batches of 100 counters until three in a
+row were never signed. What the mint signed and was not spent is ours again; the counter goes past
+the last that was ever used, and never down. A wallet in use may restore too: outputs of operations
+that are not settled are theirs to finish, and proofs that are here already stay as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from wallet.errors import UnsupportedError
+from wallet.operations import unblinding
+from wallet.operations.book import Book
+from wallet.operations.results import Restored
+from wallet.protocol import curve
+from wallet.protocol import outputs as making
+from wallet.store import Hold, Tables, codec
+from wallet.types import KeysetInfo, Output, Proof, ProofState
+
+BATCH: Final = 100
+EMPTY_BATCHES: Final = 3
+
+
+@dataclass
+class _Found:
+    """What one keyset gave back; `used` is one more than its highest counter."""
+
+    by_state: dict[ProofState, list[Proof]] = field(
+        default_factory=lambda: {state: [] for state in ProofState}
+    )
+    used: int = 0
+
+
+async def restore(book: Book, mint: str) -> Restored:
+    """See `Wallet.restore`."""
+    url = book.mint(mint).url
+    if not (await book.info(url)).supports(9):
+        raise UnsupportedError(
+            f"mint {url} does not restore (NUT-09)", hint="Restore from a backup of the file."
+        )
+    async with book.alone(url):
+        await book.refresh(url)
+        back: Counter[str] = Counter()
+        proofs = spent = 0
+        for info in book.infos(url).values():
+            found = await _scan(book, url, info, first=0)
+            added = await _add(book, url, info, found)
+            back[info.unit] += sum(proof.amount for proof in added)
+            proofs += len(added)
+            spent += len(found.by_state[ProofState.SPENT])
+    return Restored(url, dict(back), proofs, spent)
+
+
+async def catch_up(book: Book, mint: str, keyset: str) -> None:
+    """Raises a counter past what the mint signed before: the file is older than its last use.
+
+    What those outputs are worth comes back with `restore`.
+    """
+    first = book.store.read(lambda tables: tables.keysets.counter(keyset))
+    found = await _scan(book, mint, book.infos(mint)[keyset], first=first)
+    await book.store.write("counter", lambda tables: tables.keysets.raise_to(keyset, found.used))
+
+
+async def _scan(book: Book, mint: str, info: KeysetInfo, *, first: int) -> _Found:
+    """Asks about counters from `first`, at least to where this wallet knows it has been."""
+    known = book.store.read(lambda tables: tables.keysets.counter(info.id))
+    found, empty, counter = _Found(used=first), 0, first
+    while empty < EMPTY_BATCHES or counter < known:
+        outputs = await asyncio.to_thread(_outputs, book, info.id, counter)
+        signed = dict(await book.api(mint).restore([made.message for made in outputs]))
+        here = [made for made in outputs if made.message in signed]
+        for made in here:
+            found.used = max(found.used, counter + outputs.index(made) + 1)
+        signatures = [signed[made.message] for made in here]
+        proofs = await unblinding.finish_blank(book, mint, here, signatures)
+        states = await book.api(mint).check([curve.y_of(proof.secret) for proof in proofs])
+        for proof, state in zip(proofs, states, strict=True):
+            found.by_state[state].append(proof)
+        empty = 0 if here else empty + 1
+        counter += BATCH
+    return found
+
+
+def _outputs(book: Book, keyset: str, first: int) -> list[Output]:
+    """Amount 1 stands for any: the mint finds an output by its point."""
+    return [
+        making.output(1, keyset, *book.seed.derive(keyset, first + number))
+        for number in range(BATCH)
+    ]
+
+
+async def _add(book: Book, mint: str, info: KeysetInfo, found: _Found) -> list[Proof]:
+    """Keeps what is ours; what is in a payment under way is set aside until `check`."""
+
+    def work(tables: Tables) -> list[Proof]:
+        tables.keysets.raise_to(info.id, found.used)
+        taken = _unsettled(tables)
+        free = [p for p in found.by_state[ProofState.UNSPENT] if p.secret not in taken]
+        pending = [p for p in found.by_state[ProofState.PENDING] if p.secret not in taken]
+        tables.proofs.add(mint, info.unit, pending, hold=Hold.ASIDE, operation="restore")
+        return [proof for proof in free if tables.proofs.add(mint, info.unit, [proof])]
+
+    return await book.store.write("restore", work)
+
+
+def _unsettled(tables: Tables) -> set[str]:
+    """Secrets of outputs that belong to operations which are not final."""
+    secrets: set[str] = set()
+    for operation in tables.operations.pending():
+        record = tables.operations.get(operation.key)
+        if record is not None:
+            secrets.update(made.secret for made in codec.outputs_of(record.body))
+    return secrets

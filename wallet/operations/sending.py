@@ -1,0 +1,230 @@
+"""Sending: a token for somebody, plain or locked to their key (NUT-00, NUT-11).
+
+A plain token whose amount the wallet has in small change needs no mint at all: one transaction
+moves the proofs to the outbox. Anything else is a swap, whose outputs are the payee's and our
+change in one sorted list, so that the mint cannot tell them apart. Change is always of the seed;
+a locked token's secrets are random, since nobody but the payee could use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wallet.errors import InsufficientFundsError, RefusedError
+from wallet.operations import failures, swapping
+from wallet.operations.book import Book, Snapshot
+from wallet.operations.results import Sent
+from wallet.protocol import curve, p2pk, tokens
+from wallet.protocol import keysets as keyset_rules
+from wallet.protocol import outputs as making
+from wallet.store import (
+    Coin,
+    Hold,
+    Kind,
+    Outbox,
+    Record,
+    State,
+    Tables,
+    codec,
+    select_exact,
+    select_inputs,
+    selection,
+)
+from wallet.types import MAX_AMOUNT, Output, Proof, Token, Unit
+
+_SOON_S = 86_400  # ecash that expires within a day is not handed to others
+
+
+class Sending(swapping.Swapping):
+    """A swap part of whose outputs are the payee's."""
+
+    kind = Kind.SEND
+
+    def plan(self, book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
+        asked = record.body["asked"]
+        coins = tables.proofs.coins(now.mint, now.unit)
+        exact = (
+            None
+            if asked["to"]
+            else select_exact(_lasting(book, coins, now), asked["amount"], now.infos)
+        )
+        if exact is not None:
+            tables.proofs.take(exact, record.key, hold=Hold.SENT)
+            return _done(book, record, 0)
+        return self._swap(book, tables, record, now, coins)
+
+    def _swap(
+        self, book: Book, tables: Tables, record: Record, now: Snapshot, coins: Sequence[Coin]
+    ) -> Record:
+        amount = record.body["asked"]["amount"]
+        chosen, fee, change = with_change(book, now, coins, amount)
+        inputs = tables.proofs.take(chosen, record.key, hold=Hold.RESERVED)
+        made = self._outputs(book, tables, record.body["asked"], now, change)
+        body = {
+            "asked": record.body["asked"],
+            "inputs": codec.from_proofs(inputs),
+            "outputs": codec.from_outputs(output for output, _ in made),
+            "payee": [of_payee for _, of_payee in made],
+        }
+        return book.changed(record, state=State.PREPARED, fee=fee, body=body)
+
+    def _outputs(
+        self,
+        book: Book,
+        tables: Tables,
+        asked: Mapping[str, Any],
+        now: Snapshot,
+        change: Sequence[int],
+    ) -> list[tuple[Output, bool]]:
+        """Outputs with whether they are the payee's, sorted by amount."""
+        parts = keyset_rules.split(asked["amount"], tuple(now.active.keys))
+        if asked["to"] is None:
+            wanted = sorted([(part, True) for part in parts] + [(part, False) for part in change])
+            derived = book.derive(tables, now.active.id, [part for part, _ in wanted])
+            return [(output, mine[1]) for output, mine in zip(derived, wanted, strict=True)]
+        lock = lock_of(asked)
+        theirs = [(_locked(book, part, now.active.id, lock), True) for part in parts]
+        ours = [(output, False) for output in book.derive(tables, now.active.id, change)]
+        return sorted([*theirs, *ours], key=lambda pair: pair[0].message.amount)
+
+    def finish(
+        self, book: Book, tables: Tables, record: Record, proofs: tuple[Proof, ...]
+    ) -> Record:
+        mint, unit = record.operation.mint, record.operation.unit
+        payee = [proof for proof, his in zip(proofs, record.body["payee"], strict=True) if his]
+        change = [proof for proof, his in zip(proofs, record.body["payee"], strict=True) if not his]
+        tables.proofs.spend(record.key)
+        tables.proofs.add(mint, unit, change)
+        tables.proofs.add(mint, unit, payee, hold=Hold.SENT, operation=record.key)
+        return _done(book, record, record.operation.fee)
+
+
+SENDING = Sending()
+
+
+async def send(
+    book: Book,
+    amount: int,
+    *,
+    to: bytes | None = None,
+    mint: str | None = None,
+    unit: Unit = "sat",
+    memo: str | None = None,
+    locktime: int | None = None,
+    refund: Sequence[bytes] = (),
+    key: str | None = None,
+) -> Sent:
+    """See `Wallet.send`."""
+    asked = _asked(amount, to=to, unit=unit, memo=memo, locktime=locktime, refund=refund, mint=mint)
+    key = key or book.new_key()
+    async with book.holding(key):
+        record = book.same(key, Kind.SEND, asked)
+        if record is None:
+            snapshot = await payer(book, amount, unit, mint)
+            record = book.begun(key, Kind.SEND, snapshot, amount, asked=asked)
+            record = await swapping.start(book, SENDING, record, snapshot)
+        elif not record.operation.state.final:
+            record = await swapping.settle(book, SENDING, record)
+        failures.raise_again(record)
+        return sent(book, record)
+
+
+def sent(book: Book, record: Record) -> Sent:
+    """The token of a send that is done; empty once its proofs were redeemed."""
+    operation = record.operation
+    held = book.store.read(lambda tables: tables.proofs.held(record.key))
+    proofs = tuple(each.proof for each in held)
+    memo = record.body["asked"]["memo"]
+    text = ""
+    if operation.outbox == Outbox.OPEN and proofs:
+        text = tokens.encode(Token(operation.mint, operation.unit, proofs, memo))
+    return Sent(record.key, text, operation.amount, operation.fee, operation.unit, operation.mint)
+
+
+async def payer(book: Book, amount: int, unit: Unit, mint: str | None) -> Snapshot:
+    """The mint that pays: the one named, else that with most of this unit.
+
+    Raises:
+        RefusedError: the mint named is not for spending.
+        InsufficientFundsError: no mint has so much.
+    """
+    if mint is not None:
+        row = book.mint(mint)
+        if not row.spend:
+            raise RefusedError(
+                f"mint {row.url} is not for spending", hint="Add it again with `spend`."
+            )
+        return await book.snapshot(row.url, unit)
+    urls = [row.url for row in book.mints() if row.spend]
+    if not urls:
+        raise InsufficientFundsError("this wallet has no mint to pay from", hint="Add one first.")
+    if len(urls) > 1:
+        free = book.store.read(lambda tables: tables.proofs.balances())
+        urls.sort(key=lambda url: free.get((url, unit), 0), reverse=True)
+    return await book.snapshot(urls[0], unit)
+
+
+def with_change(
+    book: Book, now: Snapshot, coins: Sequence[Coin], amount: int
+) -> tuple[tuple[Coin, ...], int, tuple[int, ...]]:
+    """Inputs that pay `amount`, their fee, and how the change is split.
+
+    Raises:
+        InsufficientFundsError: the coins do not cover it.
+    """
+    missing = book.change.missing(selection.counts(coins), now.active.info)
+    spare = sum(part * count for part, count in missing.items())
+    chosen = select_inputs(coins, amount, now.infos, spare=spare)
+    fee = selection.fee(chosen, now.infos)
+    rest = sum(coin.amount for coin in chosen) - fee - amount
+    left = selection.counts(coins) - selection.counts(chosen)
+    change = book.change.split(rest, left, now.active.info, tuple(now.active.keys))
+    return chosen, fee, change
+
+
+def lock_of(asked: Mapping[str, Any]) -> p2pk.Lock:
+    """The lock that was asked for."""
+    refund = tuple(bytes.fromhex(key) for key in asked["refund"])
+    return p2pk.Lock((bytes.fromhex(asked["to"]),), locktime=asked["locktime"], refund=refund)
+
+
+def check_amount(amount: int) -> None:
+    """Refuses what is no amount.
+
+    Raises:
+        RefusedError: not a whole number from 1 to what the protocol can say.
+    """
+    if type(amount) is not int or not 0 < amount <= MAX_AMOUNT:
+        raise RefusedError(f"{amount!r} is no amount", hint="Amounts are whole numbers above 0.")
+
+
+def _asked(amount: int, **wish: Any) -> dict[str, Any]:
+    """The wish in JSON's words, checked before anything is written."""
+    check_amount(amount)
+    to, refund = wish["to"], [key.hex() for key in wish["refund"]]
+    asked = {**wish, "amount": amount, "to": to.hex() if to else None, "refund": refund}
+    if to is not None:
+        p2pk.secret(lock_of(asked))
+    elif wish["locktime"] is not None or refund:
+        raise RefusedError(
+            "a token that is locked to nobody has no locktime and no refund",
+            hint="Name the public key it is for.",
+        )
+    return asked
+
+
+def _locked(book: Book, amount: int, keyset: str, lock: p2pk.Lock) -> Output:
+    secret = p2pk.secret(lock, book.random)
+    return making.output(amount, keyset, secret, curve.random_scalar(book.random))
+
+
+def _lasting(book: Book, coins: Sequence[Coin], now: Snapshot) -> list[Coin]:
+    limit = book.now() + _SOON_S
+    lasting = {key for key, info in now.infos.items() if (info.final_expiry or limit) >= limit}
+    return [coin for coin in coins if coin.keyset in lasting]
+
+
+def _done(book: Book, record: Record, fee: int) -> Record:
+    body = {"asked": record.body["asked"]}
+    return book.changed(record, state=State.DONE, outbox=Outbox.OPEN, fee=fee, error="", body=body)
