@@ -30,12 +30,12 @@ def hash_to_curve(message: bytes) -> bytes:
 
 def y_of(secret: str) -> bytes:
     """`Y` of a proof's secret: `hash_to_curve` of its UTF-8."""
-    return hash_to_curve(secret.encode())
+    return to_bytes(secret_point(secret))
 
 
 def blind(secret: str, r: bytes) -> bytes:
     """`B_ = Y + rG`."""
-    return to_bytes(add(hashed(secret.encode()), generated(r)))
+    return to_bytes(add(secret_point(secret), generated(r)))
 
 
 def unblind(c_: bytes, r: bytes, key: bytes) -> bytes:
@@ -91,6 +91,14 @@ def to_bytes(value: Point) -> bytes:
     """33 compressed bytes."""
     data: bytes = value.format()
     return data
+
+
+def secret_point(secret: str) -> Point:
+    """`y_of` as a point."""
+    try:
+        return hashed(secret.encode())
+    except UnicodeEncodeError:
+        raise VerificationError("a secret is not Unicode text") from None
 
 
 def hashed(message: bytes) -> Point:

@@ -38,7 +38,7 @@ def verify_proof(key: bytes, proof: Proof) -> bool:
     try:
         mint, r = curve.mint_key(key), proof.dleq.r
         c_ = curve.add(curve.point(proof.c), curve.times(mint, r))
-        b = curve.add(curve.hashed(proof.secret.encode()), curve.generated(r))
+        b = curve.add(curve.secret_point(proof.secret), curve.generated(r))
         return _holds(mint, b, c_, proof.dleq)
     except VerificationError:
         return False

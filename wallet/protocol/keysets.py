@@ -70,6 +70,8 @@ def checked(info: KeysetInfo, keys: Mapping[int, bytes]) -> Keyset:
         UnsupportedError: an id of unknown version.
     """
     version = version_of(info.id)
+    if "|" in info.unit:  # would let a unit pose as another keyset's fee or expiry
+        raise VerificationError(f"keyset {info.id} has a unit that is none")
     if not 0 < len(keys) <= MOST_KEYS:
         raise VerificationError(f"keyset {info.id} has {len(keys)} keys")
     for amount, key in keys.items():

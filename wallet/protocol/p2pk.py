@@ -144,7 +144,8 @@ def same_key(left: bytes, right: bytes) -> bool:
 
 
 def _digest(message: str | bytes) -> bytes:
-    return sha256(message.encode() if isinstance(message, str) else message).digest()
+    data = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
+    return sha256(data).digest()
 
 
 def _keys(texts: Sequence[str]) -> tuple[bytes, ...]:
