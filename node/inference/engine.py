@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
-from node.errors import ModelError
+from node.errors import ModelError, RunnerCrashedError
 from node.inference.llama.slot import EngineLimits, Slot
 from node.inference.models.memory import room
 from node.inference.models.store import ModelStore
@@ -58,12 +58,17 @@ class LlamaEngine:
     async def count(self, request: Generation) -> int:
         """Prompt tokens of the request, exactly as `generate` would evaluate it.
 
+        Where the process dies of what another generation does, they are counted once more.
+
         Raises:
             ModelError, TemplateError, RunnerCrashedError: as `generate`.
         """
         slot = self._slot(request.model)
         with slot.using():
-            return await (await slot.running()).count(request)
+            try:
+                return await (await slot.running()).count(request)
+            except RunnerCrashedError:
+                return await (await slot.running()).count(request)
 
     async def info(self, model: str) -> ModelInfo:
         """The model's digest and real context length; loads it.

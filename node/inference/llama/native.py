@@ -30,13 +30,14 @@ _GRAMMARS_KEPT = 8
 _LIKELY = 512
 _BYTES_WITHIN: Final = 1024  # every vocabulary has its single bytes among the first
 _WARN = 3
+_SHARED_CELLS: Final = b"possible training context overflow"  # of all sequences, not of one
 _CONTROL, _USER_DEFINED, _UNKNOWN = 1 << 3, 1 << 4, 1 << 0
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator,unused-ignore]
 def _log(level: int, text: bytes, _data: object) -> None:
-    if level >= _WARN and level != 5:
+    if level >= _WARN and level != 5 and _SHARED_CELLS not in text:
         sys.stderr.write(text.decode(errors="replace"))
         sys.stderr.flush()
 
