@@ -1,1 +1,34 @@
-"""Nostr Wallet Connect (NIP-47): another wallet as a source of funds."""
+"""Nostr Wallet Connect (NIP-47), and the parts of Nostr it stands on (NIP-01, NIP-44, BIP-340).
+
+`keys`, `events`, `nip44`, `relay` and `websocket` know nothing of wallets; `connection`, `messages`
+and `client` are NIP-47; `source` is a funding source for this wallet. Doubles: `memory.MemoryRelay`
+and `testing.MemoryService`.
+"""
+
+from wallet.nwc.client import NwcClient
+from wallet.nwc.connection import Connection
+from wallet.nwc.events import Event, Filter
+from wallet.nwc.keys import SecretKey
+from wallet.nwc.messages import NotFoundError, Paid, ServiceInfo, Transaction
+from wallet.nwc.relay import Dial, Relay, Socket, Subscription
+from wallet.nwc.source import NwcSource, payable_msat
+from wallet.nwc.websocket import dial
+
+__all__ = [
+    "Connection",
+    "Dial",
+    "Event",
+    "Filter",
+    "NotFoundError",
+    "NwcClient",
+    "NwcSource",
+    "Paid",
+    "Relay",
+    "SecretKey",
+    "ServiceInfo",
+    "Socket",
+    "Subscription",
+    "Transaction",
+    "dial",
+    "payable_msat",
+]

@@ -54,7 +54,7 @@ class NwcClient:
         payment_s: float = PAYMENT_S,
     ) -> None:
         self.connection = connection
-        self._now, self._answer_s, self._payment_s = now, answer_s, payment_s
+        self._now, self._answer_s, self.payment_s = now, answer_s, payment_s
         self._relays = tuple(Relay(url, dial=dial) for url in connection.relays)
         self._secret = nip44.conversation_key(connection.key, connection.service)
         self._info: ServiceInfo | None = None
@@ -88,7 +88,7 @@ class NwcClient:
         params: dict[str, Any] = {"invoice": invoice}
         if amount_msat is not None:
             params["amount"] = amount_msat
-        return messages.paid(await self._ask("pay_invoice", params, self._payment_s))
+        return messages.paid(await self._ask("pay_invoice", params, self.payment_s))
 
     async def balance_msat(self) -> int:
         """What the connected wallet holds, in msat. Raises as `pay_invoice`."""

@@ -69,9 +69,10 @@ class ServiceInfo:
 
 @dataclass(frozen=True)
 class Paid:
-    """A payment that was made. `fee_msat` is what the wallet service says it cost, if it does."""
+    """A payment that was made. `preimage` proves it to anybody; `fee_msat` is what the wallet
+    service says it cost. None where it does not say."""
 
-    preimage: bytes = field(repr=False)
+    preimage: bytes | None = field(repr=False)
     fee_msat: int | None = None
 
 

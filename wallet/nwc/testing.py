@@ -1,244 +1,107 @@
-"""A relay and a wallet service in memory, for tests and for trying things out.
+"""A wallet service in memory (NIP-47), for tests and for trying things out.
 
-`MemoryRelay` speaks NIP-01 in the frames a real one would, behind the same seam; `serve` puts it
-on a loopback websocket. `MemoryService` is a client of the relay like any wallet service, pays
-out of its own balance, and keeps what it really did (`payments`, `sent`) apart from what it says,
-so that a test can hold one against the other. `Fault` is what may go wrong with an answer.
+It is a client of a relay like any wallet service, pays out of its own balance, and keeps what it
+really did (`paid`) apart from what it says, so that a test can hold one against the other. `Fault`
+is what may go wrong with one request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 from hashlib import sha256
 from types import TracebackType
 from typing import Any, Self
 
-from wallet.errors import ParseError, RelayError, RelayLostError, WalletError
+from wallet.errors import RelayError, RelayLostError
 from wallet.nwc import messages, nip44
 from wallet.nwc.connection import Connection
 from wallet.nwc.events import Event, Filter
 from wallet.nwc.keys import SecretKey
 from wallet.nwc.messages import State
-from wallet.nwc.relay import Dial, Relay, decode
+from wallet.nwc.relay import Dial, Relay
+from wallet.protocol import invoices
 
 URL = "ws://localhost:7777"
-
-
-class MemoryRelay:
-    """A relay. Used as a `Dial`, each call is a new connection.
-
-    Attributes:
-        stored: every event it took, ephemeral ones too, as relays for NIP-47 do.
-        down: refuse connections.
-        refusal: what it answers to events instead of taking them.
-        deaf: take events, and acknowledge nothing.
-    """
-
-    def __init__(self) -> None:
-        self.stored: dict[str, Event] = {}
-        self.down = False
-        self.refusal = ""
-        self.deaf = False
-        self.connections = 0
-        self._sessions: list[Session] = []
-
-    async def __call__(self, url: str) -> Session:
-        """A connection. Raises RelayError while it is down."""
-        if self.down:
-            raise RelayError(f"no connection to {url}: the relay is down")
-        session = Session(self)
-        self._sessions.append(session)
-        self.connections += 1
-        return session
-
-    def drop(self) -> None:
-        """Breaks every connection."""
-        for session in tuple(self._sessions):
-            session.close()
-
-    def tell(self, frame: str) -> None:
-        """Sends a frame, whatever it is, to everybody."""
-        for session in self._sessions:
-            session.put(frame)
-
-    def take(self, event: Event) -> None:
-        """Stores an event, and sends it to whoever asked for such."""
-        self.stored[event.id] = event
-        for session in self._sessions:
-            session.offer(event)
-
-    def forget(self, session: Session) -> None:
-        """Has one connection less."""
-        if session in self._sessions:
-            self._sessions.remove(session)
-
-
-class Session:
-    """One connection to a `MemoryRelay`: the relay's side of NIP-01, the client's of `Socket`."""
-
-    def __init__(self, relay: MemoryRelay) -> None:
-        self._relay = relay
-        self._frames: asyncio.Queue[str | None] = asyncio.Queue()
-        self._wanted: dict[str, tuple[Filter, ...]] = {}
-        self._open = True
-
-    async def send(self, text: str) -> None:
-        """A frame from the client."""
-        if not self._open:
-            raise RelayLostError("the connection to the relay broke")
-        try:
-            kind, *rest = decode(text)
-            self._do(kind, rest)
-        except (WalletError, IndexError, TypeError) as error:
-            self._say("NOTICE", f"error: {error}")
-
-    def _do(self, kind: str, rest: list[Any]) -> None:
-        if kind == "EVENT":
-            self._publish(Event.parse(rest[0]))
-        elif kind == "REQ":
-            filters = tuple(Filter.parse(raw) for raw in rest[1:])
-            self._wanted[rest[0]] = filters
-            for event in _stored(self._relay.stored.values(), filters):
-                self._say("EVENT", rest[0], event.to_json())
-            self._say("EOSE", rest[0])
-        elif kind == "CLOSE":
-            self._wanted.pop(rest[0], None)
-        else:
-            raise ParseError(f"unknown message {kind}")
-
-    def _publish(self, event: Event) -> None:
-        if self._relay.refusal:
-            self._say("OK", event.id, False, self._relay.refusal)
-            return
-        known = event.id in self._relay.stored
-        if not self._relay.deaf:
-            self._say("OK", event.id, True, "duplicate: known" if known else "")
-        if not known:
-            self._relay.take(event)
-
-    def offer(self, event: Event) -> None:
-        """Sends an event to every subscription that wants it."""
-        for name, filters in self._wanted.items():
-            if any(wanted.matches(event) for wanted in filters):
-                self._say("EVENT", name, event.to_json())
-
-    def end(self, reason: str) -> None:
-        """Ends every subscription from the relay's side."""
-        for name in tuple(self._wanted):
-            self._say("CLOSED", name, reason)
-        self._wanted.clear()
-
-    def put(self, frame: str) -> None:
-        """Sends a frame to the client."""
-        self._frames.put_nowait(frame)
-
-    def _say(self, *message: Any) -> None:
-        self.put(json.dumps(message))
-
-    async def receive(self) -> str:
-        """The next frame for the client."""
-        frame = await self._frames.get()
-        if frame is None:
-            raise RelayLostError("the connection to the relay broke")
-        return frame
-
-    def close(self) -> None:
-        """Breaks the connection."""
-        self._open = False
-        self._relay.forget(self)
-        self._frames.put_nowait(None)
-
-    async def aclose(self) -> None:
-        """Ends the connection."""
-        self.close()
-
-
-def _stored(events: Any, filters: tuple[Filter, ...]) -> list[Event]:
-    newest = sorted(events, key=lambda event: (-event.created_at, event.id))
-    found: dict[str, Event] = {}
-    for wanted in filters:
-        matching = [event for event in newest if wanted.matches(event)]
-        found.update((event.id, event) for event in matching[: wanted.limit])
-    return list(found.values())
-
-
-@contextlib.asynccontextmanager
-async def serve(relay: MemoryRelay, *, port: int = 0) -> AsyncIterator[str]:
-    """The relay on a loopback websocket; yields its address."""
-    from websockets.asyncio.server import ServerConnection
-    from websockets.asyncio.server import serve as listen
-    from websockets.exceptions import ConnectionClosed
-
-    async def talk(connection: ServerConnection) -> None:
-        session = await relay("")
-
-        async def speak() -> None:
-            with contextlib.suppress(RelayLostError, ConnectionClosed):
-                while True:
-                    await connection.send(await session.receive())
-            await connection.close()
-
-        speaking = asyncio.create_task(speak())
-        try:
-            async for frame in connection:
-                await session.send(str(frame))
-        except RelayLostError:
-            pass  # it was dropped from the relay's side; speak closes it
-        finally:
-            session.close()
-            await speaking
-
-    async with listen(talk, "127.0.0.1", port) as server:
-        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+METHODS = "pay_invoice get_balance make_invoice lookup_invoice"
 
 
 class Fault(Enum):
-    """What may go wrong with one request. All but SILENT and ERROR act first."""
+    """What goes wrong with one request. All but the first three act before they answer."""
 
-    LOST = auto()  # acts, and never answers
     SILENT = auto()  # neither acts nor answers
-    HELD = auto()  # a payment is under way and stays so
-    ERROR = auto()  # answers `MemoryService.error` and does not act
-    ERROR_AFTER = auto()  # acts, then answers `MemoryService.error`
-    GARBAGE = auto()  # an answer nobody can decrypt
+    ERROR = auto()  # answers `MemoryService.error`
+    HELD = auto()  # a payment is under way, stays so, and is not answered
+    LOST = auto()  # never answers
+    ERROR_AFTER = auto()  # answers `MemoryService.error` all the same
+    GARBAGE = auto()  # an answer that cannot be decrypted
     NOT_JSON = auto()
     OTHER_METHOD = auto()  # an answer to something else
     WRONG_PREIMAGE = auto()
-    DUPLICATE = auto()  # two answers
-    WRONG_AUTHOR = auto()  # a stranger's answer first
-    REPLAY = auto()  # its previous answer once more first
-    DROP = auto()  # acts, and every connection breaks before the answer is out
+    DUPLICATE = auto()  # answers twice
+    WRONG_AUTHOR = auto()  # a stranger answers first
+    REPLAY = auto()  # its previous answer comes once more first
+
+
+_UNANSWERED = (Fault.SILENT, Fault.HELD, Fault.LOST)
 
 
 @dataclass
 class Entry:
-    """An invoice or payment of the service."""
+    """An invoice or a payment of the service."""
 
-    fields: dict[str, Any]
-    preimage: bytes = field(repr=False)
+    invoice: invoices.Bolt11
+    amount_msat: int
+    incoming: bool
+    state: State
+    fee_msat: int = 0
+    preimage: bytes | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """As NIP-47 tells it."""
+        return {
+            "type": "incoming" if self.incoming else "outgoing",
+            "state": self.state.value,
+            "invoice": self.invoice.text,
+            "payment_hash": self.invoice.payment_hash.hex(),
+            "preimage": self.preimage.hex() if self.preimage else None,
+            "amount": self.amount_msat,
+            "fees_paid": self.fee_msat,
+            "created_at": self.invoice.created,
+            "expires_at": self.invoice.expires,
+        }
+
+
+class Refusal(Exception):
+    """An error to answer with."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.fields = {"code": code, "message": message}
 
 
 class MemoryService:
     """A wallet service. Used as `async with MemoryService(relay) as service`.
 
     Args:
-        relay: where it listens.
-        network: preimages by payment hash, of every invoice that can be paid here.
-        read: the payment hash and amount in msat of an invoice.
-        invoice: makes an invoice of an amount in msat, a description and a preimage.
+        dial: how to reach its relay, such as a `MemoryRelay`.
+        network: preimages by payment hash: the invoices that anybody on this network can pay.
+        balance_msat: what it has.
+        fee_msat: what it pays for each payment.
         encryptions, methods: what its info event says.
 
     Attributes:
+        text: the connection string.
         faults: what goes wrong with the next requests, one each.
-        paid: payment hashes in the order they were really paid; the oracle.
+        paid: payment hashes in the order in which money moved. The oracle.
+        asked: the methods it was asked for.
+        remembers: whether payments can be looked up.
     """
 
     def __init__(
@@ -247,28 +110,178 @@ class MemoryService:
         *,
         url: str = URL,
         network: dict[bytes, bytes] | None = None,
-        read: Callable[[str], tuple[bytes, int | None]],
-        invoice: Callable[[int, str, bytes], str],
         balance_msat: int = 1_000_000,
         fee_msat: int = 1_000,
         encryptions: str = "nip44_v2 nip04",
-        methods: str = "pay_invoice get_balance make_invoice lookup_invoice get_info",
+        methods: str = METHODS,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.key, client = SecretKey.new(), secrets.token_bytes(32)
-        self.text = f"nostr+walletconnect://{self.key.public}?relay={url}&secret={client.hex()}"
-        self.connection = Connection.parse(self.text)
+        self.key, secret = SecretKey.new(), secrets.token_bytes(32)
+        self.text = f"nostr+walletconnect://{self.key.public}?relay={url}&secret={secret.hex()}"
+        self.client = Connection.parse(self.text).key.public
         self.network = {} if network is None else network
         self.balance_msat, self.fee_msat = balance_msat, fee_msat
         self.faults: deque[Fault] = deque()
         self.error = {"code": "INTERNAL", "message": "something broke"}
         self.paid: list[bytes] = []
+        self.asked: list[str] = []
         self.entries: dict[bytes, Entry] = {}
-        self.requests: list[str] = []
-        self.idle = asyncio.Event()
-        self._dial, self._read, self._invoice, self._now = dial, read, invoice, now
-        self._encryptions, self._methods = encryptions, methods
+        self.remembers = True
+        self._now, self._encryptions, self._methods = now, encryptions, methods
         self._relay = Relay(url, dial=dial)
-        self._secret = nip44.conversation_key(self.key, self.connection.key.public)
+        self._secret = nip44.conversation_key(self.key, self.client)
         self._last: Event | None = None
         self._task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._relay.publish(self.info())
+        ready = asyncio.Event()
+        self._task = asyncio.create_task(self._serve(ready))
+        await ready.wait()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._relay.aclose()
+
+    async def was_asked(self, method: str) -> None:
+        """Waits until somebody has asked it for this."""
+        while method not in self.asked:
+            self._news.clear()
+            await self._news.wait()
+
+    def info(self) -> Event:
+        """Its info event."""
+        tags = [["encryption", self._encryptions]] if self._encryptions else []
+        return Event.make(self.key, messages.INFO_KIND, self._methods, tags=tags, now=self._now())
+
+    async def _serve(self, ready: asyncio.Event) -> None:
+        wanted = Filter(
+            kinds=(messages.REQUEST_KIND,),
+            authors=(self.client,),
+            tags={"p": (self.key.public,)},
+            since=int(self._now()),
+        )
+        async with self._relay.subscribe(wanted) as requests:
+            await requests.stored()
+            ready.set()
+            async for event in requests:
+                await self._handle(event)
+
+    async def _handle(self, event: Event) -> None:
+        asked = json.loads(nip44.decrypt(event.content, self._secret))
+        if int(event.tag("expiration") or 2**53) < self._now():
+            return
+        method, fault = asked["method"], self.faults.popleft() if self.faults else None
+        self.asked.append(method)
+        self._news.set()
+        answer = self._answer(method, asked["params"], fault)
+        if fault not in _UNANSWERED:
+            await self._send(event, answer, fault)
+
+    def _answer(self, method: str, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+        failed = {"result_type": method, "error": self.error, "result": None}
+        if fault in (Fault.SILENT, Fault.ERROR):
+            return failed
+        act = {
+            "pay_invoice": self._pay,
+            "get_balance": self._balance,
+            "lookup_invoice": self._look_up,
+            "make_invoice": self._make,
+        }
+        try:
+            result = act[method](params, fault)
+        except Refusal as refusal:
+            return {"result_type": method, "error": refusal.fields, "result": None}
+        if fault is Fault.ERROR_AFTER:
+            return failed
+        named = "get_info" if fault is Fault.OTHER_METHOD else method
+        return {"result_type": named, "error": None, "result": result}
+
+    # ── what it can do ──────────────────────────────────────────────────────────────────────
+
+    def _pay(self, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+        invoice = invoices.read(params["invoice"])
+        known = self.entries.get(invoice.payment_hash)
+        if known is not None and known.state in (State.SETTLED, State.PENDING):
+            raise Refusal("OTHER", "this invoice was paid, or is being paid")
+        amount_msat = invoice.amount_msat or params.get("amount", 0)
+        entry = Entry(invoice, amount_msat, False, State.PENDING, self.fee_msat)
+        if amount_msat + self.fee_msat > self.balance_msat:
+            raise Refusal("INSUFFICIENT_BALANCE", "not enough")
+        self.entries[invoice.payment_hash] = entry
+        if fault is Fault.HELD:
+            return {}
+        if invoice.payment_hash not in self.network or invoice.expired(self._now()):
+            entry.state = State.FAILED
+            raise Refusal("PAYMENT_FAILED", "no route")
+        self.settle(invoice.payment_hash)
+        preimage = self.network[invoice.payment_hash]
+        shown = bytes(32) if fault is Fault.WRONG_PREIMAGE else preimage
+        return {"preimage": shown.hex(), "fees_paid": self.fee_msat}
+
+    def settle(self, payment_hash: bytes) -> None:
+        """A payment that was under way arrives."""
+        entry = self.entries[payment_hash]
+        entry.state, entry.preimage = State.SETTLED, self.network[payment_hash]
+        self.balance_msat -= entry.amount_msat + entry.fee_msat
+        self.paid.append(payment_hash)
+
+    def fail(self, payment_hash: bytes) -> None:
+        """A payment that was under way comes back."""
+        self.entries[payment_hash].state = State.FAILED
+
+    def _balance(self, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+        return {"balance": self.balance_msat}
+
+    def _look_up(self, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+        entry = self.entries.get(bytes.fromhex(params["payment_hash"]))
+        if entry is None or not self.remembers:
+            raise Refusal("NOT_FOUND", "no such invoice")
+        return entry.fields()
+
+    def _make(self, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+        preimage, amount_msat = secrets.token_bytes(32), params["amount"]
+        text = invoices.make(
+            amount_msat,
+            preimage=preimage,
+            created=int(self._now()),
+            description=params.get("description", ""),
+            expiry_s=params.get("expiry", 3_600),
+        )
+        invoice, digest = invoices.read(text), sha256(preimage).digest()
+        self.network[digest] = preimage
+        self.entries[digest] = Entry(invoice, amount_msat, True, State.PENDING)
+        return self.entries[digest].fields()
+
+    # ── its answers ─────────────────────────────────────────────────────────────────────────
+
+    async def _send(self, event: Event, answer: dict[str, Any], fault: Fault | None) -> None:
+        text = "no json" if fault is Fault.NOT_JSON else json.dumps(answer)
+        content = "garbage" if fault is Fault.GARBAGE else nip44.encrypt(text, self._secret)
+        if fault is Fault.WRONG_AUTHOR:
+            await self._publish(self._reply(SecretKey.new(), event, content))
+        if fault is Fault.REPLAY and self._last is not None:
+            await self._publish(self._last)
+        if fault is Fault.DUPLICATE:
+            await self._publish(self._reply(self.key, event, nip44.encrypt(text, self._secret)))
+        self._last = self._reply(self.key, event, content)
+        await self._publish(self._last)
+
+    def _reply(self, key: SecretKey, event: Event, content: str) -> Event:
+        tags = [["p", self.client], ["e", event.id]]
+        return Event.make(key, messages.RESPONSE_KIND, content, tags=tags, now=self._now())
+
+    async def _publish(self, event: Event) -> None:
+        try:
+            await self._relay.publish(event)
+        except (RelayError, RelayLostError):
+            return  # the client will look it up
