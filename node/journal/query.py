@@ -238,7 +238,8 @@ def spend(entries: Iterable[Entry], by: str) -> list[Spent]:
 
     Args:
         entries: in order; an intent comes before its result.
-        by: `agent`, `tool` or `peer` (the destination of payments and delegations).
+        by: `agent`, `tool` (with the payments that were made for it) or `peer` (the destination
+            of payments, delegations and messages).
     """
     names: dict[tuple[str, str], tuple[str, str]] = {}
     found: dict[str, Spent] = {}
@@ -246,20 +247,24 @@ def spend(entries: Iterable[Entry], by: str) -> list[Spent]:
         draft, data = entry.draft, entry.data
         step = (draft.run or "", draft.path or "")
         if entry.type == "step.intent":
-            names[step] = (str(data.get("kind")), _name(entry, by))
+            within = names.get((draft.run or "", (draft.path or "").rsplit(".", 2)[0]))
+            names[step] = (str(data.get("kind")), _name(entry, by, within))
         elif entry.type == "step.result":
             kind, name = names.pop(step, ("", ""))
             if by == "agent":
                 name = draft.agent or "node"
-            if name and (by != "tool" or kind == "tool") and (by != "peer" or kind in _PEERS):
+            if name and (by == "agent" or kind in _SPENDERS[by]):
                 _add(found.setdefault(name, Spent(name)), entry)
     return sorted(found.values(), key=lambda one: (-one.totals.get("msat", 0), one.name))
 
 
-_PEERS = {"payment", "delegation", "message"}
+_SPENDERS = {"tool": {"tool", "payment"}, "peer": {"payment", "delegation", "message"}}
 
 
-def _name(entry: Entry, by: str) -> str:
+def _name(entry: Entry, by: str, within: tuple[str, str] | None) -> str:
+    """Under what a step is added up. `within` is the step, if any, that it was taken within."""
+    if within and by == "tool" and entry.data.get("kind") == "payment":
+        return within[1]
     needs = entry.data.get("needs")
     destinations = needs.get("destinations") if isinstance(needs, dict) else None
     if by == "peer" and isinstance(destinations, list) and destinations:

@@ -25,6 +25,7 @@ from node.runs.effect import (
 from node.runs.guards import GuardSet
 from node.runs.loop import AgentLoop, LoopLimits
 from node.runs.manifest import parse_manifest, read_manifest
+from node.runs.owner import programs
 from node.runs.policy import ManifestPolicy, Policy
 from node.runs.program import Answer, Program, ProgramRun, RunEvent, RunResult
 from node.runs.registry import AgentChange, AgentRegistry
@@ -74,5 +75,6 @@ __all__ = [
     "Usage",
     "Workspaces",
     "parse_manifest",
+    "programs",
     "read_manifest",
 ]

@@ -73,9 +73,9 @@ def _url(value: str) -> str:
 def _payee(value: str) -> str:
     if not (_PAYEE.fullmatch(value) or _URL.fullmatch(value)):
         raise ValueError(
-            f"{value!r} must be http(s)://HOST/PATH, NAME@HOST (a Lightning address), lightning:NODE"
-            " (whose invoices), cashu:PUBKEY or nostr:PUBKEY (a peer's key, in hex); * may end PATH,"
-            " and stand for NAME, NODE and a cashu PUBKEY"
+            f"{value!r} must be http(s)://HOST/PATH, NAME@HOST (a Lightning address),"
+            " lightning:NODE (whose invoices), cashu:PUBKEY or nostr:PUBKEY (a peer's key, in hex);"
+            " * may end PATH, and stand for NAME, NODE and a cashu PUBKEY"
         )
     return value
 

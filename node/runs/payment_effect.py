@@ -93,10 +93,11 @@ class PaymentEffect:
 
 @dataclass(frozen=True)
 class TakeBackEffect:
-    """Takes back the token of a payment that its payee did not take: a payment the other way."""
+    """Takes back the token of a payment that its `payee` did not take: one the other way."""
 
     purse: Purse
     operation: str
+    payee: str
     tool: str = ""
 
     kind = StepKind.PAYMENT
@@ -104,11 +105,11 @@ class TakeBackEffect:
 
     @property
     def args(self) -> Json:
-        return {"operation": self.operation}
+        return {"operation": self.operation, "payee": self.payee}
 
     @property
     def needs(self) -> Needs:
-        return Needs(Usage(seconds=_SECONDS), tool=self.tool)
+        return Needs(Usage(seconds=_SECONDS), destinations=(self.payee,), tool=self.tool)
 
     async def perform(self, key: str) -> Outcome:
         """Swaps the token for a new one; what came back is usage below zero."""

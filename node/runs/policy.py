@@ -12,6 +12,7 @@ from typing import Protocol
 from node.journal import PolicyVerdict
 from node.runs.agent import AgentManifest, ToolGrant
 from node.runs.effect import Effect, Label, StepKind
+from node.runs.payment_effect import TAKE_BACK
 from node.runs.policy_payments import decide_payment
 from node.runs.taint import unlisted
 from node.sandbox.types import Capability
@@ -44,6 +45,8 @@ class ManifestPolicy:
         self, effect: Effect, agent: AgentManifest, labels: frozenset[Label]
     ) -> PolicyVerdict:
         if effect.kind is StepKind.PAYMENT:
+            if effect.name == TAKE_BACK:  # nothing leaves, and what had left comes back
+                return PolicyVerdict("payments.take_back", ALLOW)
             limit = self._ask_over_sats
             stated = decide_payment(effect, agent, labels, ask_over_sats=limit)
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from node.journal import PolicyVerdict
 from node.runs.agent import AgentManifest
 from node.runs.effect import Effect, Label
-from node.runs.payment_effect import OWNER, PAYWALL, TAKE_BACK
+from node.runs.payment_effect import OWNER, PAYWALL
 from node.sandbox import is_listed
 
 ALLOW, ASK, DENY = "allow", "ask", "deny"
@@ -22,8 +22,6 @@ def decide_payment(
     """The verdict on one payment. `ask_over_sats` is for manifests that say nothing."""
     if effect.needs.tool == OWNER:
         return PolicyVerdict("owner", ALLOW)
-    if effect.name == TAKE_BACK:
-        return PolicyVerdict("payments.take_back", ALLOW)
     rule, allowed = _list(effect, agent)
     places = effect.needs.destinations  # none where it cannot be read: then nothing will be paid
     covering = [each for each in allowed if not places or covers_payee(each, places[0])]

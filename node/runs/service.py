@@ -17,7 +17,8 @@ from itertools import islice
 from node.clock import Clock
 from node.errors import JournalWriteError, RunError, RunStoppedError, UnknownRunError
 from node.journal import Draft, Entry, find_run
-from node.runs.agent import AgentManifest
+from node.money import Payment
+from node.runs.agent import NODE_AGENT, AgentManifest
 from node.runs.agent_log import AgentLog
 from node.runs.approvals import Approval, Approvals
 from node.runs.budget import NodeLimits
@@ -28,6 +29,7 @@ from node.runs.finished import result_in
 from node.runs.ledger import Ledger
 from node.runs.life import all_over
 from node.runs.lives import Lives
+from node.runs.owner import NODE_MANIFEST, command
 from node.runs.policy import ManifestPolicy, Policy
 from node.runs.program import Program, RunEvent, RunResult
 from node.runs.recover import read_log
@@ -102,7 +104,14 @@ class Runs:
         """
         self._check_open()
         await self.refresh_agents()
-        manifest = self._startable(agent)
+        return await self._begin(self._startable(agent), prompt, actor)
+
+    async def pay(self, payment: Payment, *, actor: str) -> str:
+        """Starts the run that makes a payment of the owner's. Raises as `start`."""
+        self._check_open()
+        return await self._begin(NODE_MANIFEST, command(payment), actor)
+
+    async def _begin(self, manifest: AgentManifest, prompt: str, actor: str) -> str:
         started = Started(self._new_id(), manifest, prompt, actor, self._random(32))
         async with self._starting:
             first = started.draft(self._log, oldest=self._survey.oldest())
@@ -245,6 +254,14 @@ class Runs:
         """Says no; to "did it happen?", that it did not, so that it is done now."""
         await self._door.approvals.reply(approval, yes=False, actor=actor, reason=reason)
 
+    async def found_out(self, key: str, *, happened: bool, reason: str) -> None:
+        """Answers an open "did it happen?" about the step of this key, by what the wallet knows."""
+        for question in self._door.approvals.list():
+            asked = f"{question.run}:{question.path}"
+            if question.kind == "outcome_unknown" and asked == key:
+                settle = self._door.approvals.reply
+                await settle(question.id, yes=happened, actor="wallet", reason=reason)
+
     # ── restarts, replay ────────────────────────────────────────────────────────────────────
 
     async def recover(self) -> builtins.list[str]:
@@ -278,6 +295,11 @@ class Runs:
             if model is not None or edit is not None:
                 raise RunError("a replay changes nothing", hint="Say --from STEP to fork the run.")
             return await replay(self._door, self._program, entries)
+        if entries[0].draft.agent == NODE_AGENT:
+            raise RunError(
+                f"run {run_id} is a payment of the owner's, and a fork would make it again",
+                hint="`freehold wallet pay` pays.",
+            )
         self._check_open()
         new, change = self._new_id(), Edit.of(edit)
         async with self._starting:

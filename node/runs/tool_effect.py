@@ -8,8 +8,7 @@ host or file that the sandbox says it came from.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, cast
@@ -75,8 +74,8 @@ def specs(offers: Sequence[Offer]) -> tuple[FunctionSpec, ...]:
 class ToolEffect:
     """One call. `args` are its arguments, so that guards judge exactly what the tool will get.
 
-    `call` gets the arguments, the most bytes they may send, and who pays for what is sold; `payer`
-    makes that one for the step at a path, where the grant lists anything that may be paid for.
+    `call` gets the arguments, the most bytes they may send, and the `payer`, which is there where
+    the grant lists anything that may be paid for.
     """
 
     offer: Offer
@@ -85,7 +84,7 @@ class ToolEffect:
     call: Callable[[JsonObject, int, Payer | None], Awaitable[ToolResult]]
     labels: Callable[[tuple[str, ...]], frozenset[Label]]
     egress_bytes: int = FETCH_EGRESS_BYTES
-    payer: Callable[[str], ToolPayer] | None = None
+    payer: ToolPayer | None = field(default=None, compare=False, repr=False)
 
     @property
     def kind(self) -> StepKind:
@@ -124,15 +123,17 @@ class ToolEffect:
 
     async def perform(self, key: str) -> Outcome:
         """Calls the tool. A limit, a trap or a broken tool is an answer for the model too."""
-        async with AsyncExitStack() as stack:
-            payer = self.payer(key.partition(":")[2]) if self.payer else None
-            if payer is not None:
-                await stack.enter_async_context(payer)
-            return await self._perform(payer)
-
-    async def _perform(self, payer: ToolPayer | None) -> Outcome:
+        if self.payer is None:
+            return await self._perform()
+        await self.payer.begin(_path(key))
         try:
-            result = await self.call(self.arguments, self.egress_bytes, payer)
+            return await self._perform()
+        finally:
+            await self.payer.end()
+
+    async def _perform(self) -> Outcome:
+        try:
+            result = await self.call(self.arguments, self.egress_bytes, self.payer)
         except SandboxError as error:
             usage = Usage(tool_calls=1, egress_bytes=error.egress_bytes)
             return Outcome(ok=False, value={"error": error.message}, usage=usage)
@@ -144,7 +145,10 @@ class ToolEffect:
         )
 
     async def settle(self, key: str) -> Outcome | None:
-        """A call that may be made twice with the effect of one is simply made again."""
+        """A call that may be made twice with the effect of one is simply made again; what it had
+        paid for stays paid."""
+        if self.payer is not None:
+            await self.payer.begin(_path(key))
         if self.offer.read_only or self.offer.idempotent:
             return None
         raise OutcomeUnknownError(
@@ -152,6 +156,10 @@ class ToolEffect:
             "is not the same as once",
             hint="Look at what the tool changes: approve if it ran, deny to run it now.",
         )
+
+
+def _path(key: str) -> str:
+    return key.partition(":")[2]
 
 
 def labels_of(

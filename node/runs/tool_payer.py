@@ -56,18 +56,22 @@ class _Purchase:
 
 @dataclass
 class ToolPayer:
-    """Pays during one call of `tool`, the step of `run` at `path`. Used as a context manager."""
+    """Pays during one call of `tool` in `run`, between `begin` and `end`."""
 
     purse: Purse
     run: Nesting
     tool: str
-    path: str
+    path: str = ""
     _purchases: list[_Purchase] = field(default_factory=list)
     _gone: set[str] = field(default_factory=set)
-    _paying: set[asyncio.Task[Any]] = field(default_factory=set)
+    _paying: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def __aenter__(self) -> ToolPayer:
-        """Finds out what became of payments that an earlier process began within this step."""
+    async def begin(self, path: str) -> None:
+        """Finds out, once, what became of payments that an earlier process began within the step
+        at `path`, the call's."""
+        if self.path:
+            return
+        self.path = path
         for name, args in self.run.taken_within(self.path).items():
             kind, _, number = name.partition(".")
             if kind == _BOUGHT and isinstance(args, dict):
@@ -75,10 +79,9 @@ class ToolPayer:
                 self._purchases.append(purchase)
                 await self._settled(purchase)
             elif kind == _BACK and isinstance(args, dict):
-                await self._take_back(number, str(args.get("operation")))
-        return self
+                await self._take_back(number, str(args["operation"]), str(args["payee"]))
 
-    async def __aexit__(self, *_: object) -> None:
+    async def end(self) -> None:
         """Takes back what was bought for nothing. Where that fails the token stays in the outbox,
         and the step that says so on the log."""
         if self._paying:  # nobody waits for these any more
@@ -86,7 +89,7 @@ class ToolPayer:
         for purchase in self._purchases:
             kept = purchase.status is not None and 0 < purchase.status < _REFUSED_FROM
             if purchase.is_paid and not kept and purchase.number not in self._gone:
-                await self._take_back(purchase.number, purchase.operation)
+                await self._take_back(purchase.number, purchase.operation, purchase.payment.url)
 
     async def pay(self, url: str, request: str) -> Ticket:
         """The token for a price, bought now or by an earlier attempt at this step.
@@ -99,7 +102,7 @@ class ToolPayer:
         purchase.used = True
         if earlier is None:
             self._purchases.append(purchase)
-            purchase.outcome = await self._alone(purchase)
+            await self._alone(purchase)
         if not purchase.is_paid:
             raise PaymentError(_why(purchase.outcome))
         asked = Payment(request, url=url)
@@ -116,25 +119,31 @@ class ToolPayer:
 
     async def _settled(self, purchase: _Purchase) -> None:
         try:
-            purchase.outcome = await self._step(purchase)
+            await self._step(purchase)
         except JournalWriteError:
             raise
         except FreeholdError as error:  # it is on the log; this attempt asks anew
             purchase.outcome = Outcome(False, {"error": error.message})
 
-    async def _alone(self, purchase: _Purchase) -> Outcome:
+    async def _alone(self, purchase: _Purchase) -> None:
         """Pays in a task that is waited for even where the tool's time is over meanwhile."""
         task = asyncio.ensure_future(self._step(purchase))
         self._paying.add(task)
-        task.add_done_callback(self._paying.discard)
-        return await asyncio.shield(task)
+        task.add_done_callback(self._paid)
+        await asyncio.shield(task)
 
-    async def _step(self, purchase: _Purchase) -> Outcome:
+    def _paid(self, task: asyncio.Task[None]) -> None:
+        self._paying.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; nobody may be left
+
+    async def _step(self, purchase: _Purchase) -> None:
         effect = PaymentEffect(self.purse, purchase.payment, name=PAYWALL, tool=self.tool)
-        return await self.run.within(self.path, f"{_BOUGHT}.{purchase.number}", effect)
+        name = f"{_BOUGHT}.{purchase.number}"
+        purchase.outcome = await self.run.within(self.path, name, effect)
 
-    async def _take_back(self, number: str, operation: str) -> None:
-        effect = TakeBackEffect(self.purse, operation, self.tool)
+    async def _take_back(self, number: str, operation: str, payee: str) -> None:
+        effect = TakeBackEffect(self.purse, operation, payee, self.tool)
         try:
             outcome = await self.run.within(self.path, f"{_BACK}.{number}", effect)
         except JournalWriteError:

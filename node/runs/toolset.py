@@ -154,10 +154,10 @@ class Toolset:
             payer=self._payer(grant, run),
         )
 
-    def _payer(self, grant: ToolGrant, run: Nesting | None) -> Callable[[str], ToolPayer] | None:
+    def _payer(self, grant: ToolGrant, run: Nesting | None) -> ToolPayer | None:
         if self._purse is None or run is None or not grant.pay:
             return None
-        return partial(ToolPayer, self._purse, run, grant.name)
+        return ToolPayer(self._purse, run, grant.name)
 
     def checker(self, tool: str, function: str) -> Checker | None:
         """The compiled schema of a tool's function, for the schema guard; None if unknown."""

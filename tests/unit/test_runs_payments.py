@@ -1,0 +1,381 @@
+"""Payments through the door: who may be paid, from what budget, and what a crash leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from node.clock import ManualClock
+from node.errors import JournalWriteError, ManifestError, RunError, RunStoppedError
+from node.journal import Draft, MemoryLog, spend
+from node.money import Payment
+from node.money.testing import FEE_SAT, MOST_FEE_SAT, MemoryPurse
+from node.runs import AgentManifest, GuardSet, NodeLimits, Runs, programs
+from node.runs.agent import BudgetLimits, PaymentGrant
+from node.runs.payment_effect import PaymentEffect
+from node.runs.policy import ManifestPolicy
+from node.runs.policy_payments import covers_payee
+from node.runs.testing import MemoryAgents, PlainEffect, ScriptedProgram, agent
+
+ANNA = "anna@example.org"
+NODE = "lightning:02" + "ab" * 32
+BUDGET = BudgetLimits(sats=100, sats_per_day=150)
+
+
+def payer(*allow: str, over: int | None = None, **more: object) -> AgentManifest:
+    budget = more.pop("budget", BUDGET)
+    grant = PaymentGrant(allow or (ANNA,), over)
+    return agent("clerk", budget=budget, payments=grant, **more)
+
+
+class Node:
+    """A node whose runs make the given payments; `restart` is what a crash leaves of it."""
+
+    def __init__(self, manifest: AgentManifest, purse: MemoryPurse | None = None) -> None:
+        self.purse = purse or MemoryPurse()
+        self.manifest = manifest
+        self.clock = ManualClock()
+        self.log = MemoryLog(clock=self.clock)
+        self.payments: tuple[Payment, ...] = ()
+        self.before: tuple[PlainEffect, ...] = ()
+        self.limits = NodeLimits()
+        self.runs = self.make()
+
+    def make(self) -> Runs:
+        def script(_prompt: str) -> list[object]:
+            pays = [PaymentEffect(self.purse, payment) for payment in self.payments]
+            return [*self.before, *pays]
+
+        checker: Callable[[str, str], None] = lambda _tool, _function: None  # noqa: E731
+        guards = GuardSet(checkers=checker)
+        guards._always = guards._always[:1]  # the shape of arguments is not what is tested here
+        return Runs(
+            log=self.log,
+            program=programs(ScriptedProgram(script), self.purse),
+            agents=MemoryAgents(self.manifest),
+            clock=self.clock,
+            guards=guards,
+            limits=self.limits,
+            policy=ManifestPolicy(ask_over_sats=1000),
+        )
+
+    async def pay(self, *payments: Payment) -> list[object]:
+        self.payments = payments
+        run = await self.runs.start("clerk", "go", actor="uid:1")
+        return json.loads((await self.runs.wait(run)).text)
+
+    def spent(self) -> dict[str, float]:
+        return {one.name: one.totals.get("msat", 0) for one in spend(self.log.entries(), "peer")}
+
+    async def asked(self, run: str) -> str:
+        async for event in self.runs.watch(run):
+            if event.type == "approval.asked":
+                (question,) = self.runs.approvals()
+                return question.id
+        raise AssertionError("nobody was asked")
+
+
+def to(destination: str, amount: int, kind: str = "address") -> Payment:
+    return Payment(f"{kind}|{destination}|{amount}")
+
+
+# ── budgets ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_payment_is_booked_as_what_it_came_to() -> None:
+    node = Node(payer())
+    (value,) = await node.pay(to(ANNA, 20))
+    assert value == {
+        "paid_sat": 20,
+        "fee_sat": FEE_SAT,
+        "to": ANNA,
+        "mint": "https://mint.example",
+        "operation": value["operation"],
+    }
+    assert node.purse.made == {value["operation"]: 1}
+    assert value["operation"].endswith(":1")
+    assert node.spent() == {ANNA: (20 + FEE_SAT) * 1000}
+    intent = next(e for e in node.log.entries() if e.type == "step.intent")
+    assert intent.data["needs"]["usage"]["msat"] == (20 + MOST_FEE_SAT) * 1000
+    assert intent.data["needs"]["destinations"] == [ANNA]
+
+
+async def test_what_may_not_fit_is_not_paid() -> None:
+    node = Node(payer())
+    assert await node.pay(to(ANNA, 100 - MOST_FEE_SAT + 1)) == [{"error": "BudgetExceededError"}]
+    first, second = await node.pay(to(ANNA, 60), to(ANNA, 40))
+    assert (first["paid_sat"], second) == (60, {"error": "BudgetExceededError"})
+    assert (await node.pay(to(ANNA, 60)))[0]["paid_sat"] == 60
+    assert await node.pay(to(ANNA, 28)) == [{"error": "BudgetExceededError"}]  # the agent's day
+    assert sum(node.purse.made.values()) == 2
+
+
+async def test_the_nodes_day_is_every_agents_and_not_the_owners() -> None:
+    node = Node(payer(budget=BudgetLimits(sats=9_000, sats_per_day=9_000)))
+    node.limits = NodeLimits(sats_per_day=50)
+    node.runs = node.make()
+    assert await node.pay(to(ANNA, 60)) == [{"error": "BudgetExceededError"}]
+    run = await node.runs.pay(to(ANNA, 60), actor="uid:1")
+    assert (await node.runs.wait(run)).status == "completed"
+    assert (await node.pay(to(ANNA, 40)))[0]["paid_sat"] == 40
+    assert [one.name for one in spend(node.log.entries(), "agent")] == ["node", "clerk"]
+    again = node.make()
+    await again.recover()
+    node.runs = again
+    assert await node.pay(to(ANNA, 10)) == [{"error": "BudgetExceededError"}]  # 41 + 12 > 50
+
+
+async def test_without_sats_nothing_is_paid() -> None:
+    node = Node(payer(budget=BudgetLimits()))
+    assert await node.pay(to(ANNA, 1)) == [{"error": "BudgetExceededError"}]
+    assert not node.purse.made
+
+
+async def test_what_failed_costs_nothing() -> None:
+    node = Node(payer(), MemoryPurse(fail={ANNA}))
+    first, second = await node.pay(to(ANNA, 90), Payment("what?"))
+    assert first == {"error": f"{ANNA} refused the payment"}
+    assert "nothing that can be paid" in second["error"]
+    node.purse.fail.clear()
+    assert (await node.pay(to(ANNA, 90)))[0]["paid_sat"] == 90
+
+
+# ── who may be paid ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("listed", "destination", "covered"),
+    [
+        (ANNA, ANNA, True),
+        (ANNA, "banna@example.org", False),
+        ("*@example.org", ANNA, True),
+        ("*@example.org", "anna@example.org.evil.net", False),
+        ("*@example.org", "example.org", False),
+        ("lightning:*", NODE, True),
+        ("lightning:*", "cashu:02aa", False),
+        (NODE, NODE, True),
+        (NODE, NODE[:-1] + "0", False),
+        ("cashu:*", "cashu:02aa", True),
+        ("https://a.example/*", "https://a.example/x?y=1", True),
+        ("https://a.example/*", "https://b.example/x", False),
+        ("https://a.example/*", "https://a.example.evil.net/x", False),
+        ("https://a.example/p/*", "https://a.example/p/../x", False),
+        ("https://a.example/*", ANNA, False),
+        ("https://a.example/*", "https://", False),
+        ("lightning:*", "bearer", False),
+        ("cashu:*", "bearer", False),
+    ],
+)
+def test_what_an_entry_covers(listed: str, destination: str, covered: bool) -> None:
+    assert covers_payee(listed, destination) is covered
+
+
+@pytest.mark.parametrize("allow", [(), ("bob@example.org",), ("lightning:*", "cashu:*")])
+async def test_who_is_not_listed_is_not_paid(allow: tuple[str, ...]) -> None:
+    node = Node(replace(payer(), payments=PaymentGrant(allow)))
+    assert await node.pay(to(ANNA, 1)) == [{"error": "PolicyDeniedError"}]
+    intent = next(e for e in node.log.entries() if e.type == "step.intent")
+    assert intent.draft.policy is not None
+    assert (intent.draft.policy.rule, intent.draft.policy.verdict) == ("payments.allow", "deny")
+    assert not node.purse.made
+
+
+@pytest.mark.parametrize("over", [10, None])
+async def test_above_the_limit_a_person_is_asked(over: int | None) -> None:
+    node = Node(payer(over=over, budget=BudgetLimits(sats=5_000, sats_per_day=5_000)))
+    limit = over or 1000
+    assert (await node.pay(to(ANNA, limit - MOST_FEE_SAT)))[0]["paid_sat"] == limit - MOST_FEE_SAT
+    node.payments = (to(ANNA, limit), to(ANNA, limit + 1))
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    seen = []
+    async for event in node.runs.watch(run):
+        for question in node.runs.approvals() if event.type == "approval.asked" else ():
+            seen.append((question.rule, question.args))
+            answer = node.runs.deny if len(seen) > 1 else node.runs.approve
+            await answer(question.id, "uid:1")
+    assert seen == [
+        ("payments.approval_over_sats", {"to": f"address|{ANNA}|{amount}"})
+        for amount in (limit, limit + 1)
+    ]
+    paid, refused = json.loads((await node.runs.wait(run)).text)
+    assert (paid["paid_sat"], refused) == (limit, {"error": "PolicyDeniedError"})
+    assert sum(node.purse.made.values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "allow", "send_to", "asks"),
+    [
+        ({"untrusted"}, ("*@example.org",), (), "payments.untrusted"),
+        ({"untrusted"}, (ANNA,), (), None),
+        ({"untrusted"}, ("*@example.org", ANNA), (), None),
+        ({"private"}, ("*@example.org",), (), None),
+        ({"untrusted", "private"}, (ANNA,), (), "taint.send"),
+        ({"untrusted", "private"}, (ANNA,), (ANNA,), None),
+    ],
+)
+async def test_what_was_read_decides_too(
+    labels: set[str], allow: tuple[str, ...], send_to: tuple[str, ...], asks: str | None
+) -> None:
+    node = Node(payer(*allow, send_to=send_to))
+    node.before = (PlainEffect(labels=frozenset(labels)),)  # type: ignore[arg-type]
+    node.payments = (to(ANNA, 1),)
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    if asks:
+        question = await node.asked(run)
+        assert node.runs.approvals()[0].rule == asks
+        await node.runs.deny(question, "uid:1")
+    await node.runs.wait(run)
+    assert bool(node.purse.made) is (asks is None)
+
+
+# ── what nobody knows yet ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("paid", [True, False])
+async def test_the_wallet_answers_what_only_it_can_know(paid: bool) -> None:
+    node = Node(payer(), MemoryPurse(hang={ANNA}))
+    node.payments = (to(ANNA, 50),)
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    await node.asked(run)
+    node.purse.settle(f"{run}:1", paid=paid)
+    await node.runs.found_out(f"{run}:1", happened=paid, reason="the wallet knows")
+    (value,) = json.loads((await node.runs.wait(run)).text)
+    assert (value.get("paid_sat"), "error" in value) == ((50, False) if paid else (None, True))
+    assert node.spent() == {ANNA: (50 + FEE_SAT) * 1000 if paid else 0}
+    answer = next(e for e in node.log.entries() if e.type == "approval.settled")
+    assert (answer.draft.actor, answer.data["verdict"]) == (
+        "wallet",
+        "happened" if paid else "did_not_happen",
+    )
+
+
+async def test_a_person_who_says_it_happened_has_it_booked() -> None:
+    node = Node(payer(), MemoryPurse(hang={ANNA}))
+    node.payments = (to(ANNA, 50),)
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    await node.runs.approve(await node.asked(run), "uid:1")
+    (value,) = json.loads((await node.runs.wait(run)).text)
+    assert value["settled_by"] == "uid:1"
+    assert node.spent() == {ANNA: (50 + MOST_FEE_SAT) * 1000}
+    assert not node.purse.made
+
+
+async def test_a_lost_answer_is_asked_about_and_not_paid_again() -> None:
+    node = Node(payer(), MemoryPurse(lose={ANNA}))
+    (value,) = await node.pay(to(ANNA, 50))
+    assert (value["paid_sat"], node.purse.made) == (50, {value["operation"]: 1})
+
+
+async def test_a_stopped_run_says_that_it_may_have_paid() -> None:
+    node = Node(payer(), MemoryPurse(hang={ANNA}))
+    node.payments = (to(ANNA, 50),)
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    await node.asked(run)
+    await node.runs.cancel(run)
+    assert node.spent() == {ANNA: (50 + MOST_FEE_SAT) * 1000}
+
+
+# ── crashes ─────────────────────────────────────────────────────────────────────────────────
+
+
+class DyingLog(MemoryLog):
+    """Takes no entry past `last`."""
+
+    last = 10**9
+
+    async def append(self, *drafts: Draft) -> tuple[int, ...]:
+        if self.size + len(drafts) > self.last:
+            raise JournalWriteError("the process died")
+        return await super().append(*drafts)
+
+
+async def test_dying_at_any_entry_pays_once() -> None:
+    deaths = 0
+    for last in range(1, 40):
+        node = Node(payer(), MemoryPurse())
+        node.log = DyingLog(clock=node.clock)
+        node.log.last = last
+        node.runs = node.make()
+        node.payments = (to(ANNA, 10), to(ANNA, 20))
+        try:
+            run = await node.runs.start("clerk", "go", actor="uid:1")
+            await node.runs.wait(run)
+        except JournalWriteError:
+            deaths += 1
+            node.log.last = 10**9
+            node.runs = node.make()
+            for run in await node.runs.recover():
+                await node.runs.wait(run)
+        if any(entry.type == "run.started" for entry in node.log.entries()):
+            assert sorted(node.purse.made.values()) == [1, 1], last
+            assert node.spent() == {ANNA: (30 + 2 * FEE_SAT) * 1000}, last
+        if deaths < last:
+            return
+    raise AssertionError("it never came to its end")
+
+
+# ── the owner ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_owner_pays_whom_they_like_and_it_is_on_the_log() -> None:
+    node = Node(payer(over=1))
+    run = await node.runs.pay(Payment("bearer", 5_000), actor="uid:1")
+    result = await node.runs.wait(run)
+    assert json.loads(result.text)["paid_sat"] == 5_000
+    assert node.runs.show(run).agent == "node"
+    assert node.runs.show(run).actor == "uid:1"
+    node.purse.fail.add(ANNA)
+    run = await node.runs.pay(to(ANNA, 1), actor="uid:1")
+    result = await node.runs.wait(run)
+    assert (result.status, result.reason) == ("failed", f"{ANNA} refused the payment")
+
+
+async def test_a_payment_of_the_owners_is_replayed_but_never_forked() -> None:
+    node = Node(payer())
+    run = await node.runs.pay(to(ANNA, 7), actor="uid:1")
+    await node.runs.wait(run)
+    report = await node.runs.replay(run)
+    assert report.ok  # type: ignore[union-attr]
+    with pytest.raises(RunError, match="make it again"):
+        await node.runs.replay(run, from_step="1")
+    assert node.purse.made == {f"{run}:1": 1}
+
+
+async def test_an_emergency_stop_stops_the_owners_payments_too() -> None:
+    node = Node(payer())
+    await node.runs.estop("uid:1")
+    with pytest.raises(RunStoppedError):
+        await node.runs.pay(to(ANNA, 7), actor="uid:1")
+
+
+def test_no_agent_can_be_named_as_the_node(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from node.runs import read_manifest
+
+    path = tmp_path / "node.toml"
+    path.write_text('name = "node"\ninstructions = "x"\n')
+    with pytest.raises(ManifestError, match="cannot be 'node'"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ('[payments]\nallow = ["anna@example.org"]', "needs sats"),
+        ('[budget]\nsats = 1\nsats_per_day = 1\n[payments]\nallow = ["anna"]', "must be http"),
+        ('[budget]\nsats = 1\nsats_per_day = 1\n[payments]\nallow = ["*"]', "must be http"),
+        ('[budget]\nsats = 1\nsats_per_day = 1\n[payments]\nallow = ["bearer"]', "must be http"),
+        ("[payments]\napproval_over = 1", "unknown key payments.approval_over; did you mean"),
+        ("[payments]\napproval_over_sats = 1.5", "approval_over_sats"),
+        ('[[tools]]\nname = "web"\ngrant.pay = ["https://a.example/*"]', "pay needs http"),
+    ],
+)
+def test_a_manifest_says_what_is_wrong_with_its_payments(tmp_path, more: str, problem: str) -> None:  # type: ignore[no-untyped-def]
+    from node.runs import read_manifest
+
+    path = tmp_path / "clerk.toml"
+    path.write_text(f'name = "clerk"\ninstructions = "x"\n{more}\n')
+    with pytest.raises(ManifestError, match=problem):
+        read_manifest(path)
