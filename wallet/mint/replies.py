@@ -8,7 +8,7 @@ to say; whether the points are what they should be, `wallet.protocol`'s.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
@@ -130,11 +130,11 @@ class MintQuoteReply(Reply):
     unit: UnitName
     state: Annotated[MintQuoteState, Field(strict=False)]
     expiry: Time | None = None
-    pubkey: PointHex | None = None
+    pubkey: PointHex | Literal[""] | None = None  # Nutshell says "" for none
 
     def value(self) -> MintQuote:
         """As the wallet's own."""
-        pubkey = None if self.pubkey is None else bytes.fromhex(self.pubkey)
+        pubkey = bytes.fromhex(self.pubkey) if self.pubkey else None
         return MintQuote(
             self.quote, self.request, self.amount, self.unit, self.state, self.expiry, pubkey
         )

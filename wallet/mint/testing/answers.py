@@ -61,7 +61,7 @@ def mint_quote(quote: MintPromise) -> dict[str, Any]:
         "unit": quote.unit,
         "state": quote.state.value,
         "expiry": quote.expiry,
-        "pubkey": quote.pubkey.hex() if quote.pubkey else None,
+        "pubkey": quote.pubkey.hex() if quote.pubkey else "",  # as Nutshell
     }
 
 
