@@ -111,6 +111,17 @@ class PaymentFailedError(WalletError):
     """The payment surely did not happen; the inputs are spendable again."""
 
 
+# ── payees and their servers ────────────────────────────────────────────────────────────────
+
+
+class UnreachableError(WalletError):
+    """A server that is no mint (a payee's, a Lightning address's) surely received nothing."""
+
+
+class PayeeError(WalletError):
+    """The payee's server says no, or answers what cannot be used; nothing was paid."""
+
+
 # ── relays of Nostr ─────────────────────────────────────────────────────────────────────────
 
 
