@@ -42,7 +42,8 @@ class Operations:
             raise StoreError("an operation with this key is already there") from None
 
     def update(self, record: Record) -> None:
-        """What became of it. A final operation stays final.
+        """What became of it. A final operation stays final; only an invoice that was given up
+        may be taken up again, should it be paid after all.
 
         Raises:
             StoreError: it is not there, or is final and would not be.
@@ -51,7 +52,8 @@ class Operations:
         changed = self._connection.execute(
             "UPDATE operations SET state = ?, mint = ?, amount = ?, fee = ?, updated = ?,"
             " outbox = ?, error = ?, sealed = ? WHERE key = ?"
-            " AND (state NOT IN ('done', 'failed') OR state = ?)",
+            " AND (state NOT IN ('done', 'failed') OR state = ?"
+            " OR (kind = 'mint' AND state = 'failed'))",
             (
                 operation.state,
                 operation.mint,

@@ -1,0 +1,78 @@
+"""An invoice that is to be paid, with what the payer allows: shared by all ways to pay one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from wallet.errors import ParseError, RefusedError
+from wallet.operations.book import UNITS, Book
+from wallet.operations.results import Rules
+from wallet.protocol import invoices
+from wallet.protocol.invoices import Bolt11
+from wallet.types import MAX_AMOUNT, Unit
+
+_GRACE_S: Final = 86_400  # a clock may be off by a day; the mint knows better
+
+
+@dataclass(frozen=True)
+class Bill:
+    """`amount_msat` is what is to be paid, `max_fee_sat` what the fee may be; None: by the rules.
+    `asked` is the caller's wish in JSON's words, by which a repetition is known."""
+
+    invoice: Bolt11
+    amount_msat: int
+    max_fee_sat: int | None
+    asked: dict[str, Any]
+
+    @property
+    def amountless(self) -> bool:
+        """Whether the payer chose the amount."""
+        return self.invoice.amount_msat is None
+
+    def max_fee(self, rules: Rules, unit: Unit) -> int:
+        """The most the Lightning fee may be, in the unit."""
+        floor_msat = rules.max_fee_floor_sat * 1000
+        most_msat = max(self.amount_msat * rules.max_fee_percent // 100, floor_msat)
+        if self.max_fee_sat is not None:
+            most_msat = self.max_fee_sat * 1000
+        return most_msat if unit == "msat" else most_msat // 1000
+
+
+def bill(asked: dict[str, Any], now: float) -> Bill:
+    """Reads an invoice and what is to be paid of it.
+
+    Args:
+        asked: `invoice`, `amount_msat` and `max_fee`, the latter two perhaps None.
+
+    Raises:
+        ParseError: it is no invoice, or neither or both of invoice and payer name an amount.
+        RefusedError: it has expired.
+    """
+    invoice = invoices.read(asked["invoice"])
+    if invoice.expired(now - _GRACE_S):
+        raise RefusedError("the invoice has expired", hint="Ask the payee for a new one.")
+    amount_msat = _payable(invoice, asked["amount_msat"])
+    return Bill(invoice, amount_msat, asked["max_fee"], asked)
+
+
+def _payable(invoice: Bolt11, amount_msat: int | None) -> int:
+    if invoice.amount_msat is not None and amount_msat not in (None, invoice.amount_msat):
+        raise ParseError("the invoice names its amount, and it is another one")
+    chosen = amount_msat if invoice.amount_msat is None else invoice.amount_msat
+    if chosen is None:
+        raise ParseError("the invoice names no amount", hint="Say how much to pay.")
+    if not 0 < chosen <= MAX_AMOUNT:
+        raise ParseError(f"{chosen} msat is no amount to pay")
+    return chosen
+
+
+def balances_msat(book: Book) -> dict[tuple[str, Unit], int]:
+    """What each mint that is for spending holds in each unit."""
+    free = book.store.read(lambda tables: tables.proofs.balances())
+    return {
+        (row.url, unit): free.get((row.url, unit), 0) * (1000 if unit == "sat" else 1)
+        for row in book.mints()
+        if row.spend
+        for unit in UNITS
+    }

@@ -1,0 +1,349 @@
+"""Paying a Lightning invoice by a mint (NUT-05, NUT-08, NUT-23).
+
+The inputs cover amount, fee reserve and input fees; what the payment did not cost comes back over
+blank outputs. A payment is done when the mint says PAID, failed only when the quote is unpaid, its
+inputs are unspent and the mint refused these very bytes, and pending otherwise: then the quote's
+state is asked again, later. A request that may have been lost is repeated as it was, since a quote
+is paid at most once; it is never replaced by another.
+
+Change whose signatures do not hold is owed by the mint: the payment is done, the blanks are kept,
+and `recover` asks for it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, Final
+
+from wallet.errors import (
+    AlreadySpentError,
+    FeeTooHighError,
+    InsufficientFundsError,
+    MintError,
+    MintMisbehavedError,
+    MintUnreachableError,
+    OutcomeUnknownError,
+    PaymentFailedError,
+    WalletError,
+)
+from wallet.operations import restoring, unblinding
+from wallet.operations.bills import Bill
+from wallet.operations.book import Book, Snapshot
+from wallet.operations.swapping import MOST_TRIES, OUTDATED, SIGNED_BEFORE
+from wallet.protocol import curve
+from wallet.protocol import outputs as making
+from wallet.store import Coin, Hold, Kind, Record, State, Tables, codec, select_inputs, selection
+from wallet.types import BlindSignature, MeltQuote, MeltQuoteState, Output, Proof, ProofState, Unit
+
+_OWED: Final = "paid; the mint owes the change of this payment"
+
+
+# ── a new payment ───────────────────────────────────────────────────────────────────────────
+
+
+async def quote(
+    book: Book, mint: str, bill: Bill, unit: Unit, *, part_msat: int | None = None
+) -> MeltQuote:
+    """What a mint asks to pay an invoice, or a part of it (NUT-15); nothing is at stake yet.
+
+    Raises:
+        MintMisbehavedError: it asks for more than the invoice says.
+        FeeTooHighError: its fee reserve is above what is allowed.
+    """
+    await book.info(mint)
+    told = await book.api(mint).request_melt(
+        bill.invoice.text,
+        unit,
+        mpp_msat=part_msat,
+        amount_msat=bill.amount_msat if bill.amountless else None,
+    )
+    if told.state != MeltQuoteState.UNPAID:
+        raise PaymentFailedError(
+            "the mint knows this invoice: it is paid, or being paid",
+            hint="Look at `history`; ask the payee for a new invoice.",
+        )
+    amount = _in_unit(bill.amount_msat if part_msat is None else part_msat, unit)
+    if told.amount != amount:
+        raise MintMisbehavedError(
+            f"mint {mint} asks {told.amount} {unit} to pay {amount}",
+            hint="Nothing was paid. Use another mint.",
+        )
+    most = bill.max_fee(book.rules, unit)
+    if told.fee_reserve > most:
+        raise FeeTooHighError(
+            f"the mint may need {told.fee_reserve} {unit} of fees; {most} are allowed",
+            hint="Allow a higher `max_fee`, or use another mint.",
+        )
+    return told
+
+
+async def planned(
+    book: Book, key: str, snapshot: Snapshot, bill: Bill, told: MeltQuote, **body: Any
+) -> Record:
+    """The operation, not yet in the file; `reserve` puts it there."""
+    exact = not (await book.info(snapshot.mint)).supports(8)
+    kept = {"id": told.id, "amount": told.amount, "reserve": told.fee_reserve}
+    proof = bill.invoice.payment_hash.hex()
+    return book.begun(
+        key, Kind.MELT, snapshot, told.amount, quote=kept, hash=proof, exact=exact, **body
+    )
+
+
+def reserve(book: Book, tables: Tables, record: Record, snapshot: Snapshot) -> Record:
+    """Inside a transaction: inputs and blanks for a planned payment, and the operation's row.
+
+    Raises:
+        InsufficientFundsError: the mint's proofs do not cover amount, reserve and fees.
+    """
+    ready = _plan(book, tables, record, snapshot)
+    tables.operations.insert(ready)
+    return ready
+
+
+async def pay(book: Book, record: Record) -> Record:
+    """Sends a reserved payment for the first time. Raises as `settle`."""
+    with book.under_way(record.operation.mint, record.operation.unit):
+        return await _drive(book, record, sent=False)
+
+
+async def settle(book: Book, record: Record) -> Record:
+    """Brings a payment of before to its end, as far as can be known.
+
+    Returns it pending where the mint says that it is under way.
+
+    Raises:
+        OutcomeUnknownError: the mint is silent; it stays pending.
+        WalletError: it surely was not paid, and is failed.
+    """
+    operation = record.operation
+    async with book.at_work(operation.mint):
+        with book.under_way(operation.mint, operation.unit):
+            return await _drive(book, record, sent=True)
+
+
+def owes_change(record: Record) -> bool:
+    """Whether a payment is done but for its change."""
+    return record.operation.state == State.PENDING and "preimage" in record.body
+
+
+# ── the request ─────────────────────────────────────────────────────────────────────────────
+
+
+def _plan(book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
+    told, coins = record.body["quote"], tables.proofs.coins(now.mint, now.unit)
+    need = told["amount"] + told["reserve"]
+    chosen = _inputs(coins, need, now, exact=record.body["exact"])
+    inputs = tables.proofs.take(chosen, record.key, hold=Hold.RESERVED)
+    fee = selection.fee(chosen, now.infos)
+    most_back = sum(coin.amount for coin in chosen) - fee - told["amount"]
+    count = 0 if record.body["exact"] else making.blank_count(most_back)
+    blanks = book.derive(tables, now.active.id, [1] * count)
+    body = {
+        **record.body,
+        "inputs": codec.from_proofs(inputs),
+        "outputs": codec.from_outputs(blanks),
+    }
+    return book.changed(record, state=State.PREPARED, fee=fee + told["reserve"], body=body)
+
+
+def _inputs(coins: list[Coin], need: int, now: Snapshot, *, exact: bool) -> tuple[Coin, ...]:
+    """Enough for the payment. A mint that gives no change (no NUT-08) must get the very sum."""
+    if not exact:
+        return select_inputs(coins, need, now.infos)
+    for fee in range(selection.MOST_INPUTS):
+        chosen = selection.select_exact(coins, need + fee, now.infos)
+        if chosen is not None and selection.fee(chosen, now.infos) == fee:
+            return chosen
+    raise InsufficientFundsError(
+        f"mint {now.mint} gives no change, and {need} cannot be paid exactly from what is here",
+        hint="Send the amount to yourself first, or use another mint.",
+    )
+
+
+async def _drive(book: Book, record: Record, *, sent: bool) -> Record:
+    lost = OutcomeUnknownError("the payment may be at the mint already")
+    for number in range(MOST_TRIES):
+        refusal: MintError | None = None
+        if number or not sent:
+            try:
+                told = await _post(book, record)
+                if told.state != MeltQuoteState.UNPAID:
+                    return await _told(book, record, told)
+                refusal = MintError("the mint did not pay it", code=20004)
+            except MintUnreachableError as error:
+                if not sent:
+                    raise await _failed(book, record, error) from None
+                lost = OutcomeUnknownError(error.message, hint=error.hint)
+                break
+            except MintError as error:
+                refusal = error
+            except OutcomeUnknownError as error:
+                lost = error
+        looked = await _look(book, record, refusal)
+        if isinstance(looked, Record):
+            return looked
+        if looked:
+            raise await _failed(book, record, _spent(), looked)
+        if refusal is not None and (refusal.code not in OUTDATED or number == MOST_TRIES - 1):
+            raise await _failed(book, record, _refused(refusal))
+        if refusal is not None:
+            record = await _plan_again(book, record, refusal)
+        sent = refusal is None
+    await book.doubt(record, lost)
+    raise lost
+
+
+async def _post(book: Book, record: Record) -> MeltQuote:
+    inputs, blanks = codec.proofs_of(record.body, "inputs"), codec.outputs_of(record.body)
+    messages = [made.message for made in blanks]
+    return await book.api(record.operation.mint).melt(record.body["quote"]["id"], inputs, messages)
+
+
+async def _look(
+    book: Book, record: Record, refusal: MintError | None
+) -> Record | tuple[Proof, ...]:
+    """Asks what became of the payment: the record if it is known, else the inputs that are spent.
+
+    None spent means that it was not paid, and can only be paid by these bytes.
+
+    Raises:
+        OutcomeUnknownError: the mint is silent, or contradicts itself.
+    """
+    api, inputs = book.api(record.operation.mint), codec.proofs_of(record.body, "inputs")
+    try:
+        told = await api.melt_quote(record.body["quote"]["id"])
+        if told.state != MeltQuoteState.UNPAID:
+            return await _told(book, record, told)
+        states = await api.check([curve.y_of(proof.secret) for proof in inputs])
+    except OutcomeUnknownError as error:
+        await book.doubt(record, error)
+        raise
+    except (MintUnreachableError, MintError) as error:
+        lost = OutcomeUnknownError(error.message, hint="Run `recover` when the mint is back.")
+        await book.doubt(record, lost)
+        raise lost from error
+    spent = tuple(p for p, state in zip(inputs, states, strict=True) if state == ProofState.SPENT)
+    if ProofState.PENDING in states or (spent and refusal is None):
+        lost = OutcomeUnknownError(
+            f"mint {record.operation.mint} holds the proofs of a payment it calls unpaid",
+            hint="Run `recover` later.",
+        )
+        await book.doubt(record, lost)
+        raise lost
+    return spent
+
+
+async def _told(book: Book, record: Record, told: MeltQuote) -> Record:
+    """The mint says that it is paid, or under way."""
+    if told.state == MeltQuoteState.PENDING:
+        if record.operation.state == State.PENDING and not record.operation.error:
+            return record
+        return await book.keep(book.changed(record, state=State.PENDING, error=""), "pending")
+    return await _paid(book, record, told)
+
+
+async def _paid(book: Book, record: Record, told: MeltQuote) -> Record:
+    mint, blanks = record.operation.mint, codec.outputs_of(record.body)
+    preimage = _preimage(record, told)
+    try:
+        signatures = told.change or await _restored_change(book, mint, blanks)
+        change = await unblinding.finish_blank(book, mint, blanks, signatures)
+    except WalletError:
+        body = {**record.body, "preimage": preimage}
+        owed = book.changed(record, state=State.PENDING, error=_OWED, body=body)
+        return await book.keep(owed, "owed")
+    return await book.store.write(
+        "finish", lambda tables: _finish(book, tables, record, change, preimage)
+    )
+
+
+async def _restored_change(
+    book: Book, mint: str, blanks: Sequence[Output]
+) -> tuple[BlindSignature, ...]:
+    """The change by NUT-09, for a mint whose quote does not repeat it. In the blanks' order."""
+    if not blanks or not (await book.info(mint)).supports(9):
+        return ()
+    found = dict(await book.api(mint).restore([made.message for made in blanks]))
+    signed = [found[made.message] for made in blanks if made.message in found]
+    if [made.message for made in blanks[: len(signed)]] != list(found):
+        raise MintMisbehavedError(f"mint {mint} restores change out of order")
+    return tuple(signed)
+
+
+def _finish(
+    book: Book, tables: Tables, record: Record, change: Sequence[Proof], preimage: str | None
+) -> Record:
+    operation, told = record.operation, record.body["quote"]
+    given = sum(proof.amount for proof in codec.proofs_of(record.body, "inputs"))
+    fee = given - told["amount"] - sum(proof.amount for proof in change)
+    tables.proofs.spend(record.key)
+    tables.proofs.add(operation.mint, operation.unit, change)
+    body = {"asked": record.body["asked"], "hash": record.body["hash"], "preimage": preimage}
+    done = book.changed(record, state=State.DONE, fee=fee, error="", body=body)
+    tables.operations.update(done)
+    return done
+
+
+def _in_unit(msat: int, unit: Unit) -> int:
+    """Rounded up: a mint cannot pay a part of a sat less."""
+    return msat if unit == "msat" else -(-msat // 1000)
+
+
+def _preimage(record: Record, told: MeltQuote) -> str | None:
+    """The preimage, where it is the invoice's: mints that pay themselves have none to show."""
+    try:
+        data = bytes.fromhex(told.preimage or "")
+    except ValueError:
+        return None
+    return told.preimage if sha256(data).hexdigest() == record.body["hash"] else None
+
+
+async def _failed(
+    book: Book, record: Record, error: WalletError, spent: Sequence[Proof] = ()
+) -> WalletError:
+    """Writes that it failed, and lets go of the inputs; returns the error to raise."""
+    over = book.changed(record, state=State.FAILED, fee=0, error=error.message)
+
+    def work(tables: Tables) -> None:
+        tags = [tables.vault.tag(proof.secret) for proof in spent]
+        tables.proofs.set_aside(tags, record.key, hold=Hold.RESERVED)
+        tables.proofs.release(record.key)
+        tables.operations.update(over)
+
+    await book.store.write("fail", work)
+    return error
+
+
+async def _plan_again(book: Book, record: Record, refusal: MintError) -> Record:
+    """Other inputs and blanks for the same quote: the mint's keysets or fees changed."""
+    operation = record.operation
+    try:
+        snapshot = await book.snapshot(operation.mint, operation.unit, fresh=True)
+        blanks = codec.outputs_of(record.body)
+        if refusal.code == SIGNED_BEFORE and blanks:
+            await restoring.catch_up(book, operation.mint, blanks[0].message.id)
+
+        def work(tables: Tables) -> Record:
+            tables.proofs.release(record.key)
+            planned = _plan(book, tables, record, snapshot)
+            tables.operations.update(planned)
+            return planned
+
+        return await book.store.write("reserve", work)
+    except WalletError as error:
+        raise await _failed(book, record, error) from None
+
+
+def _refused(refusal: MintError) -> WalletError:
+    return PaymentFailedError(
+        f"the payment failed: {refusal.message}",
+        hint=refusal.hint or "Nothing was paid; the ecash is spendable again.",
+    )
+
+
+def _spent() -> WalletError:
+    return AlreadySpentError(
+        "this wallet's proofs were spent elsewhere",
+        hint="Is a copy of this wallet in use? Only one may be.",
+    )
