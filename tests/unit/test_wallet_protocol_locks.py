@@ -403,6 +403,11 @@ def test_any_lock(kind: str, data: str, found: list[Any]) -> None:
     assert p2pk.lock_of(p2pk.secret(lock)) == lock
 
 
+@pytest.mark.parametrize("key", [b"", b"\x02", KEYS[0][:-1], KEYS[0] + b"\0", b"\x02" + bytes(32)])
+def test_what_is_no_key_has_signed_nothing(key: bytes) -> None:
+    assert not p2pk.signed_by("message", p2pk.sign("message", PRIVATE[0]), key)
+
+
 def test_signing_shows_no_secret() -> None:
     assert "aa" * 64 not in repr(witness.Witness(("aa" * 64,), PREIMAGE))
 

@@ -415,6 +415,7 @@ def test_bech32_of_the_specifications(text: str) -> None:
         "a12uEL5L",  # mixed case
         "\x7f1axkwrx",
         "é1qqqqqq",
+        "A12UEL5L".replace("L", "\u212a"),  # a sign whose lower case is the letter k
         "a1" + "q" * 5,
     ],
 )

@@ -10,6 +10,7 @@ since their functions are named for being read that way:
   28).
 - `quotes`: signed and batched mint quotes (NUT-20, 29).
 - `requests`: payment requests and payments (NUT-18, 26), with `nip19` and `bech32` beneath.
+- `invoices`: BOLT 11; imported by itself, by those who meet one.
 
 Whatever comes from outside raises ParseError, VerificationError or UnsupportedError and nothing
 else, and its size is bounded before it is decoded.

@@ -45,7 +45,7 @@ def decode(text: str, *, most: int = MOST_TEXT) -> tuple[str, bytes, Variant]:
     values = [_VALUES.get(letter, -1) for letter in body]
     if text not in (lower, text.upper()) or not separator or not prefix or len(values) < 6:
         raise ParseError("this is no bech32 text")
-    if not prefix.isascii() or not prefix.isprintable() or -1 in values:
+    if not text.isascii() or not prefix.isprintable() or -1 in values:
         raise ParseError("a bech32 text holds a character that belongs in none")
     checksum = _polymod([*_expanded(prefix), *values])
     if checksum not in (Variant.BECH32, Variant.BECH32M):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
-from wallet.errors import ParseError
+from wallet.errors import ParseError, UnsupportedError
 
 Network = Literal["mainnet", "testnet", "signet", "regtest"]
 
@@ -30,6 +30,9 @@ _NETWORKS: dict[str, Network] = {
 _HUMAN = re.compile(r"ln(bcrt|bc|tbs|tb)(?:([1-9][0-9]{0,18})([munp]?))?")
 _TENTHS_OF_MSAT = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 _HINT = "Was it copied whole?"
+# bits of BOLT 9 a payer may be required to know: variable onions, payment secrets, several
+# parts, blinded routes, payment metadata
+_FEATURES = frozenset({8, 14, 16, 24, 48})
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def read(text: str) -> Bolt11:
 
     Raises:
         ParseError: it is none, or breaks the rules of BOLT 11.
+        UnsupportedError: it asks for something of its payer that nobody here knows.
     """
     plain = text.strip()
     if plain[:10].lower() == "lightning:":
@@ -106,6 +110,7 @@ def _facts(decoded: Any) -> dict[str, Any]:
     if not 0 <= expires <= LATEST:
         raise ParseError("an invoice's expiry is out of bounds")
     described = decoded.description_hash
+    _check_features(decoded.features)
     return {
         "payment_hash": bytes.fromhex(decoded.payment_hash),
         "payee": bytes.fromhex(decoded.payee),
@@ -114,6 +119,17 @@ def _facts(decoded: Any) -> dict[str, Any]:
         "description": decoded.description,
         "description_hash": None if described is None else bytes.fromhex(described),
     }
+
+
+def _check_features(features: Any) -> None:
+    """An even bit is one the payer must know; an odd one is an offer."""
+    listed = features.feature_list.items() if features else ()
+    required = {2 * feature.value for feature, state in listed if state.name == "required"}
+    if unknown := required - _FEATURES:
+        raise UnsupportedError(
+            f"an invoice asks its payer for the unknown feature {min(unknown)}",
+            hint="Ask the payee for a plain invoice.",
+        )
 
 
 def make(

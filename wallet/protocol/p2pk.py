@@ -191,7 +191,9 @@ def _digits(text: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _xonly(key: bytes) -> PublicKeyXOnly:
-    try:
-        return PublicKeyXOnly(key[1:])
-    except ValueError:
-        raise VerificationError("a lock's key is no point on the curve") from None
+    if len(key) == 33:  # the library would read on behind fewer bytes
+        try:
+            return PublicKeyXOnly(bytes(key[1:]))
+        except ValueError:
+            pass
+    raise VerificationError("a lock's key is no point on the curve")
