@@ -1,0 +1,39 @@
+"""httpcore's connections, made only to addresses that were looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import httpcore
+
+Addresses = Callable[[str, int], Awaitable[list[str]]]
+
+
+class Guard(httpcore.AsyncNetworkBackend):
+    """Asks `addresses` for where a name may be reached, and goes there and nowhere else. TLS is
+    still checked against the name."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """A connection to the first of the addresses that answers."""
+        try:
+            addresses = await self._addresses(host, port)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(str(error)) from None
+        for address in addresses[:-1]:
+            try:
+                return await self._inner.connect_tcp(address, port, timeout, local_address)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._inner.connect_tcp(addresses[-1], port, timeout, local_address)
