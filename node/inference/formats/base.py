@@ -8,7 +8,7 @@ the one allows the other reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,6 +21,7 @@ from node.types import Json, JsonObject
 Choice = Literal["auto", "none", "required"]
 State = Literal["start", "reasoning", "text", "call"]
 Tools = tuple[FunctionSpec, ...]
+Calls = tuple[ToolCall, ...]
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -219,6 +220,44 @@ def past_space(text: str, at: int) -> int:
     while at < len(text) and text[at] in " \t\r\n":
         at += 1
     return at
+
+
+def read_alone(text: str, tools: Tools, key: str = "arguments") -> Calls:
+    """The one call that is all of the answer.
+
+    Raises:
+        NotACall: it is none, or more stands there.
+    """
+    value, at = read_json(text, past_space(text, 0))
+    if past_space(text, at) < len(text):
+        raise NotACall("a tool call must be the whole answer, with no text after it")
+    return (named_call(value, tools, key),)
+
+
+def read_wrapped(
+    section: str, opening: str, closing: str, one: Callable[[int], tuple[ToolCall, int]]
+) -> Calls:
+    """Calls one after another, each between two marks. `one` reads what begins at an index.
+
+    Raises:
+        NotACall: a mark is missing, or what `one` says.
+    """
+    calls, at = [], 0
+    while at < len(section):
+        call, at = one(past_space(section, skip(section, opening, at)))
+        calls.append(call)
+        at = past_space(section, skip(section, closing, at))
+    return tuple(calls)
+
+
+def read_named(section: str, at: int, tools: Tools, key: str = "arguments") -> tuple[ToolCall, int]:
+    """The call in the JSON that begins at `at`, and where it ends.
+
+    Raises:
+        NotACall: there is none.
+    """
+    value, end = read_json(section, at)
+    return named_call(value, tools, key), end
 
 
 def one_call_a_turn(messages: tuple[Message, ...]) -> tuple[Message, ...]:

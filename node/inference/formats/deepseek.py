@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 
 from node.inference.formats.base import (
     Asked,
+    Calls,
     NotACall,
     Tools,
     past_space,
@@ -19,7 +20,6 @@ from node.inference.formats.base import (
     to_call,
 )
 from node.inference.formats.marked import Marked, choice_rule
-from node.inference.formats.reader import Calls
 from node.inference.grammar.gbnf import LOOSE, Spelling, literal
 from node.inference.grammar.schema import Grammar
 

@@ -13,9 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from node.inference.formats.base import Asked, NotACall, Tools, past_space, skip, to_call
+from node.inference.formats.base import (
+    Asked,
+    Calls,
+    NotACall,
+    Tools,
+    past_space,
+    read_wrapped,
+    skip,
+    to_call,
+)
 from node.inference.formats.marked import Marked
-from node.inference.formats.reader import Calls
 from node.inference.grammar.gbnf import Spelling, literal
 from node.inference.grammar.schema import Grammar
 from node.inference.grammar.strict_json import MAX_DEPTH, StrictJsonError, parse_prefix
@@ -40,24 +48,15 @@ class FunctionGemma(Marked):
             f"{literal(tool.name)} {grammar.arguments(tool.name, tool.parameters)}"
             for tool in asked.tools
         ]
-        call = grammar.add("call", " | ".join(names))
-        rule = grammar.add("calls", "")
-        more = f"({literal(opening)} {rule} | {self.tail()})" if self.many(asked) else self.tail()
-        grammar.rules[rule] = f'"call:" {call} {literal(closing)} {more}'
-        return {opening: rule}
+        one = f'"call:" {grammar.add("call", " | ".join(names))} {literal(closing)}'
+        return self.chain(grammar, asked, opening, one)
 
     def read(self, section: str, tools: Tools) -> Calls:
         (opening,), closing = self.calls, self.inner[0]
-        calls, at = [], 0
-        while at < len(section):
-            at = skip(section, "call:", skip(section, opening, at))
-            call, at = self._call(section, at, tools)
-            calls.append(call)
-            at = past_space(section, skip(section, closing, at))
-        return tuple(calls)
+        return read_wrapped(section, opening, closing, lambda at: self._one(section, at, tools))
 
-    def _call(self, section: str, at: int, tools: Tools) -> tuple[ToolCall, int]:
-        head = _NAME.match(section, at)
+    def _one(self, section: str, at: int, tools: Tools) -> tuple[ToolCall, int]:
+        head = _NAME.match(section, skip(section, "call:", at))
         if head is None:
             raise NotACall("a tool call must be call:NAME{...}")
         arguments, at = _Values(section, self.spelling.quote).value(head.end(), 0)

@@ -11,17 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
-from node.inference.formats.base import (
-    Asked,
-    NotACall,
-    Tools,
-    named_call,
-    past_space,
-    read_json,
-    skip,
-)
+from node.inference.formats.base import Asked, Calls, Tools, read_alone, read_named, read_wrapped
 from node.inference.formats.marked import Marked, named_rule
-from node.inference.formats.reader import Calls
 from node.inference.grammar.gbnf import dumps, literal
 from node.inference.grammar.schema import Grammar
 from node.inference.types import Message
@@ -49,10 +40,7 @@ class Generic(Marked):
         return {"{": named_rule(grammar, asked.tools, "arguments", opening='"name"')}
 
     def read(self, section: str, tools: Tools) -> Calls:
-        value, at = read_json(section)
-        if past_space(section, at) < len(section):
-            raise NotACall("a tool call must be the whole answer, with no text after it")
-        return (named_call(value, tools),)
+        return read_alone(section, tools)
 
     def example(self) -> str:
         return '{"name": "FUNCTION", "arguments": {...}} alone'
@@ -73,19 +61,12 @@ class Fenced(Generic):
         return f"{_FENCE}{call}{_CLOSE}"
 
     def call_rules(self, grammar: Grammar, asked: Asked) -> Mapping[str, str]:
-        call = named_rule(grammar, asked.tools, "arguments")
-        rule = grammar.add("calls", "")
-        more = f'("\\n" {literal(_FENCE)} {rule})?' if self.many(asked) else '""'
-        grammar.rules[rule] = f"{call} {literal(_CLOSE)} {more}"
-        return {_FENCE: rule}
+        one = f"{named_rule(grammar, asked.tools, 'arguments')} {literal(_CLOSE)}"
+        return self.chain(grammar, asked, _FENCE, one, between='"\\n" ')
 
     def read(self, section: str, tools: Tools) -> Calls:
-        calls, at = [], 0
-        while at < len(section):
-            value, at = read_json(section, past_space(section, skip(section, _FENCE, at)))
-            calls.append(named_call(value, tools))
-            at = past_space(section, skip(section, _CLOSE.strip(), at))
-        return tuple(calls)
+        closing = _CLOSE.strip()
+        return read_wrapped(section, _FENCE, closing, lambda at: read_named(section, at, tools))
 
     def example(self) -> str:
         return f'{_FENCE}{{"name": "FUNCTION", "arguments": {{...}}}}{_CLOSE}\n'

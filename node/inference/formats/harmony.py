@@ -16,10 +16,9 @@ from typing import ClassVar, Final
 
 from node.inference.formats.base import (
     Asked,
+    Calls,
     NotACall,
-    Parsed,
     Shown,
-    State,
     Tools,
     check,
     one_call_a_turn,
@@ -29,7 +28,7 @@ from node.inference.formats.base import (
     to_call,
 )
 from node.inference.formats.marked import answer_rule
-from node.inference.formats.reader import Calls, first_mark
+from node.inference.formats.reader import HoldingReader, first_mark
 from node.inference.grammar.gbnf import LOOSE, Spelling, literal
 from node.inference.grammar.schema import Grammar
 from node.inference.types import Message
@@ -91,70 +90,33 @@ class Harmony:
         return HarmonyReader(tools, thinking=asked.thinking, stop=stop)
 
 
-class HarmonyReader:
+class HarmonyReader(HoldingReader):
     """Implements `Reader`."""
+
+    plain = frozenset({"reasoning", "text", "call"})
 
     def __init__(self, tools: Tools, *, thinking: bool = False, stop: tuple[str, ...] = ()) -> None:
         self._tools = tools
         self._stops = tuple(filter(None, stop))
-        self._state: State = "reasoning" if thinking else "start"
-        self._firsts = frozenset(mark[0] for mark in (*_MARKS, *self._stops))
-        self._held = ""
-        self._reasoning: list[str] = []
         self._texts: list[str] = []
-        self._calls: list[tuple[str, list[str]]] = []
-        self._pushed = 0
-        self.done = False
-        self.reasoning_tokens = 0
+        self._called: list[tuple[str, list[str]]] = []
+        super().__init__((*_MARKS, *self._stops), "reasoning" if thinking else "start")
 
-    @property
-    def state(self) -> State:
-        return self._state
+    def _said(self) -> str:
+        return "\n\n".join(self._texts).strip()
 
-    def push(self, text: str) -> Shown:
-        if self.done:
-            return Shown()
-        before = self._state
-        self._pushed += 1
-        if before != "start" and self._firsts.isdisjoint(text) and not self._held:
-            self.reasoning_tokens += before == "reasoning"
-            self._held = text
-            return self._take(len(text))  # nearly every token: it begins no mark
-        self._held += text
-        shown = self._advance()
-        self.reasoning_tokens += "reasoning" in (before, self._state)
-        return shown
+    def _calls(self) -> Calls:
+        return tuple(
+            to_call(to.removeprefix(_FUNCTIONS), self._whole(pieces), self._tools)
+            for to, pieces in self._called
+        )
 
-    def close(self, *, cut: bool = False) -> tuple[Shown, Parsed]:
-        shown = Shown()
-        if not self.done and self._state != "start":
-            shown = self._take(len(self._held))
-        reasoning = "".join(self._reasoning).strip()
-        if cut and not self.done and self._state == "call":
-            problem = f"the tool call was cut off after {self._pushed} tokens"
-            return shown, Parsed(malformed=problem, reasoning=reasoning)
-        try:
-            calls = self._read()
-        except NotACall as error:
-            return shown, Parsed(malformed=str(error), reasoning=reasoning)
-        text = "\n\n".join(self._texts).strip()
-        return shown, Parsed(text=text, tool_calls=calls, reasoning=reasoning)
+    def _rest(self) -> Shown:
+        return Shown() if self._state == "start" else self._take(len(self._held))
 
-    def _read(self) -> Calls:
-        calls: Calls = ()
-        for to, pieces in self._calls:
-            call = to_call(to.removeprefix(_FUNCTIONS), self._whole(pieces), self._tools)
-            calls = (*calls, call)
-        return calls
-
-    def _advance(self) -> Shown:
-        """Takes whole headers and messages out of what is held, until none is whole."""
-        text, reasoning, seen = "", "", None
-        while not self.done and seen != (self._state, self._held):
-            seen = (self._state, self._held)
-            shown = self._head() if self._state == "start" else self._body()
-            text, reasoning = text + shown.text, reasoning + shown.reasoning
-        return Shown(text, reasoning)
+    def _step(self) -> Shown:
+        """Takes whole headers and messages."""
+        return self._head() if self._state == "start" else self._body()
 
     def _head(self) -> Shown:
         """The header of the next message. What is none is text: a model may forget its form."""
@@ -174,7 +136,7 @@ class HarmonyReader:
         to, channel = _TO.search(header), _IN.search(header)
         if to is not None:
             self._state = "call"
-            self._calls.append((to[1], []))
+            self._called.append((to[1], []))
         elif channel is not None and channel[1] == "analysis":
             self._state = "reasoning"
         else:
@@ -198,7 +160,7 @@ class HarmonyReader:
         shown = self._take(at)
         if mark:
             try:
-                self._whole(self._calls[-1][1])
+                self._whole(self._called[-1][1])
             except NotACall:
                 self._take(1)
             else:
@@ -220,15 +182,14 @@ class HarmonyReader:
             self._state = "start"
         self._held = self._held[0 if mark == _CHANNEL else len(mark) :]
 
-    def _take(self, count: int) -> Shown:
-        text, self._held = self._held[:count], self._held[count:]
+    def _keep(self, text: str) -> Shown:
         if not text:
             return Shown()
         if self._state == "reasoning":
             self._reasoning.append(text)
             return Shown(reasoning=text)
         if self._state == "call":
-            self._calls[-1][1].append(text)
+            self._called[-1][1].append(text)
             return Shown()
         begins = not self._texts[-1] and any(self._texts[:-1])
         self._texts[-1] += text

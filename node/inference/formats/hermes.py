@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from node.inference.formats.base import Asked, Tools, named_call, past_space, read_json, skip
+from node.inference.formats.base import Asked, Calls, Tools, read_named, read_wrapped
 from node.inference.formats.marked import Marked, named_rule
-from node.inference.formats.reader import Calls
 from node.inference.grammar.gbnf import literal
 from node.inference.grammar.schema import Grammar
 
@@ -27,18 +26,11 @@ class Hermes(Marked):
 
     def call_rules(self, grammar: Grammar, asked: Asked) -> Mapping[str, str]:
         call = named_rule(grammar, asked.tools, "arguments")
-        rule = grammar.add("calls", "")
-        more = f'("\\n"? {literal(_OPEN)} {rule})?' if self.many(asked) else '""'
-        grammar.rules[rule] = f'"\\n"? {call} "\\n"? {literal(_CLOSE)} {more}'
-        return {_OPEN: rule}
+        one = f'"\\n"? {call} "\\n"? {literal(_CLOSE)}'
+        return self.chain(grammar, asked, _OPEN, one, between='"\\n"? ')
 
     def read(self, section: str, tools: Tools) -> Calls:
-        calls, at = [], 0
-        while at < len(section):
-            value, at = read_json(section, past_space(section, skip(section, _OPEN, at)))
-            calls.append(named_call(value, tools))
-            at = past_space(section, skip(section, _CLOSE, at))
-        return tuple(calls)
+        return read_wrapped(section, _OPEN, _CLOSE, lambda at: read_named(section, at, tools))
 
     def example(self) -> str:
         return f'{_OPEN}{{"name": "FUNCTION", "arguments": {{...}}}}{_CLOSE}'

@@ -11,17 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from node.inference.formats.base import (
-    Asked,
-    NotACall,
-    Tools,
-    named_call,
-    one_call_a_turn,
-    past_space,
-    read_json,
-)
+from node.inference.formats.base import Asked, Calls, Tools, one_call_a_turn, read_alone
 from node.inference.formats.marked import Marked, named_rule
-from node.inference.formats.reader import Calls
 from node.inference.grammar.gbnf import LOOSE, Spelling
 from node.inference.grammar.schema import Grammar
 from node.inference.types import Message
@@ -47,11 +38,7 @@ class Llama(Marked):
         return {"{": rest, _TAG: grammar.add("tagged", f'"{{" {rest}')}
 
     def read(self, section: str, tools: Tools) -> Calls:
-        text = section.removeprefix(_TAG)
-        value, at = read_json(text, past_space(text, 0))
-        if past_space(text, at) < len(text):
-            raise NotACall("a tool call must be the whole answer, with no text after it")
-        return (named_call(value, tools, "parameters"),)
+        return read_alone(section.removeprefix(_TAG), tools, "parameters")
 
     def example(self) -> str:
         return '{"name": "FUNCTION", "parameters": {...}} alone'

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from node.inference.formats.base import Asked, NotACall, Tools, check, tell
-from node.inference.formats.reader import Calls, MarkedReader, Marks
+from node.inference.formats.base import Asked, Calls, NotACall, Tools, check, tell
+from node.inference.formats.reader import MarkedReader, Marks
 from node.inference.grammar.gbnf import STRICT, Spelling, dumps, literal
 from node.inference.grammar.schema import Grammar
 from node.inference.types import Message
@@ -87,6 +87,21 @@ class Marked(ABC):
     def many(self, asked: Asked) -> bool:
         """Whether one answer may hold several calls."""
         return asked.many and not self.single
+
+    def chain(
+        self, grammar: Grammar, asked: Asked, mark: str, call: str, *, between: str = ""
+    ) -> Mapping[str, str]:
+        """The rules of a call after its mark, and of more of them where several may be made.
+
+        `call` and what may stand `between` one and the next mark are GBNF.
+        """
+        rule = grammar.add("calls", "")
+        tail = self.tail()
+        if self.many(asked):
+            more = f"{between}{literal(mark)} {rule}"
+            tail = f"({more} | {tail})" if self.ends else f"({more})?"
+        grammar.rules[rule] = f"{call} {tail}"
+        return {mark: rule}
 
     def tail(self) -> str:
         """GBNF of what may stand after the last call."""

@@ -16,6 +16,7 @@ from typing import ClassVar, Final
 
 from node.inference.formats.base import (
     Asked,
+    Calls,
     NotACall,
     Tools,
     named_call,
@@ -25,7 +26,6 @@ from node.inference.formats.base import (
     to_call,
 )
 from node.inference.formats.marked import Marked, choice_rule, named_rule
-from node.inference.formats.reader import Calls
 from node.inference.grammar.gbnf import LOOSE, Spelling, literal
 from node.inference.grammar.schema import Grammar
 
@@ -76,10 +76,7 @@ class Mistral(MistralList):
     def call_rules(self, grammar: Grammar, asked: Asked) -> Mapping[str, str]:
         middle = f"{literal(_ID)} [A-Za-z0-9]{{9}} " if self.ids else ""
         call = choice_rule(grammar, asked.tools, middle + literal(_ARGS))
-        rule = grammar.add("calls", "")
-        more = f"({literal(_MARK)} {rule})?" if self.many(asked) else '""'
-        grammar.rules[rule] = f"{call} {more}"
-        return {_MARK: rule}
+        return self.chain(grammar, asked, _MARK, call)
 
     def example(self) -> str:
         return f"{_MARK}FUNCTION{_ARGS}{{...}}"

@@ -1,21 +1,20 @@
-"""The streaming reader of families that mark a call, or a thought, inside their text.
+"""The streaming readers: what they share, and the one of families that mark calls in their text.
 
-An answer is reasoning, then text, then calls. What might still become a mark is held back, so that
-half of one is never shown; from the first mark of a call on nothing is shown, and the family reads
-the whole section when it is there.
+What might still become a mark is held back, so that half of one is never shown. With `MarkedReader`
+an answer is reasoning, then text, then calls; from the first mark of a call on nothing is shown,
+and the family reads the whole section when it is there.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
-from node.inference.formats.base import NotACall, Parsed, Shown, State
-from node.inference.types import ToolCall
+from node.inference.formats.base import Calls, NotACall, Parsed, Shown, State
 
 _SPACE: Final = " \t\r\n"
-Calls = tuple[ToolCall, ...]
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,97 @@ class Marks:
     ends: tuple[str, ...] = ()
 
 
-class MarkedReader:
+class HoldingReader(ABC):
+    """What readers share: text that may still become a mark is held back, the rest goes on.
+
+    Args:
+        marks: every mark there may be in a state of `plain`.
+        state: where the answer begins.
+    """
+
+    plain: ClassVar[frozenset[State]]  # where text without any beginning of a mark is passed on
+
+    def __init__(self, marks: Iterable[str], state: State) -> None:
+        self._state = state
+        self._firsts = frozenset(mark[0] for mark in marks if mark)
+        self._held = ""
+        self._reasoning: list[str] = []
+        self._pushed = 0
+        self.done = False
+        self.reasoning_tokens = 0
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def push(self, text: str) -> Shown:
+        if self.done:
+            return Shown()
+        before = self._state
+        self._pushed += 1
+        if not self._held and before in self.plain and self._firsts.isdisjoint(text):
+            self.reasoning_tokens += before == "reasoning"
+            return self._keep(text)  # nearly every token
+        self._held += text
+        shown = self._advance()
+        self.reasoning_tokens += "reasoning" in (before, self._state)
+        return shown
+
+    def close(self, *, cut: bool = False) -> tuple[Shown, Parsed]:
+        shown = Shown() if self.done else self._rest()
+        reasoning = "".join(self._reasoning).strip()
+        if cut and not self.done and self._state == "call":
+            problem = f"the tool call was cut off after {self._pushed} tokens"
+            return shown, Parsed(malformed=problem, reasoning=reasoning)
+        try:
+            calls = self._calls()
+        except NotACall as error:
+            return shown, Parsed(malformed=str(error), reasoning=reasoning)
+        return shown, Parsed(text=self._said(), tool_calls=calls, reasoning=reasoning)
+
+    def _advance(self) -> Shown:
+        """Takes marks out of what is held, one after another, until none is whole."""
+        text, reasoning, seen = "", "", None
+        while not self.done and seen != (self._state, self._held):
+            seen = (self._state, self._held)
+            shown = self._step()
+            text, reasoning = text + shown.text, reasoning + shown.reasoning
+        return Shown(text, reasoning)
+
+    def _take(self, count: int, mark: str = "") -> Shown:
+        """Keeps so much of what is held, and drops the mark after it."""
+        text, self._held = self._held[:count], self._held[count + len(mark) :]
+        return self._keep(text)
+
+    @abstractmethod
+    def _step(self) -> Shown:
+        """Takes what is before the next mark, and the mark; what of it may be shown."""
+
+    @abstractmethod
+    def _keep(self, text: str) -> Shown:
+        """Puts text where it belongs in this state; what of it may be shown."""
+
+    @abstractmethod
+    def _rest(self) -> Shown:
+        """Takes what is still held at the end."""
+
+    @abstractmethod
+    def _said(self) -> str:
+        """All text of the answer."""
+
+    @abstractmethod
+    def _calls(self) -> Calls:
+        """The calls of the answer.
+
+        Raises:
+            NotACall: what was written is none.
+        """
+
+
+class MarkedReader(HoldingReader):
     """Implements `Reader`. `read` takes a section of calls, from its first mark on."""
+
+    plain = frozenset({"reasoning", "text"})
 
     def __init__(
         self,
@@ -50,68 +138,38 @@ class MarkedReader:
         self._read = read
         self._stops = tuple(filter(None, stop))
         self._in_text = (*marks.calls, *(marks.thought or ()), *marks.ends, *self._stops)
-        self._firsts = frozenset(mark[0] for mark in self._in_text if mark)
-        self._state: State = "reasoning" if thinking and marks.thought else "start"
-        self._held = ""
         self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._pushed = 0
         self._tried = 0
-        self.done = False
-        self.reasoning_tokens = 0
+        super().__init__(self._in_text, "reasoning" if thinking and marks.thought else "start")
 
-    @property
-    def state(self) -> State:
-        return self._state
+    def _said(self) -> str:
+        return "".join(self._text).strip()
 
-    def push(self, text: str) -> Shown:
-        if self.done:
+    def _calls(self) -> Calls:
+        return self._read(self._held) if self._state == "call" else ()
+
+    def _rest(self) -> Shown:
+        return Shown() if self._state == "call" else self._take(len(self._held))
+
+    def _keep(self, text: str) -> Shown:
+        if not text:
             return Shown()
-        before = self._state
-        self._pushed += 1
-        if before == "text" and not self._held and self._firsts.isdisjoint(text):
-            return Shown(self._keep(self._text, text))  # nearly every token: it begins no mark
-        self._held += text
-        shown = self._advance()
-        self.reasoning_tokens += "reasoning" in (before, self._state)
-        return shown
-
-    def close(self, *, cut: bool = False) -> tuple[Shown, Parsed]:
-        shown = Shown()
         if self._state == "reasoning":
-            shown = Shown(reasoning=self._keep(self._reasoning, self._held))
-        elif self._state != "call" and not self.done:
-            shown = Shown(text=self._keep(self._text, self._held))
-        return shown, self._parsed(cut)
+            self._reasoning.append(text)
+            return Shown(reasoning=text)
+        self._text.append(text)
+        return Shown(text)
 
-    def _parsed(self, cut: bool) -> Parsed:
-        text, reasoning = "".join(self._text).strip(), "".join(self._reasoning).strip()
-        if self._state != "call":
-            return Parsed(text=text, reasoning=reasoning)
-        if cut and not self.done:
-            problem = f"the tool call was cut off after {self._pushed} tokens"
-            return Parsed(malformed=problem, reasoning=reasoning)
-        try:
-            return Parsed(text=text, tool_calls=self._read(self._held), reasoning=reasoning)
-        except NotACall as error:
-            return Parsed(malformed=str(error), reasoning=reasoning)
-
-    def _advance(self) -> Shown:
-        """Takes marks out of what is held, one after another, until none is whole."""
-        text: list[str] = []
-        reasoning: list[str] = []
-        state = None
-        while not self.done and state != (self._state, self._held):
-            state = (self._state, self._held)
-            if self._state == "reasoning":
-                reasoning.append(self._think())
-            elif self._state == "start":
-                self._start()
-            elif self._state == "text":
-                text.append(self._write())
-            else:
-                self._call()
-        return Shown("".join(text), "".join(reasoning))
+    def _step(self) -> Shown:
+        if self._state == "reasoning":
+            return self._think()
+        if self._state == "text":
+            return self._write()
+        if self._state == "start":
+            self._start()
+        else:
+            self._call()
+        return Shown()
 
     def _start(self) -> None:
         """It is a call, or text, or not known yet; white space after reasoning is dropped."""
@@ -123,23 +181,23 @@ class MarkedReader:
         elif ahead or not (self._reasoning or self._marks.first):
             self._state = "text"
 
-    def _think(self) -> str:
+    def _think(self) -> Shown:
         _, closing = self._marks.thought or ("", "")
         at, mark = first_mark(self._held, (closing,))
-        shown = self._keep(self._reasoning, self._take(at, mark))
+        shown = self._take(at, mark)
         if mark:
             self._state = "start"
         return shown
 
-    def _write(self) -> str:
+    def _write(self) -> Shown:
         at, mark = first_mark(self._held, self._in_text)
         if mark in self._marks.calls:
-            shown = self._keep(self._text, self._take(at, ""))
+            shown = self._take(at)
             self._state = "call"
             return shown
-        shown = self._keep(self._text, self._take(at, mark))
+        shown = self._take(at, mark)
         if mark in self._stops or mark in self._marks.ends:
-            self.done, self._held = bool(mark), "" if mark else self._held
+            self.done, self._held = True, ""
         elif self._marks.thought and mark == self._marks.thought[0]:
             self._state = "reasoning"
         elif mark:  # reasoning that nobody saw begin
@@ -162,16 +220,6 @@ class MarkedReader:
                 self._tried = at + 1
             else:
                 self.done, self._held = True, self._held[:at]
-
-    def _take(self, at: int, mark: str) -> str:
-        taken, self._held = self._held[:at], self._held[at + len(mark) :]
-        return taken
-
-    @staticmethod
-    def _keep(where: list[str], text: str) -> str:
-        if text:
-            where.append(text)
-        return text
 
 
 def first_mark(text: str, marks: Iterable[str]) -> tuple[int, str]:

@@ -14,15 +14,16 @@ from typing import ClassVar, Final
 
 from node.inference.formats.base import (
     Asked,
+    Calls,
     NotACall,
     Tools,
     past_space,
     read_json,
+    read_wrapped,
     skip,
     to_call,
 )
 from node.inference.formats.marked import Marked
-from node.inference.formats.reader import Calls
 from node.inference.grammar.gbnf import literal
 from node.inference.grammar.schema import Grammar, cannot_write
 from node.inference.types import FunctionSpec, ToolCall
@@ -61,11 +62,8 @@ class QwenCoder(Marked):
     def call_rules(self, grammar: Grammar, asked: Asked) -> Mapping[str, str]:
         bodies = " | ".join(self._body(grammar, tool) for tool in asked.tools)
         call = grammar.add("call", bodies)
-        rule = grammar.add("calls", "")
-        more = f'("\\n"? {literal(_OPEN)} {rule})?' if self.many(asked) else '""'
-        end = literal(self.tags.end + _CLOSE)
-        grammar.rules[rule] = f"{literal(self.tags.name[0])} {call} {end} {more}"
-        return {_OPEN: rule}
+        one = f"{literal(self.tags.name[0])} {call} {literal(self.tags.end + _CLOSE)}"
+        return self.chain(grammar, asked, _OPEN, one, between='"\\n"? ')
 
     def _body(self, grammar: Grammar, tool: FunctionSpec) -> str:
         Grammar().arguments(tool.name, tool.parameters)  # refuses what no call could be made of
@@ -94,12 +92,7 @@ class QwenCoder(Marked):
         return f"{literal(tags.key[0] + key + tags.key[1] + tags.value[0])} {value}"
 
     def read(self, section: str, tools: Tools) -> Calls:
-        calls, at = [], 0
-        while at < len(section):
-            call, at = self._one(section, skip(section, _OPEN, at), tools)
-            calls.append(call)
-            at = past_space(section, skip(section, _CLOSE, at))
-        return tuple(calls)
+        return read_wrapped(section, _OPEN, _CLOSE, lambda at: self._one(section, at, tools))
 
     def _one(self, section: str, at: int, tools: Tools) -> tuple[ToolCall, int]:
         tags = self.tags
