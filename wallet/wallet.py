@@ -2,7 +2,8 @@
 
 Everything that moves money takes a `key`: the same key is the same operation, whatever happened
 in between, so that nothing is ever paid twice. Reads are immediate; whatever talks to a mint is
-awaited.
+awaited. Errors are those of `wallet.errors`: after an OutcomeUnknownError the operation is pending
+and `recover` settles it; after any other, nothing was paid.
 """
 
 from __future__ import annotations
@@ -11,8 +12,24 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from wallet.errors import UnsupportedError
+from wallet.errors import RefusedError
+from wallet.operations import (
+    checking,
+    consolidating,
+    exchanging,
+    minting,
+    mints,
+    outbox,
+    paying,
+    recovering,
+    restoring,
+    sending,
+    sources,
+)
+from wallet.operations.book import Book
+from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import (
     Invoice,
     Payment,
@@ -22,16 +39,30 @@ from wallet.operations.results import (
     Rules,
     Sent,
 )
-from wallet.store.records import MintRecord, Operation
-from wallet.types import MintApi, Unit
+from wallet.operations.sources import FundingSource, SourcePayment
+from wallet.protocol import derivation, tokens
+from wallet.protocol.derivation import Seed
+from wallet.store import MintRecord, Operation, Probe, Store
+from wallet.types import Token, Unit
 
+if TYPE_CHECKING:
+    from wallet.mint import MintClient
 
-def _later(what: str) -> UnsupportedError:
-    return UnsupportedError(f"{what} is not in this wallet yet")
+RULES: Final = Rules()
 
 
 class Wallet:
-    """Ecash at the mints its owner chose, in one encrypted file with one writer."""
+    """Ecash at the mints its owner chose, in one encrypted file with one writer.
+
+    Use `Wallet.open`, and `aclose` at the end, or `async with await Wallet.open(...)`. After
+    opening, `recover` settles what an interruption left.
+    """
+
+    def __init__(self, book: Book, words: str) -> None:
+        self._book = book
+        self._words = words
+        self._own = OwnKeys(book)
+        self._sources: dict[str, FundingSource] = {}
 
     @classmethod
     async def open(
@@ -40,65 +71,175 @@ class Wallet:
         *,
         key: bytes,
         words: str | None = None,
-        connect: Callable[[str], MintApi] | None = None,
-        rules: Rules = Rules(),
+        connect: Callable[[str], MintClient] | None = None,
+        rules: Rules = RULES,
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = secrets.token_bytes,
+        probe: Probe | None = None,
     ) -> Wallet:
-        """Opens, or makes, the wallet at `path`. `key`: 32 bytes that seal it. `words`: the seed
-        of a new wallet; None makes one.
+        """Opens, or makes, the wallet at `path`.
+
+        Args:
+            path: the file; a `.lock` beside it says that it is in use.
+            key: 32 bytes that seal it.
+            words: the seed of a new wallet; None makes one.
+            connect: makes the client of a mint's URL; None: over HTTP.
+            rules: what may be done without asking.
+            now: Unix seconds.
+            random: bytes of a secure generator.
+            probe: told of every write, for tests; see `wallet.store`.
 
         Raises:
             WalletBusyError: another process holds it.
             StoreError: wrong key, or a damaged file.
+            RefusedError: the wallet that is there has another seed.
+            ParseError: the words are no seed.
         """
-        raise _later("opening")
+        given = None if words is None else derivation.check_words(words)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = Store(path, key=key, random=random, probe=probe)
+        try:
+            kept = (await store.unlock(lambda: _new(given, random))).decode()
+            if given is not None and kept != given:
+                raise RefusedError(
+                    "the wallet in this file has another seed",
+                    hint="Restore into an empty home, or open it without words.",
+                )
+            made = connect or _over_http
+            seed = Seed.from_words(kept)
+            book = Book(store, seed, connect=made, rules=rules, now=now, random=random)
+        except BaseException:
+            await store.aclose()
+            raise
+        return cls(book, kept)
 
     async def aclose(self) -> None:
         """Finishes what is being written, and lets go of file and connections."""
-        raise _later("closing")
+        await self._book.aclose()
+
+    async def __aenter__(self) -> Wallet:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aclose()
 
     def words(self) -> str:
         """The seed's words, for a backup on paper. Never log them."""
-        raise _later("words")
+        return self._words
+
+    @property
+    def rules(self) -> Rules:
+        """What this wallet does without asking."""
+        return self._book.rules
+
+    def now(self) -> float:
+        """Unix seconds, by the wallet's clock."""
+        return float(self._book.now())
+
+    # ── mints ───────────────────────────────────────────────────────────────────────────────
 
     async def add_mint(self, url: str, *, spend: bool = True, accept: bool = True) -> MintRecord:
-        """Adds a mint, or changes what an added one may be used for."""
-        raise _later("add_mint")
+        """Adds a mint, or changes what an added one may be used for.
+
+        Args:
+            spend: whether payments are made from it, and invoices received there.
+            accept: whether tokens of it are received.
+
+        Raises:
+            UnsupportedError: it has no sat, or wants authentication.
+            MintUnreachableError, OutcomeUnknownError: it does not answer, or is no mint.
+        """
+        return await mints.add(self._book, url, spend=spend, accept=accept)
 
     async def remove_mint(self, url: str, *, force: bool = False) -> None:
-        """Removes a mint; refused while it holds money, unless forced."""
-        raise _later("remove_mint")
+        """Takes a mint off the list; what it holds stays in the file, and is back with the mint.
+
+        Raises:
+            RefusedError: it holds money, or an operation is open there, and `force` is not set.
+        """
+        await mints.remove(self._book, url, force=force)
 
     def mints(self) -> tuple[MintRecord, ...]:
         """The mints, with what they hold."""
-        raise _later("mints")
+        return tuple(mints.record(self._book, row) for row in self._book.mints())
 
     def balance(self, unit: Unit = "sat") -> int:
-        """What can be spent now, at all mints."""
-        raise _later("balance")
+        """What can be spent now, at all mints on the list."""
+        urls = {row.url for row in self._book.mints()}
+        free = self._book.store.read(lambda tables: tables.proofs.balances())
+        return sum(held for (url, its), held in free.items() if its == unit and url in urls)
+
+    # ── in ──────────────────────────────────────────────────────────────────────────────────
 
     async def request_invoice(
         self, amount: int, *, mint: str | None = None, unit: Unit = "sat", key: str | None = None
     ) -> Invoice:
-        """Asks a mint for an invoice that pays this wallet."""
-        raise _later("request_invoice")
+        """Asks a mint for a bolt11 invoice that pays this wallet (NUT-04, locked by NUT-20).
+
+        Raises:
+            BalanceCapError: the mint would hold more than the cap.
+        """
+        return await minting.request_invoice(self._book, amount, mint=mint, unit=unit, key=key)
 
     async def claim_invoice(self, operation: str, *, wait: float = 0) -> Operation:
-        """Mints the ecash of a paid invoice, waiting up to `wait` seconds for the payment."""
-        raise _later("claim_invoice")
+        """Mints the ecash of a paid invoice, waiting up to `wait` seconds for the payment.
+
+        The operation returned is done, or still `prepared` where it is not paid.
+        """
+        return await minting.claim_invoice(self._book, operation, wait_s=wait)
 
     async def receive(
         self,
-        token: str,
+        token: str | Token,
         *,
         allow_unverified: bool = False,
         private_keys: Sequence[bytes] = (),
         preimage: bytes | None = None,
         key: str | None = None,
     ) -> Received:
-        """Redeems a token."""
-        raise _later("receive")
+        """Redeems a token: swaps it for ecash that nobody else knows.
+
+        Args:
+            token: as text, or read already.
+            allow_unverified: takes proofs without DLEQ too; a wrong DLEQ is refused always.
+            private_keys: for locks, beyond the wallet's own keys.
+            preimage: for hash locks.
+            key: the idempotency key.
+
+        Raises:
+            ParseError: it cannot be read.
+            UntrustedMintError: its mint is not accepted.
+            UnverifiedError, VerificationError: its proofs are not surely the mint's, or locked.
+            AlreadySpentError: it was redeemed before.
+            MintUnreachableError: the mint cannot be reached; it was not received.
+        """
+        from wallet.mint import mint_url
+
+        read = tokens.decode(token) if isinstance(token, str) else token
+        own_form = Token(mint_url(read.mint), read.unit, read.proofs, read.memo)
+        return await exchanging.receive(
+            self._book,
+            self._own,
+            own_form,
+            allow_unverified=allow_unverified,
+            private_keys=private_keys,
+            preimage=preimage,
+            key=key,
+        )
+
+    def address(self) -> bytes:
+        """The wallet's public key for ecash locked to it: 33 bytes, always the same."""
+        return self._own.address()
+
+    async def fresh_key(self) -> bytes:
+        """A public key for one payment, that was never given out before."""
+        return await self._own.fresh()
+
+    def owns_key(self, public: bytes) -> bool:
+        """Whether ecash locked to this key is this wallet's to spend."""
+        return self._own.opens(public)
+
+    # ── out ─────────────────────────────────────────────────────────────────────────────────
 
     async def send(
         self,
@@ -112,16 +253,41 @@ class Wallet:
         refund: Sequence[bytes] = (),
         key: str | None = None,
     ) -> Sent:
-        """Makes a token of exactly `amount`, locked to the public key `to` where one is given."""
-        raise _later("send")
+        """Makes a token of exactly `amount`; it is in the outbox until seen spent or reclaimed.
+
+        Args:
+            to: the public key to lock it to (NUT-11).
+            locktime: Unix seconds, after which `refund` may spend it too; with no `refund` given,
+                this wallet may.
+
+        Raises:
+            InsufficientFundsError: no mint holds so much.
+        """
+        refunds = tuple(refund) or ((self.address(),) if locktime is not None and to else ())
+        return await sending.send(
+            self._book,
+            amount,
+            to=to,
+            mint=mint,
+            unit=unit,
+            memo=memo,
+            locktime=locktime,
+            refund=refunds,
+            key=key,
+        )
 
     async def reclaim(self, operation: str) -> Operation:
-        """Takes back a token that was sent and not redeemed."""
-        raise _later("reclaim")
+        """Takes back a token that was sent and not redeemed.
+
+        Raises:
+            AlreadySpentError: the payee has redeemed it.
+            RefusedError: it is locked to the payee.
+        """
+        return await outbox.reclaim(self._book, self._own, operation)
 
     async def refresh_outbox(self) -> tuple[Operation, ...]:
         """Asks which sent tokens were redeemed; returns the sends that are delivered now."""
-        raise _later("refresh_outbox")
+        return await outbox.refresh(self._book)
 
     async def pay_invoice(
         self,
@@ -132,33 +298,93 @@ class Wallet:
         mint: str | None = None,
         key: str | None = None,
     ) -> Payment:
-        """Pays a Lightning invoice."""
-        raise _later("pay_invoice")
+        """Pays a Lightning invoice.
+
+        Args:
+            amount_msat: for an invoice that names none.
+            max_fee: the most the Lightning fee may be, in sat; None: by the rules.
+
+        Raises:
+            InsufficientFundsError, FeeTooHighError: no mint can pay it.
+            PaymentFailedError: it surely was not paid.
+            OutcomeUnknownError: nobody knows yet.
+        """
+        return await paying.pay_invoice(
+            self._book, bolt11, amount_msat=amount_msat, max_fee=max_fee, mint=mint, key=key
+        )
 
     async def consolidate(self, mint: str) -> Operation:
-        """Swaps many small or old proofs for few new ones."""
-        raise _later("consolidate")
+        """Swaps up to 250 small or old proofs for few new ones."""
+        return await consolidating.consolidate(self._book, mint)
+
+    # ── another funding source ──────────────────────────────────────────────────────────────
+
+    def use_source(self, source: FundingSource) -> None:
+        """Names a source for `recover` to ask about its pending payments."""
+        self._sources[source.name] = source
+
+    async def pay_from(
+        self,
+        source: FundingSource,
+        bolt11: str,
+        *,
+        amount_msat: int | None = None,
+        key: str | None = None,
+    ) -> SourcePayment:
+        """Pays an invoice from another source, such as `wallet.nwc.NwcSource`, journalled here.
+
+        Raises:
+            WalletError: it surely was not paid. What nobody knows is returned as pending.
+        """
+        self.use_source(source)
+        return await sources.pay(self._book, source, bolt11, amount_msat=amount_msat, key=key)
+
+    # ── after a crash ───────────────────────────────────────────────────────────────────────
 
     async def recover(self) -> tuple[Operation, ...]:
-        """Settles what is pending; returns the operations that are final now."""
-        raise _later("recover")
+        """Settles what is pending, at start-up and on demand; returns what is final now."""
+        return await recovering.recover(self._book, self._own, self._sources)
 
     def operation(self, key: str) -> Operation | None:
         """The operation of this key."""
-        raise _later("operation")
+        return self._book.store.read(lambda tables: tables.operations.operation(key))
+
+    def sent(self, key: str) -> Sent | None:
+        """The token of a send that is done, without sending anything; None where it is not."""
+        record = self._book.record(key)
+        if record is None or not sending.is_done(record):
+            return None
+        return sending.sent(self._book, record)
+
+    def payment(self, key: str) -> Payment | None:
+        """What is known of a payment, without asking; None where it failed or is none."""
+        record = self._book.record(key)
+        if record is None or not paying.stands(record):
+            return None
+        return paying.payment(record)
 
     def pending(self) -> tuple[Operation, ...]:
         """Operations that are not final, oldest first."""
-        raise _later("pending")
+        return self._book.store.read(lambda tables: tables.operations.pending())
 
     def history(self, limit: int = 100, before: int | None = None) -> tuple[Operation, ...]:
         """Operations, newest first; `before`: only those that began before this Unix second."""
-        raise _later("history")
+        return self._book.store.read(lambda tables: tables.operations.history(limit, before))
 
     async def restore(self, mint: str) -> Restored:
-        """Brings back what the seed has at a mint (NUT-09, NUT-13)."""
-        raise _later("restore")
+        """Brings back what the seed has at a mint (NUT-09, NUT-13); never lowers a counter."""
+        return await restoring.restore(self._book, mint)
 
     async def check(self) -> Report:
-        """Compares file and mints."""
-        raise _later("check")
+        """Opens everything in the file, and compares proofs with what their mints say."""
+        return await checking.check(self._book)
+
+
+def _new(given: str | None, random: Callable[[int], bytes]) -> bytes:
+    return (given or derivation.new_words(random)).encode()
+
+
+def _over_http(url: str) -> MintClient:
+    from wallet.mint import HttpTransport, MintClient
+
+    return MintClient(url, HttpTransport(url))

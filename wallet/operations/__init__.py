@@ -1,1 +1,6 @@
-"""What moves money, each a journalled saga."""
+"""What moves money, each a journalled saga.
+
+`book` is what all work with; `swapping`, `minting` and `melting` are the three frames, after the
+three requests by which a mint makes ecash; the rest are the operations over them, and `recovering`
+settles any that was interrupted. `wallet.wallet.Wallet` is the way in.
+"""

@@ -107,6 +107,15 @@ async def pay(book: Book, record: Record) -> Record:
         return await _drive(book, record, sent=False)
 
 
+async def first(book: Book, record: Record, snapshot: Snapshot) -> Record:
+    """Reserves and pays. Raises as `reserve` and `settle`."""
+    async with book.at_work(snapshot.mint):
+        ready = await book.reserve(
+            snapshot.mint, snapshot.unit, lambda tables: reserve(book, tables, record, snapshot)
+        )
+        return await pay(book, ready)
+
+
 async def settle(book: Book, record: Record) -> Record:
     """Brings a payment of before to its end, as far as can be known.
 

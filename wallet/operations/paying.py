@@ -54,7 +54,7 @@ async def pay_invoice(
         elif not record.operation.state.final:
             record = await settle(book, record)
         failures.raise_again(record)
-        return payment(book, record)
+        return payment(record)
 
 
 async def settle(book: Book, record: Record) -> Record:
@@ -63,7 +63,13 @@ async def settle(book: Book, record: Record) -> Record:
     return await (multipath.settle(book, record) if several else melting.settle(book, record))
 
 
-def payment(book: Book, record: Record) -> Payment:
+def stands(record: Record) -> bool:
+    """Whether this is a payment of an invoice that did not fail."""
+    kind, state = record.operation.kind, record.operation.state
+    return kind in (Kind.MELT, Kind.MULTIPATH) and state != State.FAILED
+
+
+def payment(record: Record) -> Payment:
     """The answer for a payment that did not fail."""
     operation = record.operation
     paid = operation.state == State.DONE or melting.owes_change(record)
@@ -104,11 +110,7 @@ async def _pay_by(book: Book, key: str, bill: Bill, url: str, unit: Unit) -> Rec
     snapshot = await book.snapshot(url, unit)
     told = await melting.quote(book, url, bill, unit)
     record = await melting.planned(book, key, snapshot, bill, told, asked=bill.asked)
-    async with book.at_work(url):
-        ready = await book.reserve(
-            url, unit, lambda tables: melting.reserve(book, tables, record, snapshot)
-        )
-        return await melting.pay(book, ready)
+    return await melting.first(book, record, snapshot)
 
 
 def _candidates(book: Book, amount_msat: int, mint: str | None) -> list[tuple[str, Unit]]:

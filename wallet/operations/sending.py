@@ -142,6 +142,11 @@ def sent(book: Book, record: Record) -> Sent:
     return Sent(record.key, text, operation.amount, operation.fee, operation.unit, operation.mint)
 
 
+def is_done(record: Record) -> bool:
+    """Whether this is a send whose token was made."""
+    return record.operation.kind == Kind.SEND and record.operation.state == State.DONE
+
+
 async def payer(book: Book, amount: int, unit: Unit, mint: str | None) -> Snapshot:
     """The mint that pays: the one named, else that with most of this unit.
 

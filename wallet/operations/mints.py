@@ -1,0 +1,72 @@
+"""The user's mints: added by them and nobody else, with what each may be used for."""
+
+from __future__ import annotations
+
+from wallet.errors import RefusedError, UnsupportedError, WalletError
+from wallet.operations.book import UNITS, Book
+from wallet.store import MintRecord, MintRow
+
+
+async def add(book: Book, url: str, *, spend: bool, accept: bool) -> MintRecord:
+    """See `Wallet.add_mint`."""
+    from wallet.mint import mint_url
+
+    url = mint_url(url)
+    info = await book.info(url, fresh=True)
+    if info.needs_auth:
+        raise UnsupportedError(
+            f"mint {url} wants authentication (NUT-21, NUT-22), which is not supported"
+        )
+    await load(book, MintRow(url, info.name, spend, accept, 0))
+    return record(book, book.mint(url))
+
+
+async def load(book: Book, row: MintRow) -> None:
+    """Puts a mint on the list with its keysets, or leaves the list as it is.
+
+    Raises:
+        UnsupportedError: it has no keyset of a unit this wallet keeps.
+        MintMisbehavedError: its keysets collide with another's.
+    """
+    known = {mint.url for mint in book.mints()}
+    await book.put_mint(row)
+    try:
+        await book.refresh(row.url)
+        units = [unit for unit in UNITS if _issues(book, row.url, unit)]
+        if not units:
+            raise UnsupportedError(f"mint {row.url} issues neither sat nor msat")
+        for unit in units:
+            await book.snapshot(row.url, unit)  # fetches the keys, for the first payment
+    except WalletError:
+        if row.url not in known:
+            await book.remove_mint(row.url)
+        raise
+
+
+async def remove(book: Book, url: str, *, force: bool) -> None:
+    """See `Wallet.remove_mint`."""
+    row = book.mint(url)
+    kept = book.store.read(lambda tables: tables.proofs.kept(row.url))
+    open_ones = book.store.read(lambda tables: tables.operations.pending())
+    if not force and (kept or any(each.mint == row.url for each in open_ones)):
+        raise RefusedError(
+            f"mint {row.url} holds money of this wallet, or an operation is open there",
+            hint="Spend it first; with `force` it stays in the file and is back when it is added.",
+        )
+    await book.remove_mint(row.url)
+
+
+def record(book: Book, row: MintRow) -> MintRecord:
+    """A mint with what it holds now."""
+    free = book.store.read(lambda tables: tables.proofs.balances())
+    balance: dict[str, int] = {
+        unit: free[row.url, unit] for unit in UNITS if (row.url, unit) in free
+    }
+    units = tuple(unit for unit in UNITS if _issues(book, row.url, unit))
+    held_msat = balance.get("sat", 0) * 1000 + balance.get("msat", 0)
+    over = held_msat > book.rules.cap_sat * 1000
+    return MintRecord(row.url, row.name, row.spend, row.accept, units, balance, over)
+
+
+def _issues(book: Book, url: str, unit: str) -> bool:
+    return any(info.active and info.unit == unit for info in book.infos(url).values())
