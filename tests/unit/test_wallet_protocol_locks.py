@@ -348,6 +348,14 @@ def test_witnesses_that_are_none(text: str) -> None:
         witness.check([proof(Lock((KEYS[0],)), witness=text)], [], now=NOW)
 
 
+def test_a_witness_written_twice_over_is_read() -> None:
+    found = witness.Witness(("ab",), PREIMAGE)
+    text = found.write()
+    assert witness.Witness.read(text) == witness.Witness.read(json.dumps(text)) == found
+    with pytest.raises(ParseError):
+        witness.Witness.read(json.dumps(json.dumps(text)))
+
+
 def test_an_empty_witness_is_not_written() -> None:
     assert witness.Witness().write() is None
     assert witness.Witness.read(None) == witness.Witness.read("{}") == witness.Witness()
