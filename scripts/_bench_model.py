@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import itertools
 import string
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from node.inference.testing.gguf import CHATML_TEMPLATE, CONTROL, byte_symbols
+from node.inference.testing.gguf import (
+    CONTROL,
+    Tensor,
+    TinyModel,
+    byte_symbols,
+    floats,
+    gguf_parts,
+    llama_metadata,
+)
 
-F32, Q4_0 = 0, 2
+Q4_0 = 2
 _BLOCK, _BLOCK_BYTES = 32, 18
-_ALIGNMENT = 32
-Blob = npt.NDArray[np.uint8]
-SPECIALS = ("<|im_start|>", "<|im_end|>")
+SPECIALS = (("<|im_start|>", CONTROL), ("<|im_end|>", CONTROL))
 
 
 @dataclass(frozen=True)
@@ -46,95 +51,66 @@ def bench_model(folder: Path, shape: Shape | None = None) -> Path:
     path = folder / name
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
-        _write(partial, spec)
-        partial.replace(path)
+        unfinished = path.with_suffix(".part")
+        _write(unfinished, spec)
+        unfinished.replace(path)
     return path
 
 
 def weights(shape: Shape) -> int:
     """Weights in all."""
-    return sum(rows * columns for _, rows, columns, _ in _tensors(shape))
+    return sum(int(np.prod(tensor.shape)) for tensor in _tensors(shape))
 
 
 def _write(path: Path, spec: Shape) -> None:
-    meta = _metadata(spec)
-    infos, offset = [], 0
-    for name, rows, columns, kind in _tensors(spec):
-        dims = (columns,) if kind == F32 else (columns, rows)
-        head = _string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
-        infos.append(head)
-        offset += -(-_size(rows, columns, kind) // _ALIGNMENT) * _ALIGNMENT
-    start = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(meta)) + b"".join([*meta, *infos])
-    rng = np.random.Generator(np.random.PCG64(spec.seed))
+    model = TinyModel(
+        spec.width,
+        spec.layers,
+        spec.heads,
+        spec.ff,
+        spec.context,
+        kv_heads=spec.kv_heads,
+        specials=SPECIALS,
+    )
+    tokens = list(_vocabulary(spec.vocabulary))
+    meta = llama_metadata(model, tokens, name="random weights, for benches")
     with path.open("wb") as file:
-        file.write(start + bytes(-len(start) % _ALIGNMENT))
-        for _, rows, columns, kind in _tensors(spec):
-            blob = _random(rng, rows, columns) if kind == Q4_0 else _ones(columns)
-            file.write(blob.tobytes() + bytes(-blob.size % _ALIGNMENT))
+        file.writelines(gguf_parts(meta, list(_tensors(spec))))
 
 
-def _tensors(spec: Shape) -> Iterator[tuple[str, int, int, int]]:
-    """Name, rows, columns and type of each."""
+def _tensors(spec: Shape) -> Iterator[Tensor]:
+    """All of them; their bytes are to be asked for in order."""
+    random = partial(_random, np.random.Generator(np.random.PCG64(spec.seed)))
     narrow = spec.width // spec.heads * spec.kv_heads
-    yield "token_embd.weight", spec.vocabulary, spec.width, Q4_0
+    yield random("token_embd.weight", spec.vocabulary, spec.width)
     for layer in range(spec.layers):
         block = f"blk.{layer}."
-        yield block + "attn_norm.weight", 1, spec.width, F32
-        yield block + "attn_q.weight", spec.width, spec.width, Q4_0
-        yield block + "attn_k.weight", narrow, spec.width, Q4_0
-        yield block + "attn_v.weight", narrow, spec.width, Q4_0
-        yield block + "attn_output.weight", spec.width, spec.width, Q4_0
-        yield block + "ffn_norm.weight", 1, spec.width, F32
-        yield block + "ffn_gate.weight", spec.ff, spec.width, Q4_0
-        yield block + "ffn_up.weight", spec.ff, spec.width, Q4_0
-        yield block + "ffn_down.weight", spec.width, spec.ff, Q4_0
-    yield "output_norm.weight", 1, spec.width, F32
+        yield floats(block + "attn_norm.weight", np.ones(spec.width))
+        yield random(block + "attn_q.weight", spec.width, spec.width)
+        yield random(block + "attn_k.weight", narrow, spec.width)
+        yield random(block + "attn_v.weight", narrow, spec.width)
+        yield random(block + "attn_output.weight", spec.width, spec.width)
+        yield floats(block + "ffn_norm.weight", np.ones(spec.width))
+        yield random(block + "ffn_gate.weight", spec.ff, spec.width)
+        yield random(block + "ffn_up.weight", spec.ff, spec.width)
+        yield random(block + "ffn_down.weight", spec.width, spec.ff)
+    yield floats("output_norm.weight", np.ones(spec.width))
 
 
-def _size(rows: int, columns: int, kind: int) -> int:
-    count = rows * columns
-    return 4 * count if kind == F32 else count // _BLOCK * _BLOCK_BYTES
+def _random(rng: np.random.Generator, name: str, rows: int, columns: int) -> Tensor:
+    """Q4_0."""
+    count = rows * columns // _BLOCK
+    data = partial(_blocks, rng, count, columns)
+    return Tensor(name, (rows, columns), Q4_0, count * _BLOCK_BYTES, data)
 
 
-def _random(rng: np.random.Generator, rows: int, columns: int) -> Blob:
+def _blocks(rng: np.random.Generator, count: int, columns: int) -> bytes:
     """Blocks of a half-float scale and 32 four-bit weights; rows of about unit length."""
-    blocks = np.empty((rows * columns // _BLOCK, _BLOCK_BYTES), np.uint8)
+    blocks = np.empty((count, _BLOCK_BYTES), np.uint8)
     scale = np.array([1 / np.sqrt(columns) / 4.6], np.float16)
     blocks[:, :2] = scale.view(np.uint8)
-    blocks[:, 2:] = rng.integers(0, 256, (len(blocks), _BLOCK_BYTES - 2), dtype=np.uint8)
-    return blocks
-
-
-def _ones(columns: int) -> Blob:
-    return np.ones(columns, "<f4").view(np.uint8)
-
-
-def _metadata(spec: Shape) -> list[bytes]:
-    from node.inference.testing.gguf import array, pair
-
-    tokens = list(_vocabulary(spec.vocabulary))
-    kinds = [1] * (spec.vocabulary - len(SPECIALS)) + [CONTROL] * len(SPECIALS)
-    return [
-        pair("general.architecture", "str", "llama"),
-        pair("general.name", "str", "random weights, for benches"),
-        pair("llama.block_count", "u32", spec.layers),
-        pair("llama.context_length", "u32", spec.context),
-        pair("llama.embedding_length", "u32", spec.width),
-        pair("llama.feed_forward_length", "u32", spec.ff),
-        pair("llama.attention.head_count", "u32", spec.heads),
-        pair("llama.attention.head_count_kv", "u32", spec.kv_heads),
-        pair("llama.attention.layer_norm_rms_epsilon", "f32", 1e-5),
-        pair("llama.rope.dimension_count", "u32", spec.width // spec.heads),
-        pair("llama.vocab_size", "u32", spec.vocabulary),
-        pair("tokenizer.ggml.model", "str", "gpt2"),
-        pair("tokenizer.ggml.pre", "str", "gpt-2"),
-        array("tokenizer.ggml.tokens", "str", tokens),
-        array("tokenizer.ggml.token_type", "i32", kinds),
-        array("tokenizer.ggml.merges", "str", []),
-        pair("tokenizer.ggml.eos_token_id", "u32", spec.vocabulary - 1),
-        pair("tokenizer.chat_template", "str", CHATML_TEMPLATE),
-    ]
+    blocks[:, 2:] = rng.integers(0, 256, (count, _BLOCK_BYTES - 2), dtype=np.uint8)
+    return blocks.tobytes()
 
 
 def _vocabulary(size: int) -> Iterator[str]:
@@ -146,9 +122,4 @@ def _vocabulary(size: int) -> Iterator[str]:
     )
     yield from byte_symbols()
     yield from itertools.islice(words, size - 256 - len(SPECIALS))
-    yield from SPECIALS
-
-
-def _string(text: str) -> bytes:
-    raw = text.encode()
-    return struct.pack("<Q", len(raw)) + raw
+    yield from (text for text, _ in SPECIALS)

@@ -6,8 +6,9 @@ in this package too and needs neither the engine nor an HTTP client.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from node.lazy import lazily
 
 if TYPE_CHECKING:
     from node.inference.embeddings.embedder import EmbedderLimits, HashEmbedder, LlamaEmbedder
@@ -114,55 +115,33 @@ __all__ = [
     "unfinished",
 ]
 
-_HOMES = {
-    "KINDS": "models.exam_cases",
-    "Bench": "models.bench",
-    "BenchRecord": "models.pins",
-    "Build": "llama.build",
-    "Call": "scripted",
-    "CheckedFile": "models.store",
-    "Download": "models.download",
-    "EmbedderLimits": "embeddings.embedder",
-    "EngineLimits": "llama.slot",
-    "Fail": "scripted",
-    "HashEmbedder": "embeddings.embedder",
-    "Header": "models.gguf_header",
-    "LlamaEmbedder": "embeddings.embedder",
-    "LlamaEngine": "engine",
-    "ModelStore": "models.store",
-    "Need": "models.memory",
-    "Pin": "models.pins",
-    "RemoteEngine": "remote.engine",
-    "RemoteLimits": "remote.limits",
-    "RemoteModel": "remote.entries",
-    "RemoteModels": "remote.entries",
-    "Room": "models.memory",
-    "RoutedEngine": "routing",
-    "Say": "scripted",
-    "ScriptedEngine": "scripted",
-    "Wait": "scripted",
-    "Wanted": "models.download",
-    "fits": "models.memory",
-    "forget_unfinished": "models.partial",
-    "inspect": "llama.build",
-    "is_remote": "models.sources",
-    "most_context": "models.memory",
-    "name_of": "models.store",
-    "need": "models.memory",
-    "parse_source": "models.sources",
-    "pin_shipped": "models.store",
-    "read_header": "models.gguf",
-    "recognise": "formats",
-    "refuse_both": "routing",
-    "room": "models.memory",
-    "run_bench": "models.bench",
-    "unfinished": "models.partial",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'types')}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(
+    __name__,
+    {
+        "embeddings.embedder": "EmbedderLimits HashEmbedder LlamaEmbedder",
+        "engine": "LlamaEngine",
+        "formats": "recognise",
+        "llama.build": "Build inspect",
+        "llama.slot": "EngineLimits",
+        "models.bench": "Bench run_bench",
+        "models.download": "Download Wanted",
+        "models.exam_cases": "KINDS",
+        "models.gguf": "read_header",
+        "models.gguf_header": "Header",
+        "models.memory": "Need Room fits most_context need room",
+        "models.partial": "forget_unfinished unfinished",
+        "models.pins": "BenchRecord Pin",
+        "models.sources": "is_remote parse_source",
+        "models.store": "CheckedFile ModelStore name_of pin_shipped",
+        "remote.engine": "RemoteEngine",
+        "remote.entries": "RemoteModel RemoteModels",
+        "remote.limits": "RemoteLimits",
+        "routing": "RoutedEngine refuse_both",
+        "scripted": "Call Fail Say ScriptedEngine Wait",
+        "types": (
+            "Destination Embedder EmbedderInfo Engine Finish FinishReason FunctionSpec "
+            "Generation Message ModelInfo ModelStatus Outward Priority Role Sampling Token "
+            "ToolCall Vectors"
+        ),
+    },
+)

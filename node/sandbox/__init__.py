@@ -6,8 +6,9 @@ lives in this package too and needs nothing but the engine.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from node.lazy import lazily
 
 if TYPE_CHECKING:
     from node.sandbox.capabilities.allowlist import is_listed, parse_pattern
@@ -52,23 +53,18 @@ __all__ = [
     "read_manifest",
 ]
 
-_HOMES = {
-    "Limits": "limits",
-    "Network": "network",
-    "Sandbox": "sandbox",
-    "SystemNetwork": "network",
-    "ToolStore": "store",
-    "all_capabilities": "manifest",
-    "is_listed": "capabilities.allowlist",
-    "parse_manifest": "manifest",
-    "parse_pattern": "capabilities.allowlist",
-    "read_manifest": "manifest",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'types')}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(
+    __name__,
+    {
+        "capabilities.allowlist": "is_listed parse_pattern",
+        "limits": "Limits",
+        "manifest": "all_capabilities parse_manifest read_manifest",
+        "network": "Network SystemNetwork",
+        "sandbox": "Sandbox",
+        "store": "ToolStore",
+        "types": (
+            "Capability Example Function Grant Payer Ticket Tool ToolManifest ToolResult "
+            "WorkspaceGrant"
+        ),
+    },
+)

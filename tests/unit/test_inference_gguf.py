@@ -44,6 +44,9 @@ def test_a_header_says_what_was_written(tmp_path: Path) -> None:
     assert header.metadata["tokenizer.ggml.tokens"] == Array(260)
     assert header.tensors == 2 + 2 * 9
     assert header.weights == 260 * 32 + 32 + 2 * (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32)
+    shared = read_header(write_tiny_gguf(tmp_path / "b.gguf", TinyModel(kv_heads=1)))
+    assert shared.number("attention.head_count_kv") == 1
+    assert shared.weights == header.weights - 2 * 2 * 16 * 32
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,32 @@
-"""The room's way in: every name it promises is there, and a runner does not pay for all of them."""
+"""The rooms: every name they promise is there, and a process does not pay for all of them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
-import node.inference as room
+from node import inference, sandbox
 from node.inference.llama import scheduler, slot
 
-
-@pytest.mark.parametrize("name", room.__all__)
-def test_every_name_is_there(name: str) -> None:
-    assert getattr(room, name) is not None
+ROOMS = (inference, sandbox)
+NAMES = [(room, name) for room in ROOMS for name in room.__all__]
 
 
-def test_no_other_name_is() -> None:
-    with pytest.raises(AttributeError, match="nonsense"):
+@pytest.mark.parametrize(
+    ("room", "name"), [(room, name) for room in ROOMS for name in room.__all__]
+)
+def test_every_name_is_there(room: ModuleType, name: str) -> None:
+    value = getattr(room, name)
+    assert value is not None
+    assert vars(room)[name] is value  # asked for once
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_other_name_is(room: ModuleType) -> None:
+    with pytest.raises(AttributeError, match=f"{room.__name__}.*nonsense"):
         room.nonsense  # noqa: B018
 
 
@@ -28,6 +37,7 @@ def test_no_other_name_is() -> None:
         ("node.inference.engine", "numpy"),
         ("node.inference.engine", "llama_cpp"),
         ("node.cli.model", "httpx"),
+        ("node.sandbox.compile_worker", "pydantic"),
     ],
 )
 def test_what_a_process_does_not_need_it_does_not_import(module: str, unwanted: str) -> None:

@@ -9,7 +9,6 @@ Spec: GGUF as described in ggml's `docs/gguf.md`; tensor names of llama.cpp's `b
 from __future__ import annotations
 
 import string
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -63,7 +62,7 @@ def _metadata(spec: TinyBert, tokens: list[str]) -> list[bytes]:
         pair("bert.feed_forward_length", "u32", spec.ff),
         pair("bert.attention.head_count", "u32", spec.heads),
         pair("bert.attention.layer_norm_epsilon", "f32", 1e-12),
-        _false("bert.attention.causal"),
+        pair("bert.attention.causal", "bool", False),
         pair("bert.pooling_type", "u32", POOLINGS[spec.pooling]),
         pair("tokenizer.ggml.model", "str", "bert"),
         pair("tokenizer.ggml.token_type_count", "u32", 2),
@@ -81,11 +80,6 @@ def _metadata(spec: TinyBert, tokens: list[str]) -> list[bytes]:
         labels = [f"label {number}" for number in range(spec.labels)]
         meta.append(array("bert.classifier.output_labels", "str", labels))
     return meta
-
-
-def _false(key: str) -> bytes:
-    raw = key.encode()
-    return struct.pack("<Q", len(raw)) + raw + struct.pack("<I?", 7, False)
 
 
 def tensors(spec: TinyBert, tokens: int) -> dict[str, np.ndarray]:

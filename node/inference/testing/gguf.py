@@ -11,7 +11,7 @@ Spec: GGUF as described in ggml's `docs/gguf.md`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,15 +31,19 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-_TYPES = {"u32": 4, "i32": 5, "f32": 6, "str": 8}
-_PACK = {"u32": "<I", "i32": "<i", "f32": "<f"}
+_TYPES = {"u32": 4, "i32": 5, "f32": 6, "bool": 7, "str": 8}
+_PACK = {"u32": "<I", "i32": "<i", "f32": "<f", "bool": "<?"}
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+F32 = 0
 _ALIGNMENT = 32
 
 
 @dataclass(frozen=True)
 class TinyModel:
-    """What to make. Widths in floats, `context` in tokens; specials are (text, token type)."""
+    """What to make. Widths in floats, `context` in tokens; specials are (text, token type).
+
+    `kv_heads` are shared by the heads; 0 is one for each of them.
+    """
 
     width: int = 32
     layers: int = 2
@@ -47,6 +51,7 @@ class TinyModel:
     ff: int = 64
     context: int = 2048
     seed: int = 1
+    kv_heads: int = 0
     template: str | None = CHATML_TEMPLATE
     specials: tuple[tuple[str, int], ...] = (
         ("<|im_start|>", CONTROL),
@@ -55,6 +60,17 @@ class TinyModel:
         ("</tool_call>", USER_DEFINED),
     )
     eos: str = "<|im_end|>"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Weights as a file holds them: ggml's type, `size` in bytes, which are made when wanted."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    size: int
+    data: Callable[[], bytes]
 
 
 def byte_symbols() -> list[str]:
@@ -68,27 +84,36 @@ def write_tiny_gguf(path: Path, model: TinyModel | None = None) -> Path:
     """Writes the model to `path` and returns it."""
     spec = model or TinyModel()
     tokens = [*byte_symbols(), *(text for text, _ in spec.specials)]
-    meta = _metadata(spec, tokens)
-    path.write_bytes(pack_gguf(meta, _tensors(spec, len(tokens))))
+    path.write_bytes(pack_gguf(llama_metadata(spec, tokens), _tensors(spec, len(tokens))))
     return path
 
 
-def pack_gguf(meta: Sequence[bytes], tensors: dict[str, np.ndarray]) -> bytes:
+def pack_gguf(meta: Sequence[bytes], tensors: Mapping[str, np.ndarray]) -> bytes:
     """A whole file from packed key-value pairs (see `pair`, `array`) and float32 tensors."""
-    infos, blobs, offset = [], [], 0
-    for name, tensor in tensors.items():
+    return b"".join(gguf_parts(meta, [floats(name, value) for name, value in tensors.items()]))
+
+
+def floats(name: str, values: np.ndarray) -> Tensor:
+    """A tensor of float32."""
+    return Tensor(name, values.shape, F32, 4 * values.size, values.astype("<f4").tobytes)
+
+
+def gguf_parts(meta: Sequence[bytes], tensors: Sequence[Tensor]) -> Iterator[bytes]:
+    """A whole file, a tensor at a time."""
+    infos, offset = [], 0
+    for tensor in tensors:
         dims = tensor.shape[::-1]
-        infos.append(_string(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, 0, offset))
-        blob = tensor.astype("<f4").tobytes()
-        blob += bytes(-len(blob) % _ALIGNMENT)
-        blobs.append(blob)
-        offset += len(blob)
+        numbers = struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, tensor.kind, offset)
+        infos.append(_string(tensor.name) + numbers)
+        offset += tensor.size + -tensor.size % _ALIGNMENT
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(meta)) + b"".join([*meta, *infos])
-    return head + bytes(-len(head) % _ALIGNMENT) + b"".join(blobs)
+    yield head + bytes(-len(head) % _ALIGNMENT)
+    for tensor in tensors:
+        yield tensor.data() + bytes(-tensor.size % _ALIGNMENT)
 
 
 def pair(key: str, kind: str, value: object) -> bytes:
-    """One metadata pair; `kind` is u32, i32, f32 or str."""
+    """One metadata pair; `kind` is u32, i32, f32, bool or str."""
     return _string(key) + struct.pack("<I", _TYPES[kind]) + _scalar(kind, value)
 
 
@@ -107,11 +132,14 @@ def _string(text: str) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def _metadata(spec: TinyModel, tokens: list[str]) -> list[bytes]:
-    kinds = [NORMAL] * 256 + [kind for _, kind in spec.specials]
+def llama_metadata(
+    spec: TinyModel, tokens: Sequence[str], *, name: str = "tiny random model"
+) -> list[bytes]:
+    """What a file says of a model and its vocabulary, in which the special tokens are last."""
+    kinds = [NORMAL] * (len(tokens) - len(spec.specials)) + [kind for _, kind in spec.specials]
     meta = [
         pair("general.architecture", "str", "llama"),
-        pair("general.name", "str", "tiny random model"),
+        pair("general.name", "str", name),
         pair("llama.block_count", "u32", spec.layers),
         pair("llama.context_length", "u32", spec.context),
         pair("llama.embedding_length", "u32", spec.width),
@@ -124,9 +152,11 @@ def _metadata(spec: TinyModel, tokens: list[str]) -> list[bytes]:
         pair("tokenizer.ggml.pre", "str", "gpt-2"),
         array("tokenizer.ggml.tokens", "str", tokens),
         array("tokenizer.ggml.token_type", "i32", kinds),
-        array("tokenizer.ggml.merges", "str", ["t h", "th e"][:0]),
+        array("tokenizer.ggml.merges", "str", []),
         pair("tokenizer.ggml.eos_token_id", "u32", tokens.index(spec.eos)),
     ]
+    if spec.kv_heads:
+        meta.append(pair("llama.attention.head_count_kv", "u32", spec.kv_heads))
     if spec.template is not None:
         meta.append(pair("tokenizer.chat_template", "str", spec.template))
     return meta
@@ -138,12 +168,14 @@ def _tensors(spec: TinyModel, vocabulary: int) -> dict[str, np.ndarray]:
     def random(rows: int, columns: int) -> np.ndarray:
         return np.asarray(rng.standard_normal((rows, columns)) / np.sqrt(columns))
 
+    narrow = spec.width // spec.heads * (spec.kv_heads or spec.heads)
     tensors = {"token_embd.weight": random(vocabulary, spec.width) * 3}
     for layer in range(spec.layers):
         block = f"blk.{layer}."
         tensors[block + "attn_norm.weight"] = np.ones(spec.width)
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            tensors[f"{block}{name}.weight"] = random(spec.width, spec.width)
+            rows = narrow if name in ("attn_k", "attn_v") else spec.width
+            tensors[f"{block}{name}.weight"] = random(rows, spec.width)
         tensors[block + "ffn_norm.weight"] = np.ones(spec.width)
         tensors[block + "ffn_gate.weight"] = random(spec.ff, spec.width)
         tensors[block + "ffn_up.weight"] = random(spec.ff, spec.width)
