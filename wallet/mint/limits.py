@@ -23,12 +23,14 @@ ASK_AT_ONCE: Final = 200  # Ys or outputs in one state check or restore; mints t
 class Patience:
     """Seconds. `ask_s` is for a whole exchange, however the reply drips in; `melt_s` for one that
     waits for a Lightning payment (NUT-05); `silent_s` is how long updates may say nothing before
-    the state is asked for."""
+    the state is asked for. What is asked for in vain is asked for less often, down to `slowest_*`.
+    """
 
     connect_s: float = 10.0
     ask_s: float = 30.0
     melt_s: float = 180.0
-    silent_s: float = 30.0
+    silent_s: float = 2.0
+    slowest_silent_s: float = 30.0
     poll_s: float = 1.0
     slowest_poll_s: float = 15.0
 
