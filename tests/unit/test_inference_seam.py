@@ -15,9 +15,7 @@ ROOMS = (inference, sandbox)
 NAMES = [(room, name) for room in ROOMS for name in room.__all__]
 
 
-@pytest.mark.parametrize(
-    ("room", "name"), [(room, name) for room in ROOMS for name in room.__all__]
-)
+@pytest.mark.parametrize(("room", "name"), NAMES)
 def test_every_name_is_there(room: ModuleType, name: str) -> None:
     value = getattr(room, name)
     assert value is not None
