@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from wallet.errors import ParseError, UnsupportedError
 from wallet.lightning import Bolt11, read_invoice
+from wallet.mint.testing import make_invoice
 from wallet.protocol import bech32, invoices
 
 NOW = 1_700_000_000
@@ -163,7 +164,7 @@ def test_the_human_readable_part(human: str, amount_msat: int | str | None) -> N
 def test_what_is_made_is_read(
     amount_msat: int | None, description: str | bytes, expiry_s: int
 ) -> None:
-    text = invoices.make(
+    text = make_invoice(
         amount_msat,
         preimage=PREIMAGE,
         created=NOW,
@@ -190,7 +191,7 @@ def test_too_long_is_not_even_decoded() -> None:
 
 def test_an_expiry_out_of_bounds() -> None:
     with pytest.raises(ParseError, match="expiry"):
-        read_invoice(invoices.make(1, preimage=PREIMAGE, created=NOW, expiry_s=2**58))
+        read_invoice(make_invoice(1, preimage=PREIMAGE, created=NOW, expiry_s=2**58))
 
 
 @given(st.text(max_size=80))

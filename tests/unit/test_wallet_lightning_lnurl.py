@@ -19,6 +19,7 @@ from wallet.errors import (
 )
 from wallet.lightning import WebReply, fetch_invoice, fetch_terms, is_address, url_of
 from wallet.lightning.testing import MemoryPayee, MemoryWeb
+from wallet.mint.testing import MemoryLightning
 from wallet.protocol import bech32
 
 NOW = 1_700_000_000
@@ -38,7 +39,7 @@ def lnurl(url: str) -> str:
 
 @pytest.fixture
 def payee() -> MemoryPayee:
-    return MemoryPayee("ada@pay.example", now=lambda: NOW)
+    return MemoryPayee("ada@pay.example", MemoryLightning(now=lambda: NOW))
 
 
 @pytest.fixture
@@ -297,7 +298,7 @@ FIELDS = ["tag", "callback", "minSendable", "maxSendable", "metadata", "commentA
 
 @given(st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1))
 async def test_terms_of_anything(changes: dict[str, object]) -> None:
-    payee, web = MemoryPayee("ada@pay.example", now=lambda: NOW), MemoryWeb()
+    payee, web = MemoryPayee("ada@pay.example", MemoryLightning(now=lambda: NOW)), MemoryWeb()
     payee.terms, web.hosts["pay.example"] = changes, payee
     with contextlib.suppress(PayeeError, RefusedError, UnsupportedError):
         terms = await fetch_terms(web, "ada@pay.example")
@@ -308,7 +309,7 @@ async def test_terms_of_anything(changes: dict[str, object]) -> None:
     st.binary(max_size=60) | st.dictionaries(st.just("pr"), VALUES).map(json.dumps).map(str.encode)
 )
 async def test_invoice_replies_of_anything(body: bytes) -> None:
-    payee, web = MemoryPayee("ada@pay.example", now=lambda: NOW), MemoryWeb()
+    payee, web = MemoryPayee("ada@pay.example", MemoryLightning(now=lambda: NOW)), MemoryWeb()
     web.hosts["pay.example"] = payee
     terms = await fetch_terms(web, "ada@pay.example")
     payee.reply = WebReply(200, body)

@@ -24,6 +24,7 @@ from wallet.errors import (
     UnsupportedError,
     WalletError,
 )
+from wallet.mint.testing import MemoryLightning, Outcome
 from wallet.nwc import messages
 from wallet.nwc.client import NwcClient
 from wallet.nwc.connection import Connection
@@ -38,8 +39,6 @@ from wallet.protocol import invoices
 NOW = 1_700_000_000
 PREIMAGE = b"\5" * 32
 HASH = sha256(PREIMAGE).digest()
-INVOICE = invoices.read(invoices.make(21_000, preimage=PREIMAGE, created=NOW))
-OPEN = invoices.read(invoices.make(None, preimage=PREIMAGE, created=NOW))
 
 
 class Clock:
@@ -55,11 +54,17 @@ class World:
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self.relay, self.clock = MemoryRelay(), Clock()
+        self.lightning = MemoryLightning(now=self.clock)
+        self.invoice = invoices.read(self.lightning.invoice(21_000))
+        self.open = invoices.read(self.lightning.invoice(None))
+        self.hash = self.invoice.payment_hash
+        found = self.lightning.find(self.invoice.text)
+        self.preimage = found.preimage if found else b""
         self._stack = stack
 
     async def start(self, **options: str) -> World:
         self.service = await self._stack.enter_async_context(
-            MemoryService(self.relay, network={HASH: PREIMAGE}, now=self.clock, **options)  # type: ignore[arg-type]
+            MemoryService(self.relay, lightning=self.lightning, now=self.clock, **options)  # type: ignore[arg-type]
         )
         self.client = NwcClient(
             Connection.parse(self.service.text),
@@ -96,12 +101,12 @@ async def make() -> AsyncIterator[Callable[[], World]]:
 
 
 async def test_paying_an_invoice(world: World) -> None:
-    paid = await world.client.pay_invoice(INVOICE.text)
-    assert paid == messages.Paid(PREIMAGE, 1_000)
-    assert PREIMAGE.hex() not in repr(paid)
-    assert world.service.paid == [HASH]
+    paid = await world.client.pay_invoice(world.invoice.text)
+    assert paid == messages.Paid(world.preimage, 1_000)
+    assert world.preimage.hex() not in repr(paid)
+    assert world.service.paid == [world.hash]
     assert await world.client.balance_msat() == 1_000_000 - 22_000
-    found = await world.client.lookup(HASH)
+    found = await world.client.lookup(world.hash)
     assert (found.state, found.amount_msat, found.fee_msat) == (State.SETTLED, 21_000, 1_000)
     assert found.settled
     assert not found.incoming
@@ -113,31 +118,33 @@ async def test_an_invoice_of_ones_own(world: World) -> None:
     assert (invoice.amount_msat, invoice.description) == (5_000, "tea")
     assert invoice.payment_hash == made.payment_hash
     assert invoice.expires == made.expires == NOW + 60
-    found = await world.source.make_invoice(1_000)
-    assert found.incoming
-    assert not found.settled
+    assert made.incoming
+    assert not made.settled
+    world.lightning.pay(invoice.text)
+    assert (await world.client.lookup(invoice.payment_hash)).settled
+    assert await world.source.balance_msat() == 1_005_000
+    assert (await world.source.make_invoice(1_000)).incoming
 
 
 async def test_an_amount_of_the_payers(world: World) -> None:
-    await world.source.pay_invoice(OPEN, amount_msat=7_000)
+    await world.source.pay_invoice(world.open, amount_msat=7_000)
     assert await world.source.balance_msat() == 1_000_000 - 8_000
 
 
 @pytest.mark.parametrize(
-    ("invoice", "amount_msat"), [(OPEN, None), (OPEN, 0), (OPEN, -1), (INVOICE, 21_000)]
+    ("named", "amount_msat"), [(False, None), (False, 0), (False, -1), (True, 21_000)]
 )
-async def test_amounts_that_cannot_be(
-    world: World, invoice: invoices.Bolt11, amount_msat: int | None
-) -> None:
+async def test_amounts_that_cannot_be(world: World, named: bool, amount_msat: int | None) -> None:
+    invoice = world.invoice if named else world.open
     with pytest.raises(ParseError):
         await world.source.pay_invoice(invoice, amount_msat=amount_msat)
     assert world.service.asked == []
 
 
 async def test_an_expired_invoice_is_not_even_asked_for(world: World) -> None:
-    world.clock.now = INVOICE.expires
+    world.clock.now = world.invoice.expires
     with pytest.raises(RefusedError, match="expired"):
-        await world.source.pay_invoice(INVOICE)
+        await world.source.pay_invoice(world.invoice)
     assert world.service.asked == []
 
 
@@ -156,18 +163,18 @@ async def test_info_is_asked_for_once(world: World) -> None:
 async def test_a_service_without_nip44(make: Callable[[], World], encryptions: str) -> None:
     world = await make().start(encryptions=encryptions)
     with pytest.raises(UnsupportedError, match="NIP-04"):
-        await world.client.pay_invoice(INVOICE.text)
+        await world.client.pay_invoice(world.invoice.text)
     assert world.service.asked == []
     world.service._encryptions = "nip44_v2"
     world.clock.now += 1
     world.relay.take(world.service.info())
-    await world.client.pay_invoice(INVOICE.text)  # it was updated, and is asked again
+    await world.client.pay_invoice(world.invoice.text)  # it was updated, and is asked again
 
 
 async def test_a_method_that_is_not_allowed(make: Callable[[], World]) -> None:
     world = await make().start(methods="get_balance")
     with pytest.raises(UnsupportedError, match="pay_invoice"):
-        await world.client.pay_invoice(INVOICE.text)
+        await world.client.pay_invoice(world.invoice.text)
     assert world.service.asked == []
     assert await world.client.balance_msat() == 1_000_000
 
@@ -182,14 +189,14 @@ async def test_no_relay_no_payment(world: World) -> None:
     world.relay.down = True
     world.relay.drop()
     with pytest.raises(PaymentFailedError, match="nothing was paid"):
-        await world.source.pay_invoice(INVOICE)
+        await world.source.pay_invoice(world.invoice)
 
 
 async def test_a_relay_that_refuses_requests(world: World) -> None:
     await world.client.info()
     world.relay.refusal = "restricted: pay first"
     with pytest.raises(PaymentFailedError, match="pay first"):
-        await world.source.pay_invoice(INVOICE)
+        await world.source.pay_invoice(world.invoice)
     assert world.service.asked == []
 
 
@@ -203,7 +210,7 @@ async def test_one_relay_of_two_is_enough(make: Callable[[], World]) -> None:
 
     text = world.service.text + "&relay=wss://dead.example"
     client = NwcClient(Connection.parse(text), dial=dial, now=world.clock)  # type: ignore[arg-type]
-    assert (await client.pay_invoice(INVOICE.text)).preimage == PREIMAGE
+    assert (await client.pay_invoice(world.invoice.text)).preimage == world.preimage
     alive.down = True
     alive.drop()
     with pytest.raises(RelayError):
@@ -222,9 +229,9 @@ async def test_an_answer_that_fails_is_looked_up(world: World, fault: Fault) -> 
     world.hurry()
     world.relay.sloppy = True
     world.next(fault)
-    paid = await world.source.pay_invoice(INVOICE)
-    assert paid.preimage == PREIMAGE
-    assert world.service.paid == [HASH]
+    paid = await world.source.pay_invoice(world.invoice)
+    assert paid.preimage == world.preimage
+    assert world.service.paid == [world.hash]
     assert world.service.asked.count("pay_invoice") == 1
 
 
@@ -232,70 +239,70 @@ async def test_old_answers_sent_again_say_nothing(world: World) -> None:
     world.relay.sloppy = True
     assert await world.client.balance_msat() == 1_000_000
     world.next(Fault.REPLAY)
-    assert (await world.source.pay_invoice(INVOICE)).preimage == PREIMAGE
+    assert (await world.source.pay_invoice(world.invoice)).preimage == world.preimage
     world.next(Fault.REPLAY)
     assert await world.client.balance_msat() == 978_000
 
 
-@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.ERROR, Fault.HELD], ids=lambda f: f.name)
+@pytest.mark.parametrize("fault", [Fault.SILENT, Fault.ERROR], ids=lambda fault: fault.name)
 async def test_what_is_not_known_is_not_guessed(world: World, fault: Fault) -> None:
     world.hurry()
     world.next(fault)
     with pytest.raises(OutcomeUnknownError):
-        await world.source.pay_invoice(INVOICE)
+        await world.source.pay_invoice(world.invoice)
     assert world.service.paid == []
     assert world.service.asked.count("pay_invoice") == 1
     world.clock.now += 10**6
     with pytest.raises(OutcomeUnknownError):
-        await world.source.settle(INVOICE, asked=NOW)
+        await world.source.settle(world.invoice, asked=NOW)
 
 
 async def test_a_payment_under_way_that_arrives(world: World) -> None:
     world.hurry()
-    world.next(Fault.HELD)
+    world.lightning.outcome = Outcome.PENDING
     with pytest.raises(OutcomeUnknownError, match="pending"):
-        await world.source.pay_invoice(INVOICE)
-    world.service.settle(HASH)
-    assert (await world.source.settle(INVOICE, asked=NOW)).preimage == PREIMAGE
+        await world.source.pay_invoice(world.invoice)
+    world.lightning.end(world.invoice.text, Outcome.PAID)
+    assert (await world.source.settle(world.invoice, asked=NOW)).preimage == world.preimage
 
 
 async def test_a_payment_under_way_that_comes_back(world: World) -> None:
     world.hurry()
-    world.next(Fault.HELD)
+    world.lightning.outcome = Outcome.PENDING
     with pytest.raises(OutcomeUnknownError):
-        await world.source.pay_invoice(INVOICE)
-    world.service.fail(HASH)
+        await world.source.pay_invoice(world.invoice)
+    world.lightning.end(world.invoice.text, Outcome.FAILED)
     with pytest.raises(PaymentFailedError):
-        await world.source.settle(INVOICE, asked=NOW)
+        await world.source.settle(world.invoice, asked=NOW)
 
 
 async def test_never_asked_and_expired_is_never_paid(world: World) -> None:
-    await world.source.pay_invoice(OPEN, amount_msat=1_000)
-    lost = invoices.read(invoices.make(2_000, preimage=b"\6" * 32, created=NOW))
+    await world.source.pay_invoice(world.open, amount_msat=1_000)
+    lost = invoices.read(world.lightning.invoice(2_000))
     world.clock.now = NOW + 5 + GRACE_S
     with pytest.raises(OutcomeUnknownError):  # the request may still be under way
-        await world.source.settle(lost, asked=NOW, known=HASH)
+        await world.source.settle(lost, asked=NOW, known=world.open.payment_hash)
     world.clock.now += 1
     with pytest.raises(OutcomeUnknownError):  # it may be a service that only finds invoices
         await world.source.settle(lost, asked=NOW)
     with pytest.raises(OutcomeUnknownError):
         await world.source.settle(lost, asked=NOW, known=b"\1" * 32)
     with pytest.raises(PaymentFailedError, match="never paid"):
-        await world.source.settle(lost, asked=NOW, known=HASH)
+        await world.source.settle(lost, asked=NOW, known=world.open.payment_hash)
 
 
 async def test_a_service_that_forgets(world: World) -> None:
-    await world.source.pay_invoice(OPEN, amount_msat=1_000)
+    await world.source.pay_invoice(world.open, amount_msat=1_000)
     world.service.remembers = False
     world.clock.now += 10**5
     with pytest.raises(OutcomeUnknownError):
-        await world.source.settle(INVOICE, asked=NOW, known=HASH)
+        await world.source.settle(world.invoice, asked=NOW, known=world.open.payment_hash)
 
 
 async def test_settled_without_a_proof_is_paid_all_the_same(world: World) -> None:
-    await world.source.pay_invoice(INVOICE)
-    world.service.entries[HASH].preimage = None
-    paid = await world.source.settle(INVOICE, asked=NOW)
+    await world.source.pay_invoice(world.invoice)
+    world.service.entries[world.hash].preimage = None
+    paid = await world.source.settle(world.invoice, asked=NOW)
     assert paid.preimage is None
     assert paid.fee_msat == 1_000
 
@@ -310,7 +317,9 @@ async def test_a_request_that_was_kept_too_long_is_not_acted_on(world: World) ->
     world.hurry()
     await world.client.info()
     world.relay.deaf = True
-    asking = world.client._request(messages.request("pay_invoice", {"invoice": INVOICE.text}), 5)
+    asking = world.client._request(
+        messages.request("pay_invoice", {"invoice": world.invoice.text}), 5
+    )
     world.clock.now += 7
     world.relay.take(asking)
     assert await world.client.balance_msat() == 1_000_000
@@ -319,8 +328,8 @@ async def test_a_request_that_was_kept_too_long_is_not_acted_on(world: World) ->
 
 async def test_a_subscription_that_ends_leaves_the_outcome_open(world: World) -> None:
     await world.client.info()
-    world.next(Fault.HELD)
-    paying = asyncio.create_task(world.client.pay_invoice(INVOICE.text))
+    world.lightning.outcome = Outcome.PENDING
+    paying = asyncio.create_task(world.client.pay_invoice(world.invoice.text))
     await world.service.was_asked("pay_invoice")
     world.relay.end("shutting down")
     with pytest.raises(RelayLostError, match="shutting down"):
@@ -332,16 +341,16 @@ async def test_a_connection_that_breaks_while_waiting(world: World) -> None:
     await world.client.info()
     for relay in world.client._relays:
         relay._sleep = lambda delay_s: asyncio.sleep(0)
-    world.next(Fault.HELD)
-    paying = asyncio.create_task(world.client.pay_invoice(INVOICE.text))
+    world.lightning.outcome = Outcome.PENDING
+    paying = asyncio.create_task(world.client.pay_invoice(world.invoice.text))
     await world.service.was_asked("pay_invoice")
     request = await world.relay.holds(Filter(kinds=(messages.REQUEST_KIND,)))
     for session in tuple(world.relay._sessions):
         if session._wanted and "s2" in session._wanted:
             session.close()
-    answer = {"result_type": "pay_invoice", "result": {"preimage": PREIMAGE.hex()}}
+    answer = {"result_type": "pay_invoice", "result": {"preimage": world.preimage.hex()}}
     await world.service._send(request, answer, None)
-    assert (await paying).preimage == PREIMAGE
+    assert (await paying).preimage == world.preimage
 
 
 @pytest.mark.parametrize(
@@ -365,7 +374,7 @@ async def test_errors_of_the_service(world: World, code: str, kind: type[WalletE
     world.service.error = {"code": code, "message": "because\x1b\n"}
     world.next(Fault.ERROR)
     with pytest.raises(kind, match=f"{code}: because") as caught:
-        await world.client.pay_invoice(INVOICE.text)
+        await world.client.pay_invoice(world.invoice.text)
     assert type(caught.value) is kind
     assert str(caught.value).isprintable()
 
@@ -373,24 +382,24 @@ async def test_errors_of_the_service(world: World, code: str, kind: type[WalletE
 async def test_not_enough(world: World) -> None:
     world.service.balance_msat = 21_999
     with pytest.raises(InsufficientFundsError):
-        await world.source.pay_invoice(INVOICE)
+        await world.source.pay_invoice(world.invoice)
     with pytest.raises(NotFoundError):
-        await world.client.lookup(HASH)
+        await world.client.lookup(world.hash)
 
 
 async def test_no_route(world: World) -> None:
-    world.service.network.clear()
+    world.lightning.outcome = Outcome.FAILED
     with pytest.raises(PaymentFailedError):
-        await world.source.pay_invoice(INVOICE)
+        await world.source.pay_invoice(world.invoice)
     with pytest.raises(PaymentFailedError):
-        await world.source.settle(INVOICE, asked=NOW)
+        await world.source.settle(world.invoice, asked=NOW)
 
 
 async def test_a_second_payment_of_one_invoice(world: World) -> None:
-    await world.client.pay_invoice(INVOICE.text)
+    await world.client.pay_invoice(world.invoice.text)
     with pytest.raises(OutcomeUnknownError, match="paid"):
-        await world.client.pay_invoice(INVOICE.text)
-    assert world.service.paid == [HASH]
+        await world.client.pay_invoice(world.invoice.text)
+    assert world.service.paid == [world.hash]
 
 
 async def test_many_at_once(world: World) -> None:

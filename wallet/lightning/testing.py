@@ -7,8 +7,6 @@ whose answers a test may change (`terms`, `reply`) or whose invoices it may spoi
 from __future__ import annotations
 
 import json
-import secrets
-import time
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Any
@@ -16,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from wallet.errors import OutcomeUnknownError, UnreachableError
 from wallet.lightning.web import WebReply, WebRequest, check_url
-from wallet.protocol import invoices
+from wallet.mint.testing import MemoryLightning
 
 Handler = Callable[[WebRequest], Awaitable[WebReply]]
 
@@ -57,8 +55,8 @@ class MemoryPayee:
 
     Args:
         address: name@host, as people write it.
+        lightning: the network it is on.
         base: where it is, if not at https://host.
-        network: preimages by payment hash: what it can be paid by (see `wallet.nwc.testing`).
 
     Attributes:
         terms: fields to put over its own terms. A value of None takes one away.
@@ -70,16 +68,14 @@ class MemoryPayee:
 
     def __init__(
         self,
-        address: str = "ada@pay.example",
+        address: str,
+        lightning: MemoryLightning,
         *,
         base: str = "",
-        network: dict[bytes, bytes] | None = None,
-        now: Callable[[], float] = time.time,
     ) -> None:
-        self.address = address
         self.name, _, self.host = address.partition("@")
         self.base = base or f"https://{self.host}"
-        self.network = {} if network is None else network
+        self.lightning = lightning
         self.terms: dict[str, Any] = {}
         self.reply: WebReply | None = None
         self.metadata = json.dumps([["text/plain", "To Ada"], ["text/identifier", address]])
@@ -88,7 +84,6 @@ class MemoryPayee:
         self.expiry_s = 3_600
         self.comments: list[str] = []
         self.issued: list[str] = []
-        self._now = now
 
     async def __call__(self, request: WebRequest) -> WebReply:
         """Its answer."""
@@ -114,12 +109,8 @@ class MemoryPayee:
 
     def _invoice(self, asked: dict[str, list[str]]) -> dict[str, Any]:
         self.comments += asked.get("comment", [])
-        preimage = secrets.token_bytes(32)
-        self.network[sha256(preimage).digest()] = preimage
-        text = invoices.make(
-            int(asked["amount"][0]) + self.off_by_msat,
-            preimage=preimage,
-            created=int(self._now()),
+        text = self.lightning.invoice(
+            int(asked["amount"][0]) + self.off_by_msat or None,
             description=sha256(self.metadata.encode()).digest() if self.commits else "hello",
             expiry_s=self.expiry_s,
         )

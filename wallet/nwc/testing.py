@@ -15,11 +15,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from hashlib import sha256
 from types import TracebackType
 from typing import Any, Self
 
 from wallet.errors import RelayError, RelayLostError
+from wallet.mint.testing import MemoryLightning, Outcome
+from wallet.mint.testing.lightning import Payment
 from wallet.nwc import messages, nip44
 from wallet.nwc.connection import Connection
 from wallet.nwc.events import Event, Filter
@@ -33,11 +34,10 @@ METHODS = "pay_invoice get_balance make_invoice lookup_invoice"
 
 
 class Fault(Enum):
-    """What goes wrong with one request. All but the first three act before they answer."""
+    """What goes wrong with one request. All but the first two act before they answer."""
 
     SILENT = auto()  # neither acts nor answers
     ERROR = auto()  # answers `MemoryService.error`
-    HELD = auto()  # a payment is under way, stays so, and is not answered
     LOST = auto()  # never answers
     ERROR_AFTER = auto()  # answers `MemoryService.error` all the same
     GARBAGE = auto()  # an answer that cannot be decrypted
@@ -49,7 +49,7 @@ class Fault(Enum):
     REPLAY = auto()  # its previous answer comes once more first
 
 
-_UNANSWERED = (Fault.SILENT, Fault.HELD, Fault.LOST)
+_UNANSWERED = (Fault.SILENT, Fault.LOST)
 
 
 @dataclass
@@ -91,9 +91,9 @@ class MemoryService:
 
     Args:
         dial: how to reach its relay, such as a `MemoryRelay`.
-        network: preimages by payment hash: the invoices that anybody on this network can pay.
+        lightning: the network it pays on, which decides what becomes of its payments. One that is
+            pending there is not answered.
         balance_msat: what it has.
-        fee_msat: what it pays for each payment.
         encryptions, methods: what its info event says.
 
     Attributes:
@@ -109,9 +109,8 @@ class MemoryService:
         dial: Dial,
         *,
         url: str = URL,
-        network: dict[bytes, bytes] | None = None,
+        lightning: MemoryLightning,
         balance_msat: int = 1_000_000,
-        fee_msat: int = 1_000,
         encryptions: str = "nip44_v2 nip04",
         methods: str = METHODS,
         now: Callable[[], float] = time.time,
@@ -119,8 +118,7 @@ class MemoryService:
         self.key, secret = SecretKey.new(), secrets.token_bytes(32)
         self.text = f"nostr+walletconnect://{self.key.public}?relay={url}&secret={secret.hex()}"
         self.client = Connection.parse(self.text).key.public
-        self.network = {} if network is None else network
-        self.balance_msat, self.fee_msat = balance_msat, fee_msat
+        self.lightning, self.balance_msat = lightning, balance_msat
         self.faults: deque[Fault] = deque()
         self.error = {"code": "INTERNAL", "message": "something broke"}
         self.paid: list[bytes] = []
@@ -184,10 +182,12 @@ class MemoryService:
         self.asked.append(method)
         self._news.set()
         answer = self._answer(method, asked["params"], fault)
-        if fault not in _UNANSWERED:
+        if fault not in _UNANSWERED and answer is not None:
             await self._send(event, answer, fault)
 
-    def _answer(self, method: str, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+    def _answer(
+        self, method: str, params: dict[str, Any], fault: Fault | None
+    ) -> dict[str, Any] | None:
         failed = {"result_type": method, "error": self.error, "result": None}
         if fault in (Fault.SILENT, Fault.ERROR):
             return failed
@@ -201,6 +201,8 @@ class MemoryService:
             result = act[method](params, fault)
         except Refusal as refusal:
             return {"result_type": method, "error": refusal.fields, "result": None}
+        if result is None:
+            return None
         if fault is Fault.ERROR_AFTER:
             return failed
         named = "get_info" if fault is Fault.OTHER_METHOD else method
@@ -208,36 +210,34 @@ class MemoryService:
 
     # ── what it can do ──────────────────────────────────────────────────────────────────────
 
-    def _pay(self, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+    def _pay(self, params: dict[str, Any], fault: Fault | None) -> dict[str, Any] | None:
         invoice = invoices.read(params["invoice"])
         known = self.entries.get(invoice.payment_hash)
         if known is not None and known.state in (State.SETTLED, State.PENDING):
             raise Refusal("OTHER", "this invoice was paid, or is being paid")
-        amount_msat = invoice.amount_msat or params.get("amount", 0)
-        entry = Entry(invoice, amount_msat, False, State.PENDING, self.fee_msat)
-        if amount_msat + self.fee_msat > self.balance_msat:
+        entry = Entry(invoice, invoice.amount_msat or params.get("amount", 0), False, State.PENDING)
+        if entry.amount_msat + self.lightning.fee_msat > self.balance_msat:
             raise Refusal("INSUFFICIENT_BALANCE", "not enough")
         self.entries[invoice.payment_hash] = entry
-        if fault is Fault.HELD:
-            return {}
-        if invoice.payment_hash not in self.network or invoice.expired(self._now()):
-            entry.state = State.FAILED
+        sent = self.lightning.send(
+            invoice.text, entry.amount_msat, lambda payment: self._end(entry, payment)
+        )
+        self._end(entry, sent)
+        if entry.state is State.FAILED:
             raise Refusal("PAYMENT_FAILED", "no route")
-        self.settle(invoice.payment_hash)
-        preimage = self.network[invoice.payment_hash]
-        shown = bytes(32) if fault is Fault.WRONG_PREIMAGE else preimage
-        return {"preimage": shown.hex(), "fees_paid": self.fee_msat}
+        if entry.preimage is None:
+            return None
+        shown = bytes(32) if fault is Fault.WRONG_PREIMAGE else entry.preimage
+        return {"preimage": shown.hex(), "fees_paid": entry.fee_msat}
 
-    def settle(self, payment_hash: bytes) -> None:
-        """A payment that was under way arrives."""
-        entry = self.entries[payment_hash]
-        entry.state, entry.preimage = State.SETTLED, self.network[payment_hash]
-        self.balance_msat -= entry.amount_msat + entry.fee_msat
-        self.paid.append(payment_hash)
-
-    def fail(self, payment_hash: bytes) -> None:
-        """A payment that was under way comes back."""
-        self.entries[payment_hash].state = State.FAILED
+    def _end(self, entry: Entry, payment: Payment) -> None:
+        if payment.outcome is Outcome.PAID:
+            entry.state, entry.fee_msat = State.SETTLED, payment.fee_msat
+            entry.preimage = payment.invoice.preimage
+            self.balance_msat -= entry.amount_msat + entry.fee_msat
+            self.paid.append(entry.invoice.payment_hash)
+        elif payment.outcome is Outcome.FAILED:
+            entry.state = State.FAILED
 
     def _balance(self, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
         return {"balance": self.balance_msat}
@@ -249,18 +249,19 @@ class MemoryService:
         return entry.fields()
 
     def _make(self, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
-        preimage, amount_msat = secrets.token_bytes(32), params["amount"]
-        text = invoices.make(
-            amount_msat,
-            preimage=preimage,
-            created=int(self._now()),
+        def paid() -> None:
+            entry.state = State.SETTLED
+            self.balance_msat += entry.amount_msat
+
+        text = self.lightning.invoice(
+            params["amount"],
             description=params.get("description", ""),
             expiry_s=params.get("expiry", 3_600),
+            on_paid=paid,
         )
-        invoice, digest = invoices.read(text), sha256(preimage).digest()
-        self.network[digest] = preimage
-        self.entries[digest] = Entry(invoice, amount_msat, True, State.PENDING)
-        return self.entries[digest].fields()
+        entry = Entry(invoices.read(text), params["amount"], True, State.PENDING)
+        self.entries[entry.invoice.payment_hash] = entry
+        return entry.fields()
 
     # ── its answers ─────────────────────────────────────────────────────────────────────────
 

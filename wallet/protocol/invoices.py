@@ -130,34 +130,3 @@ def _check_features(features: Any) -> None:
             f"an invoice asks its payer for the unknown feature {min(unknown)}",
             hint="Ask the payee for a plain invoice.",
         )
-
-
-def make(
-    amount_msat: int | None,
-    *,
-    preimage: bytes,
-    created: int,
-    description: str | bytes = "",
-    expiry_s: int = 3_600,
-    node: bytes = bytes(31) + b"\1",
-    currency: str = "bcrt",
-) -> str:
-    """An invoice, as the doubles of mints and wallets give them; real ones come from nodes.
-
-    `description` as bytes is its hash (32 bytes). `node`: the secret key that signs.
-    """
-    import bolt11
-    from bolt11.models.tags import Tag, TagChar, Tags
-
-    hashed = isinstance(description, bytes)
-    tags = [
-        Tag(TagChar.payment_hash, sha256(preimage).hexdigest()),
-        Tag(TagChar.payment_secret, sha256(b"secret" + preimage).hexdigest()),
-        Tag(TagChar.description_hash, description.hex())
-        if isinstance(description, bytes)
-        else Tag(TagChar.description, description),
-        Tag(TagChar.expire_time, expiry_s),
-    ]
-    amount = None if amount_msat is None else bolt11.MilliSatoshi(amount_msat)
-    unsigned = bolt11.Bolt11(currency, created, Tags(tags), amount)
-    return str(bolt11.encode(unsigned, node.hex(), ignore_exceptions=not hashed))

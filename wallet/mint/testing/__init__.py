@@ -11,8 +11,9 @@ mint acted; `mint.lightning.outcome = Outcome.PENDING` leaves the payments to co
 """
 
 from wallet.mint.testing.faults import Fault, Faults
+from wallet.mint.testing.invoicing import make_invoice
 from wallet.mint.testing.lightning import MemoryLightning, Outcome
 from wallet.mint.testing.mint import MemoryMint
 from wallet.mint.testing.purse import Purse
 
-__all__ = ["Fault", "Faults", "MemoryLightning", "MemoryMint", "Outcome", "Purse"]
+__all__ = ["Fault", "Faults", "MemoryLightning", "MemoryMint", "Outcome", "Purse", "make_invoice"]

@@ -10,12 +10,8 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from hashlib import sha256
 
-import bolt11
-from bolt11 import Feature, Features, FeatureState, MilliSatoshi, TagChar, Tags
-
-_NODE_KEY = "4c" * 32
+from wallet.mint.testing.invoicing import make_invoice
 
 
 class Outcome(StrEnum):
@@ -70,24 +66,20 @@ class MemoryLightning:
         self,
         amount_msat: int | None,
         *,
-        description: str = "",
+        description: str | bytes = "",
         expiry_s: int = 3600,
         on_paid: Callable[[], None] | None = None,
     ) -> str:
-        """A new invoice of somebody on this network, as BOLT11 text; None: it names no amount."""
+        """A new invoice of somebody on this network, as BOLT11 text; None: it names no amount.
+        `description` as bytes is the hash of one."""
         preimage, now = secrets.token_bytes(32), int(self._now())
-        digest = sha256(preimage).hexdigest()
-        known = {Feature.payment_secret: FeatureState.supported}
-        known[Feature.basic_mpp] = FeatureState.supported
-        tags = Tags()
-        tags.add(TagChar.payment_hash, digest)
-        tags.add(TagChar.payment_secret, secrets.token_hex(32))
-        tags.add(TagChar.description, description or "invoice")
-        tags.add(TagChar.expire_time, expiry_s)
-        tags.add(TagChar.features, Features.from_feature_list(known))
-        amount = None if amount_msat is None else MilliSatoshi(amount_msat)
-        unsigned = bolt11.Bolt11(currency="bcrt", amount_msat=amount, date=now, tags=tags)
-        text: str = bolt11.encode(unsigned, _NODE_KEY)
+        text = make_invoice(
+            amount_msat,
+            preimage=preimage,
+            created=now,
+            description=description or "invoice",
+            expiry_s=expiry_s,
+        )
         self._invoices[text] = Invoice(text, preimage, amount_msat, now + expiry_s, on_paid)
         return text
 
