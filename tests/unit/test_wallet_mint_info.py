@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wallet.mint import FOREVER, Method, MintInfo
@@ -133,6 +133,7 @@ ANY = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(FULL)), ANY), st.dictionaries(st.text(), ANY))
+@settings(max_examples=50)
 def test_whatever_a_mint_says_of_itself_is_read(fields: dict[str, Any], nuts: Any) -> None:
     read = read_info(InfoReply.model_validate({**fields, "nuts": {**FULL["nuts"], **nuts}}))
     assert isinstance(read.supported, frozenset)

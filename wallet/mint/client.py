@@ -169,7 +169,7 @@ class MintClient:
         body = wire.body({"quotes": list(quote_ids)})
         path = "/v1/mint/quote/bolt11/check"
         reply = await self._mint.post(path, body, MintQuotesReply, "mint quotes")
-        return self._checks.mint_quotes(reply.root, quote_ids)
+        return self._checks.mint_quotes(reply.quotes, quote_ids)
 
     async def mint_batch(
         self,

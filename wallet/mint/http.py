@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
-
-import certifi
 
 from wallet.errors import MintUnreachableError, OutcomeUnknownError
 from wallet.mint import limits
@@ -24,11 +21,12 @@ from wallet.mint.urls import mint_url, websocket_url
 from wallet.types import TransportRequest, TransportResponse
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
     from wallet.mint.updates import Socket
 
-_NO_TRUST = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # for plain HTTP: believes no certificate
 _WAITS_FOR_PAYMENT = "/v1/melt/bolt11"
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn, and so Nutshell, closes
 _MOST_MESSAGE_BYTES = 2**18
@@ -86,7 +84,7 @@ class HttpTransport:
                 max_queue=16,
                 compression=None,
                 proxy=None,
-                ssl=_trust() if address.startswith("wss:") else None,
+                ssl=_trust(address) if address.startswith("wss:") else None,
             ) as socket:
                 yield socket
         except (WebSocketException, OSError, TimeoutError) as error:
@@ -142,7 +140,7 @@ class HttpTransport:
         if self._opened is None:
             patience = self._patience
             self._opened = httpx.AsyncClient(
-                verify=_trust() if self.url.startswith("https:") else _NO_TRUST,
+                verify=_trust(self.url),
                 trust_env=False,
                 limits=httpx.Limits(max_connections=32, keepalive_expiry=_KEEP_ALIVE_S),
                 timeout=httpx.Timeout(None, connect=patience.connect_s, pool=patience.connect_s),
@@ -153,8 +151,14 @@ class HttpTransport:
         return OutcomeUnknownError(f"mint {self.url} {what}", hint=_UNKNOWN)
 
 
-def _trust() -> ssl.SSLContext:
-    """The system's certificates and Mozilla's."""
+def _trust(url: str) -> ssl.SSLContext:
+    """The system's certificates and Mozilla's; for plain HTTP none, which is quick."""
+    import ssl
+
+    import certifi
+
+    if url.startswith("http:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context

@@ -26,7 +26,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _Setting(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)
 
 
 class _Supported(_Setting):

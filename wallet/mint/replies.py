@@ -2,15 +2,16 @@
 
 Each model is one answer of the NUTs. Numbers are whole and within bounds, points and scalars are
 hex of the right length, lists are bounded; unknown fields are passed over, as the NUTs ask. Depth
-is bounded by pydantic's JSON reader. Whether an answer fits the question is `wallet.mint.client`'s
-to say; whether the points are what they should be, `wallet.protocol`'s.
+is bounded by pydantic's JSON reader, and validators are built when first used, so that importing
+the wallet is quick. Whether an answer fits the question is `wallet.mint.checks`' to say; whether
+the points are what they should be, `wallet.protocol`'s.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wallet.errors import MintMisbehavedError
 from wallet.mint import limits
@@ -42,7 +43,9 @@ Preimage = Annotated[str, Field(max_length=128, pattern=r"^[0-9a-fA-F]*$")]
 class Reply(BaseModel):
     """What all answers have in common: no coercion, unknown fields passed over."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, extra="ignore", frozen=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 class DleqReply(Reply):
@@ -140,10 +143,15 @@ class MintQuoteReply(Reply):
         )
 
 
-class MintQuotesReply(RootModel[list[MintQuoteReply]]):
-    """NUT-29's batched check: a bare list."""
+class MintQuotesReply(Reply):
+    """NUT-29's batched check, which is a bare list."""
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    quotes: Annotated[list[MintQuoteReply], Field(max_length=limits.MOST_SIGNATURES)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return {"quotes": value}
 
 
 class MeltQuoteReply(Reply):
