@@ -27,6 +27,7 @@ from node.errors import (
 from node.home import private_file
 from node.types import JsonObject
 from node.unix import UnixTransport
+from node.wallet_client import WalletClient
 
 if TYPE_CHECKING:
     from node.gateway.replies import (
@@ -118,6 +119,11 @@ class Client:
             for chunk in response.iter_raw():
                 file.write(chunk)
 
+    @property
+    def wallet(self) -> WalletClient:
+        """The wallet's part of the API."""
+        return WalletClient(self._get, self._post)
+
     # ── runs; one is named by its id, the first characters of it, or `last` ─────────────────
 
     def start(self, agent: str, prompt: str) -> str:
@@ -195,8 +201,15 @@ class Client:
         with self._open("GET", path, query=query) as response:
             return _object(response)
 
-    def _post(self, path: str, body: Mapping[str, object] | None = None) -> JsonObject:
-        with self._open("POST", path, body={} if body is None else body) as response:
+    def _post(
+        self,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        timeout: float | None = ANSWER_S,
+    ) -> JsonObject:
+        given = {} if body is None else body
+        with self._open("POST", path, body=given, timeout=timeout) as response:
             return _object(response)
 
     def _stream(self, path: str, query: Mapping[str, str]) -> Iterator[Event]:

@@ -145,11 +145,37 @@ class LimitsSection(Section):
     egress_bytes_per_day: Count = Field(
         default=1_000_000_000, description="Bytes a day that tools may send, all agents."
     )
-    sats_per_day: Count = Field(default=10_000, description="Satoshis a day, all agents.")
+    sats_per_day: Count = Field(default=10_000, description="Satoshis a day that agents may pay.")
     runs_at_once: Count = Field(default=256, description="Unfinished runs at a time.")
     approval_seconds: Seconds = Field(
         default=86_400.0,
         description="Seconds a question to a person stays open before it counts as a no.",
+    )
+
+
+class WalletSection(Section):
+    """Money. No mint is used unless you add it: `freehold wallet mints add URL`."""
+
+    mint_cap_sats: Count = Field(
+        default=10_000,
+        description="The most the wallet should keep at one mint: no invoice asks for more, and "
+        "what is over it is told.",
+    )
+    swap_foreign: bool = Field(
+        default=False,
+        description="Take tokens of mints that are not yours, by swapping them over Lightning to "
+        "one that is; their fees are yours.",
+    )
+    approval_over_sats: Count = Field(
+        default=100,
+        description="A payment of an agent that may cost more waits for a person, where its "
+        "manifest does not say.",
+    )
+    max_fee_sats: Count = Field(
+        default=3, description="The most that mints and Lightning may take of a small payment."
+    )
+    max_fee_percent: Annotated[int, Field(ge=0, le=50)] = Field(
+        default=3, description="The same for a larger one, in percent; the greater of both holds."
     )
 
 
@@ -161,6 +187,7 @@ class Config(Section):
     daemon: DaemonSection = DaemonSection()
     models: ModelsSection = ModelsSection()
     limits: LimitsSection = LimitsSection()
+    wallet: WalletSection = WalletSection()
 
 
 def load(path: Path, env: Mapping[str, str]) -> Config:

@@ -35,19 +35,25 @@ from node.inference import (
     RoutedEngine,
 )
 from node.journal import Draft, Journal, Storage
+from node.money import WalletPurse
+from node.money.passphrase import from_environment
 from node.readiness import Readiness
 from node.runs import (
     AgentLoop,
     AgentRegistry,
     GuardSet,
+    ManifestPolicy,
     NodeLimits,
     Places,
     Runs,
+    Settling,
     Toolset,
     Workspaces,
+    programs,
 )
 from node.sandbox import Sandbox, ToolStore
 from node.types import JsonObject
+from node.wallet_room import fee_rule, open_wallet, wallet_keeper
 
 HARD_EXIT = 1
 _MIB = 1024 * 1024
@@ -68,15 +74,18 @@ def run(home: Home, *, engine: Engine | None = None, storage: Storage | None = N
     home.require()
     os.umask(0o077)
     home.create()
+    passphrase = from_environment(os.environ)
     config = load(home.config, os.environ)
     logging.basicConfig(
         level=config.daemon.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         handlers=[handler(home.log)],
     )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("uvicorn", "httpx", "httpcore", "websockets"):  # they log URLs
+        logging.getLogger(library).setLevel(logging.WARNING)
     with home.hold():
-        asyncio.run(Daemon(home, config, engine=engine, storage=storage).run())
+        daemon = Daemon(home, config, engine=engine, storage=storage, passphrase=passphrase)
+        asyncio.run(daemon.run())
 
 
 class Daemon:
@@ -91,12 +100,14 @@ class Daemon:
         storage: Storage | None = None,
         clock: Clock | None = None,
         readiness: Readiness | None = None,
+        passphrase: str | None = None,
     ) -> None:
         self.home = home
         self.config = config
         self._engine = engine
         self._storage = storage
         self._clock = clock or SystemClock()
+        self._passphrase = passphrase
         self._readiness = readiness or Readiness(os.environ)
         self._stopping, self._ready = asyncio.Event(), asyncio.Event()
         self._signalled = False
@@ -128,9 +139,12 @@ class Daemon:
             storage=self._storage,
             stop=self.stop,
             ready=self._ready,
+            passphrase=self._passphrase,
         )
+        self._passphrase = None
         data: JsonObject = {"version": version("freehold"), "pid": os.getpid()}
         await control.log.append(Draft("node.started", data=data))
+        await open_wallet(control, rooms)
         control.resumed = tuple(await control.runs.recover())
         if control.resumed:
             count = len(control.resumed)
@@ -197,6 +211,7 @@ async def compose(
     storage: Storage | None,
     stop: Callable[[], None],
     ready: asyncio.Event,
+    passphrase: str | None = None,
 ) -> Control:
     """Opens every room and joins them; `rooms` closes them, last opened first."""
     journal = await Journal.open(
@@ -208,12 +223,16 @@ async def compose(
     rooms.push_async_callback(models.aclose)
     sandbox = Sandbox(home.cache, clock=clock)
     rooms.push_async_callback(sandbox.aclose)
+    keeper = wallet_keeper(home, config, passphrase)
+    rooms.push_async_callback(keeper.aclose)
+    purse = WalletPurse(keeper, fees=fee_rule(config))
     tools = ToolStore(Path(str(files("wasm_tools"))), home.tools)
     toolset = Toolset(
         tools=tools,
         sandbox=sandbox,
         places=Places(workspaces=home.workspaces, stores=home.stores),
         secrets=secrets.headers,
+        purse=purse,
     )
     token = config.control.token.get_secret_value()
 
@@ -224,13 +243,15 @@ async def compose(
     ahead = asyncio.create_task(compile_tools(sandbox, tools, agents, ready))
     rooms.callback(ahead.cancel)
     workspaces = Workspaces(home.workspaces, clock=clock)
+    loop = AgentLoop(engine=models, toolset=toolset, workspaces=workspaces, secrets=kept)
     runs = Runs(
         log=journal,
-        program=AgentLoop(engine=models, toolset=toolset, workspaces=workspaces, secrets=kept),
+        program=programs(loop, purse),
         agents=agents,
         clock=clock,
         guards=GuardSet(checkers=toolset.checker, secrets=kept),
         limits=NodeLimits(**config.limits.model_dump()),
+        policy=ManifestPolicy(ask_over_sats=config.wallet.approval_over_sats),
     )
     return Control(
         home=home,
@@ -241,6 +262,9 @@ async def compose(
         runs=runs,
         agents=agents,
         workspaces=workspaces,
+        keeper=keeper,
+        purse=purse,
+        settling=Settling(keeper, runs, journal),
         stop=stop,
         started=clock.wall(),
         loaded=models.loaded if isinstance(models, LlamaEngine | RoutedEngine) else dict,

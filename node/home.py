@@ -67,6 +67,11 @@ class Home:
         return self.root / "stores"
 
     @property
+    def wallet(self) -> Path:
+        """The wallet's file, made when the first mint is added."""
+        return self.root / "wallet.db"
+
+    @property
     def cache(self) -> Path:
         """Compiled tools: made again when missing, so left out of backups."""
         return self.root / "cache"

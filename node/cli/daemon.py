@@ -19,6 +19,7 @@ from node.readiness import READY_FD
 
 if TYPE_CHECKING:
     from node.gateway.replies import ModelReply
+    from node.gateway.wallet_replies import WalletReply
 
 
 @click.command()
@@ -146,10 +147,22 @@ def status(as_json: bool) -> None:
     click.echo(f"agents     {state['agents']}")
     click.echo(f"runs       {state['runs_active']} active")
     click.echo(f"approvals  {state['approvals_waiting']} waiting")
+    click.echo(f"wallet     {_money(state['wallet'])}")
     if state["estop"]:
         click.echo("EMERGENCY STOP: no run moves until `freehold resume`")
     if state["stopping"]:
         click.echo("shutting down")
+
+
+def _money(wallet: WalletReply) -> str:
+    """One line of the wallet: what there is and what is open, or why that cannot be told."""
+    if wallet["state"] == "none":
+        return "none"
+    if wallet["state"] not in {"open", "stale"}:
+        return f"{wallet['state']}: {wallet['hint']}"
+    line = f"{wallet['balance_sat']} sat, {wallet['pending']} operations open"
+    stale = wallet["state"] == "stale"
+    return f"{line}; out of an archive: run `freehold wallet restore`" if stale else line
 
 
 def _at_work(model: ModelReply) -> str:

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "tool": ("node.cli.tool", "tool", "List, show, make, add and test tools."),
     "trace": ("node.cli.trace", "trace", "Show a run as a tree of its steps."),
     "up": ("node.cli.daemon", "up", "Start the daemon."),
+    "wallet": ("node.cli.wallet", "wallet", "Hold, send and receive money."),
     "workspace": ("node.cli.workspace", "workspace", "An agent's files and their history."),
 }
 

@@ -7,11 +7,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from node.errors import FreeholdError
-from node.gateway import archive, operate, runs
+from node.gateway import archive, operate, runs, wallet
 from node.gateway.control import Control
 from node.gateway.http import TokenGate, on_bug, on_error
 
-ROUTES = [*operate.ROUTES, *runs.ROUTES, *archive.ROUTES]
+ROUTES = [*operate.ROUTES, *runs.ROUTES, *archive.ROUTES, *wallet.ROUTES]
 
 
 def create_app(control: Control) -> ASGIApp:

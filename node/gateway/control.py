@@ -15,7 +15,8 @@ from node.errors import StoppingError
 from node.home import Home
 from node.inference import Engine, ModelStatus
 from node.journal import Journal
-from node.runs import AgentRegistry, Runs, Workspaces
+from node.money import Keeper, Purse
+from node.runs import AgentRegistry, Runs, Settling, Workspaces
 
 
 @dataclass
@@ -35,6 +36,9 @@ class Control:
     runs: Runs
     agents: AgentRegistry
     workspaces: Workspaces
+    keeper: Keeper
+    purse: Purse
+    settling: Settling
     stop: Callable[[], None]
     started: float
     loaded: Callable[[], Mapping[str, int]] = dict

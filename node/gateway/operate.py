@@ -19,6 +19,7 @@ from node.gateway.control import Control, control
 from node.gateway.http import Body, actor, query_int, read
 from node.gateway.replies import AgentReply, ApprovalReply, ModelReply, StatusReply
 from node.gateway.runs import Reason
+from node.gateway.wallet import wallet_reply
 from node.journal import Draft, Entry
 from node.runs import AgentManifest
 from node.types import JsonObject
@@ -57,6 +58,7 @@ def _status(node: Control) -> StatusReply:
         runs_active=len(node.runs.active()),
         approvals_waiting=len(node.runs.approvals()),
         resumed=list(node.resumed),
+        wallet=wallet_reply(node),
     )
 
 

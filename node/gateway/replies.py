@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from node.gateway.wallet_replies import WalletReply
 from node.types import Json, JsonObject
 
 
@@ -61,6 +62,7 @@ class StatusReply(TypedDict):
     runs_active: int
     approvals_waiting: int
     resumed: list[str]
+    wallet: WalletReply
 
 
 class UsageReply(TypedDict):

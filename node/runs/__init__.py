@@ -32,6 +32,7 @@ from node.runs.registry import AgentChange, AgentRegistry
 from node.runs.replay import Divergence, Edit, ReplayReport
 from node.runs.run import Run
 from node.runs.service import Runs
+from node.runs.settling import Settling
 from node.runs.summary import RunSummary
 from node.runs.toolset import Places, Toolset
 from node.runs.workspace import Workspaces
@@ -69,6 +70,7 @@ __all__ = [
     "RunResult",
     "RunSummary",
     "Runs",
+    "Settling",
     "StepKind",
     "ToolGrant",
     "Toolset",

@@ -1,0 +1,189 @@
+"""`freehold wallet`: the commands that move money."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from node.cli._shared import clean, connect, json_option, note, print_json, standard_input
+from node.errors import RequestError
+
+Amount = click.IntRange(1, 21_000_000 * 100_000_000)
+WAIT_S = 50
+
+mint_option = click.option("--mint", default="", help="Of this mint.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.command()
+@click.argument("amount", type=Amount)
+@mint_option
+@click.option("--wait", is_flag=True, help="Until it is paid, or Ctrl-C.")
+@json_option
+def invoice(amount: int, mint: str, wait: bool, as_json: bool) -> None:
+    """Make a Lightning invoice of AMOUNT sat that pays this wallet.
+
+    What is paid is taken by itself, also without --wait.
+    """
+    with connect() as client:
+        made = client.wallet.invoice(amount, mint)
+        if as_json and not wait:
+            print_json(made)
+            return
+        if not as_json:
+            click.echo(made["invoice"])
+        if not wait:
+            return
+        note("waiting until it is paid; Ctrl-C stops waiting only")
+        while (found := client.wallet.claim(made["operation"], WAIT_S))["state"] == "prepared":
+            pass
+    if as_json:
+        print_json({**made, "state": found["state"]})
+    elif found["state"] == "done":
+        note(f"received {found['amount']} sat")
+    else:
+        note(f"it is {found['state']}: {found['error']}")
+
+
+@click.command()
+@click.argument("to", metavar="INVOICE|ADDRESS|REQUEST|PUBKEY")
+@click.argument("amount", type=Amount, required=False)
+@click.option("--memo", default="", help="For the payee.")
+@click.option("--mint", default="", help="Pay from this mint; `nwc`: from the connected wallet.")
+@yes_option
+@json_option
+def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json: bool) -> None:
+    """Pay somebody; `-` reads whom from standard input.
+
+    AMOUNT, in sat, where the payee does not name one. Exit status 7 if nobody knows yet whether it
+    was paid: do not pay again before `freehold wallet pending` says.
+    """
+    whom = standard_input().strip() if to == "-" else to
+    _refuse_token(whom)
+    with connect() as client:
+        bill = client.wallet.bill(whom, amount, memo, mint)
+        if not yes:
+            about = f" ({clean(bill['description'])[:100]})" if bill["description"] else ""
+            confirm(
+                f"Pay {bill['amount_sat']} sat to {clean(bill['destination'])}{about}, and at most "
+                f"{bill['most_fee_sat']} sat of fees?"
+            )
+        paid = client.wallet.pay(whom, amount, memo, mint)
+    if as_json:
+        print_json(paid)
+    else:
+        note(f"paid {paid['paid_sat']} sat and {paid['fee_sat']} sat of fees to {paid['to']}")
+        note(f"run {paid['run']}, operation {paid['operation']}")
+
+
+@click.command()
+@click.argument("amount", type=Amount)
+@click.option("--to", default="", metavar="PUBKEY", help="Only this key can redeem it.")
+@click.option("--memo", default="", help="For the payee.")
+@mint_option
+@yes_option
+@json_option
+def send(*, amount: int, to: str, memo: str, mint: str, yes: bool, as_json: bool) -> None:
+    """Make a token of AMOUNT sat and print it: whoever has it has the money."""
+    with connect() as client:
+        bill = client.wallet.bill(to or "bearer", amount, memo, mint)
+        if not yes:
+            fees = f"and at most {bill['most_fee_sat']} sat of fees"
+            confirm(f"Take {amount} sat {fees} out of the wallet, as a token?")
+        made = client.wallet.send(amount, to, memo, mint)
+    if as_json:
+        print_json(made)
+        return
+    click.echo(made["token"])
+    note(f"until it is redeemed, `freehold wallet reclaim {made['operation']}` takes it back")
+
+
+@click.command()
+@click.argument("token", required=False)
+@click.option(
+    "--allow-unverified", is_flag=True, help="Also proofs whose mint's signature cannot be checked."
+)
+@json_option
+def receive(token: str | None, allow_unverified: bool, as_json: bool) -> None:
+    """Redeem a token; asked for, or read from standard input."""
+    given = secret("Token") if token in {None, "-"} else str(token)
+    if given == token:
+        note("a token on the command line can be read by others before it is redeemed: use a pipe")
+    with connect() as client:
+        got = client.wallet.receive(given.strip(), allow_unverified=allow_unverified)
+    if as_json:
+        print_json(got)
+        return
+    memo = f": {clean(got['memo'])}" if got["memo"] else ""
+    note(f"received {got['received_sat']} sat{memo}")
+    if not got["verified"]:
+        note("not all of its signatures could be checked before; its mint has taken them, though")
+    if got["over_cap"]:
+        note(f"{got['mint']} holds more than wallet.mint_cap_sats: move some elsewhere")
+
+
+@click.command()
+@click.argument("amount", type=Amount, required=False)
+@click.option("--memo", default="", help="What it is for.")
+@json_option
+def request(amount: int | None, memo: str, as_json: bool) -> None:
+    """Make a payment request (NUT-18) of AMOUNT sat, or of what the payer likes."""
+    with connect() as client:
+        made = client.wallet.request(amount, memo)
+    print_json(made) if as_json else click.echo(made["request"])
+
+
+@click.command()
+@click.argument("operation")
+@json_option
+def token(operation: str, as_json: bool) -> None:
+    """Print the token of a send that nobody redeemed yet."""
+    with connect() as client:
+        found = client.wallet.token(operation)
+    print_json({"operation": operation, "token": found}) if as_json else click.echo(found)
+
+
+@click.command()
+@click.argument("operation")
+@json_option
+def reclaim(operation: str, as_json: bool) -> None:
+    """Take back a token that nobody redeemed yet."""
+    with connect() as client:
+        found = client.wallet.reclaim(operation)
+    if as_json:
+        print_json(found)
+    else:
+        note(f"{found['amount']} sat are back, less {found['fee']} sat of fees")
+
+
+COMMANDS = (invoice, pay, send, receive, request, token, reclaim)
+
+
+def secret(what: str) -> str:
+    """Something that must not be on the command line: typed unseen, or from standard input."""
+    if sys.stdin.isatty():
+        return str(click.prompt(what, hide_input=True))
+    found = standard_input().strip()
+    if not found:
+        raise RequestError(f"nothing was given: {what}", hint="Give it on standard input.")
+    return found
+
+
+def confirm(question: str) -> None:
+    """Goes on only if the person at the terminal says yes."""
+    if not sys.stdin.isatty():
+        raise RequestError(
+            "nobody is at a terminal to say yes", hint="Say --yes where a program asks for it."
+        )
+    click.confirm(question, abort=True, err=True)
+
+
+def _refuse_token(text: str) -> None:
+    """A token given to `pay` by mistake would have been money in the open."""
+    if text.lower().startswith(("cashua", "cashub", "nostr+walletconnect", "nsec1")):
+        raise RequestError(
+            "that is a secret, not a payee",
+            hint="`freehold wallet receive` redeems a token, `nwc connect` connects a wallet; both "
+            "read it from standard input.",
+        )

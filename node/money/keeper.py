@@ -1,0 +1,180 @@
+"""The node's wallet file: not there yet, locked, or open in this process alone.
+
+It is made when its owner first needs it, and opened when the node starts, if its key can be. A
+file that was put back from an archive is older than what its mints know: until every mint was
+asked again it pays nobody and takes nothing (`reconcile`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from node.errors import (
+    FreeholdError,
+    IdentityError,
+    MoneyError,
+    WalletLockedError,
+    WalletMissingError,
+    WalletStateError,
+)
+from node.money.key import WalletKey
+from node.money.translate import translated
+
+if TYPE_CHECKING:
+    from wallet.mint import MintClient
+    from wallet.operations.results import Rules
+    from wallet.wallet import Wallet
+
+State = Literal["none", "locked", "open", "stale", "broken"]
+STALE = ".restored"  # beside the file: it came out of an archive, and no mint was asked yet
+log = logging.getLogger("freehold")
+
+
+class Keeper:
+    """Opens, makes and closes the wallet.
+
+    Args:
+        path: the wallet's file.
+        keys: the home's folder of secrets.
+        rules: what the wallet may do without being asked.
+        passphrase: for its key, where one was given at start.
+        connect: makes a mint's client; the real one over HTTP, unless a test has another.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        keys: Path,
+        *,
+        rules: Rules,
+        passphrase: str | None = None,
+        connect: Callable[[str], MintClient] | None = None,
+    ) -> None:
+        self.path = path
+        self._key = WalletKey(keys)
+        self._rules = rules
+        self._passphrase = passphrase
+        self._connect = connect
+        self._wallet: Wallet | None = None
+        self._broken: FreeholdError | None = None
+        self._opening = asyncio.Lock()
+
+    @property
+    def state(self) -> State:
+        """How it is; `stale` is open, and must be reconciled."""
+        if self._wallet is not None:
+            return "stale" if self.is_stale else "open"
+        if self._broken is not None:
+            return "locked" if isinstance(self._broken, WalletLockedError) else "broken"
+        return "none"
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it came out of an archive and was not held against its mints since."""
+        return self._mark.exists()
+
+    @property
+    def problem(self) -> FreeholdError | None:
+        """Why it is not open, where there is one."""
+        return self._broken
+
+    @property
+    def _mark(self) -> Path:
+        return self.path.with_name(self.path.name + STALE)
+
+    async def start(self) -> None:
+        """Opens what is there, if that is possible; says so on the node's own log where not."""
+        if not self.path.exists():
+            return
+        try:
+            await self.unlock(self._passphrase)
+        except FreeholdError as error:
+            log.warning("the wallet is not open: %s", error.diagnostics())
+        finally:
+            self._passphrase = None
+
+    async def unlock(self, passphrase: str | None) -> None:
+        """Opens the wallet that is there. Raises WalletLockedError, WalletStateError."""
+        async with self._opening:
+            if self._wallet is None:
+                await self._open(await self._unsealed(passphrase))
+
+    async def make(self, words: str | None = None) -> Wallet:
+        """The wallet, made if there is none; with `words`, made of that seed.
+
+        Raises:
+            WalletStateError: there is one already, of another seed.
+            RequestError: the words are no seed.
+        """
+        async with self._opening:
+            if self._wallet is None and not self.path.exists():
+                make = self._key.open if self._key.exists() else self._key.make
+                await self._open(await asyncio.to_thread(make), words)
+                words = None
+        wallet = self.wallet(stale=True)
+        if words is not None and " ".join(words.split()) != wallet.words():
+            raise WalletStateError(
+                "this home has a wallet already, of another seed",
+                hint="Restore a seed into a home without one: set FREEHOLD_HOME to a new folder.",
+            )
+        return wallet
+
+    def wallet(self, *, stale: bool = False) -> Wallet:
+        """The open wallet.
+
+        Args:
+            stale: also one that was not reconciled yet.
+
+        Raises:
+            WalletMissingError, WalletLockedError, WalletStateError: why there is none.
+        """
+        if self._wallet is None:
+            raise self._broken or WalletMissingError(
+                "this node has no wallet yet", hint="`freehold wallet mints add URL` makes it."
+            )
+        if self.is_stale and not stale:
+            raise WalletStateError(
+                "the wallet came out of an archive and was not held against its mints yet",
+                hint="`freehold wallet restore` asks them; until then it neither pays nor takes.",
+            )
+        return self._wallet
+
+    def reconciled(self) -> None:
+        """The mints were asked: it may pay again."""
+        self._mark.unlink(missing_ok=True)
+
+    async def aclose(self) -> None:
+        """Closes it."""
+        if self._wallet is not None:
+            wallet, self._wallet = self._wallet, None
+            await wallet.aclose()
+
+    async def _unsealed(self, passphrase: str | None) -> bytes:
+        try:
+            return await asyncio.to_thread(self._key.open, passphrase)
+        except IdentityError as error:
+            self._broken = WalletStateError(
+                f"{self.path} is there, and its key cannot be read: {error.message}",
+                hint="Put keys/wallet back from a backup, or restore the money from its seed.",
+            )
+            raise self._broken from error
+        except MoneyError as error:
+            self._broken = error
+            raise
+
+    async def _open(self, key: bytes, words: str | None = None) -> None:
+        from wallet.wallet import Wallet
+
+        try:
+            with translated():
+                self._wallet = await Wallet.open(
+                    self.path, key=key, words=words, connect=self._connect, rules=self._rules
+                )
+        except MoneyError as error:
+            self._broken = error
+            raise
+        self._broken = None

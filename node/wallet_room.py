@@ -1,0 +1,63 @@
+"""The wallet's part of the composition root: made from the configuration, opened, settled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+from node.config import Config
+from node.errors import FreeholdError
+from node.gateway import Control
+from node.home import Home
+from node.money import FeeRule, Keeper
+
+SETTLE_S = 5.0
+log = logging.getLogger("freehold")
+
+
+def wallet_keeper(home: Home, config: Config, passphrase: str | None) -> Keeper:
+    """Keeps this home's wallet; nothing is opened yet."""
+    from wallet import Rules
+
+    wallet = config.wallet
+    rules = Rules(
+        cap_sat=wallet.mint_cap_sats,
+        swap_foreign=wallet.swap_foreign,
+        max_fee_percent=wallet.max_fee_percent,
+        max_fee_floor_sat=wallet.max_fee_sats,
+    )
+    return Keeper(home.wallet, home.keys, rules=rules, passphrase=passphrase)
+
+
+def fee_rule(config: Config) -> FeeRule:
+    """The most that a payment may cost on top."""
+    return FeeRule(sats=config.wallet.max_fee_sats, percent=config.wallet.max_fee_percent)
+
+
+async def open_wallet(control: Control, rooms: AsyncExitStack) -> None:
+    """Opens the wallet and has it ask what became of what an interruption left.
+
+    Mints may be slow or away: that is waited for a moment only, and gone on with meanwhile.
+    """
+    await control.keeper.start()
+    first = asyncio.create_task(_settle(control))
+    rooms.callback(asyncio.create_task(_go_on(control, first)).cancel)
+    rooms.callback(first.cancel)
+    await asyncio.wait({first}, timeout=SETTLE_S)
+
+
+async def _settle(control: Control) -> None:
+    """Settles once, and says what ended."""
+    if control.keeper.state not in ("open", "stale"):
+        return
+    try:
+        for each in await control.settling.once():
+            log.info("the wallet settled %s %s: %s", each.kind, each.key, each.state)
+    except FreeholdError as error:
+        log.warning("the wallet: %s", error.diagnostics())
+
+
+async def _go_on(control: Control, first: asyncio.Task[None]) -> None:
+    await first
+    await control.settling.forever()
