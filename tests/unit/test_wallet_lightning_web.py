@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from wallet.errors import OutcomeUnknownError, RefusedError, UnreachableError
 from wallet.lightning import HttpWeb, WebRequest
-from wallet.lightning.web import MAX_REPLY, may_connect
+from wallet.lightning.web import MAX_REPLY
+from wallet.network import may_connect
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

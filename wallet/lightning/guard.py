@@ -29,7 +29,7 @@ class Guard(httpcore.AsyncNetworkBackend):
         """A connection to the first of the addresses that answers."""
         try:
             addresses = await self._addresses(host, port)
-        except (OSError, UnicodeError) as error:
+        except OSError as error:
             raise httpcore.ConnectError(str(error)) from None
         for address in addresses[:-1]:
             try:

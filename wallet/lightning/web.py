@@ -1,7 +1,6 @@
 """HTTP to servers that strangers name: a Lightning address's, a payee's.
 
-Such a URL must not become a way into the payer's own network, so a name is looked up once, every
-address it has must be public, and the connection goes to the address that was looked at. https
+Such a URL must not become a way into the payer's own network (see `wallet.network`). https
 everywhere; plain http only to .onion and, where `loopback` says so (tests, a payee on the same
 machine), to this machine. Redirects are answers like any other and are not followed; replies are
 read raw, up to a size, until one deadline for all of it.
@@ -10,14 +9,11 @@ read raw, up to a size, until one deadline for all of it.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
-import ssl
-from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
+from wallet import network
 from wallet.errors import OutcomeUnknownError, ParseError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
@@ -26,11 +22,7 @@ if TYPE_CHECKING:
 MAX_URL = 2_000  # characters
 MAX_REPLY = 512 * 1024  # bytes: LNURL's metadata may hold an image of 136,536 characters
 EXCHANGE_S = 20.0
-_TRIED = 4  # addresses of a name
-_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 behind NAT64 (RFC 6052)
 _NOWHERE = "Nothing was sent. Is the address right, and the server up?"
-
-Resolve = Callable[[str, int], Awaitable[Iterable[str]]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ def check_url(url: str, *, loopback: bool = False) -> str:
         raise ParseError("an address has a password or fragment, or is too long")
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ParseError("an address has signs in it that no address has")
-    here = _is_here(host)
+    here = network.is_here(host)
     if here and not loopback:
         raise RefusedError(f"an address leads to this machine ({host})")
     if parts.scheme == "http" and not here and not host.endswith(".onion"):
@@ -100,35 +92,6 @@ def check_url(url: str, *, loopback: bool = False) -> str:
             f"{host} would be spoken to without encryption", hint="Ask for its https:// address."
         )
     return url
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def may_connect(address: str, *, loopback: bool = False) -> bool:
-    """Whether an IP address is out in the world (or, with `loopback`, this machine)."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = parsed.ipv4_mapped or parsed.sixtofour
-        if parsed in _TRANSLATED:
-            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        if inner is not None:
-            return may_connect(str(inner), loopback=loopback)
-    if parsed.is_loopback:
-        return loopback
-    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
-
-
-async def _look_up(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class HttpWeb:
@@ -145,7 +108,7 @@ class HttpWeb:
         *,
         loopback: bool = False,
         timeout_s: float = EXCHANGE_S,
-        resolve: Resolve = _look_up,
+        resolve: network.Resolve = network.look_up,
     ) -> None:
         self.loopback, self._timeout_s, self._resolve = loopback, timeout_s, resolve
         self._pool: httpcore.AsyncConnectionPool | None = None
@@ -181,15 +144,12 @@ class HttpWeb:
 
     def _connections(self) -> httpcore.AsyncConnectionPool:
         if self._pool is None:
-            import certifi
             import httpcore
 
             from wallet.lightning.guard import Guard
 
-            trust = ssl.create_default_context()
-            trust.load_verify_locations(certifi.where())
             self._pool = httpcore.AsyncConnectionPool(
-                ssl_context=trust,
+                ssl_context=network.trust(),
                 max_connections=16,
                 max_keepalive_connections=0,  # an address is looked at anew for each request
                 network_backend=Guard(self._addresses),
@@ -197,15 +157,8 @@ class HttpWeb:
         return self._pool
 
     async def _addresses(self, host: str, port: int) -> list[str]:
-        """The addresses of a name, all of them fit to connect to. Raises OSError."""
-        if host.endswith(".onion"):
-            raise OSError("onion services need a proxy, and none is set")
-        found = list(await self._resolve(host, port))
-        if not found:
-            raise OSError("the name has no address")
-        if not all(may_connect(address, loopback=self.loopback) for address in found):
-            raise OSError("it leads into a private network")
-        return found[:_TRIED]
+        resolve, loopback = self._resolve, self.loopback
+        return await network.addresses(host, port, loopback=loopback, resolve=resolve)
 
     async def aclose(self) -> None:
         """Lets go of connections."""

@@ -117,16 +117,27 @@ def _tags(raw: object) -> Tags:
     return tuple(tuple(tag) for tag in raw)
 
 
-def _fields(raw: object) -> dict[str, Any]:
-    if not isinstance(raw, dict) or any(name not in raw for name in _FIELDS):
+def unsigned(raw: dict[str, Any]) -> dict[str, Any]:
+    """The fields an event's id is made of, checked.
+
+    Raises:
+        ParseError: one is missing, or not what it must be.
+    """
+    if any(name not in raw for name in _FIELDS[1:-1]):
         raise ParseError("an event lacks one of its fields")
     _check_numbers(raw["created_at"], raw["kind"])
-    hex_bytes(raw["id"], 32, "an event's id")
-    hex_bytes(raw["sig"], SIGNATURE_BYTES, "an event's signature")
     hex_bytes(raw["pubkey"], KEY_BYTES, "an event's author")
     if not isinstance(raw["content"], str):
         raise ParseError("an event's content is not a text")
-    return {**{name: raw[name] for name in _FIELDS}, "tags": _tags(raw["tags"])}
+    return {**{name: raw[name] for name in _FIELDS[1:-1]}, "tags": _tags(raw["tags"])}
+
+
+def _fields(raw: object) -> dict[str, Any]:
+    if not isinstance(raw, dict) or not {"id", "sig"} <= raw.keys():
+        raise ParseError("an event lacks one of its fields")
+    hex_bytes(raw["id"], 32, "an event's id")
+    hex_bytes(raw["sig"], SIGNATURE_BYTES, "an event's signature")
+    return {"id": raw["id"], **unsigned(raw), "sig": raw["sig"]}
 
 
 @dataclass(frozen=True)

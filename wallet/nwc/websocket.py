@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from wallet import network
 from wallet.errors import ParseError, RelayError, RelayLostError
 from wallet.nwc.relay import Socket
 
@@ -43,26 +44,47 @@ def check_url(url: str) -> str:
 
 
 def _near(host: str) -> bool:
-    if host == "localhost" or host.endswith((".onion", ".local")):
+    if network.is_here(host) or host.endswith((".onion", ".local")):
         return True
     try:
-        address = ipaddress.ip_address(host)
+        return ipaddress.ip_address(host).is_private
     except ValueError:
         return False
-    return address.is_loopback or address.is_private
 
 
 async def dial(url: str) -> Socket:
-    """A websocket to a relay.
+    """A websocket to a relay of the user's own choice.
 
     Raises:
         RelayError: there is no connection.
         ParseError: `url` is not a relay's address.
     """
+    return await _connect(check_url(url))
+
+
+async def dial_public(
+    url: str, *, loopback: bool = False, resolve: network.Resolve = network.look_up
+) -> Socket:
+    """A websocket to a relay that a stranger named: out in the world, or (with `loopback`, for
+    tests) on this machine.
+
+    Raises:
+        RelayError: there is no connection, or it would lead inside.
+        ParseError: `url` is not a relay's address.
+    """
+    parts = urlsplit(check_url(url))
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+    try:
+        found = await network.addresses(host, port, loopback=loopback, resolve=resolve)
+    except OSError as error:
+        raise RelayError(f"no connection to {url}: {error}") from None
+    return await _connect(url, host=found[0], port=port)
+
+
+async def _connect(url: str, **place: Any) -> Socket:
     from websockets.asyncio.client import connect
     from websockets.exceptions import WebSocketException
 
-    check_url(url)
     try:
         connection = await connect(
             url,
@@ -73,8 +95,10 @@ async def dial(url: str) -> Socket:
             max_size=MAX_FRAME,
             compression=None,  # a small frame could grow into a large message
             proxy=None,
+            ssl=network.trust() if url.startswith("wss:") else None,
+            **place,
         )
-    except (OSError, TimeoutError, WebSocketException, ValueError) as error:
+    except (OSError, TimeoutError, WebSocketException) as error:
         raise RelayError(
             f"no connection to {url}: {type(error).__name__}", hint="Is the relay running?"
         ) from None

@@ -1,0 +1,81 @@
+"""Where a connection to a name that strangers gave may lead: out into the world, not inside.
+
+A name is looked up once, every address it has must be public, and the connection goes to an
+address that was looked at, whatever the name would mean a moment later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+
+_TRIED = 4  # addresses of a name
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 behind NAT64 (RFC 6052)
+
+Resolve = Callable[[str, int], Awaitable[Iterable[str]]]
+
+
+@functools.cache
+def trust() -> ssl.SSLContext:
+    """Whom TLS believes: the system's certificates and Mozilla's. Reading them takes a while."""
+    import certifi
+
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def is_here(host: str) -> bool:
+    """Whether a host name or address says that it is this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def may_connect(address: str, *, loopback: bool = False) -> bool:
+    """Whether an IP address is out in the world (or, with `loopback`, this machine)."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in _TRANSLATED:
+            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+        if inner is not None:
+            return may_connect(str(inner), loopback=loopback)
+    if parsed.is_loopback:
+        return loopback
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """The addresses the system knows for a name. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+async def addresses(
+    host: str, port: int, *, loopback: bool = False, resolve: Resolve = look_up
+) -> list[str]:
+    """Addresses of a name to connect to.
+
+    Raises:
+        OSError: it has none, or one that leads inside.
+    """
+    if host.endswith(".onion"):
+        raise OSError("onion services need a proxy, and none is set")
+    try:
+        found = list(await resolve(host, port))
+    except UnicodeError:
+        raise OSError("the name cannot be looked up") from None
+    if not found:
+        raise OSError("the name has no address")
+    if not all(may_connect(address, loopback=loopback) for address in found):
+        raise OSError("it leads into a private network")
+    return found[:_TRIED]
