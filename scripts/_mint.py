@@ -29,7 +29,7 @@ def missing() -> str:
     """Why there is no mint to run; "" where there is."""
     if (venv() / "installed").is_file():
         return ""
-    return f"Nutshell is not set up in {venv().name}: run scripts/mint --setup-only"
+    return f"Nutshell is not set up in {venv()}: run scripts/mint --setup-only"
 
 
 class Nutshell:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,9 +210,37 @@ async def test_a_payment_that_stays_pending(nutshells: Callable[..., Any]) -> No
         assert held.value.code == 11002
 
 
-async def test_nobody_listens(mints: dict[int, Any]) -> None:
+async def test_nobody_listens() -> None:
     free = "http://127.0.0.1:1"
     client = MintClient(free, HttpTransport(free))
     with pytest.raises(MintUnreachableError):
         await client.keysets()
     await client.aclose()
+
+
+async def test_a_mint_that_is_started_again_knows_its_ecash(
+    nutshells: Callable[..., Any], tmp_path: Path
+) -> None:
+    """scripts/mint keeps all of a mint in its folder, and ends cleanly."""
+    make = type(nutshells(0))
+    with make(fee_ppk=0, folder=tmp_path) as first:
+        async with at(first) as (_, purse):
+            proofs = await purse.fill(9)
+    assert first.process.returncode == 0
+    with make(fee_ppk=0, folder=tmp_path) as second:
+        assert (second.issued(), second.redeemed()) == (9, 0)
+        async with at(second) as (_, purse):
+            assert total(await purse.redeem(proofs)) == 9
+
+
+def test_a_mint_that_is_not_set_up_says_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREEHOLD_TEST_MINT_VENV", "/nowhere/.venv-mint")
+    assert "scripts/mint --setup-only" in sys.modules["_mint"].missing()
+
+
+def test_setting_up_again_does_nothing(nutshell: Any) -> None:
+    script = Path(sys.modules["_mint"].__file__ or "").with_name("mint")
+    done = subprocess.run(
+        [sys.executable, str(script), "--setup-only"], capture_output=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"", b"")
