@@ -145,6 +145,7 @@ def _plan(book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
     chosen = _inputs(coins, need, now, exact=record.body["exact"])
     inputs = tables.proofs.take(chosen, record.key, hold=Hold.RESERVED)
     fee = selection.fee(chosen, now.infos)
+    check_fee(record.body["asked"], fee + told["reserve"], now.unit)
     most_back = sum(coin.amount for coin in chosen) - fee - told["amount"]
     count = 0 if record.body["exact"] else making.blank_count(most_back)
     blanks = book.derive(tables, now.active.id, [1] * count)
@@ -154,6 +155,20 @@ def _plan(book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
         "outputs": codec.from_outputs(blanks),
     }
     return book.changed(record, state=State.PREPARED, fee=fee + told["reserve"], body=body)
+
+
+def check_fee(asked: Mapping[str, Any], fee: int, unit: Unit) -> None:
+    """Holds all that a payment may cost on top against what its caller allowed.
+
+    Raises:
+        FeeTooHighError: it is more.
+    """
+    most_sat = asked.get("max_fee")
+    if most_sat is not None and fee > most_sat * (1000 if unit == "msat" else 1):
+        raise FeeTooHighError(
+            f"Lightning and the mint may take {fee} {unit}; {most_sat} sat are allowed",
+            hint="Allow a higher `max_fee`, or use another mint.",
+        )
 
 
 def _inputs(coins: list[Coin], need: int, now: Snapshot, *, exact: bool) -> tuple[Coin, ...]:

@@ -42,10 +42,17 @@ async def settle(book: Book, whole: Record) -> Record:
     Raises:
         PaymentFailedError: no part was paid.
     """
-    parts = [must(book.record(key), key) for key in whole.body["parts"]]
-    left = [part for part in parts if not part.operation.state.final]
-    await asyncio.gather(*(_settle_part(book, part) for part in left), return_exceptions=True)
+    await _settle_parts(book, whole)
     return await _together(book, whole)
+
+
+async def _settle_parts(book: Book, whole: Record) -> None:
+    left = [part for part in _parts(book, whole) if not part.operation.state.final]
+    await asyncio.gather(*(_settle_part(book, part) for part in left), return_exceptions=True)
+
+
+def _parts(book: Book, whole: Record) -> list[Record]:
+    return [must(book.record(key), key) for key in whole.body["parts"]]
 
 
 async def _reserve(
@@ -62,7 +69,9 @@ async def _reserve(
     def work(tables: Tables) -> list[Record]:
         tables.operations.insert(whole)
         pairs = zip(pieces, parts, strict=True)
-        return [melting.reserve(book, tables, piece, place) for piece, (place, _) in pairs]
+        ready = [melting.reserve(book, tables, piece, place) for piece, (place, _) in pairs]
+        melting.check_fee(bill.asked, sum(piece.operation.fee for piece in ready), "sat")
+        return ready
 
     return whole, await book.store.write("reserve", work)
 
@@ -89,8 +98,8 @@ async def _shares(book: Book, bill: Bill) -> list[tuple[str, int]] | None:
         if share > 0:
             shares.append((url, share))
             rest -= share
-        if not rest:
-            return shares
+        if not rest:  # one mint that could pay it whole has refused already
+            return shares if len(shares) > 1 else None
     return None
 
 
@@ -108,7 +117,9 @@ async def _part(book: Book, url: str, bill: Bill, share_msat: int) -> Part:
 
 async def _together(book: Book, whole: Record) -> Record:
     """The state of a payment in parts, from its parts."""
-    parts = [must(book.record(key), key) for key in whole.body["parts"]]
+    if len({part.operation.state for part in _parts(book, whole)}) > 1:
+        await _settle_parts(book, whole)  # the last part ended those that waited for it
+    parts = _parts(book, whole)
     shown = next((p.body["preimage"] for p in parts if p.body.get("preimage")), None)
     states = {part.operation.state for part in parts}
     fee = sum(part.operation.fee for part in parts if part.operation.state != State.FAILED)

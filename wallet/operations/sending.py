@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wallet.errors import InsufficientFundsError, RefusedError
+from wallet.errors import FeeTooHighError, InsufficientFundsError, RefusedError
 from wallet.operations import failures, swapping
 from wallet.operations.book import Book, Snapshot
 from wallet.operations.results import Sent
@@ -57,8 +57,13 @@ class Sending(swapping.Swapping):
     def _swap(
         self, book: Book, tables: Tables, record: Record, now: Snapshot, coins: Sequence[Coin]
     ) -> Record:
-        amount = record.body["asked"]["amount"]
+        amount, most = (record.body["asked"][name] for name in ("amount", "max_fee"))
         chosen, fee, change = with_change(book, now, coins, amount)
+        if most is not None and fee > most:
+            raise FeeTooHighError(
+                f"making the token costs {fee} {now.unit}; {most} are allowed",
+                hint="Allow a higher `max_fee`, or use another mint.",
+            )
         inputs = tables.proofs.take(chosen, record.key, hold=Hold.RESERVED)
         made = self._outputs(book, tables, record.body["asked"], now, change)
         body = {
@@ -113,10 +118,12 @@ async def send(
     memo: str | None = None,
     locktime: int | None = None,
     refund: Sequence[bytes] = (),
+    max_fee: int | None = None,
     key: str | None = None,
 ) -> Sent:
     """See `Wallet.send`."""
-    asked = _asked(amount, to=to, unit=unit, memo=memo, locktime=locktime, refund=refund, mint=mint)
+    lock = {"to": to, "locktime": locktime, "refund": refund}
+    asked = _asked(amount, unit=unit, memo=memo, mint=mint, max_fee=max_fee, **lock)
     key = key or book.new_key()
     async with book.holding(key):
         record = book.same(key, Kind.SEND, asked)

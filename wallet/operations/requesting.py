@@ -1,0 +1,180 @@
+"""Paying a payment request (NUT-18): choose a mint, make the ecash, hand it over.
+
+The token is made once for a key and then stays in the outbox: whoever asks again with the key
+hands over the same ecash again, so that an answer which was lost costs nothing, and nothing is
+paid twice. What the payee does not take can be taken back, unless it is locked to the payee.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wallet.errors import (
+    InsufficientFundsError,
+    RefusedError,
+    UnsupportedError,
+    UntrustedMintError,
+)
+from wallet.lightning import HttpWeb, Web
+from wallet.nwc.relay import Dial
+from wallet.nwc.websocket import dial_public
+from wallet.operations import delivery, sending
+from wallet.operations.book import UNITS, Book
+from wallet.operations.requests import lock_of, url_of
+from wallet.operations.results import Sent
+from wallet.protocol import requests
+from wallet.protocol.requests import PaymentPayload, PaymentRequest
+from wallet.store import MintRow, Outbox
+from wallet.types import Unit
+
+
+@dataclass(frozen=True)
+class RequestPaid:
+    """A request that was paid. `via`: the transport that took it (`post` or `nostr`), empty where
+    the payee had redeemed it before. `amount` and `fee` in `unit`; `fee` is what making the token
+    cost; whoever redeems it pays the mint's input fee."""
+
+    operation: str
+    amount: int
+    fee: int
+    unit: Unit
+    mint: str
+    via: str
+
+
+async def pay(
+    book: Book,
+    request: PaymentRequest | str,
+    *,
+    amount: int | None = None,
+    mint: str | None = None,
+    key: str | None = None,
+    web: Web | None = None,
+    dial: Dial = dial_public,
+) -> RequestPaid:
+    """See `Wallet.pay_request`."""
+    asked = requests.decode(request) if isinstance(request, str) else request
+    delivery.check(asked, loopback=web is not None and web.loopback)
+    sent = await token_for(book, asked, amount=amount, mint=mint, key=key)
+    if not sent.token:
+        return _paid(sent, "")
+    opened = HttpWeb() if web is None else web
+    try:
+        payload = payload_of(book, asked, sent)
+        via = await delivery.deliver(asked, payload, web=opened, dial=dial, now=book.now())
+    finally:
+        if web is None:
+            await opened.aclose()
+    return _paid(sent, via)
+
+
+async def token_for(
+    book: Book,
+    request: PaymentRequest,
+    *,
+    amount: int | None = None,
+    mint: str | None = None,
+    key: str | None = None,
+) -> Sent:
+    """Ecash that answers a request, not handed over yet. The same for the same key; its token is
+    empty once the payee redeemed it.
+
+    Raises:
+        UnsupportedError: a unit or a lock that this wallet does not make.
+        RefusedError: no amount, or two; or its token was taken back.
+        UntrustedMintError: the payee takes none of this wallet's mints.
+        InsufficientFundsError: none of those holds enough.
+    """
+    chosen, unit = amount_of(request, amount), unit_of(request)
+    wish = _wish(request)
+    known = None if key is None else book.record(key)
+    if known is not None:
+        if known.operation.outbox == Outbox.RECLAIMED:
+            raise RefusedError(
+                "this payment was taken back", hint="Give a new key to pay the request again."
+            )
+        return await sending.send(
+            book, chosen, mint=known.operation.mint, unit=unit, key=key, **wish
+        )
+    refused: InsufficientFundsError | None = None
+    for row in _payers(book, request, chosen, unit, mint):
+        try:
+            return await sending.send(book, chosen, mint=row.url, unit=unit, key=key, **wish)
+        except InsufficientFundsError as error:  # its fees; nothing was written
+            refused = error
+    raise refused or InsufficientFundsError(
+        f"no mint that the payee takes holds {chosen} {unit} of this wallet",
+        hint="Receive more at one of: " + ", ".join(request.mints[:5]) if request.mints else "",
+    )
+
+
+def payload_of(book: Book, request: PaymentRequest, sent: Sent) -> PaymentPayload:
+    """What a transport carries: the proofs with their whole keyset ids."""
+    held = book.store.read(lambda tables: tables.proofs.held(sent.operation))
+    proofs = tuple(each.proof for each in held)
+    return PaymentPayload(sent.mint, sent.unit, proofs, id=request.id)
+
+
+def amount_of(request: PaymentRequest, amount: int | None) -> int:
+    """What is to be paid, from the request or from the payer.
+
+    Raises:
+        RefusedError: from neither, or they differ.
+    """
+    if request.amount is not None and amount not in (None, request.amount):
+        raise RefusedError(f"the request is for {request.amount}, not for {amount}")
+    chosen = amount if request.amount is None else request.amount
+    if chosen is None:
+        raise RefusedError("the request names no amount", hint="Say how much to pay.")
+    sending.check_amount(chosen)
+    return chosen
+
+
+def unit_of(request: PaymentRequest) -> Unit:
+    """The unit to pay in; sat, where the request leaves it open.
+
+    Raises:
+        UnsupportedError: this wallet keeps none of it.
+    """
+    for unit in UNITS:
+        if (request.unit or "sat") == unit:
+            return unit
+    raise UnsupportedError(
+        f"the request is in {(request.unit or '')[:20]!r}, which this wallet does not keep",
+        hint="It keeps sat.",
+    )
+
+
+def _wish(request: PaymentRequest) -> dict[str, object]:
+    lock = lock_of(request)
+    if lock is None:
+        return {}
+    plain = len(lock.keys) == 1 and lock.hash is None and not lock.sig_all
+    if not plain or lock.n_sigs_refund != 1:
+        raise UnsupportedError(
+            "the request asks for a lock that this wallet does not make",
+            hint="It locks ecash to one key, with a locktime and refund keys.",
+        )
+    return {"to": lock.keys[0], "locktime": lock.locktime, "refund": lock.refund}
+
+
+def _payers(
+    book: Book, request: PaymentRequest, amount: int, unit: Unit, mint: str | None
+) -> Sequence[MintRow]:
+    """The mints that can pay it, the fullest first."""
+    rows = [row for row in book.mints() if row.spend] if mint is None else [book.mint(mint)]
+    taken = {url_of(url) for url in request.mints}
+    fitting = [row for row in rows if not taken or row.url in taken]
+    if not fitting:
+        raise UntrustedMintError(
+            "the payee takes ecash of other mints than this wallet's",
+            hint=f"It takes: {', '.join(request.mints[:5])}" if request.mints else "Add a mint.",
+        )
+    free = book.store.read(lambda tables: tables.proofs.balances())
+    rich = [row for row in fitting if free.get((row.url, unit), 0) >= amount]
+    return sorted(rich, key=lambda row: -free.get((row.url, unit), 0))
+
+
+def _paid(sent: Sent, via: str) -> RequestPaid:
+    return RequestPaid(sent.operation, sent.amount, sent.fee, sent.unit, sent.mint, via)
