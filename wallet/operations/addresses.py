@@ -6,24 +6,14 @@ never asked with again: the invoice is fetched once, and from then on the paymen
 
 from __future__ import annotations
 
+from wallet.errors import RefusedError
 from wallet.lightning import HttpWeb, Web, fetch_invoice, fetch_terms
-from wallet.operations import failures, paying, sending
+from wallet.operations import paying, sending, sources
 from wallet.operations.book import Book
 from wallet.operations.results import Payment
+from wallet.operations.sources import FundingSource, SourcePayment
+from wallet.protocol import invoices
 from wallet.protocol.invoices import Bolt11
-
-
-async def invoice(
-    text: str, amount_msat: int, *, now: float, comment: str = "", web: Web | None = None
-) -> Bolt11:
-    """An invoice of the payee, for any way to pay one. Raises as `wallet.lightning`."""
-    opened = HttpWeb() if web is None else web
-    try:
-        terms = await fetch_terms(opened, text)
-        return await fetch_invoice(opened, terms, amount_msat, now=now, comment=comment)
-    finally:
-        if web is None:
-            await opened.aclose()
 
 
 async def pay(
@@ -38,23 +28,57 @@ async def pay(
     web: Web | None = None,
 ) -> Payment:
     """See `Wallet.pay_address`."""
-    sending.check_amount(amount)
-    known = None if key is None else book.record(key)
-    if known is not None and paying.stands(known):
-        if known.operation.state.final:
-            return paying.payment(known)
-        asked = known.body["asked"]
-        return await paying.pay_invoice(
-            book,
-            asked["invoice"],
-            amount_msat=asked["amount_msat"],
-            max_fee=asked["max_fee"],
-            mint=asked["mint"],
-            key=key,
-        )
-    if known is not None:
-        failures.raise_again(known)
-    found = await invoice(text, amount * 1000, now=book.now(), comment=comment, web=web)
+    found = await invoice(book, text, amount, comment=comment, key=key, web=web)
     return await paying.pay_invoice(
         book, found.text, amount_msat=None, max_fee=max_fee, mint=mint, key=key
     )
+
+
+async def pay_from(
+    book: Book,
+    source: FundingSource,
+    text: str,
+    amount: int,
+    *,
+    comment: str = "",
+    key: str | None = None,
+    web: Web | None = None,
+) -> SourcePayment:
+    """See `Wallet.pay_address_from`."""
+    found = await invoice(book, text, amount, comment=comment, key=key, web=web)
+    return await sources.pay(book, source, found.text, key=key)
+
+
+async def invoice(
+    book: Book,
+    text: str,
+    amount: int,
+    *,
+    comment: str = "",
+    key: str | None = None,
+    web: Web | None = None,
+) -> Bolt11:
+    """The invoice a payment to an address is made by: that of the key, or a new one.
+
+    Args:
+        amount: in sat.
+
+    Raises:
+        RefusedError: the key's payment is of another amount, or the payee takes none of this.
+        WalletError: as `wallet.lightning.fetch_terms` and `fetch_invoice`; nothing was paid.
+    """
+    sending.check_amount(amount)
+    record = None if key is None else book.record(key)
+    if record is not None and "invoice" in record.body.get("asked", {}):
+        known = invoices.read(record.body["asked"]["invoice"])
+        if known.amount_msat != amount * 1000:
+            raise RefusedError(f"the key {key!r} belongs to a payment of another amount")
+        return known
+    opened = HttpWeb() if web is None else web
+    try:
+        terms = await fetch_terms(opened, text)
+        now = float(book.now())
+        return await fetch_invoice(opened, terms, amount * 1000, now=now, comment=comment)
+    finally:
+        if web is None:
+            await opened.aclose()

@@ -8,7 +8,6 @@ again with the same key.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from wallet.errors import (
     OutcomeUnknownError,
@@ -30,8 +29,6 @@ from wallet.protocol.requests import PaymentPayload, PaymentRequest, Transport
 
 MOST_RELAYS = 4
 _AGAIN = "Pay again with the same key: it hands over the same ecash. Or take it back: `reclaim`."
-
-Way = Callable[[str], Awaitable[None]]
 
 
 def check(request: PaymentRequest, *, loopback: bool = False) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from wallet.errors import (
     InsufficientFundsError,
@@ -27,6 +28,12 @@ from wallet.protocol import requests
 from wallet.protocol.requests import PaymentPayload, PaymentRequest
 from wallet.store import MintRow, Outbox
 from wallet.types import Unit
+
+
+class _Lock(TypedDict, total=False):
+    to: bytes
+    locktime: int | None
+    refund: Sequence[bytes]
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ async def token_for(
         InsufficientFundsError: none of those holds enough.
     """
     chosen, unit = amount_of(request, amount), unit_of(request)
-    wish = _wish(request)
+    lock = _lock(request)
     known = None if key is None else book.record(key)
     if known is not None:
         if known.operation.outbox == Outbox.RECLAIMED:
@@ -95,12 +102,12 @@ async def token_for(
                 "this payment was taken back", hint="Give a new key to pay the request again."
             )
         return await sending.send(
-            book, chosen, mint=known.operation.mint, unit=unit, key=key, **wish
+            book, chosen, mint=known.operation.mint, unit=unit, key=key, **lock
         )
     refused: InsufficientFundsError | None = None
     for row in _payers(book, request, chosen, unit, mint):
         try:
-            return await sending.send(book, chosen, mint=row.url, unit=unit, key=key, **wish)
+            return await sending.send(book, chosen, mint=row.url, unit=unit, key=key, **lock)
         except InsufficientFundsError as error:  # its fees; nothing was written
             refused = error
     raise refused or InsufficientFundsError(
@@ -146,7 +153,8 @@ def unit_of(request: PaymentRequest) -> Unit:
     )
 
 
-def _wish(request: PaymentRequest) -> dict[str, object]:
+def _lock(request: PaymentRequest) -> _Lock:
+    """The request's lock in the words of `sending`."""
     lock = lock_of(request)
     if lock is None:
         return {}

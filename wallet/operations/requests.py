@@ -204,10 +204,7 @@ def _sets(lock: Lock | None) -> object:
 
 def _accepted(book: Book, mints: Sequence[str] | None) -> tuple[str, ...]:
     accepted = [row.url for row in book.mints() if row.accept]
-    if mints is None:
-        wanted = accepted
-    else:
-        wanted = [url_of(url) for url in mints]
+    wanted = accepted if mints is None else [url_of(url) for url in mints]
     if not wanted or not set(wanted) <= set(accepted):
         raise UntrustedMintError(
             "a request can only name mints that this wallet accepts",
