@@ -1,0 +1,1 @@
+"""What shows that the wallet loses nothing and is fast; `scripts/bench_wallet` runs it."""

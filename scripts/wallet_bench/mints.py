@@ -1,0 +1,61 @@
+"""The mint that a trial is held at: a real Nutshell that can be killed too, or one in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import _mint
+
+from wallet.mint.testing import MemoryMint
+from wallet_bench.books import Books, MemoryBooks, NutshellBooks, loopback
+
+
+@dataclass
+class Place:
+    """A mint: where it is, its books, and how to kill it, where it can be."""
+
+    url: str
+    books: Books
+    kill: Callable[[], Awaitable[None]] | None = None
+
+
+@contextlib.asynccontextmanager
+async def place(folder: Path, *, fee_ppk: int = 100) -> AsyncIterator[Place]:
+    """Nutshell, with its books in `folder`; where it is not set up, a mint in memory."""
+    make = _in_memory(fee_ppk) if _mint.missing() else _nutshell(folder, fee_ppk)
+    async with make as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def _in_memory(fee_ppk: int) -> AsyncIterator[Place]:
+    mint = MemoryMint(fee_ppk=fee_ppk)
+    async with loopback(mint) as url:
+        yield Place(url, MemoryBooks(mint))
+
+
+@contextlib.asynccontextmanager
+async def _nutshell(folder: Path, fee_ppk: int) -> AsyncIterator[Place]:
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    running: list[Any] = [_mint.Nutshell(fee_ppk=fee_ppk, folder=folder)]
+    url = await asyncio.to_thread(lambda: str(running[0].url))
+
+    async def kill() -> None:
+        """SIGKILL, and the same mint again."""
+        old = running.pop()
+        old.process.kill()
+        await asyncio.to_thread(old.end)
+        port = urlsplit(url).port or 0
+        running.append(_mint.Nutshell(fee_ppk=fee_ppk, folder=folder, port=port))
+        await asyncio.to_thread(lambda: str(running[0].url))
+
+    try:
+        yield Place(url, NutshellBooks(folder), kill)
+    finally:
+        await asyncio.to_thread(running[0].end)

@@ -1,0 +1,63 @@
+"""A process with two wallets is killed, again and again, and no sat is missing or doubled.
+
+The whole trial is `scripts/bench_wallet --kill`; here it is short, `$FREEHOLD_WALLET_KILLS` deaths
+at a real Nutshell, or at a mint in memory where Nutshell is not set up.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+DEATHS = int(os.environ.get("FREEHOLD_WALLET_KILLS", "12"))
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`wallet_bench` is a package of scripts/."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    yield
+
+
+@pytest.mark.timeout(60 + 30 * DEATHS)
+async def test_nothing_is_lost_however_often_the_process_is_killed(tmp_path: Path) -> None:
+    from wallet_bench.kills import Trial
+    from wallet_bench.mints import place
+
+    async with place(tmp_path / "mint") as mint:
+        trial = Trial(tmp_path, mint, seed=20)
+        tally = await trial.run(DEATHS, mint_kills=1 if mint.kill else 0)
+    assert tally.problems == []
+    assert tally.deaths == DEATHS
+    assert tally.finished.total() > DEATHS // 2
+    assert len(tally.killed) > 3
+    assert set(tally.differences) == {0}
+    assert tally.restored[0] == tally.restored[1] > 0
+
+
+async def test_a_book_that_is_a_sat_short_is_noticed(tmp_path: Path) -> None:
+    """The oracle can say no: it is not the wallets' own sums that it compares."""
+    import random
+
+    from wallet_bench.audit import Audit
+    from wallet_bench.books import MemoryBooks, loopback
+    from wallet_bench.tally import Tally
+
+    from wallet.mint.testing import MemoryMint
+
+    mint, tally = MemoryMint(), Tally()
+    async with loopback(mint) as url:
+        audit = Audit(tmp_path, url, MemoryBooks(mint), random.Random(1), tally)
+        await audit.after(())
+        assert tally.problems == []
+        mint.ledger.issued["sat"] += 1
+        await audit.after(())
+    assert tally.differences == [0, 1]
+    assert tally.problems == [
+        "after 0 deaths: 1 sat are outstanding, and 0 are held",
+    ]
