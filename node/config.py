@@ -172,7 +172,7 @@ class WalletSection(Section):
         "manifest does not say.",
     )
     max_fee_sats: Count = Field(
-        default=3, description="The most that mints and Lightning may take of a small payment."
+        default=5, description="The most that mints and Lightning may take of a small payment."
     )
     max_fee_percent: Annotated[int, Field(ge=0, le=50)] = Field(
         default=3, description="The same for a larger one, in percent; the greater of both holds."

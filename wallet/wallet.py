@@ -251,17 +251,20 @@ class Wallet:
         memo: str | None = None,
         locktime: int | None = None,
         refund: Sequence[bytes] = (),
+        max_fee: int | None = None,
         key: str | None = None,
     ) -> Sent:
         """Makes a token of exactly `amount`; it is in the outbox until seen spent or reclaimed.
 
         Args:
             to: the public key to lock it to (NUT-11).
+            max_fee: the most that making it may cost, in `unit`; None: what the mint asks.
             locktime: Unix seconds, after which `refund` may spend it too; with no `refund` given,
                 this wallet may.
 
         Raises:
             InsufficientFundsError: no mint holds so much.
+            FeeTooHighError: its fee is above `max_fee`.
         """
         refunds = tuple(refund) or ((self.address(),) if locktime is not None and to else ())
         return await sending.send(
@@ -273,6 +276,7 @@ class Wallet:
             memo=memo,
             locktime=locktime,
             refund=refunds,
+            max_fee=max_fee,
             key=key,
         )
 
@@ -302,7 +306,8 @@ class Wallet:
 
         Args:
             amount_msat: for an invoice that names none.
-            max_fee: the most the Lightning fee may be, in sat; None: by the rules.
+            max_fee: the most that Lightning and the mint may take on top, in sat; None: of
+                Lightning's fee what the rules say, of the mint's what it asks.
 
         Raises:
             InsufficientFundsError, FeeTooHighError: no mint can pay it.

@@ -27,7 +27,7 @@ _MOST_TEXT = 8_192
 class FeeRule:
     """The most that mints and Lightning may take: the greater of `sats` and `percent`."""
 
-    sats: int = 3
+    sats: int = 5
     percent: int = 3
 
     def most(self, amount_sat: int) -> int:

@@ -142,7 +142,8 @@ async def _token(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None
     """Ecash for a public key, or for whoever holds it; it stays in the outbox."""
     to = None if payment.to == BEARER else bytes.fromhex(payment.to)
     mint, memo = payment.mint or None, payment.memo or None
-    await wallet.send(bill.amount_sat, to=to, mint=mint, memo=memo, key=key)
+    most = bill.most_fee_sat
+    await wallet.send(bill.amount_sat, to=to, mint=mint, memo=memo, max_fee=most, key=key)
 
 
 _WAYS: dict[Kind, Way] = {"invoice": _invoice, "peer": _token, "bearer": _token}

@@ -1,0 +1,66 @@
+"""What a payment may cost on top is bounded by its caller, mint and Lightning together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from wallet import Wallet
+from wallet.errors import FeeTooHighError
+from wallet.mint import MintClient
+from wallet.mint.testing import MemoryLightning, MemoryMint
+
+URL = "https://mint.example"
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def lightning() -> MemoryLightning:
+    return MemoryLightning(now=lambda: NOW)
+
+
+@pytest.fixture
+async def wallet(tmp_path: Path, lightning: MemoryLightning) -> AsyncIterator[Wallet]:
+    """Over a mint that takes a sat for each proof."""
+    mint = MemoryMint(URL, fee_ppk=1000, lightning=lightning, now=lambda: NOW)
+    async with await Wallet.open(
+        tmp_path / "wallet.db",
+        key=bytes(32),
+        connect=lambda url: MintClient(url, mint),
+        now=lambda: NOW,
+    ) as opened:
+        await opened.add_mint(URL)
+        invoice = await opened.request_invoice(200)
+        lightning.pay(invoice.bolt11)
+        await opened.claim_invoice(invoice.operation)
+        yield opened
+
+
+async def test_a_token_that_costs_more_is_not_made(wallet: Wallet) -> None:
+    with pytest.raises(FeeTooHighError, match="making the token costs 1 sat; 0 are allowed"):
+        await wallet.send(3, to=wallet.address(), max_fee=0, key="k")
+    assert (wallet.balance(), wallet.operation("k")) == (200, None)
+    sent = await wallet.send(3, to=wallet.address(), max_fee=2, key="k")
+    assert (sent.amount, sent.fee) == (3, 1)
+    again = await wallet.send(3, to=wallet.address(), max_fee=2, key="k")
+    assert again.token == sent.token
+
+
+async def test_a_token_out_of_small_change_costs_nothing(wallet: Wallet) -> None:
+    sent = await wallet.send(64, max_fee=0)
+    assert (sent.amount, sent.fee) == (64, 0)
+
+
+async def test_an_invoice_that_costs_more_is_not_paid(
+    wallet: Wallet, lightning: MemoryLightning
+) -> None:
+    invoice = lightning.invoice(100_000)
+    with pytest.raises(FeeTooHighError, match="Lightning and the mint may take 3 sat; 2 sat"):
+        await wallet.pay_invoice(invoice, max_fee=2, key="k")
+    assert (wallet.balance(), wallet.operation("k")) == (200, None)
+    paid = await wallet.pay_invoice(invoice, max_fee=20, key="k")
+    assert paid.state == "paid"
+    assert paid.fee <= 20
+    assert wallet.balance() == 200 - 100 - paid.fee
