@@ -29,6 +29,7 @@ from wallet.operations import (
     sources,
 )
 from wallet.operations.book import Book
+from wallet.operations.flows import Flows
 from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import (
     Invoice,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 RULES: Final = Rules()
 
 
-class Wallet:
+class Wallet(Flows):
     """Ecash at the mints its owner chose, in one encrypted file with one writer.
 
     Use `Wallet.open`, and `aclose` at the end, or `async with await Wallet.open(...)`. After

@@ -4,7 +4,7 @@
 """
 
 from wallet.lightning.lnurl import PayTerms, fetch_invoice, fetch_terms, is_address, url_of
-from wallet.lightning.web import HttpWeb, Web, WebReply, WebRequest, check_url
+from wallet.lightning.web import HttpWeb, Web, WebReply, WebRequest, check_url, reaching
 from wallet.protocol.invoices import Bolt11
 from wallet.protocol.invoices import read as read_invoice
 
@@ -19,6 +19,7 @@ __all__ = [
     "fetch_invoice",
     "fetch_terms",
     "is_address",
+    "reaching",
     "read_invoice",
     "url_of",
 ]

@@ -9,6 +9,8 @@ read raw, up to a size, until one deadline for all of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
@@ -164,6 +166,19 @@ class HttpWeb:
         """Lets go of connections."""
         if self._pool is not None:
             await self._pool.aclose()
+
+
+@contextlib.asynccontextmanager
+async def reaching(web: Web | None) -> AsyncIterator[Web]:
+    """The way that was given, or one over HTTP for as long as it is needed."""
+    if web is not None:
+        yield web
+        return
+    opened = HttpWeb()
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
 
 
 async def _read(response: Any, host: str) -> bytes:

@@ -12,7 +12,7 @@ from wallet.nwc.keys import SecretKey
 from wallet.nwc.messages import NotFoundError, Paid, ServiceInfo, Transaction
 from wallet.nwc.relay import Dial, Relay, Socket, Subscription
 from wallet.nwc.source import NwcSource, payable_msat
-from wallet.nwc.websocket import dial
+from wallet.nwc.websocket import dial, dial_public
 
 __all__ = [
     "Connection",
@@ -30,5 +30,6 @@ __all__ = [
     "Subscription",
     "Transaction",
     "dial",
+    "dial_public",
     "payable_msat",
 ]

@@ -7,7 +7,7 @@ never asked with again: the invoice is fetched once, and from then on the paymen
 from __future__ import annotations
 
 from wallet.errors import RefusedError
-from wallet.lightning import HttpWeb, Web, fetch_invoice, fetch_terms
+from wallet.lightning import Web, fetch_invoice, fetch_terms, reaching
 from wallet.operations import paying, sending, sources
 from wallet.operations.book import Book
 from wallet.operations.results import Payment
@@ -74,11 +74,7 @@ async def invoice(
         if known.amount_msat != amount * 1000:
             raise RefusedError(f"the key {key!r} belongs to a payment of another amount")
         return known
-    opened = HttpWeb() if web is None else web
-    try:
+    async with reaching(web) as opened:
         terms = await fetch_terms(opened, text)
         now = float(book.now())
         return await fetch_invoice(opened, terms, amount * 1000, now=now, comment=comment)
-    finally:
-        if web is None:
-            await opened.aclose()

@@ -8,6 +8,7 @@ again with the same key.
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from wallet.errors import (
     OutcomeUnknownError,
@@ -19,13 +20,12 @@ from wallet.errors import (
     UnsupportedError,
     WalletError,
 )
-from wallet.lightning import Web, WebRequest, check_url
-from wallet.nwc import giftwrap
-from wallet.nwc.keys import SecretKey, check_public
-from wallet.nwc.relay import Dial, Relay
-from wallet.nwc.websocket import check_url as check_relay
+from wallet.lightning import Web, WebRequest, check_url, reaching
 from wallet.protocol import nip19, requests
 from wallet.protocol.requests import PaymentPayload, PaymentRequest, Transport
+
+if TYPE_CHECKING:
+    from wallet.nwc import Dial
 
 MOST_RELAYS = 4
 _AGAIN = "Pay again with the same key: it hands over the same ecash. Or take it back: `reclaim`."
@@ -55,7 +55,12 @@ def check(request: PaymentRequest, *, loopback: bool = False) -> None:
 
 
 async def deliver(
-    request: PaymentRequest, payload: PaymentPayload, *, web: Web, dial: Dial, now: float
+    request: PaymentRequest,
+    payload: PaymentPayload,
+    *,
+    web: Web | None,
+    dial: Dial | None,
+    now: float,
 ) -> str:
     """Hands a payment over by the first of the request's ways that works; returns its kind.
 
@@ -66,18 +71,18 @@ async def deliver(
     """
     text = requests.payload_to_json(payload)
     problem: WalletError = UnsupportedError("the request names no way to deliver the payment")
-    for way in request.transports:
-        try:
-            _check(way, web.loopback)
-            await (
-                _post(web, way.target, text)
-                if way.kind == "post"
-                else _message(way, text, dial, now)
-            )
-        except (ParseError, RefusedError, UnsupportedError, UnreachableError) as error:
-            problem = error
-        else:
-            return way.kind
+    async with reaching(web) as opened:
+        for way in request.transports:
+            try:
+                _check(way, opened.loopback)
+                if way.kind == "post":
+                    await _post(opened, way.target, text)
+                else:
+                    await _message(way, text, dial, now)
+            except (ParseError, RefusedError, UnsupportedError, UnreachableError) as error:
+                problem = error
+            else:
+                return way.kind
     raise UnreachableError(f"the payment was not handed over: {problem.message}", hint=_AGAIN)
 
 
@@ -106,6 +111,9 @@ async def _post(web: Web, url: str, text: str) -> None:
 
 
 def _recipient(way: Transport) -> tuple[str, tuple[str, ...]]:
+    from wallet.nwc.keys import check_public
+    from wallet.nwc.websocket import check_url as check_relay
+
     profile = nip19.read(way.target)
     if not profile.relays:
         raise UnsupportedError("the request names a Nostr key and no relay to reach it by")
@@ -113,11 +121,13 @@ def _recipient(way: Transport) -> tuple[str, tuple[str, ...]]:
     return check_public(profile.pubkey.hex()), relays
 
 
-async def _message(way: Transport, text: str, dial: Dial, now: float) -> None:
+async def _message(way: Transport, text: str, dial: Dial | None, now: float) -> None:
     """A direct message to every relay of the payee, by a key that nobody can link to anything."""
+    from wallet.nwc import Relay, SecretKey, dial_public, giftwrap
+
     reader, urls = _recipient(way)
     event = giftwrap.message(SecretKey.new(), reader, text, now=now)
-    relays = [Relay(url, dial=dial) for url in urls]
+    relays = [Relay(url, dial=dial or dial_public) for url in urls]
     try:
         told = await asyncio.gather(
             *(relay.publish(event) for relay in relays), return_exceptions=True

@@ -84,6 +84,7 @@ async def pay(
     key: str,
     most: int | None = None,
     mint: str | None = None,
+    max_fee: int | None = None,
 ) -> TollPaid:
     """Pays for a resource, and asks for it once more.
 
@@ -92,6 +93,7 @@ async def pay(
             status of the answer. What it raises goes through, and leaves the ecash in the outbox.
         key: of the request that is being paid for. The same key never pays twice.
         most: what it may cost, in the toll's unit.
+        max_fee: what making the ecash may cost on top.
 
     Raises:
         RefusedError: it costs more than `most`.
@@ -100,7 +102,7 @@ async def pay(
     """
     if most is not None and toll.amount > most:
         raise RefusedError(f"the resource costs {toll.amount} {toll.unit}; {most} are allowed")
-    sent = await requesting.token_for(book, toll.request, mint=mint, key=key)
+    sent = await requesting.token_for(book, toll.request, mint=mint, max_fee=max_fee, key=key)
     if not sent.token:
         raise AlreadySpentError(
             "this request was paid before, and its answer was lost",

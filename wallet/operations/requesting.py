@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from wallet.errors import (
+    FeeTooHighError,
     InsufficientFundsError,
     RefusedError,
     UnsupportedError,
     UntrustedMintError,
+    WalletError,
 )
-from wallet.lightning import HttpWeb, Web
-from wallet.nwc.relay import Dial
-from wallet.nwc.websocket import dial_public
 from wallet.operations import delivery, sending
 from wallet.operations.book import UNITS, Book
 from wallet.operations.requests import lock_of, url_of
@@ -28,6 +27,10 @@ from wallet.protocol import requests
 from wallet.protocol.requests import PaymentPayload, PaymentRequest
 from wallet.store import MintRow, Outbox
 from wallet.types import Unit
+
+if TYPE_CHECKING:
+    from wallet.lightning import Web
+    from wallet.nwc import Dial
 
 
 class _Lock(TypedDict, total=False):
@@ -56,23 +59,19 @@ async def pay(
     *,
     amount: int | None = None,
     mint: str | None = None,
+    max_fee: int | None = None,
     key: str | None = None,
     web: Web | None = None,
-    dial: Dial = dial_public,
+    dial: Dial | None = None,
 ) -> RequestPaid:
     """See `Wallet.pay_request`."""
     asked = requests.decode(request) if isinstance(request, str) else request
     delivery.check(asked, loopback=web is not None and web.loopback)
-    sent = await token_for(book, asked, amount=amount, mint=mint, key=key)
+    sent = await token_for(book, asked, amount=amount, mint=mint, max_fee=max_fee, key=key)
     if not sent.token:
         return _paid(sent, "")
-    opened = HttpWeb() if web is None else web
-    try:
-        payload = payload_of(book, asked, sent)
-        via = await delivery.deliver(asked, payload, web=opened, dial=dial, now=book.now())
-    finally:
-        if web is None:
-            await opened.aclose()
+    payload = payload_of(book, asked, sent)
+    via = await delivery.deliver(asked, payload, web=web, dial=dial, now=book.now())
     return _paid(sent, via)
 
 
@@ -82,16 +81,20 @@ async def token_for(
     *,
     amount: int | None = None,
     mint: str | None = None,
+    max_fee: int | None = None,
     key: str | None = None,
 ) -> Sent:
     """Ecash that answers a request, not handed over yet. The same for the same key; its token is
     empty once the payee redeemed it.
 
+    Args:
+        max_fee: the most that making it may cost, in its unit; None: what the mint asks.
+
     Raises:
         UnsupportedError: a unit or a lock that this wallet does not make.
         RefusedError: no amount, or two; or its token was taken back.
         UntrustedMintError: the payee takes none of this wallet's mints.
-        InsufficientFundsError: none of those holds enough.
+        InsufficientFundsError, FeeTooHighError: none of those can pay it.
     """
     chosen, unit = amount_of(request, amount), unit_of(request)
     lock = _lock(request)
@@ -102,13 +105,15 @@ async def token_for(
                 "this payment was taken back", hint="Give a new key to pay the request again."
             )
         return await sending.send(
-            book, chosen, mint=known.operation.mint, unit=unit, key=key, **lock
+            book, chosen, mint=known.operation.mint, unit=unit, max_fee=max_fee, key=key, **lock
         )
-    refused: InsufficientFundsError | None = None
+    refused: WalletError | None = None
     for row in _payers(book, request, chosen, unit, mint):
         try:
-            return await sending.send(book, chosen, mint=row.url, unit=unit, key=key, **lock)
-        except InsufficientFundsError as error:  # its fees; nothing was written
+            return await sending.send(
+                book, chosen, mint=row.url, unit=unit, max_fee=max_fee, key=key, **lock
+            )
+        except (InsufficientFundsError, FeeTooHighError) as error:  # nothing was written
             refused = error
     raise refused or InsufficientFundsError(
         f"no mint that the payee takes holds {chosen} {unit} of this wallet",
