@@ -39,18 +39,23 @@ class Points:
     Attributes:
         at: the number of the point to crash at, from 0; None: nowhere.
         lives_on: it is an exception that passes, and not the end of the process.
+        error: what is raised instead of `Crash`, such as SQLite's for a full disk.
         seen: the points passed since `arm`.
     """
 
     at: int | None = None
     lives_on: bool = False
+    error: BaseException | None = None
     seen: list[str] = field(default_factory=list)
     armed: bool = False
     dead: bool = False
 
-    def arm(self, at: int | None, *, lives_on: bool = False) -> None:
+    def arm(
+        self, at: int | None, *, lives_on: bool = False, error: BaseException | None = None
+    ) -> None:
         """Counts from now on, and crashes at a point."""
-        self.at, self.lives_on, self.armed, self.dead, self.seen = at, lives_on, True, False, []
+        self.at, self.lives_on, self.error = at, lives_on, error
+        self.armed, self.dead, self.seen = True, False, []
 
     def disarm(self) -> None:
         """The process that crashed is gone; nothing happens any more."""
@@ -65,7 +70,7 @@ class Points:
         self.seen.append(point)
         if self.at == len(self.seen) - 1:
             self.dead = not self.lives_on
-            raise Crash(point)
+            raise self.error or Crash(point)
 
 
 class World:

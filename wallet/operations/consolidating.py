@@ -19,7 +19,7 @@ class Consolidating(swapping.Swapping):
 
     def plan(self, book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
         coins = tables.proofs.coins(now.mint, now.unit)
-        chosen = _worst(coins, now)
+        chosen = _worst(book, coins, now)
         left = selection.counts(coins) - selection.counts(chosen)
         fee = selection.fee(chosen, now.infos)
         rest = sum(coin.amount for coin in chosen) - fee
@@ -62,8 +62,18 @@ async def consolidate(book: Book, mint: str) -> Operation:
         return (await swapping.start(book, CONSOLIDATING, record, snapshot)).operation
 
 
-def _worst(coins: list[Coin], now: Snapshot) -> list[Coin]:
-    """Those of old keysets, then the smallest; not what costs more than it is worth."""
-    worth = [coin for coin in coins if coin.amount * 1000 > now.infos[coin.keyset].input_fee_ppk]
-    worth.sort(key=lambda coin: (now.infos[coin.keyset].active, coin.amount))
-    return worth[: selection.MOST_INPUTS]
+def _worst(book: Book, coins: list[Coin], now: Snapshot) -> list[Coin]:
+    """Those of old keysets, then the smallest of those beyond the small change to keep; not what
+    costs more than it is worth."""
+    keep = book.change.kept(now.active.info)
+    chosen: list[Coin] = []
+    for coin in sorted(coins, key=lambda coin: coin.amount):
+        info = now.infos[coin.keyset]
+        if coin.amount * 1000 <= info.input_fee_ppk:
+            continue
+        if info.active and keep.get(coin.amount, 0) > 0:
+            keep[coin.amount] -= 1
+        else:
+            chosen.append(coin)
+    chosen.sort(key=lambda coin: (now.infos[coin.keyset].active, coin.amount))
+    return chosen[: selection.MOST_INPUTS]

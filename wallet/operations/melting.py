@@ -153,6 +153,7 @@ def _plan(book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
         **record.body,
         "inputs": codec.from_proofs(inputs),
         "outputs": codec.from_outputs(blanks),
+        "input_fee": fee,
     }
     return book.changed(record, state=State.PREPARED, fee=fee + told["reserve"], body=body)
 
@@ -271,7 +272,10 @@ async def _paid(book: Book, record: Record, told: MeltQuote) -> Record:
     mint, blanks = record.operation.mint, codec.outputs_of(record.body)
     preimage = _preimage(record, told)
     try:
-        signatures = told.change or await _restored_change(book, mint, blanks)
+        signatures = told.change
+        if _kept(record, signatures) > record.body["quote"]["reserve"]:
+            restored = await _restored_change(book, mint, blanks)
+            signatures = max(signatures, restored, key=_sum)
         change = await unblinding.finish_blank(book, mint, blanks, signatures)
     except WalletError:
         body = {**record.body, "preimage": preimage}
@@ -282,10 +286,22 @@ async def _paid(book: Book, record: Record, told: MeltQuote) -> Record:
     )
 
 
+def _kept(record: Record, change: Sequence[BlindSignature]) -> int:
+    """What the mint kept for Lightning, by the change it gave."""
+    body = record.body
+    given = sum(proof.amount for proof in codec.proofs_of(body, "inputs"))
+    return int(given - body["quote"]["amount"] - body["input_fee"] - _sum(change))
+
+
+def _sum(change: Sequence[BlindSignature]) -> int:
+    return sum(signature.amount for signature in change)
+
+
 async def _restored_change(
     book: Book, mint: str, blanks: Sequence[Output]
 ) -> tuple[BlindSignature, ...]:
-    """The change by NUT-09, for a mint whose quote does not repeat it. In the blanks' order."""
+    """The change by NUT-09, for a mint that keeps more than its fee reserve: its answer does not
+    repeat the change, or leaves some out. In the blanks' order."""
     if not blanks or not (await book.info(mint)).supports(9):
         return ()
     found = dict(await book.api(mint).restore([made.message for made in blanks]))

@@ -31,16 +31,17 @@ class Change:
     amounts: tuple[int, ...] = (1, 2, 4, 8, 16)
     pieces: int = 8
 
-    def missing(self, have: Mapping[int, int], info: KeysetInfo) -> dict[int, int]:
-        """Pieces that lack, by amount, for change of this keyset."""
+    def kept(self, info: KeysetInfo) -> dict[int, int]:
+        """Pieces to keep, by amount, of this keyset."""
         pieces = self.pieces
         if info.input_fee_ppk:
             pieces = min(pieces, 800 // info.input_fee_ppk)
-        return {
-            amount: pieces - have.get(amount, 0)
-            for amount in self.amounts
-            if pieces > have.get(amount, 0)
-        }
+        return dict.fromkeys(self.amounts, pieces)
+
+    def missing(self, have: Mapping[int, int], info: KeysetInfo) -> dict[int, int]:
+        """Pieces that lack, by amount, for change of this keyset."""
+        lacking = {part: count - have.get(part, 0) for part, count in self.kept(info).items()}
+        return {part: count for part, count in lacking.items() if count > 0}
 
     def split(
         self, amount: int, have: Mapping[int, int], info: KeysetInfo, amounts: Sequence[int]
