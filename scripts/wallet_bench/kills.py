@@ -128,6 +128,7 @@ class Trial:
         if kill_mint and self._mint.kill is not None:
             await asyncio.sleep(self._random.uniform(0, LATEST_S))
             await self._mint.kill()
+            self._mint.books.repair()
             self.tally.mint_kills += 1
         await asyncio.sleep(self._random.uniform(0, LATEST_S))
         _kill(process.pid)

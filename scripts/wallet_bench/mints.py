@@ -18,7 +18,7 @@ from wallet_bench.books import Books, MemoryBooks, NutshellBooks, loopback
 
 @dataclass
 class Place:
-    """A mint: where it is, its books, and how to kill it, where it can be."""
+    """A mint: where it is, its books, and how to kill it and start it again, where it can be."""
 
     url: str
     books: Books
@@ -47,7 +47,7 @@ async def _nutshell(folder: Path, fee_ppk: int) -> AsyncIterator[Place]:
     url = await asyncio.to_thread(lambda: str(running[0].url))
 
     async def kill() -> None:
-        """SIGKILL, and the same mint again."""
+        """SIGKILL, and the same mint again on the same port."""
         old = running.pop()
         old.process.kill()
         await asyncio.to_thread(old.end)

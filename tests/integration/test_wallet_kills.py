@@ -6,22 +6,23 @@ at a real Nutshell, or at a mint in memory where Nutshell is not set up.
 
 from __future__ import annotations
 
+import asyncio
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from wallet.errors import WalletError
+from wallet.wallet import Wallet
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 DEATHS = int(os.environ.get("FREEHOLD_WALLET_KILLS", "12"))
 
 
 @pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     """`wallet_bench` is a package of scripts/."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    yield
 
 
 @pytest.mark.timeout(60 + 30 * DEATHS)
@@ -61,3 +62,43 @@ async def test_a_book_that_is_a_sat_short_is_noticed(tmp_path: Path) -> None:
     assert tally.problems == [
         "after 0 deaths: 1 sat are outstanding, and 0 are held",
     ]
+
+
+@pytest.mark.timeout(300)
+async def test_the_mint_is_killed_in_the_middle_and_comes_back(tmp_path: Path) -> None:
+    import random
+
+    from wallet_bench.audit import Audit
+    from wallet_bench.life import KEY
+    from wallet_bench.mints import place
+    from wallet_bench.tally import Tally
+
+    tally = Tally()
+    async with place(tmp_path / "mint") as mint:
+        if mint.kill is None:
+            pytest.skip("a mint in memory has no database to come back with")
+        audit = Audit(tmp_path, mint.url, mint.books, random.Random(1), tally)
+        await audit.after(())
+        async with await Wallet.open(tmp_path / "ann.db", key=KEY) as wallet:
+            invoice = await wallet.request_invoice(500)
+            await wallet.claim_invoice(invoice.operation, wait=60)
+            bills = [mint.books.invoice(amount) for amount in range(20, 28)]
+            to = wallet.address()
+            payments = [wallet.pay_invoice(bill, key=bill) for bill in bills]
+            sends = [wallet.send(amount, to=to) for amount in range(10, 18)]
+            under_way = [asyncio.ensure_future(each) for each in (*payments, *sends)]
+            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            await mint.kill()
+            results = await asyncio.gather(*under_way, return_exceptions=True)
+            wrong = [each for each in results if isinstance(each, Exception)]
+            assert all(isinstance(each, WalletError) for each in wrong), wrong
+            await wallet.recover()
+            assert all(each.error for each in wallet.pending())  # not guessed, and it says why
+            mint.books.repair()
+        await audit.after(())
+        assert tally.problems == []
+        assert tally.differences == [0, 0]
+        async with await Wallet.open(tmp_path / "ann.db", key=KEY) as wallet:
+            states = {bill: wallet.operation(bill) for bill in bills}
+            done = {bill for bill, operation in states.items() if operation and not operation.error}
+            assert done == set(mint.books.paid())
