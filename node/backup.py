@@ -2,7 +2,9 @@
 
 The archive is a gzipped POSIX tar, its first member `freehold-backup.json`. The journal comes
 first, cut at a commit, and all else after it: so what is restored looks like a node that crashed
-just after that commit, and that is a state the node knows how to go on from. Left out is what can
+just after that commit, and that is a state the node knows how to go on from. The wallet's file is
+copied through SQLite, since it may be written meanwhile (and since a process that reads a database
+behind SQLite's back loses its locks on it). Left out is what can
 be had again (model weights, compiled tools, the index) or means nothing elsewhere (run/).
 `restore.py` reads it.
 """
@@ -12,10 +14,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import sqlite3
 import stat
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
@@ -67,11 +71,12 @@ def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
         ):
             _add_bytes(tar, MANIFEST, json.dumps(about).encode())
             _add_journal(tar, home)
+            _add_wallet(tar, home)
             for path in _others(home):
                 _add(tar, home, path)
     except BrokenPipeError:
         raise
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise BackupError(
             f"cannot back up {home.root}: {error}", hint="Try again; nothing was kept."
         ) from error
@@ -136,12 +141,34 @@ def _derived(path: Path) -> bool:
     return path.name.startswith("index.db") or path.name == "lock" or path.suffix in _OF_THE_CUT
 
 
+# ── the wallet ──────────────────────────────────────────────────────────────────────────────
+
+
+def _add_wallet(tar: tarfile.TarFile, home: Home) -> None:
+    """One consistent copy of the wallet's file, as of now, without its log beside it."""
+    if not home.wallet.is_file():
+        return
+    copy = home.run / f"wallet.{os.getpid()}.copy"
+    try:
+        with (
+            closing(sqlite3.connect(f"{home.wallet.as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+        _add_bytes(tar, home.wallet.name, copy.read_bytes())
+    finally:
+        copy.unlink(missing_ok=True)
+
+
 # ── the rest ────────────────────────────────────────────────────────────────────────────────
 
 
 def _others(home: Home) -> Iterator[Path]:
     for top in sorted(home.root.iterdir()):
         if top.name in LEFT_OUT or top == home.journal or top.name.startswith("."):
+            continue
+        if top.name.startswith(home.wallet.name):  # and what lies beside it
             continue
         if top == home.models:
             kept = (top / "models.lock", top / "remote.toml")

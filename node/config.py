@@ -166,6 +166,11 @@ class WalletSection(Section):
         description="Take tokens of mints that are not yours, by swapping them over Lightning to "
         "one that is; their fees are yours.",
     )
+    invoices_from: Literal["mints", "nwc"] = Field(
+        default="mints",
+        description="What pays Lightning invoices where no mint is named: your mints, or the "
+        "wallet that `freehold wallet nwc connect` connected, which bounds its own fees.",
+    )
     approval_over_sats: Count = Field(
         default=100,
         description="A payment of an agent that may cost more waits for a person, where its "

@@ -225,7 +225,8 @@ async def compose(
     rooms.push_async_callback(sandbox.aclose)
     keeper = wallet_keeper(home, config, passphrase)
     rooms.push_async_callback(keeper.aclose)
-    purse = WalletPurse(keeper, fees=fee_rule(config))
+    source = config.wallet.invoices_from
+    purse = WalletPurse(keeper, fees=fee_rule(config), invoices_from=source)
     tools = ToolStore(Path(str(files("wasm_tools"))), home.tools)
     toolset = Toolset(
         tools=tools,

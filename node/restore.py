@@ -3,6 +3,10 @@
 An archive may come from anyone: only plain files with plain relative names are taken, into a new
 folder that becomes the home once its log has been verified and shown not to be older than what
 this machine has acknowledged. Until then nothing of the home that is there has changed.
+
+A wallet that comes out of an archive is older than what its mints know: some of its ecash may be
+spent, and secrets it would use next may be used. It is marked, and neither pays nor takes anything
+until its mints were asked (`freehold wallet restore`).
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ from typing import IO
 from node.backup import FORMAT, LEFT_OUT, MANIFEST
 from node.config import load
 from node.errors import BackupError, JournalDamagedError
-from node.home import Home
+from node.home import Home, write_private
 from node.journal import Journal, verify
+from node.money.types import STALE
 
 MANIFEST_MAX_BYTES = 64 * 1024
 HEADER_MAX_BYTES = 1024 * 1024
@@ -81,6 +86,9 @@ def _restore(archive: Path, home: Home, occupied: bool) -> tuple[Archive, Path |
         about = _unpack(archive, staging.root)
         staging.create()
         _check(home, staging)
+        if staging.wallet.exists():
+            mark = staging.wallet.with_name(staging.wallet.name + STALE)
+            write_private(mark, f"{about.created}\n".encode())
         return about, _swap(home, staging, occupied)
     except OSError as error:
         raise BackupError(f"cannot restore: {error}", hint="Nothing was changed.") from error

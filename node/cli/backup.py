@@ -19,8 +19,8 @@ from node.home import private_file
 def backup(file: Path, as_json: bool) -> None:
     """Write the whole node into one archive.
 
-    Config, agents, tools, keys, log and workspaces as of one moment, whether or not the daemon
-    runs; model weights are left out. The archive holds secrets: it is made 0600, keep it so.
+    Config, agents, tools, keys, log, wallet and workspaces as of one moment, whether or not the
+    daemon runs; model weights are left out. The archive holds secrets: it is made 0600, keep it so.
     """
     try:
         try:
@@ -75,5 +75,9 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
     note(f"restored {about.name} as of {made:%Y-%m-%d %H:%M} into {home().root}")
     if kept:
         note(f"the node that was there is in {kept}")
+    if home().wallet.exists():
+        note(
+            "Start it and run `freehold wallet restore`: its wallet must hear from its mints first"
+        )
     if sys.stderr.isatty():
         note("Do not start the node it was made from again: two nodes with one log do not agree.")

@@ -23,6 +23,7 @@ from node.home import Home
 from node.identity import HttpSecrets, KeyStore
 
 if TYPE_CHECKING:
+    from node.gateway.wallet_replies import WalletReply
     from node.inference import ModelStore
 
 DISK_LOW_BYTES = 500 * 1024 * 1024
@@ -200,6 +201,56 @@ def _check_remotes(where: Home, store: ModelStore) -> None:
             HttpSecrets(where.keys).header(entry.key, entry.scope)
 
 
+def _wallet(where: Home) -> Iterator[Fault | Note]:
+    """That the wallet's file is closed to others and has its key; of a running node, how it is."""
+    from node.money import WalletKey
+
+    if not where.wallet.exists():
+        return
+    for path in where.root.glob(f"{where.wallet.name}*"):
+        if path.stat().st_mode & 0o077:
+            yield Fault(
+                f"{path} is open to others (mode {stat.S_IMODE(path.stat().st_mode):04o})",
+                "--fix closes it.",
+                lambda path=path: path.chmod(0o600),  # type: ignore[misc]
+            )
+    key = WalletKey(where.keys)
+    if not key.exists():
+        yield Fault(
+            f"{where.wallet} is there, and its key in {where.keys} is not",
+            "Put keys/wallet back from a backup, or restore the money from its seed.",
+        )
+        return
+    try:
+        if not key.is_wrapped():
+            yield Note("its key has no passphrase: `freehold wallet passphrase` gives it one")
+        with connect() as client:
+            yield from _money(client.wallet.show())
+    except DaemonNotRunningError:
+        return  # the check of the daemon tells of it
+    except FreeholdError as error:
+        yield Fault(error.message, error.hint)
+
+
+def _money(wallet: WalletReply) -> Iterator[Fault | Note]:
+    """What a person should know of a wallet in use."""
+    state = wallet["state"]
+    if state == "stale":
+        hint = "`freehold wallet restore` asks its mints; until then it neither pays nor takes."
+        yield Fault("the wallet came out of an archive", hint)
+    elif state == "locked":
+        yield Note(f"{wallet['problem']}; {wallet['hint']}")
+    elif state != "open":
+        yield Fault(wallet["problem"] or f"the wallet is {state}", wallet["hint"])
+    for mint in wallet["mints"]:
+        if mint["over_cap"]:
+            yield Note(
+                f"{mint['url']} holds {mint['balance_sat']} sat, more than wallet.mint_cap_sats"
+            )
+    if wallet["pending"]:
+        yield Note(f"{wallet['pending']} operations are open: `freehold wallet pending`")
+
+
 def _log(where: Home) -> Iterator[Fault]:
     """That the log is what was signed. Not asked of a log that is being written."""
     from node.journal import verify
@@ -252,6 +303,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("agents", _agents),
     ("models", _models),
     ("inference", _inference),
+    ("wallet", _wallet),
     ("log", _log),
     ("disk", _disk),
     ("daemon", _daemon),

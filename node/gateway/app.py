@@ -7,11 +7,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from node.errors import FreeholdError
-from node.gateway import archive, operate, runs, wallet
+from node.gateway import archive, operate, runs, wallet, wallet_pay
 from node.gateway.control import Control
 from node.gateway.http import TokenGate, on_bug, on_error
 
-ROUTES = [*operate.ROUTES, *runs.ROUTES, *archive.ROUTES, *wallet.ROUTES]
+ROUTES = [*operate.ROUTES, *runs.ROUTES, *archive.ROUTES, *wallet.ROUTES, *wallet_pay.ROUTES]
 
 
 def create_app(control: Control) -> ASGIApp:

@@ -1,14 +1,11 @@
-"""Routes of the owner's wallet. The daemon holds the file, so everything goes through here.
+"""Routes that show the owner's wallet and look after it. The daemon holds the file.
 
-What pays is a run of the agent `node`, through the door; what comes in, and what is changed, is one
-entry on the log once it has happened. Tokens and seeds are in the bodies of replies only, and the
-seed only over the UNIX socket, which does not leave the machine.
+What is changed is one entry on the log once it has happened. The seed is told over the UNIX socket
+only, which does not leave the machine.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
 from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field
@@ -18,37 +15,26 @@ from starlette.routing import Route
 
 from node.errors import (
     MoneyError,
-    NotFoundError,
-    PaymentError,
     PaymentPendingError,
     PolicyDeniedError,
 )
 from node.gateway.control import Control, control
 from node.gateway.http import Body, actor, query_int, read
 from node.gateway.wallet_replies import (
-    BillReply,
-    InvoiceReply,
     MintReply,
     OperationReply,
-    PaidReply,
-    ReceivedReply,
     RestoredReply,
-    TokenReply,
     WalletReply,
 )
 from node.journal import Draft
-from node.money import BEARER, Payment, in_sat, translated
+from node.money import in_sat, translated
 from node.types import JsonObject
 
 if TYPE_CHECKING:
     from wallet.store import MintRecord, Operation
 
 HISTORY_MAX = 10_000
-CLAIM_MAX_S = 50
-TEXT_MAX = 2_000_000
-Amount = Annotated[int, Field(ge=1, le=21_000_000 * 100_000_000)]
 Text = Annotated[str, Field(min_length=1, max_length=8192)]
-Token = Annotated[str, Field(min_length=1, max_length=TEXT_MAX)]
 
 
 class Unlock(Body):
@@ -66,42 +52,8 @@ class RemoveMint(Body):
     force: bool = False
 
 
-class AskInvoice(Body):
-    amount_sat: Amount
-    mint: str = ""
-
-
-class Claim(Body):
-    operation: Text
-    wait_s: Annotated[int, Field(ge=0, le=CLAIM_MAX_S)] = 0
-
-
-class Pay(Body):
-    to: Text
-    amount_sat: Amount | None = None
-    memo: Annotated[str, Field(max_length=1000)] = ""
-    mint: str = ""
-
-
-class Send(Body):
-    amount_sat: Amount
-    to: str = ""
-    memo: Annotated[str, Field(max_length=1000)] = ""
-    mint: str = ""
-
-
-class Receive(Body):
-    token: Token
-    allow_unverified: bool = False
-
-
-class Ask(Body):
-    amount_sat: Amount | None = None
-    memo: Annotated[str, Field(max_length=640)] = ""
-
-
-class One(Body):
-    operation: Text
+class Nwc(Body):
+    uri: Annotated[str, Field(max_length=4096)] = ""
 
 
 class Restore(Body):
@@ -133,6 +85,8 @@ def wallet_reply(node: Control) -> WalletReply:
         mints=[],
         nwc="",
     )
+    if keeper.source is not None:
+        reply["nwc"] = keeper.source.name
     if keeper.state in ("open", "stale"):
         wallet = keeper.wallet(stale=True)
         reply["balance_sat"] = wallet.balance()
@@ -200,7 +154,7 @@ async def pending(request: Request) -> Response:
 async def unlock(request: Request) -> Response:
     node, body = control(request), await read(request, Unlock)
     await node.keeper.unlock(body.passphrase)
-    await _note(request, "wallet.unlocked", {})
+    await note(request, "wallet.unlocked", {})
     return JSONResponse(wallet_reply(node))
 
 
@@ -210,7 +164,7 @@ async def add_mint(request: Request) -> Response:
     with translated():
         record = await wallet.add_mint(body.url, spend=body.spend, accept=body.accept)
     told: JsonObject = {"mint": record.url, "spend": record.spend, "accept": record.accept}
-    await _note(request, "wallet.mint_added", told)
+    await note(request, "wallet.mint_added", told)
     return JSONResponse(_mint(record))
 
 
@@ -218,7 +172,7 @@ async def remove_mint(request: Request) -> Response:
     node, body = control(request), await read(request, RemoveMint)
     with translated():
         await node.keeper.wallet(stale=True).remove_mint(body.url, force=body.force)
-    await _note(request, "wallet.mint_removed", {"mint": body.url, "force": body.force})
+    await note(request, "wallet.mint_removed", {"mint": body.url, "force": body.force})
     return JSONResponse({})
 
 
@@ -229,128 +183,19 @@ async def words(request: Request) -> Response:
             hint="Run `freehold wallet backup` on the machine itself.",
         )
     wallet = control(request).keeper.wallet(stale=True)
-    await _note(request, "wallet.seed_shown", {})
+    await note(request, "wallet.seed_shown", {})
     return JSONResponse({"words": wallet.words()})
 
 
-# ── in ──────────────────────────────────────────────────────────────────────────────────────
-
-
-async def invoice(request: Request) -> Response:
-    node, body = control(request), await read(request, AskInvoice)
-    wallet = node.keeper.wallet()
-    with translated():
-        made = await wallet.request_invoice(body.amount_sat, mint=body.mint or None, key=_key("in"))
-    told: JsonObject = {"operation": made.operation, "amount": made.amount, "mint": made.mint}
-    await _note(request, "wallet.invoice", told)
-    return JSONResponse(
-        InvoiceReply(
-            operation=made.operation,
-            invoice=made.bolt11,
-            amount_sat=made.amount,
-            mint=made.mint,
-            expires=made.expires,
-        )
-    )
-
-
-async def claim(request: Request) -> Response:
-    node, body = control(request), await read(request, Claim)
-    wallet = node.keeper.wallet()
-    before = wallet.operation(body.operation)
-    with translated():
-        found = await wallet.claim_invoice(body.operation, wait=body.wait_s)
-    if found.state.final and not (before and before.state.final):
-        await _note(request, "wallet.received", _told(found))
-    return JSONResponse(operation_json(found))
-
-
-async def receive(request: Request) -> Response:
-    node, body = control(request), await read(request, Receive)
-    wallet = node.keeper.wallet()
-    with translated():
-        got = await wallet.receive(
-            body.token, allow_unverified=body.allow_unverified, key=_key("in")
-        )
-    operation = wallet.operation(got.operation)
-    await _note(request, "wallet.received", _told(operation) if operation else {})
-    return JSONResponse(
-        ReceivedReply(
-            operation=got.operation,
-            received_sat=in_sat(got.amount, got.unit),
-            fee_sat=in_sat(got.fee, got.unit),
-            mint=got.mint,
-            memo=got.memo,
-            verified=got.verified,
-            over_cap=got.over_cap,
-        )
-    )
-
-
-# ── out ─────────────────────────────────────────────────────────────────────────────────────
-
-
-async def bill(request: Request) -> Response:
-    node, body = control(request), await read(request, Pay)
-    found = node.purse.bill(Payment(**body.model_dump()))
-    return JSONResponse(cast("BillReply", vars(found)))
-
-
-async def pay(request: Request) -> Response:
-    node, body = control(request), await read(request, Pay)
-    node.keeper.wallet()
-    return JSONResponse(await _paid(node, Payment(**body.model_dump()), actor(request)))
-
-
-async def send(request: Request) -> Response:
-    node, body = control(request), await read(request, Send)
-    node.keeper.wallet()
-    asked = body.model_dump()
-    payment = Payment(**{**asked, "to": body.to or BEARER})
-    paid = await _paid(node, payment, actor(request))
-    token = await node.purse.token(payment, key=paid["operation"])
-    return JSONResponse(TokenReply(**paid, token=token))
-
-
-async def _paid(node: Control, payment: Payment, who: str) -> PaidReply:
-    """Pays as a run of the node's own, and says what it came to.
-
-    Raises:
-        PaymentError: it was not paid.
-        PaymentPendingError: it may have been; the run waits until that is known.
-    """
-    node.purse.bill(payment)
-    run = await node.runs.pay(payment, actor=who)
-    async for event in node.runs.watch(run):
-        if event.type == "approval.asked":
-            raise PaymentPendingError(
-                f"the payment is under way, and nobody knows yet how it ends (run {run})",
-                hint="`freehold wallet pending` shows it; do not pay again before it has ended.",
-            )
-    result = await node.runs.wait(run)
-    value = json.loads(result.text) if result.status == "completed" else {}
-    if "operation" not in value:
-        raise PaymentError(result.reason or "it was not paid", hint=f"Run {run} has it all.")
-    return cast("PaidReply", {"run": run, **value})
-
-
-async def token(request: Request) -> Response:
-    """A token of the outbox again: for who lost it, or for a payment an agent made to a key."""
-    node, body = control(request), await read(request, One)
-    found = await node.purse.token(Payment(to=""), key=body.operation)
-    await _note(request, "wallet.token_shown", {"operation": body.operation})
-    return JSONResponse({"operation": body.operation, "token": found})
-
-
-async def reclaim(request: Request) -> Response:
-    node, body = control(request), await read(request, One)
-    wallet = node.keeper.wallet()
-    if wallet.operation(body.operation) is None:
-        raise NotFoundError(f"the wallet has no operation {body.operation[:80]}")
-    with translated():
-        found = await wallet.reclaim(body.operation)
-    await _note(request, "wallet.reclaimed", {**_told(found), "of": body.operation})
-    return JSONResponse(operation_json(found))
+async def nwc(request: Request) -> Response:
+    """Connects the owner's other wallet, or forgets it."""
+    node, body = control(request), await read(request, Nwc)
+    if body.uri:
+        await node.keeper.make()
+    await node.keeper.connect_source(body.uri)
+    name = node.keeper.source.name if node.keeper.source else ""
+    await note(request, "wallet.nwc_connected" if name else "wallet.nwc_ended", {"name": name})
+    return JSONResponse({"nwc": name})
 
 
 # ── looking after it ────────────────────────────────────────────────────────────────────────
@@ -383,7 +228,7 @@ async def restore(request: Request) -> Response:
             await wallet.check()
         node.keeper.reconciled()
     told: JsonObject = {"mints": cast("JsonObject", {each["mint"]: each for each in found})}
-    await _note(request, "wallet.restored", told)
+    await note(request, "wallet.restored", told)
     return JSONResponse({"mints": found, "state": node.keeper.state})
 
 
@@ -397,11 +242,7 @@ async def _restored(node: Control, mint: str) -> RestoredReply:
     return RestoredReply(mint=mint, found_sat=sats, proofs=found.proofs, problem="")
 
 
-def _key(kind: str) -> str:
-    return f"{kind}-{secrets.token_hex(10)}"
-
-
-def _told(operation: Operation) -> JsonObject:
+def entry_of(operation: Operation) -> JsonObject:
     """What the log keeps of an operation."""
     return {
         "operation": operation.key,
@@ -414,7 +255,7 @@ def _told(operation: Operation) -> JsonObject:
     }
 
 
-async def _note(request: Request, kind: str, data: JsonObject) -> None:
+async def note(request: Request, kind: str, data: JsonObject) -> None:
     """Puts on the log what the owner did, once it has happened."""
     await control(request).log.append(Draft(kind, actor=actor(request), data=data))
 
@@ -427,14 +268,7 @@ ROUTES = [
     Route("/wallet/mints", add_mint, methods=["POST"]),
     Route("/wallet/mints/remove", remove_mint, methods=["POST"]),
     Route("/wallet/words", words, methods=["POST"]),
-    Route("/wallet/invoices", invoice, methods=["POST"]),
-    Route("/wallet/invoices/claim", claim, methods=["POST"]),
-    Route("/wallet/receive", receive, methods=["POST"]),
-    Route("/wallet/bill", bill, methods=["POST"]),
-    Route("/wallet/pay", pay, methods=["POST"]),
-    Route("/wallet/send", send, methods=["POST"]),
-    Route("/wallet/token", token, methods=["POST"]),
-    Route("/wallet/reclaim", reclaim, methods=["POST"]),
+    Route("/wallet/nwc", nwc, methods=["POST"]),
     Route("/wallet/settle", settle, methods=["POST"]),
     Route("/wallet/check", check, methods=["POST"]),
     Route("/wallet/restore", restore, methods=["POST"]),

@@ -52,6 +52,11 @@ def is_invoice(text: str) -> bool:
     return bool(_INVOICE.match(text.strip().lower().removeprefix("lightning:")))
 
 
+def is_delivered(payment: Payment) -> bool:
+    """Whether the payee must be handed what pays it: a request that is no price of a resource."""
+    return not payment.url and "creq" in payment.to[:16].lower()
+
+
 def request_of(payment: Payment) -> PaymentRequest:
     """The payment request, with the one transport that will be used, none for an HTTP 402.
 
@@ -89,7 +94,7 @@ def _read(payment: Payment, now: float) -> tuple[Kind, str, int | None, str]:
         return "address", address, None, ""
     if is_invoice(text):
         return _invoice(text, now)
-    if "creq" in text[:16].lower():
+    if is_delivered(payment):
         request = request_of(payment)
         place = destination_of(request.transports[0])
         return "request", place, request.amount, request.description or ""

@@ -22,15 +22,17 @@ from node.errors import (
     WalletStateError,
 )
 from node.money.key import WalletKey
+from node.money.nwc import NwcLink
 from node.money.translate import translated
+from node.money.types import STALE
 
 if TYPE_CHECKING:
     from wallet.mint import MintClient
+    from wallet.nwc import NwcSource
     from wallet.operations.results import Rules
     from wallet.wallet import Wallet
 
 State = Literal["none", "locked", "open", "stale", "broken"]
-STALE = ".restored"  # beside the file: it came out of an archive, and no mint was asked yet
 log = logging.getLogger("freehold")
 
 
@@ -43,6 +45,7 @@ class Keeper:
         rules: what the wallet may do without being asked.
         passphrase: for its key, where one was given at start.
         connect: makes a mint's client; the real one over HTTP, unless a test has another.
+        nwc: the owner's other wallet.
     """
 
     def __init__(
@@ -53,9 +56,13 @@ class Keeper:
         rules: Rules,
         passphrase: str | None = None,
         connect: Callable[[str], MintClient] | None = None,
+        nwc: NwcLink | None = None,
     ) -> None:
         self.path = path
+        self.source: NwcSource | None = None
         self._key = WalletKey(keys)
+        self._nwc = nwc or NwcLink(keys)
+        self._opened = b""  # the key of the open wallet
         self._rules = rules
         self._passphrase = passphrase
         self._connect = connect
@@ -147,11 +154,28 @@ class Keeper:
         """The mints were asked: it may pay again."""
         self._mark.unlink(missing_ok=True)
 
+    async def connect_source(self, uri: str) -> None:
+        """Connects the owner's other wallet, or with "" forgets it. Raises RequestError."""
+        wallet = self.wallet(stale=True)
+        made = self._nwc.keep(uri, self._opened) if uri else None
+        await self._close_source()
+        if made is None:
+            self._nwc.forget()
+        else:
+            wallet.use_source(made)
+        self.source = made
+
     async def aclose(self) -> None:
         """Closes it."""
+        await self._close_source()
         if self._wallet is not None:
             wallet, self._wallet = self._wallet, None
             await wallet.aclose()
+
+    async def _close_source(self) -> None:
+        if self.source is not None:
+            source, self.source = self.source, None
+            await source.aclose()
 
     async def _unsealed(self, passphrase: str | None) -> bytes:
         try:
@@ -177,4 +201,10 @@ class Keeper:
         except MoneyError as error:
             self._broken = error
             raise
-        self._broken = None
+        self._broken, self._opened = None, key
+        try:
+            self.source = self._nwc.open(key)
+        except FreeholdError as error:
+            log.warning("%s", error.diagnostics())
+        if self.source is not None:
+            self._wallet.use_source(self.source)

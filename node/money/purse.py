@@ -1,14 +1,15 @@
 """The purse over the node's wallet: the only place where the node makes it pay.
 
-Each payment is the wallet's operation of the step's key. A Lightning payment that is on its way is
-waited for a while, since most end within seconds; after that it is pending, and asked about later.
+Each payment is the wallet's operation of the step's key. One that is on its way is waited for a
+while, since most end within seconds; after that it is pending, and asked about later. A payment
+request is paid when its payee has the ecash: where that is not to be had, the ecash is taken back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -17,17 +18,16 @@ from node.money import billing
 from node.money.billing import FeeRule
 from node.money.keeper import Keeper
 from node.money.translate import translated
-from node.money.types import BEARER, Bill, Found, Kind, Payment
-from wallet.errors import AlreadySpentError
-from wallet.protocol import invoices
+from node.money.types import NWC, Bill, Found, Payment
+from node.money.ways import WAYS, from_source
+from wallet.errors import AlreadySpentError, PayeeError, UnreachableError
 
 if TYPE_CHECKING:
-    from wallet.store import Operation
+    from wallet import Operation
     from wallet.wallet import Wallet
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)  # between two looks at a payment on its way
 _HISTORY = 1000
-Way = Callable[["Wallet", Payment, Bill, str], Awaitable[object]]
 
 
 class WalletPurse:
@@ -35,6 +35,7 @@ class WalletPurse:
 
     Args:
         fees: the most that one payment may cost on top.
+        invoices_from: `nwc` has the owner's other wallet pay invoices where no mint is named.
         now: Unix seconds.
         waits_s: the pauses between looks at a payment that is on its way.
     """
@@ -44,11 +45,13 @@ class WalletPurse:
         keeper: Keeper,
         *,
         fees: FeeRule | None = None,
+        invoices_from: Literal["mints", "nwc"] = "mints",
         now: Callable[[], float] = time.time,
         waits_s: tuple[float, ...] = WAITS_S,
     ) -> None:
         self._keeper = keeper
         self._fees = fees or FeeRule()
+        self._invoices_from = invoices_from
         self._now = now
         self._waits_s = waits_s
 
@@ -58,27 +61,29 @@ class WalletPurse:
     async def pay(self, payment: Payment, bill: Bill, *, key: str) -> Found:
         wallet = self._keeper.wallet()
         for pause_s in (*self._waits_s, None):
-            try:
-                await self._once(wallet, payment, bill, key)
-            except OutcomeUnknownError:
-                if wallet.operation(key) is None:  # a quote that nobody answered is no payment
-                    raise PaymentError("the mint did not answer; nothing was paid") from None
-            found = _found(wallet, key)
+            found = await self._once(wallet, payment, bill, key)
             if found.state != "pending" or pause_s is None:
                 break
             await asyncio.sleep(pause_s)
         return found
 
-    async def found(self, key: str) -> Found | None:
+    async def found(self, payment: Payment, *, key: str) -> Found | None:
         wallet = self._keeper.wallet(stale=True)
         operation = wallet.operation(key)
-        if operation is not None and operation.pending:
+        if operation is None:
+            return None
+        if operation.pending:
             try:
                 with translated():
                     await wallet.recover()
             except (MoneyError, OutcomeUnknownError):
                 pass  # what is known stays known
-        return None if operation is None else _found(wallet, key)
+        if not billing.is_delivered(payment):
+            return _found(wallet, key)
+        if _outbox(wallet, key) == "open":  # it may have reached its payee, or not
+            return await self._once(wallet, payment, self.bill(payment), key)
+        back = _taken_back(wallet, key)
+        return _not_taken(wallet, key, as_found(back)) if back else _found(wallet, key)
 
     async def token(self, payment: Payment, *, key: str) -> str:
         with translated():
@@ -89,7 +94,7 @@ class WalletPurse:
                 hint="It was redeemed or taken back, or none was ever made.",
             )
         if payment.url:
-            self._check_fits(payment, sent.amount, sent.mint)
+            _check_fits(payment, sent.amount, sent.mint)
         return sent.token
 
     async def take_back(self, key: str) -> Found | None:
@@ -106,47 +111,59 @@ class WalletPurse:
             raise PaymentError(f"the token is not back: {found.error or 'the mint did not answer'}")
         return replace(found, key=key, amount_sat=sent.amount if sent else found.amount_sat)
 
-    def _check_fits(self, payment: Payment, amount_sat: int, mint: str) -> None:
-        """Refuses to give a token for another price than the one it was bought for."""
-        request = billing.request_of(payment)
-        if amount_sat < (request.amount or 0) or (request.mints and mint not in request.mints):
-            raise PaymentError(
-                "it was paid for before, and the server asks for another payment now",
-                hint="The token of then is in the outbox: `freehold wallet pending`.",
-            )
+    async def _once(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> Found:
+        """Pays, or asks anew what became of it.
 
-    @staticmethod
-    async def _once(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
+        Raises:
+            MoneyError: it surely did not happen.
+        """
         try:
             with translated():
-                await _WAYS[bill.kind](wallet, payment, bill, key)
+                await self._way(wallet, payment, bill, key)
+        except OutcomeUnknownError:
+            if wallet.operation(key) is None:  # a quote that nobody answered is no payment
+                raise PaymentError("the mint did not answer; nothing was paid") from None
+            return replace(_found(wallet, key), state="pending")
         except RequestError as error:  # the wallet could not read it after all
             raise PaymentError(error.message, hint=error.hint) from error
+        except MoneyError as error:
+            undelivered = isinstance(error.__cause__, UnreachableError | PayeeError)
+            if not (undelivered and _outbox(wallet, key) == "open"):
+                raise
+            return await self._undelivered(wallet, key, error)
+        return _found(wallet, key)
+
+    async def _way(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
+        lightning = bill.kind in ("invoice", "address")
+        if payment.mint == NWC or (not payment.mint and self._invoices_from == NWC and lightning):
+            source = self._keeper.source
+            if source is None or not lightning:
+                raise PaymentError(
+                    "no other wallet is connected" if lightning else "only a mint can pay that",
+                    hint="`freehold wallet nwc connect` connects one, to pay invoices from.",
+                )
+            await from_source(wallet, source, payment, bill, key)
+        else:
+            await WAYS[bill.kind](wallet, payment, bill, key)
+
+    async def _undelivered(self, wallet: Wallet, key: str, why: MoneyError) -> Found:
+        """Takes back what the payee did not take; ecash that is locked to it waits for it."""
+        made = _found(wallet, key)
+        try:
+            back = await self.take_back(key)
+        except (MoneyError, OutcomeUnknownError):
+            return replace(made, state="pending", error=why.message)
+        return made if back is None else _not_taken(wallet, key, back, why.message)
 
 
-# ── the ways to pay ─────────────────────────────────────────────────────────────────────────
-
-
-async def _invoice(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
-    names_amount = invoices.read(payment.to).amount_msat is not None
-    await wallet.pay_invoice(
-        payment.to.strip(),
-        amount_msat=None if names_amount else bill.amount_sat * 1000,
-        max_fee=bill.most_fee_sat,
-        mint=payment.mint or None,
-        key=key,
-    )
-
-
-async def _token(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
-    """Ecash for a public key, or for whoever holds it; it stays in the outbox."""
-    to = None if payment.to == BEARER else bytes.fromhex(payment.to)
-    mint, memo = payment.mint or None, payment.memo or None
-    most = bill.most_fee_sat
-    await wallet.send(bill.amount_sat, to=to, mint=mint, memo=memo, max_fee=most, key=key)
-
-
-_WAYS: dict[Kind, Way] = {"invoice": _invoice, "peer": _token, "bearer": _token}
+def _check_fits(payment: Payment, amount_sat: int, mint: str) -> None:
+    """Refuses to give a token for another price than the one it was bought for."""
+    request = billing.request_of(payment)
+    if amount_sat < (request.amount or 0) or (request.mints and mint not in request.mints):
+        raise PaymentError(
+            "it was paid for before, and the server asks for another payment now",
+            hint="The token of then is in the outbox: `freehold wallet pending`.",
+        )
 
 
 # ── the wallet's records as the node's ──────────────────────────────────────────────────────
@@ -173,13 +190,31 @@ def in_sat(amount: int, unit: str) -> int:
     return -(-amount // 1000) if unit == "msat" else amount
 
 
-def _found(wallet: Wallet, key: str) -> Found:
+def _known(wallet: Wallet, key: str) -> Operation:
     operation = wallet.operation(key)
     if operation is None:
         raise PaymentError("the wallet has no such payment")
-    payment = wallet.payment(key)
-    found = as_found(operation)
-    return replace(found, state="paid") if payment and payment.state == "paid" else found
+    return operation
+
+
+def _found(wallet: Wallet, key: str) -> Found:
+    """What the wallet knows. Ecash that is out for its payee may not have reached it."""
+    found, payment = as_found(_known(wallet, key)), wallet.payment(key)
+    if payment is not None and payment.state == "paid":
+        return replace(found, state="paid")
+    return found
+
+
+def _outbox(wallet: Wallet, key: str) -> str:
+    operation = wallet.operation(key)
+    return operation.outbox.value if operation else ""
+
+
+def _not_taken(wallet: Wallet, key: str, back: Found, why: str = "") -> Found:
+    """A payment whose ecash came back: it failed, and cost making and taking back."""
+    made = _found(wallet, key)
+    error = why or "the payee did not take it"
+    return replace(made, state="failed", fee_sat=made.fee_sat + back.fee_sat, error=error)
 
 
 def _taken_back(wallet: Wallet, key: str) -> Operation | None:

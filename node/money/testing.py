@@ -50,7 +50,7 @@ class MemoryPurse:
             raise PaymentPendingError("the mint's answer was lost")
         return self.kept[key]
 
-    async def found(self, key: str) -> Found | None:
+    async def found(self, payment: Payment, *, key: str) -> Found | None:
         return self.kept.get(key)
 
     async def token(self, payment: Payment, *, key: str) -> str:

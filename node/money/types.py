@@ -12,6 +12,8 @@ from typing import Literal, Protocol
 from node.types import Json, JsonObject
 
 Kind = Literal["invoice", "address", "request", "peer", "paywall", "bearer"]
+NWC = "nwc"  # in a mint's place: the owner's other wallet pays
+STALE = ".restored"  # beside the wallet's file: it came out of an archive, no mint was asked yet
 BEARER = "bearer"  # pays whoever holds the token; an owner's own send, never an agent's
 
 
@@ -24,7 +26,8 @@ class Payment:
             `bearer`.
         amount_sat: where `to` has none.
         memo: goes to the payee with a token, or as the comment of a Lightning address.
-        mint: the one that is to pay; empty leaves that to the wallet.
+        mint: the one that is to pay, or `nwc`, the owner's other wallet; empty leaves that to
+            the wallet.
         url: of the resource that `to`, the request of an HTTP 402, is the price of.
     """
 
@@ -75,7 +78,8 @@ class Bill:
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a payment, by the key it was made with. `error` says why one failed."""
+    """What became of a payment, by the key it was made with. `error` says why one failed, which
+    may have cost a fee all the same."""
 
     key: str
     state: Literal["paid", "pending", "failed"]
@@ -101,9 +105,9 @@ class Purse(Protocol):
         """
         ...
 
-    async def found(self, key: str) -> Found | None:
-        """What became of the payment of this key, asked anew of the mint where that is open; None
-        if none was ever begun.
+    async def found(self, payment: Payment, *, key: str) -> Found | None:
+        """What became of the payment of this key, asked anew where that is open; None if none was
+        ever begun.
 
         Raises:
             MoneyError: it cannot be told now.

@@ -9,7 +9,7 @@ Nothing here holds a token: those stay in the wallet, and go to the payee alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from node.errors import MoneyError, OutcomeUnknownError, PaymentError, PaymentPendingError
@@ -70,7 +70,7 @@ class PaymentEffect:
     async def settle(self, key: str) -> Outcome | None:
         """Asks the wallet. Raises OutcomeUnknownError where it does not know either, yet."""
         try:
-            found = await self.purse.found(key)
+            found = await self.purse.found(self.payment, key=key)
         except MoneyError as error:
             raise _pending(f"what became of the payment cannot be told: {error.message}") from error
         return None if found is None else self._outcome(found)
@@ -80,7 +80,8 @@ class PaymentEffect:
         if found.state == "pending":
             raise _pending(f"the payment of {found.amount_sat} sat to {place} is under way.")
         if found.state == "failed":
-            return _failed(PaymentError(found.error or "the payment failed"))
+            failed = _failed(PaymentError(found.error or "the payment failed"))
+            return replace(failed, usage=Usage(msat=found.fee_sat * 1000))
         value: JsonObject = {
             "paid_sat": found.amount_sat,
             "fee_sat": found.fee_sat,

@@ -60,7 +60,8 @@ class Settling:
         for question in self._runs.approvals():
             key = f"{question.run}:{question.path}"
             operation = wallet.operation(key) if question.kind == "outcome_unknown" else None
-            if operation is not None and operation.state.final:
+            delivered = operation is not None and operation.outbox.value != "open"
+            if operation is not None and operation.state.final and delivered:
                 found = as_found(operation)
                 said = f"the wallet found out: {found.state}"
                 await self._runs.found_out(key, happened=found.state == "paid", reason=said)

@@ -1,0 +1,225 @@
+"""Routes by which the owner's money comes in and goes out.
+
+What pays is a run of the agent `node`, through the door; what comes in is one entry on the log once
+it is there. Tokens are in the bodies of requests and replies only.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Annotated, cast
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from node.errors import NotFoundError, PaymentError, PaymentPendingError
+from node.gateway.control import Control, control
+from node.gateway.http import Body, actor, read
+from node.gateway.wallet import Text, entry_of, note, operation_json
+from node.gateway.wallet_replies import (
+    BillReply,
+    InvoiceReply,
+    PaidReply,
+    ReceivedReply,
+    RequestReply,
+    TokenReply,
+)
+from node.money import BEARER, Payment, in_sat, translated
+from node.types import JsonObject
+from wallet.protocol import requests
+
+CLAIM_MAX_S = 50
+TEXT_MAX = 2_000_000
+Amount = Annotated[int, Field(ge=1, le=21_000_000 * 100_000_000)]
+Token = Annotated[str, Field(min_length=1, max_length=TEXT_MAX)]
+
+
+class AskInvoice(Body):
+    amount_sat: Amount
+    mint: str = ""
+
+
+class Claim(Body):
+    operation: Text
+    wait_s: Annotated[int, Field(ge=0, le=CLAIM_MAX_S)] = 0
+
+
+class Pay(Body):
+    to: Text
+    amount_sat: Amount | None = None
+    memo: Annotated[str, Field(max_length=1000)] = ""
+    mint: str = ""
+
+
+class Send(Body):
+    amount_sat: Amount
+    to: str = ""
+    memo: Annotated[str, Field(max_length=1000)] = ""
+    mint: str = ""
+
+
+class Receive(Body):
+    token: Token
+    allow_unverified: bool = False
+
+
+class Ask(Body):
+    amount_sat: Amount | None = None
+    memo: Annotated[str, Field(max_length=640)] = ""
+
+
+class One(Body):
+    operation: Text
+
+
+# ── in ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def invoice(request: Request) -> Response:
+    node, body = control(request), await read(request, AskInvoice)
+    wallet = node.keeper.wallet()
+    with translated():
+        made = await wallet.request_invoice(body.amount_sat, mint=body.mint or None, key=_key("in"))
+    told: JsonObject = {"operation": made.operation, "amount": made.amount, "mint": made.mint}
+    await note(request, "wallet.invoice", told)
+    return JSONResponse(
+        InvoiceReply(
+            operation=made.operation,
+            invoice=made.bolt11,
+            amount_sat=made.amount,
+            mint=made.mint,
+            expires=made.expires,
+        )
+    )
+
+
+async def claim(request: Request) -> Response:
+    node, body = control(request), await read(request, Claim)
+    wallet = node.keeper.wallet()
+    before = wallet.operation(body.operation)
+    with translated():
+        found = await wallet.claim_invoice(body.operation, wait=body.wait_s)
+    if found.state.final and not (before and before.state.final):
+        await note(request, "wallet.received", entry_of(found))
+    return JSONResponse(operation_json(found))
+
+
+async def receive(request: Request) -> Response:
+    node, body = control(request), await read(request, Receive)
+    wallet = node.keeper.wallet()
+    with translated():
+        got = await wallet.receive(
+            body.token, allow_unverified=body.allow_unverified, key=_key("in")
+        )
+    operation = wallet.operation(got.operation)
+    await note(request, "wallet.received", entry_of(operation) if operation else {})
+    return JSONResponse(
+        ReceivedReply(
+            operation=got.operation,
+            received_sat=in_sat(got.amount, got.unit),
+            fee_sat=in_sat(got.fee, got.unit),
+            mint=got.mint,
+            memo=got.memo,
+            verified=got.verified,
+            over_cap=got.over_cap,
+        )
+    )
+
+
+async def ask(request: Request) -> Response:
+    """A payment request (NUT-18), to be answered with ecash that comes back by hand."""
+    node, body = control(request), await read(request, Ask)
+    with translated():
+        made = await node.keeper.wallet().make_request(
+            body.amount_sat, description=body.memo or None
+        )
+        text = requests.encode(made)
+    return JSONResponse(
+        RequestReply(request=text, amount_sat=body.amount_sat, mints=list(made.mints))
+    )
+
+
+# ── out ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def bill(request: Request) -> Response:
+    node, body = control(request), await read(request, Pay)
+    found = node.purse.bill(Payment(**body.model_dump()))
+    return JSONResponse(cast("BillReply", vars(found)))
+
+
+async def pay(request: Request) -> Response:
+    node, body = control(request), await read(request, Pay)
+    node.keeper.wallet()
+    return JSONResponse(await _paid(node, Payment(**body.model_dump()), actor(request)))
+
+
+async def send(request: Request) -> Response:
+    node, body = control(request), await read(request, Send)
+    node.keeper.wallet()
+    asked = body.model_dump()
+    payment = Payment(**{**asked, "to": body.to or BEARER})
+    paid = await _paid(node, payment, actor(request))
+    token = await node.purse.token(payment, key=paid["operation"])
+    return JSONResponse(TokenReply(**paid, token=token))
+
+
+async def _paid(node: Control, payment: Payment, who: str) -> PaidReply:
+    """Pays as a run of the node's own, and says what it came to.
+
+    Raises:
+        PaymentError: it was not paid.
+        PaymentPendingError: it may have been; the run waits until that is known.
+    """
+    node.purse.bill(payment)
+    run = await node.runs.pay(payment, actor=who)
+    async for event in node.runs.watch(run):
+        if event.type == "approval.asked":
+            raise PaymentPendingError(
+                f"the payment is under way, and nobody knows yet how it ends (run {run})",
+                hint="`freehold wallet pending` shows it; do not pay again before it has ended.",
+            )
+    result = await node.runs.wait(run)
+    value = json.loads(result.text) if result.status == "completed" else {}
+    if "operation" not in value:
+        raise PaymentError(result.reason or "it was not paid", hint=f"Run {run} has it all.")
+    return cast("PaidReply", {"run": run, **value})
+
+
+async def token(request: Request) -> Response:
+    """A token of the outbox again: for who lost it, or for a payment an agent made to a key."""
+    node, body = control(request), await read(request, One)
+    found = await node.purse.token(Payment(to=""), key=body.operation)
+    await note(request, "wallet.token_shown", {"operation": body.operation})
+    return JSONResponse({"operation": body.operation, "token": found})
+
+
+async def reclaim(request: Request) -> Response:
+    node, body = control(request), await read(request, One)
+    wallet = node.keeper.wallet()
+    if wallet.operation(body.operation) is None:
+        raise NotFoundError(f"the wallet has no operation {body.operation[:80]}")
+    with translated():
+        found = await wallet.reclaim(body.operation)
+    await note(request, "wallet.reclaimed", {**entry_of(found), "of": body.operation})
+    return JSONResponse(operation_json(found))
+
+
+def _key(kind: str) -> str:
+    return f"{kind}-{secrets.token_hex(10)}"
+
+
+ROUTES = [
+    Route("/wallet/invoices", invoice, methods=["POST"]),
+    Route("/wallet/invoices/claim", claim, methods=["POST"]),
+    Route("/wallet/receive", receive, methods=["POST"]),
+    Route("/wallet/request", ask, methods=["POST"]),
+    Route("/wallet/bill", bill, methods=["POST"]),
+    Route("/wallet/pay", pay, methods=["POST"]),
+    Route("/wallet/send", send, methods=["POST"]),
+    Route("/wallet/token", token, methods=["POST"]),
+    Route("/wallet/reclaim", reclaim, methods=["POST"]),
+]
