@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from wallet.errors import ParseError, UnsupportedError, VerificationError, WalletError
-from wallet.nwc import nip44
+from wallet.nwc import giftwrap, nip44
 from wallet.nwc.events import Event
 from wallet.nwc.keys import SecretKey, verify
 
@@ -119,6 +119,14 @@ def test_payload_refused(row: dict[str, str]) -> None:
     with pytest.raises(WalletError) as caught:
         nip44.decrypt(row["payload"], bytes.fromhex(row["conversation_key"]))
     assert type(caught.value) is wanted
+
+
+@pytest.mark.parametrize("row", cases([TOOLS["wrap"]] if TOOLS else [], "nostr-tools/wrap"))
+def test_a_gift_wrap_of_nostr_tools(row: dict[str, Any]) -> None:
+    """Its sender and reader have the secrets 0x11... and 0x22...."""
+    rumor = giftwrap.unwrap(SecretKey(b"\x22" * 32), Event.parse(row))
+    assert rumor.pubkey == SecretKey(b"\x11" * 32).public
+    assert (rumor.kind, rumor.content) == (14, "hello from nostr-tools 🙂")
 
 
 @pytest.mark.parametrize("row", [*MADE, *AGENT])

@@ -1,0 +1,102 @@
+"""The process ends anywhere in a payment from a connected wallet, and it is paid once or never."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from wallet.nwc import Connection, NwcClient, NwcSource
+from wallet.nwc.memory import MemoryRelay
+from wallet.nwc.testing import Fault, MemoryService
+from wallet.store import State
+from wallet.testing import Crash, World
+
+POINTS = 6  # before, in and after each of the two transactions
+
+
+class Away:
+    """A user with a connected wallet."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.relay = world, MemoryRelay()
+        self.service = MemoryService(
+            self.relay, lightning=world.lightning, now=lambda: world.time_s
+        )
+
+    def source(self) -> NwcSource:
+        client = NwcClient(
+            Connection.parse(self.service.text),
+            dial=self.relay,
+            now=lambda: self.world.time_s,
+            payment_s=0.2,
+        )
+        return NwcSource(client, now=lambda: self.world.time_s)
+
+
+@pytest.fixture
+async def away(tmp_path: Path) -> AsyncIterator[Away]:
+    world = World(tmp_path)
+    made = Away(world)
+    async with made.service:
+        yield made
+    await world.close()
+
+
+@pytest.mark.parametrize("at", range(POINTS))
+@pytest.mark.parametrize("fault", [None, Fault.LOST], ids=["answered", "answer lost"])
+async def test_it_ends_at_a_point(away: Away, at: int, fault: Fault | None) -> None:
+    world, invoice = away.world, away.world.lightning.invoice(21_000)
+    ann, source = await world.wallet(), away.source()
+    away.service.faults.extend([fault] if fault else [])
+    world.points.arm(at)
+    with pytest.raises(Crash):
+        await ann.pay_from(source, invoice, key="k")
+    await source.aclose()
+    await world.stop()
+
+    ann, source = await world.wallet(), away.source()
+    ann.use_source(source)
+    await ann.recover()
+    found = ann.operation("k")
+    assert away.service.asked.count("pay_invoice") <= 1
+    if found is None or not found.state.final:  # it was never asked for, and nobody can be sure
+        assert away.service.paid == []
+    else:
+        assert found.state == State.DONE
+        assert (found.amount, found.fee) == (21_000, 1_000)
+        assert len(away.service.paid) == 1
+    await source.aclose()
+
+
+async def test_the_points_are_all_there_are(away: Away) -> None:
+    world = away.world
+    ann, source = await world.wallet(), away.source()
+    world.points.arm(None)
+    await ann.pay_from(source, world.lightning.invoice(21_000), key="k")
+    assert len(world.points.seen) == POINTS
+    await source.aclose()
+
+
+async def test_what_was_never_asked_for_ends(away: Away) -> None:
+    """Once the request must have expired, a wallet that finds its other payments never made it."""
+    world = away.world
+    ann, source = await world.wallet(), away.source()
+    await ann.pay_from(source, world.lightning.invoice(5_000), key="before")
+    world.points.arm(2)
+    with contextlib.suppress(Crash):
+        await ann.pay_from(source, world.lightning.invoice(21_000), key="k")
+    await world.stop()
+    ann = await world.wallet()
+    ann.use_source(source)
+    await ann.recover()
+    assert [each.key for each in ann.pending()] == ["k"]
+    world.time_s += 2_000
+    await ann.recover()
+    found = ann.operation("k")
+    assert found is not None
+    assert found.state == State.FAILED
+    assert len(away.service.paid) == 1
+    await source.aclose()
