@@ -1,0 +1,409 @@
+"""The wallet's file: one writer, nothing readable in it, and no state that loses money."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from wallet.errors import (
+    MintMisbehavedError,
+    RefusedError,
+    StoreError,
+    WalletBusyError,
+)
+from wallet.operations.results import Rules
+from wallet.protocol import tokens
+from wallet.protocol.derivation import Seed
+from wallet.store import (
+    Coin,
+    Hold,
+    Kind,
+    MintRow,
+    Operation,
+    Outbox,
+    Record,
+    State,
+    Store,
+    Tables,
+    codec,
+)
+from wallet.store.vault import Vault
+from wallet.testing import KEY, WORDS, World
+from wallet.types import Dleq, KeysetInfo, Proof
+from wallet.wallet import Wallet
+
+URL = "https://mint.example"
+KEYSET = "01" + "ab" * 32
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = Store(tmp_path / "w.db", key=KEY)
+    await opened.unlock(lambda: b"words")
+    await opened.write("mint", _with_keyset)
+    yield opened
+    await opened.aclose()
+
+
+def _with_keyset(tables: Tables) -> None:
+    tables.keysets.put_mint(MintRow(URL, "a mint", True, True, 0))
+    tables.keysets.put(URL, [KeysetInfo(KEYSET, "sat")], 0)
+
+
+def proof(number: int, amount: int = 4) -> Proof:
+    secret = f"{number:064x}"
+    dleq = Dleq(b"e" * 32, b"s" * 32, b"r" * 32)
+    return Proof(amount, KEYSET, secret, bytes([2]) + bytes(32), dleq, "witness", b"\3" * 33)
+
+
+def operation(key: str = "k", state: State = State.PREPARED) -> Operation:
+    return Operation(key, Kind.SEND, state, URL, "sat", 4, 0, 1, 1)
+
+
+# ── who may open it ─────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_second_opener_is_told(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(WalletBusyError, match="in use"):
+        Store(tmp_path / "w.db", key=KEY)
+    await store.aclose()
+    again = Store(tmp_path / "w.db", key=KEY)
+    assert await again.unlock(lambda: b"others") == b"words"
+    await again.aclose()
+
+
+async def test_a_wrong_key_says_so_and_changes_nothing(tmp_path: Path, store: Store) -> None:
+    await store.aclose()
+    other = Store(tmp_path / "w.db", key=b"x" * 32)
+    with pytest.raises(StoreError, match="the key does not open this wallet"):
+        await other.unlock(lambda: b"others")
+    await other.aclose()
+    with pytest.raises(StoreError, match="32 bytes"):
+        Store(tmp_path / "w.db", key=b"short")
+    again = Store(tmp_path / "w.db", key=KEY)
+    assert await again.unlock(lambda: b"others") == b"words"
+    await again.aclose()
+
+
+async def test_other_words_are_refused_and_the_lock_is_freed(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "w.db"
+    first = await Wallet.open(path, key=KEY, words=WORDS["ann"])
+    assert first.words() == WORDS["ann"]
+    await first.aclose()
+    with pytest.raises(RefusedError, match="another seed"):
+        await Wallet.open(path, key=KEY, words=WORDS["bob"])
+    async with await Wallet.open(path, key=KEY) as again:
+        assert again.words() == WORDS["ann"]
+    async with await Wallet.open(tmp_path / "new.db", key=KEY) as fresh:
+        assert len(fresh.words().split()) == 12
+        assert fresh.rules == Rules()
+        assert fresh.now() > 1_700_000_000
+
+
+async def test_files_are_for_their_owner_only(tmp_path: Path, store: Store) -> None:
+    await store.write("x", lambda tables: tables.put_sealed("x", b"y"))
+    for name in ("w.db", "w.db-wal", "w.db-shm", "w.db.lock"):
+        assert stat.S_IMODE(os.stat(tmp_path / name).st_mode) == 0o600, name
+
+
+async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="folder cannot be written"):
+        Store(tmp_path / "file" / "w.db", key=KEY)
+
+
+# ── what is in it ───────────────────────────────────────────────────────────────────────────
+
+
+async def test_nothing_that_is_money_can_be_read_in_the_file(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    wallet = await world.funded("ann", 100)
+    bob = await world.funded("bob", 10)
+    token = (await wallet.send(5, memo="a memo for the payee")).token
+    await wallet.send(9, to=bob.address())
+    await wallet.receive((await bob.send(3)).token)
+    await wallet.request_invoice(7)
+    private = wallet._book.seed.p2pk_key(0)
+    words = wallet.words()
+    quoted = [record for record in _records(wallet) if record.operation.kind == Kind.MINT]
+    secrets = [word for word in words.split() if len(word) > 5]
+    secrets += [words, wallet._book.seed.value.hex(), private.hex(), token, "a memo for the payee"]
+    for held in _all_proofs(wallet):
+        secrets += [held.secret, held.c.hex()]
+    for spent in tokens.decode(token).proofs:
+        secrets += [spent.secret]
+    secrets += [record.body["quote"]["request"] for record in quoted]
+    await world.close()
+    raw = b"".join((tmp_path / name).read_bytes() for name in os.listdir(tmp_path))
+    assert len(raw) > 50_000
+    assert b"https://mint0.example" in raw, "columns in the clear are found, so the rest would be"
+    for secret in secrets:
+        assert secret.encode() not in raw
+        if len(secret) % 2 == 0 and all(letter in "0123456789abcdef" for letter in secret):
+            assert bytes.fromhex(secret) not in raw
+
+
+def _all_proofs(wallet: Wallet) -> list[Proof]:
+    held: list[Proof] = []
+    for hold in Hold:
+        held += [
+            h.proof for _, h in wallet._book.store.read(lambda t, h=hold: t.proofs.all_held(h))
+        ]
+    return held
+
+
+def _records(wallet: Wallet) -> list[Record]:
+    def work(tables: Tables) -> list[Record]:
+        found = (tables.operations.get(key) for key in tables.operations.keys())  # noqa: SIM118
+        return [record for record in found if record is not None]
+
+    return wallet._book.store.read(work)
+
+
+async def test_records_come_back_as_they_were(store: Store) -> None:
+    kept = [proof(1, 1), replace(proof(2, 2), dleq=None, witness=None, ephemeral=None)]
+    record = Record(operation(), {"list": [1, "two"], "proofs": codec.from_proofs(kept)})
+
+    def work(tables: Tables) -> None:
+        tables.proofs.add(URL, "sat", kept)
+        tables.operations.insert(record)
+
+    await store.write("x", work)
+    found = store.read(lambda tables: tables.operations.get("k"))
+    assert found is not None
+    assert found.operation == record.operation
+    assert list(codec.proofs_of(found.body, "proofs")) == kept
+    held = store.read(lambda tables: tables.proofs.all_held(Hold.FREE))
+    assert sorted((h.proof for _, h in held), key=lambda p: p.amount) == kept
+
+
+async def test_reading_shows_no_secret() -> None:
+    assert "secret" not in repr(Record(operation(), {"x": "secret"}))
+    assert "00000000" not in repr(proof(1))
+    assert WORDS["ann"] not in repr(Seed.from_words(WORDS["ann"]))
+
+
+# ── damage ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_changed_amount_is_found(tmp_path: Path, store: Store) -> None:
+    await store.write("x", lambda tables: tables.proofs.add(URL, "sat", [proof(1)]))
+    await store.aclose()
+    _edit(tmp_path / "w.db", "UPDATE proofs SET amount = 4000")
+    again = Store(tmp_path / "w.db", key=KEY)
+    with pytest.raises(StoreError, match="damaged"):
+        again.read(lambda tables: tables.proofs.all_held(Hold.FREE))
+    await again.aclose()
+
+
+async def test_a_changed_operation_is_found_by_check(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    wallet = await world.funded("ann", 10)
+    await wallet.send(2, key="k")
+    assert (await wallet.check()).ok
+    await world.stop()
+    _edit(tmp_path / "ann.db", "UPDATE operations SET fee = 7 WHERE key = 'k'")
+    _edit(tmp_path / "ann.db", "UPDATE proofs SET sealed = zeroblob(200) WHERE state = 0")
+    wallet = await world.wallet()
+    report = await wallet.check()
+    assert not report.ok
+    assert any("operation k" in each for each in report.damage)
+    assert any("a proof" in each for each in report.damage)
+    await world.close()
+
+
+async def test_a_file_with_torn_pages_is_refused(tmp_path: Path, store: Store) -> None:
+    await store.write("x", lambda t: t.proofs.add(URL, "sat", [proof(n) for n in range(200)]))
+    await store.aclose()
+    path = tmp_path / "w.db"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 4096 * 3] + os.urandom(4096 * 8) + whole[4096 * 11 :])
+    for _ in range(2):
+        with pytest.raises(StoreError) as told:
+            Store(path, key=KEY)
+        assert not isinstance(told.value, WalletBusyError), "the lock is free again"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"no database" * 100, "cannot be used"), (None, "version 77")]
+)
+async def test_what_is_no_wallet_is_refused(
+    tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    path = tmp_path / "other.db"
+    if content is not None:
+        path.write_bytes(content)
+    else:
+        _edit(path, "PRAGMA user_version = 77")
+    with pytest.raises(StoreError, match=says):
+        Store(path, key=KEY)
+
+
+def test_sealed_values_are_bound_to_their_place() -> None:
+    vault = Vault(KEY)
+    sealed = vault.seal(b"value", "here")
+    assert vault.open(sealed, "here") == b"value"
+    for wrong, place in ((sealed, "there"), (sealed[:-1] + b"x", "here"), (b"", "here")):
+        with pytest.raises(StoreError, match="damaged"):
+            vault.open(wrong, place)
+    assert vault.seal(b"value", "here") != sealed
+    assert vault.tag("a") != Vault(b"y" * 32).tag("a")
+
+
+def test_records_that_are_none() -> None:
+    for broken in ([], [1, 2], ["id", 1, "s", "zz", None, None, None]):
+        with pytest.raises(StoreError):
+            codec.to_proof(broken)
+    for broken in ([], ["id", 1, "s", "zz", "zz", None]):
+        with pytest.raises(StoreError):
+            codec.to_output(broken)
+    with pytest.raises(StoreError):
+        codec.load(b"{")
+
+
+def _edit(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(statement)
+    connection.close()
+
+
+# ── its rules ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_counter_never_goes_down(store: Store) -> None:
+    assert await store.write("x", lambda tables: tables.keysets.use(KEYSET, 5)) == 0
+    assert await store.write("x", lambda tables: tables.keysets.use(KEYSET, 2)) == 5
+    await store.write("x", lambda tables: tables.keysets.raise_to(KEYSET, 3))
+    assert store.read(lambda tables: tables.keysets.counter(KEYSET)) == 7
+    await store.write("x", lambda tables: tables.keysets.raise_to(KEYSET, 30))
+    assert store.read(lambda tables: tables.keysets.counter(KEYSET)) == 30
+    for statement in ("UPDATE keysets SET counter = 1", "DELETE FROM keysets"):
+        with pytest.raises(StoreError, match="a counter"):
+            await store.write("x", lambda t, s=statement: t.connection.execute(s) and None)
+    with pytest.raises(StoreError, match="not in the wallet"):
+        await store.write("x", lambda tables: tables.keysets.use("00" * 8, 1))
+    assert store.read(lambda tables: tables.keysets.counter("00" * 8)) == 0
+
+
+async def test_keysets_that_collide_are_refused(store: Store) -> None:
+    other = MintRow("https://other.example", "another", True, True, 0)
+    await store.write("mint", lambda tables: tables.keysets.put_mint(other))
+    with pytest.raises(MintMisbehavedError, match="collides"):
+        await store.write("x", lambda t: t.keysets.put(other.url, [KeysetInfo(KEYSET, "sat")], 0))
+    same_path = [KeysetInfo(f"00{number:014x}", "sat") for number in (5, 5 + 2**31 - 1)]
+    with pytest.raises(MintMisbehavedError, match="collides"):
+        await store.write("x", lambda tables: tables.keysets.put(other.url, same_path, 0))
+    assert list(store.read(lambda tables: tables.keysets.infos(other.url))) == []
+
+
+async def test_one_proof_is_held_by_one(store: Store) -> None:
+    await store.write("x", lambda tables: tables.proofs.add(URL, "sat", [proof(1), proof(1)]))
+    coins = store.read(lambda tables: tables.proofs.coins(URL, "sat"))
+    assert len(coins) == 1
+    await store.write("x", lambda tables: tables.proofs.take(coins, "a", hold=Hold.RESERVED))
+    with pytest.raises(StoreError, match="not free"):
+        await store.write("x", lambda tables: tables.proofs.take(coins, "b", hold=Hold.SENT))
+    gone = [Coin(b"nowhere", 4, KEYSET)]
+    with pytest.raises(StoreError, match="not free"):
+        await store.write("x", lambda tables: tables.proofs.take(gone, "b", hold=Hold.SENT))
+    assert store.read(lambda tables: tables.proofs.state(coins[0].tag)) == (Hold.RESERVED, "a")
+    assert store.read(lambda tables: tables.proofs.state(b"nowhere")) is None
+
+
+async def test_what_is_final_stays_final(store: Store) -> None:
+    def begin(tables: Tables) -> None:
+        tables.operations.insert(Record(operation("k")))
+        tables.operations.update(Record(operation("k", State.DONE)))
+
+    await store.write("x", begin)
+    for state in (State.PENDING, State.FAILED, State.PREPARED):
+        with pytest.raises(StoreError, match="cannot become"):
+            await store.write(
+                "x", lambda t, s=state: t.operations.update(Record(operation("k", s)))
+            )
+    delivered = replace(operation("k", State.DONE), outbox=Outbox.DELIVERED)
+    await store.write("x", lambda tables: tables.operations.update(Record(delivered)))
+    with pytest.raises(StoreError, match="already there"):
+        await store.write("x", lambda tables: tables.operations.insert(Record(operation("k"))))
+    assert store.read(lambda tables: tables.operations.operation("none")) is None
+    assert store.read(lambda tables: tables.operations.get("none")) is None
+
+
+async def test_history_is_newest_first_and_in_pages(store: Store) -> None:
+    def begin(tables: Tables) -> None:
+        for number in range(5):
+            tables.operations.insert(Record(replace(operation(f"k{number}"), when=number)))
+
+    await store.write("x", begin)
+    names = [each.key for each in store.read(lambda t: t.operations.history(3, None))]
+    assert names == ["k4", "k3", "k2"]
+    names = [each.key for each in store.read(lambda t: t.operations.history(9, 2))]
+    assert names == ["k1", "k0"]
+    assert len(store.read(lambda tables: tables.operations.pending())) == 5
+
+
+# ── transactions ────────────────────────────────────────────────────────────────────────────
+
+
+async def test_writes_that_wait_share_a_commit_and_fail_alone(tmp_path: Path) -> None:
+    begun: list[str] = []
+    store = Store(tmp_path / "w.db", key=KEY, probe=begun.append)
+    await store.unlock(lambda: b"words")
+    await store.write("mint", _with_keyset)
+    commits = _commits(store)
+
+    async def add(number: int) -> None:
+        def work(tables: Tables) -> None:
+            tables.proofs.add(URL, "sat", [proof(number, 1)])
+            if number % 5 == 0:
+                raise RefusedError("not this one")
+
+        await store.write(f"add {number}", work)
+
+    done = await asyncio.gather(*(add(number) for number in range(40)), return_exceptions=True)
+    assert sum(isinstance(each, RefusedError) for each in done) == 8
+    assert store.read(lambda tables: tables.proofs.balances()) == {(URL, "sat"): 32}
+    assert commits() < 20, "they were committed together"
+    assert "commit add 1" in begun
+    assert "commit add 5" not in begun
+    await store.aclose()
+    await store.aclose()
+    with pytest.raises(StoreError, match="closed"):
+        await store.write("x", lambda tables: None)
+
+
+def _commits(store: Store) -> Callable[[], int]:
+    seen: list[str] = []
+    store._database._writer.set_trace_callback(
+        lambda statement: seen.append(statement) if statement == "COMMIT" else None
+    )
+    return lambda: len(seen)
+
+
+async def test_a_disk_that_is_full_takes_back_the_whole_group(store: Store) -> None:
+    await store.write("x", lambda t: t.connection.execute("PRAGMA max_page_count = 30") and None)
+    blob = os.urandom(3_000)
+
+    async def put(number: int) -> None:
+        await store.write("x", lambda tables: tables.put_sealed(f"n{number}", blob))
+
+    done = await asyncio.gather(*(put(number) for number in range(60)), return_exceptions=True)
+    failed = [each for each in done if each is not None]
+    assert failed
+    assert all(isinstance(each, StoreError) and "space" in each.hint for each in failed)
+    for number, each in enumerate(done):
+        kept = store.read(lambda tables, n=number: tables.sealed(f"n{n}"))
+        assert (kept == blob) == (each is None), "told is what is"
+
+
+async def test_reads_do_not_write(store: Store) -> None:
+    with pytest.raises(StoreError, match="readonly"):
+        store.read(lambda tables: tables.keysets.use(KEYSET, 1))
