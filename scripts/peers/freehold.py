@@ -1,0 +1,97 @@
+"""This project's wallet behind the commands of the other peers, for benches; see scripts/_peers.py.
+
+.venv/bin/python freehold.py MINT_URL FOLDER
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from wallet import Wallet
+
+KEY = b"\x33" * 32
+
+
+class Commands:
+    """What it can be told. `other` is a second wallet, a payee beside the payer."""
+
+    def __init__(self, url: str, wallet: Wallet, other: Wallet) -> None:
+        self._url, self._wallet, self._other = url, wallet, other
+
+    async def fund(self, amount: int) -> int:
+        invoice = await self._wallet.request_invoice(amount)
+        await self._wallet.claim_invoice(invoice.operation, wait=60)
+        return self._wallet.balance()
+
+    async def send_many(self, amounts: list[int]) -> dict[str, Any]:
+        return await measured(self._send, amounts)
+
+    async def receive_many(self, tokens: list[str]) -> dict[str, Any]:
+        return await measured(self._receive, tokens)
+
+    async def pay_in_flight(self, amounts: list[int], at_once: int) -> dict[str, Any]:
+        """Whole payments, made and redeemed, so many at the same time."""
+        left = list(amounts)
+
+        async def pay() -> None:
+            while left:
+                sent = await self._wallet.send(left.pop())
+                await self._other.receive(sent.token)
+
+        before = self._other.balance()
+        began, began_cpu = time.perf_counter(), time.process_time()
+        await asyncio.gather(*(pay() for _ in range(at_once)))
+        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
+        return {"wall_s": wall_s, "cpu_s": cpu_s, "received": self._other.balance() - before}
+
+    async def _send(self, amount: int) -> str:
+        return (await self._wallet.send(amount)).token
+
+    async def _receive(self, token: str) -> int:
+        return (await self._wallet.receive(token)).amount
+
+
+async def measured(act: Callable[[Any], Awaitable[Any]], items: list[Any]) -> dict[str, Any]:
+    """Each item in turn: what came of it, seconds each, and this process's CPU seconds for all."""
+    results, seconds = [], []
+    began_cpu = time.process_time()
+    for item in items:
+        began = time.perf_counter()
+        results.append(await act(item))
+        seconds.append(time.perf_counter() - began)
+    cpu = time.process_time() - began_cpu
+    return {"results": results, "seconds": seconds, "cpu_s": cpu}
+
+
+async def main(url: str, folder: Path) -> None:
+    """Answers until its input ends."""
+    async with (
+        await Wallet.open(folder / "wallet.db", key=KEY) as wallet,
+        await Wallet.open(folder / "other.db", key=KEY) as other,
+    ):
+        await wallet.add_mint(url)
+        await other.add_mint(url)
+        commands = Commands(url, wallet, other)
+        tell({"answer": "ready"})
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            given = json.loads(line)
+            try:
+                tell({"answer": await getattr(commands, given.pop("do"))(**given)})
+            except Exception as error:
+                tell({"error": f"{type(error).__name__}: {error}"})
+
+
+def tell(message: dict[str, Any]) -> None:
+    """One line."""
+    print(json.dumps(message), flush=True)
+
+
+asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
