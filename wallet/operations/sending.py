@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wallet.errors import FeeTooHighError, InsufficientFundsError, RefusedError
+from wallet.errors import FeeTooHighError, InsufficientFundsError, RefusedError, UnsupportedError
 from wallet.operations import failures, swapping
 from wallet.operations.book import Book, Snapshot
 from wallet.operations.results import Sent
@@ -129,6 +129,11 @@ async def send(
         record = book.same(key, Kind.SEND, asked)
         if record is None:
             snapshot = await payer(book, amount, unit, mint)
+            if to is not None and not (await book.info(snapshot.mint)).supports(11):
+                raise UnsupportedError(
+                    f"mint {snapshot.mint} does not lock ecash (NUT-11)",
+                    hint="To it, anybody who sees the token could spend it. Use another mint.",
+                )
             record = book.begun(key, Kind.SEND, snapshot, amount, asked=asked)
             record = await swapping.start(book, SENDING, record, snapshot)
         elif not record.operation.state.final:

@@ -1,0 +1,548 @@
+"""What the wallet does when all goes well, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wallet.errors import (
+    AlreadySpentError,
+    BalanceCapError,
+    FeeTooHighError,
+    InsufficientFundsError,
+    ParseError,
+    PaymentFailedError,
+    RefusedError,
+    UnsupportedError,
+    UntrustedMintError,
+    UnverifiedError,
+    VerificationError,
+)
+from wallet.mint.testing import Fault, Outcome, Purse
+from wallet.operations.results import Rules
+from wallet.protocol import blindkeys, curve, p2pk, tokens
+from wallet.protocol import outputs as making
+from wallet.protocol.p2pk import Lock
+from wallet.store import Hold, Outbox, State
+from wallet.testing import World
+from wallet.types import Proof, Token
+from wallet.wallet import Wallet
+
+LITTLE = Rules(change_pieces=1)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path, mints=2)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def ann(world: World) -> Wallet:
+    return await world.funded("ann", 100, rules=LITTLE)
+
+
+@pytest.fixture
+async def bob(world: World) -> Wallet:
+    return await world.funded("bob", 60, rules=LITTLE)
+
+
+async def purse(world: World) -> Purse:
+    """Somebody who holds ecash without a wallet of ours."""
+    return Purse(world.connect(world.mint.url), pay=world.lightning.pay)
+
+
+def token_of(world: World, *proofs: Proof, unit: str = "sat") -> Token:
+    return Token(world.mint.url, unit, proofs)
+
+
+# ── sending and receiving ───────────────────────────────────────────────────────────────────
+
+
+async def test_a_token_goes_from_one_wallet_to_another(
+    world: World, ann: Wallet, bob: Wallet
+) -> None:
+    sent = await ann.send(21, memo="thanks")
+    assert tokens.decode(sent.token).amount == 21
+    assert (ann.balance(), bob.balance()) == (79, 60)
+    got = await bob.receive(sent.token)
+    assert (got.amount, got.fee, got.memo, got.verified) == (21, 0, "thanks", True)
+    assert [each.key for each in await ann.refresh_outbox()] == [sent.operation]
+    again = ann.sent(sent.operation)
+    assert again is not None
+    assert again.token == "", "it was redeemed"
+    assert ann.operation(sent.operation).outbox == Outbox.DELIVERED  # type: ignore[union-attr]
+    assert await world.missing() == 0
+
+
+async def test_an_exact_amount_needs_no_mint(world: World, ann: Wallet) -> None:
+    asked = len(world.mint.requests)
+    sent = await ann.send(1 + 4)
+    assert len(world.mint.requests) == asked
+    assert sent.fee == 0
+
+
+async def test_payments_of_a_few_sat_seldom_need_the_mint(world: World) -> None:
+    wallet = await world.funded("cleo", 600)
+    asked = len(world.mint.requests)
+    for number in range(50):
+        await wallet.send(1 + number % 5)
+    assert len(world.mint.requests) - asked <= 5
+
+
+async def test_one_key_is_one_send(world: World, ann: Wallet) -> None:
+    first = await ann.send(30, key="k")
+    assert await ann.send(30, key="k") == first
+    assert ann.balance() == 70
+    with pytest.raises(RefusedError, match="belongs to another"):
+        await ann.send(31, key="k")
+    with pytest.raises(RefusedError, match="belongs to another"):
+        await ann.pay_invoice(world.lightning.invoice(1_000), key="k")
+
+
+async def test_one_key_at_the_same_time_is_one_send(ann: Wallet) -> None:
+    sends = await asyncio.gather(*(ann.send(33, key="k") for _ in range(8)))
+    assert len({sent.token for sent in sends}) == 1
+    assert ann.balance() == 67
+
+
+async def test_two_hundred_sends_at_once_give_no_proof_twice(world: World) -> None:
+    wallet = await world.funded("cleo", 900)
+    amounts = [1 + number % 7 for number in range(200)]
+    sends = await asyncio.gather(*(wallet.send(amount) for amount in amounts))
+    secrets = Counter(p.secret for sent in sends for p in tokens.decode(sent.token).proofs)
+    assert max(secrets.values()) == 1
+    assert [tokens.decode(sent.token).amount for sent in sends] == amounts
+    assert wallet.balance() == 900 - sum(amounts)
+    assert await world.missing() == 0
+
+
+async def test_sends_wait_for_the_change_of_others(world: World) -> None:
+    wallet = await world.funded("cleo", 512, rules=Rules(change_pieces=0))
+    sends = await asyncio.gather(*(wallet.send(3, to=wallet.address()) for _ in range(9)))
+    assert len(sends) == 9
+    with pytest.raises(InsufficientFundsError):
+        await wallet.send(500)
+    assert await world.missing() == 0
+
+
+@pytest.mark.parametrize("amount", [0, -1, 2**63, True, 1.5])
+async def test_what_is_no_amount(ann: Wallet, amount: Any) -> None:
+    with pytest.raises(RefusedError, match="is no amount"):
+        await ann.send(amount)
+    with pytest.raises(RefusedError, match="is no amount"):
+        await ann.request_invoice(amount)
+
+
+async def test_nothing_to_send_from(world: World) -> None:
+    wallet = await world.wallet("cleo")
+    with pytest.raises(InsufficientFundsError, match="no mint"):
+        await wallet.send(1)
+    with pytest.raises(RefusedError, match="no mint"):
+        await wallet.request_invoice(1)
+    with pytest.raises(UntrustedMintError, match="not one of"):
+        await wallet.send(1, mint="https://else.example")
+    await wallet.add_mint(world.mint.url, spend=False)
+    with pytest.raises(RefusedError, match="not for spending"):
+        await wallet.send(1, mint=world.mint.url)
+    with pytest.raises(RefusedError, match="not for spending"):
+        await wallet.pay_invoice(world.lightning.invoice(1_000), mint=world.mint.url)
+
+
+async def test_the_mint_with_most_pays(world: World, ann: Wallet) -> None:
+    await world.funded("ann", 200, mint=1)
+    assert (await ann.send(150)).mint == world.mints[1].url
+    assert (await ann.send(5, mint=world.mint.url + "/")).mint == world.mint.url
+
+
+async def test_a_token_twice_is_refused(ann: Wallet, bob: Wallet) -> None:
+    token = (await ann.send(9)).token
+    first = await bob.receive(token, key="k")
+    assert await bob.receive(token, key="k") == first
+    with pytest.raises(AlreadySpentError, match="received this token before"):
+        await bob.receive(token)
+    with pytest.raises(AlreadySpentError, match="redeemed before"):
+        await ann.receive(token)
+    assert bob.balance() == 69
+
+
+async def test_a_token_that_was_redeemed_elsewhere_can_be_tried_again(
+    world: World, ann: Wallet, bob: Wallet
+) -> None:
+    token = (await ann.send(9)).token
+    cleo = await world.funded("cleo", 0)
+    await cleo.receive(token)
+    for _ in range(2):
+        with pytest.raises(AlreadySpentError, match="redeemed before"):
+            await bob.receive(token)
+    assert await world.missing() == 0
+
+
+async def test_ones_own_money_is_no_token(world: World, ann: Wallet) -> None:
+    held = ann._book.store.read(lambda tables: tables.proofs.all_held(Hold.FREE))
+    with pytest.raises(RefusedError, match="own money"):
+        await ann.receive(tokens.encode(token_of(world, held[0][1].proof)))
+
+
+async def test_ones_own_token_comes_back(world: World, ann: Wallet) -> None:
+    sent = await ann.send(7)
+    await ann.receive(sent.token)
+    assert ann.balance() == 100
+    assert ann.operation(sent.operation).outbox == Outbox.RECLAIMED  # type: ignore[union-attr]
+    assert await world.missing() == 0
+
+
+async def test_a_token_may_name_keysets_shortly(world: World, ann: Wallet, bob: Wallet) -> None:
+    token = tokens.decode((await ann.send(5)).token)
+    short = replace(token, proofs=tuple(replace(p, id=p.id[:16]) for p in token.proofs))
+    world.mint.rotate()
+    assert (await bob.receive(tokens.encode(short))).amount == 5
+
+
+async def test_tokens_that_are_not_worth_anything(world: World, ann: Wallet, bob: Wallet) -> None:
+    proof = (await (await purse(world)).fill(8))[0]
+    forged = replace(proof, secret="0" * 64)
+    with pytest.raises(VerificationError, match="not signed by"):
+        await bob.receive(token_of(world, forged))
+    with pytest.raises(UnverifiedError, match="no DLEQ"):
+        await bob.receive(token_of(world, replace(proof, dleq=None)))
+    with pytest.raises(VerificationError):
+        await bob.receive(token_of(world, replace(proof, amount=16)), allow_unverified=True)
+    with pytest.raises(ParseError):
+        await bob.receive(token_of(world, replace(proof, id="01" + "00" * 7)))
+    with pytest.raises(VerificationError, match="not one of mint"):
+        await bob.receive(token_of(world, replace(proof, id="01" + "00" * 32)))
+    with pytest.raises(UnsupportedError, match="keeps no 'usd'"):
+        await bob.receive(token_of(world, proof, unit="usd"))
+    with pytest.raises(UnsupportedError, match="issues no msat"):
+        await bob.receive(token_of(world, proof, unit="msat"))
+    with pytest.raises(ParseError):
+        await bob.receive("no token")
+    forged = replace(proof, secret="1" * 64, dleq=None)
+    with pytest.raises(Exception, match="refused"):
+        await bob.receive(token_of(world, forged), allow_unverified=True)
+    assert bob.balance() == 60
+    assert bob.pending() == ()
+    got = await bob.receive(token_of(world, replace(proof, dleq=None)), allow_unverified=True)
+    assert (got.amount, got.verified) == (8, False)
+
+
+async def test_many_proofs_are_checked_beside_the_loop(world: World, bob: Wallet) -> None:
+    proofs: tuple[Proof, ...] = ()
+    for _ in range(6):
+        proofs += await (await purse(world)).fill(7)
+    assert (await bob.receive(token_of(world, *proofs))).amount == 42
+
+
+async def test_a_fee_that_takes_it_all(tmp_path: Path) -> None:
+    world = World(tmp_path, fee_ppk=1000)
+    bob = await world.funded("bob", 0)
+    one = await (await purse(world)).fill(1)
+    with pytest.raises(FeeTooHighError, match="all it is worth"):
+        await bob.receive(token_of(world, *one))
+    await world.close()
+
+
+async def test_a_mint_that_is_not_accepted(world: World, ann: Wallet, bob: Wallet) -> None:
+    token = (await ann.send(5)).token
+    await bob.add_mint(world.mint.url, accept=False)
+    with pytest.raises(UntrustedMintError, match="does not accept"):
+        await bob.receive(token)
+
+
+# ── locks ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_token_for_one_key(world: World, ann: Wallet, bob: Wallet) -> None:
+    sent = await ann.send(12, to=bob.address())
+    cleo = await world.funded("cleo", 0)
+    with pytest.raises(VerificationError):
+        await cleo.receive(sent.token)
+    with pytest.raises(RefusedError, match="locked to its payee"):
+        await ann.reclaim(sent.operation)
+    assert (await bob.receive(sent.token)).amount == 12
+    fresh = await bob.fresh_key()
+    assert fresh != bob.address() != await bob.fresh_key()
+    assert bob.owns_key(fresh)
+    assert not ann.owns_key(fresh)
+    assert (await bob.receive((await ann.send(3, to=fresh)).token)).amount == 3
+    assert await world.missing() == 0
+
+
+async def test_a_lock_with_a_time_can_be_taken_back_after_it(
+    world: World, ann: Wallet, bob: Wallet
+) -> None:
+    end = int(world.time_s) + 100_000
+    sent = await ann.send(12, to=bob.address(), locktime=end)
+    lock = p2pk.lock_of(tokens.decode(sent.token).proofs[0].secret)
+    assert lock is not None
+    assert (lock.locktime, lock.refund) == (end, (ann.address(),))
+    world.time_s += 200_000
+    operation = await ann.reclaim(sent.operation)
+    assert (operation.state, operation.amount) == (State.DONE, 12)
+    assert ann.balance() == 100
+    with pytest.raises(AlreadySpentError, match="not in the outbox: reclaimed"):
+        await ann.reclaim(sent.operation)
+    with pytest.raises(RefusedError, match="no send"):
+        await ann.reclaim("nothing")
+
+
+async def test_locks_that_make_no_sense(ann: Wallet) -> None:
+    with pytest.raises(RefusedError, match="locked to nobody"):
+        await ann.send(1, locktime=5)
+    with pytest.raises(ParseError):
+        await ann.send(1, to=b"\5" * 33)
+    assert ann.balance() == 100
+
+
+async def test_a_mint_without_locks_gets_none(world: World) -> None:
+    world.mint.without.add(11)
+    wallet = await world.funded("cleo", 20)
+    with pytest.raises(UnsupportedError, match="NUT-11"):
+        await wallet.send(3, to=wallet.address())
+
+
+async def test_hash_locks_and_locks_of_several(world: World, bob: Wallet) -> None:
+    preimage, other = b"p" * 32, curve.random_scalar()
+    lock = Lock(
+        (bob.address(), curve.public(other)), n_sigs=2, hash=sha256(preimage).digest(), sig_all=True
+    )
+    proofs = await (await purse(world)).fill(10, lock=lock)
+    token = token_of(world, *proofs)
+    with pytest.raises(VerificationError):
+        await bob.receive(token, preimage=preimage)
+    with pytest.raises(VerificationError):
+        await bob.receive(token, private_keys=[other])
+    assert (await bob.receive(token, preimage=preimage, private_keys=[other])).amount == 10
+
+
+async def test_blinded_keys(world: World, bob: Wallet) -> None:
+    ephemeral = curve.random_scalar()
+    lock = blindkeys.blind(Lock((await bob.fresh_key(),)), ephemeral)
+    who = await purse(world)
+    keyset = await who.keyset()
+    made = making.output(8, keyset.id, p2pk.secret(lock), curve.random_scalar())
+    signed = await who.mint.swap(await who.fill(8), [made.message])
+    proof = making.finish([made], signed, keyset, require_dleq=True)[0]
+    blinded = replace(proof, ephemeral=curve.public(ephemeral))
+    assert (await bob.receive(tokens.encode(token_of(world, blinded)))).amount == 8
+
+
+# ── the outbox ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_token_is_taken_back(world: World, ann: Wallet, bob: Wallet) -> None:
+    sent = await ann.send(9)
+    assert (await ann.reclaim(sent.operation)).amount == 9
+    assert ann.balance() == 100
+    with pytest.raises(AlreadySpentError):
+        await bob.receive(sent.token)
+    assert await world.missing() == 0
+
+
+async def test_what_was_redeemed_is_not_taken_back(world: World, ann: Wallet, bob: Wallet) -> None:
+    sent = await ann.send(9)
+    await bob.receive(sent.token)
+    with pytest.raises(AlreadySpentError):
+        await ann.reclaim(sent.operation)
+    assert ann.operation(sent.operation).outbox == Outbox.DELIVERED  # type: ignore[union-attr]
+    assert ann.balance() == 91
+
+
+async def test_the_half_that_is_left_is_taken_back(world: World, ann: Wallet, bob: Wallet) -> None:
+    sent = await ann.send(5)
+    one, four = sorted(tokens.decode(sent.token).proofs, key=lambda proof: proof.amount)
+    await bob.receive(token_of(world, four))
+    assert (await ann.reclaim(sent.operation)).amount == one.amount
+    assert await world.missing() == 0
+
+
+async def test_a_mint_that_is_silent_leaves_the_outbox_as_it_is(
+    world: World, ann: Wallet, bob: Wallet
+) -> None:
+    sent = await ann.send(9)
+    await bob.receive(sent.token)
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
+    assert await ann.refresh_outbox() == ()
+    assert len(await ann.refresh_outbox()) == 1
+
+
+# ── mints ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_mints_are_the_users(world: World, ann: Wallet) -> None:
+    record = await ann.add_mint(world.mints[1].url + "/", spend=False)
+    assert (record.spend, record.accept, record.units) == (False, True, ("sat",))
+    assert [each.url for each in ann.mints()] == [mint.url for mint in world.mints]
+    assert ann.mints()[0].balance == {"sat": 100}
+    assert not ann.mints()[0].over_cap
+    with pytest.raises(RefusedError, match="holds money"):
+        await ann.remove_mint(world.mint.url)
+    await ann.remove_mint(world.mints[1].url)
+    await ann.remove_mint(world.mint.url, force=True)
+    assert ann.mints() == ()
+    assert ann.balance() == 0
+    await ann.add_mint(world.mint.url)
+    assert ann.balance() == 100
+
+
+async def test_mints_that_cannot_be_added(world: World, tmp_path: Path) -> None:
+    wallet = await world.wallet("cleo")
+    with pytest.raises(RefusedError, match="without encryption"):
+        await wallet.add_mint("http://mint.example")
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/keysets")
+    with pytest.raises(Exception, match="reached"):
+        await wallet.add_mint(world.mint.url)
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/keys/*")
+    with pytest.raises(Exception, match="reached"):
+        await wallet.add_mint(world.mint.url)
+    assert wallet.mints() == ()
+    dollars = World(tmp_path / "x", units=("usd",))
+    world.mints.append(dollars.mint)
+    dollars.mint.url = "https://usd.example"
+    with pytest.raises(UnsupportedError, match="neither sat nor msat"):
+        await wallet.add_mint("https://usd.example")
+    assert wallet.mints() == ()
+
+
+async def test_a_cap_on_what_is_kept_at_one_mint(world: World) -> None:
+    wallet = await world.funded("cleo", 90, rules=Rules(cap_sat=100))
+    with pytest.raises(BalanceCapError, match="would hold more than 100 sat"):
+        await wallet.request_invoice(11)
+    ann = await world.funded("ann", 50)
+    got = await wallet.receive((await ann.send(20)).token)
+    assert got.over_cap
+    assert wallet.mints()[0].over_cap
+    await wallet.add_mint(world.mints[1].url)
+    assert (await wallet.request_invoice(11)).mint == world.mints[1].url
+
+
+async def test_millisats(tmp_path: Path) -> None:
+    world = World(tmp_path, units=("sat", "msat"))
+    wallet = await world.funded("ann", 10)
+    await world.fill(wallet, 5_000, unit="msat")
+    assert (wallet.balance(), wallet.balance("msat")) == (10, 5_000)
+    sent = await wallet.send(1_500, unit="msat")
+    assert (sent.unit, tokens.decode(sent.token).unit) == ("msat", "msat")
+    bob = await world.funded("bob", 0)
+    assert (await bob.receive(sent.token)).unit == "msat"
+    paid = await bob.pay_invoice(world.lightning.invoice(400), max_fee=1)
+    assert (paid.unit, paid.amount) == ("msat", 400)
+    assert await world.missing("msat") == 0
+    await wallet.consolidate(world.mint.url)
+    await world.close()
+
+
+# ── consolidate, restore ────────────────────────────────────────────────────────────────────
+
+
+async def test_many_small_proofs_become_few(world: World) -> None:
+    wallet = await world.funded("cleo", 0, rules=Rules(change_pieces=2))
+    for _ in range(12):
+        await world.fill(wallet, 7)
+    before = await wallet.check()
+    operation = await wallet.consolidate(world.mint.url)
+    after = await wallet.check()
+    assert operation.amount > 0
+    assert after.proofs < before.proofs
+    assert wallet.balance() == 84
+    again = await wallet.consolidate(world.mint.url)
+    assert (again.state, again.amount, again.fee) == (State.DONE, 0, 0)
+    world.mint.rotate()
+    assert (await wallet.consolidate(world.mint.url)).amount == 84
+    assert await world.missing() == 0
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_the_seed_alone_brings_all_back(tmp_path: Path, version: int) -> None:
+    world = World(tmp_path, fee_ppk=100, version=version)
+    wallet = await world.funded("ann", 200)
+    bob = await world.funded("bob", 0)
+    await bob.receive((await wallet.send(30, to=bob.address())).token)
+    await wallet.pay_invoice(world.lightning.invoice(20_000))
+    world.mint.rotate()
+    await wallet.receive((await bob.send(10)).token)
+    await wallet.refresh_outbox()
+    lost = await world.wallet("ann", file="new home")
+    await lost.add_mint(world.mint.url)
+    restored = await lost.restore(world.mint.url)
+    assert restored.found["sat"] == wallet.balance() == lost.balance()
+    assert restored.spent > 0
+    assert (await lost.check()).ok
+    assert (await lost.restore(world.mint.url)).proofs == 0, "again finds nothing new"
+    await lost.send(7, to=bob.address())  # its counters are past those that were used
+    await world.close()
+
+
+async def test_restore_on_a_wallet_in_use(world: World, ann: Wallet) -> None:
+    await ann.send(20)
+    counters = world.counters(ann)
+    restored, *sends = await asyncio.gather(
+        ann.restore(world.mint.url), *(ann.send(3, to=ann.address()) for _ in range(4))
+    )
+    assert restored.proofs == 0
+    assert all(world.counters(ann)[key] >= value for key, value in counters.items())
+    assert len(sends) == 4
+    assert await world.missing() == 0
+
+
+async def test_restore_over_gaps(world: World, ann: Wallet) -> None:
+    def skip(tables: Any) -> None:
+        for keyset in tables.keysets.infos(world.mint.url):
+            tables.keysets.use(keyset, 250)
+
+    await ann._book.store.write("skip", skip)
+    await world.fill(ann, 44)
+    lost = await world.wallet("ann", file="new home")
+    await lost.add_mint(world.mint.url)
+    assert (await lost.restore(world.mint.url)).found == {"sat": 144}
+
+
+async def test_restore_leaves_what_is_being_paid_until_it_is_known(world: World) -> None:
+    wallet = await world.funded("ann", 64, rules=Rules(change_pieces=0))
+    bolt11 = world.lightning.invoice(20_000)
+    world.lightning.outcome = Outcome.PENDING
+    assert (await wallet.pay_invoice(bolt11)).state == "pending"
+    lost = await world.wallet("ann", file="new home")
+    await lost.add_mint(world.mint.url)
+    assert (await lost.restore(world.mint.url)).found == {"sat": 0}
+    world.lightning.end(bolt11, Outcome.FAILED)
+    assert (await lost.check()).back == 1
+    assert lost.balance() == 64
+
+
+async def test_a_mint_that_does_not_restore(world: World) -> None:
+    world.mint.without.add(9)
+    wallet = await world.funded("cleo", 5)
+    with pytest.raises(UnsupportedError, match="NUT-09"):
+        await wallet.restore(world.mint.url)
+
+
+# ── what can be asked at any time ───────────────────────────────────────────────────────────
+
+
+async def test_history_tells_no_secrets(world: World, ann: Wallet, bob: Wallet) -> None:
+    await ann.send(2, memo="a memo", key="first")
+    world.lightning.outcome = Outcome.FAILED
+    bolt11 = world.lightning.invoice(5_000)
+    with pytest.raises(PaymentFailedError):
+        await ann.pay_invoice(bolt11, key="second")
+    kinds = [(each.key, each.kind, each.state) for each in ann.history(2)]
+    assert kinds == [("second", "melt", "failed"), ("first", "send", "done")]
+    assert ann.operation("second").fee == 0  # type: ignore[union-attr]
+    assert "memo" not in repr(ann.history())
+    assert ann.history(before=0) == ()
+    assert ann.operation("none") is None
+    assert ann.sent("second") is None
+    assert ann.payment("second") is None
+    assert ann.payment("none") is None
+    with pytest.raises(PaymentFailedError, match="failed before"):
+        await ann.pay_invoice(bolt11, key="second")
