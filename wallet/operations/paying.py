@@ -100,7 +100,7 @@ async def _pay(book: Book, key: str, asked: dict[str, Any]) -> Record:
             if book.record(key) is not None:  # this mint was given the payment
                 raise
             refused.append(error)
-    several = None if asked["mint"] else await multipath.pay(book, key, bill)
+    several = None if asked["mint"] else await _pay_by_several(book, key, bill)
     if several is not None:
         return several
     raise refused[0] if refused else _too_little(book, bill.amount_msat)
@@ -111,6 +111,15 @@ async def _pay_by(book: Book, key: str, bill: Bill, url: str, unit: Unit) -> Rec
     told = await melting.quote(book, url, bill, unit)
     record = await melting.planned(book, key, snapshot, bill, told, asked=bill.asked)
     return await melting.first(book, record, snapshot)
+
+
+async def _pay_by_several(book: Book, key: str, bill: Bill) -> Record | None:
+    try:
+        return await multipath.pay(book, key, bill)
+    except _ELSEWHERE as error:
+        if book.record(key) is not None or isinstance(error, FeeTooHighError):
+            raise
+        return None
 
 
 def _candidates(book: Book, amount_msat: int, mint: str | None) -> list[tuple[str, Unit]]:
