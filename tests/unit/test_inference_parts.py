@@ -28,7 +28,7 @@ from node.inference import (
     Wait,
 )
 from node.inference.llama import protocol
-from node.inference.llama.sampler import Logits, Sampler, top
+from node.inference.llama.sampler import Logits, Sampler, places, top
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "100"))
 REQUEST = Generation(
@@ -162,9 +162,6 @@ class Only:
                 logits[token] = -np.inf
 
 
-NONE_BANNED = np.array([], dtype=np.int64)
-
-
 def draw(
     logits: list[float],
     *,
@@ -172,11 +169,7 @@ def draw(
     banned: list[int] | None = None,
     **settings: float,
 ) -> int | None:
-    sampler = Sampler(
-        Sampling(**settings),
-        grammar,
-        np.array(banned or [], dtype=np.int64),  # type: ignore[arg-type]
-    )
+    sampler = Sampler(Sampling(**settings), grammar, places(banned or []))  # type: ignore[arg-type]
     return sampler.draw(np.array(logits, dtype=np.float32))
 
 
@@ -210,7 +203,7 @@ def test_a_seed_repeats_and_shares_follow_the_logits() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
 
     def many(seed: int) -> list[int | None]:
-        sampler = Sampler(Sampling(temperature=1.0, top_p=1.0, seed=seed), None, NONE_BANNED)
+        sampler = Sampler(Sampling(temperature=1.0, top_p=1.0, seed=seed), None)
         return [sampler.draw(logits.copy()) for _ in range(4000)]
 
     assert many(1) == many(1) != many(2)
@@ -222,12 +215,32 @@ def test_top_k_and_top_p_cut_the_tail() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
 
     def seen(**settings: float) -> set[int | None]:
-        sampler = Sampler(Sampling(temperature=1.0, **settings), None, NONE_BANNED)  # type: ignore[arg-type]
+        sampler = Sampler(Sampling(temperature=1.0, **settings), None)  # type: ignore[arg-type]
         return {sampler.draw(logits.copy()) for _ in range(500)}
 
     assert seen(top_k=2, top_p=1.0) == {0, 1}
     assert seen(top_k=0, top_p=0.7) == {0, 1}
     assert seen(top_k=0, top_p=1.0) == {0, 1, 2, 3}
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(tokens=st.sets(st.integers(0, 60)))
+def test_places_are_the_tokens_and_few(tokens: set[int]) -> None:
+    found, marked = places(tokens), np.zeros(64)
+    for some in found:
+        marked[some] = 1
+    assert set(np.flatnonzero(marked)) == tokens
+    runs = sum(token - 1 not in tokens for token in tokens)
+    assert len(found) == (runs if runs <= 16 else 1)
+
+
+def test_the_share_of_looking_through_logits_is_measured_now_and_then() -> None:
+    sampler, logits = Sampler(Sampling(), None), np.zeros(200_000, np.float32)
+    sampler.draw(logits)
+    assert sampler.scan_s == 0
+    for _ in range(31):
+        sampler.draw(logits)
+    assert 0 < sampler.scan_s < 1
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

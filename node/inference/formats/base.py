@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from node.errors import GrammarError
 from node.inference.grammar.gbnf import dumps
@@ -35,9 +35,11 @@ class Parsed:
     reasoning: str = ""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What of an answer that grows may be shown: no markup, nor what may become markup."""
+class Shown(NamedTuple):
+    """What of an answer that grows may be shown: no markup, nor what may become markup.
+
+    A tuple, since one is made for every token.
+    """
 
     text: str = ""
     reasoning: str = ""

@@ -11,13 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from node.errors import ContextOverflowError, InferenceError
 from node.inference.formats import Asked, CallFormat, Reader
 from node.inference.llama.forced import Forcing
 from node.inference.llama.native import Grammar, Vocab
-from node.inference.llama.sampler import Logits, Sampler
+from node.inference.llama.sampler import Logits, Sampler, places
 from node.inference.prompts.prompt import Prompter
 from node.inference.types import Finish, FinishReason, Generation
 
@@ -48,7 +46,7 @@ class Preparer:
         self._monotonic = monotonic
         markers = {vocab.specials[text].token for text in form.markers if text in vocab.specials}
         banned = vocab.control - vocab.end_tokens - markers
-        self._banned = np.array(sorted(banned), dtype=np.int64)
+        self._banned = places(banned)
         self._forcing = Forcing(vocab, form.markers)
 
     def count(self, request: Generation) -> int:
@@ -138,8 +136,7 @@ class Answer:
         self._origin = origin
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._raw: list[str] = []
-        self._shown: list[str] = []
-        self._thought: list[str] = []
+        self._shown = self._thought = ""  # since the last time
         self._made = 0
         self._reason: FinishReason = "length"
 
@@ -160,13 +157,13 @@ class Answer:
             return []
         if self._accept(token):
             return []
-        return [token, *self._follow()]
+        return [token] if self._grammar is None else [token, *self._follow(self._grammar)]
 
-    def _follow(self) -> list[int]:
+    def _follow(self, grammar: Grammar) -> list[int]:
         """Tokens that the grammar forces. Outside of calls it forces none, and is not asked."""
-        if self._grammar is None or self._reader.state != "call":
+        if self._reader.state != "call":
             return []
-        forced = self._forcing.after(self._grammar, self.room - self._made - 1)
+        forced = self._forcing.after(grammar, self.room - self._made - 1)
         for token in forced:
             self._accept(token)
         return forced
@@ -178,9 +175,8 @@ class Answer:
 
     def text(self) -> tuple[str, str]:
         """What has come since the last time: of the answer, and of the thought before it."""
-        shown = "".join(self._shown), "".join(self._thought)
-        self._shown.clear()
-        self._thought.clear()
+        shown = self._shown, self._thought
+        self._shown = self._thought = ""
         return shown
 
     def finish(self, cached: int) -> Finish:
@@ -189,8 +185,8 @@ class Answer:
         if rest:
             self._read(rest)
         shown, parsed = self._reader.close(cut=self._reason == "length")
-        self._shown.append(shown.text)
-        self._thought.append(shown.reasoning)
+        self._shown += shown.text
+        self._thought += shown.reasoning
         return Finish(
             reason="tool_calls" if parsed.tool_calls else self._reason,
             text=parsed.text,
@@ -218,21 +214,17 @@ class Answer:
             self._grammar.accept(token)
         self._made += 1
         self._read(self._decoder.decode(self._vocab.piece(token)))
-        if self._reader.done or self._complete():
+        if self._reader.done or (self._grammar is not None and self._complete(self._grammar)):
             self._reason = "stop"
             return True
         return self._made >= self.room
 
-    def _complete(self) -> bool:
+    def _complete(self, grammar: Grammar) -> bool:
         """Whether it is a call to which nothing can be added."""
-        if self._grammar is None or self._reader.state != "call":
-            return False
-        return self._forcing.at_end(self._grammar)
+        return self._reader.state == "call" and self._forcing.at_end(grammar)
 
     def _read(self, text: str) -> None:
         self._raw.append(text)
-        shown = self._reader.push(text)
-        if shown.text:
-            self._shown.append(shown.text)
-        if shown.reasoning:
-            self._thought.append(shown.reasoning)
+        shown, thought = self._reader.push(text)
+        self._shown += shown
+        self._thought += thought

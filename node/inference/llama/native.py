@@ -340,19 +340,23 @@ class Context:
             raise NoRoomError
         if code != 0:
             raise InferenceError(f"libllama could not evaluate {batch.size} tokens (code {code})")
+        if batch.outputs:
+            self._find_logits()
 
     def logits(self, output: int) -> Logits:
         """Logits of the batch's row that was the `output`th to ask for them, counted from 0.
 
         A view that the next decode overwrites.
         """
+        row: Logits = self._logits[output]
+        return row
+
+    def _find_logits(self) -> None:
         pointer = lib.llama_get_logits(self._pointer)
         address = ctypes.addressof(pointer.contents)
         if address != self._logits_at:  # making a view costs more than drawing a token
             self._logits = np.ctypeslib.as_array(pointer, shape=self._shape)
             self._logits_at = address
-        row: Logits = self._logits[output]
-        return row
 
 
 class _NativeBatch:

@@ -28,6 +28,7 @@ from node.inference.types import Finish, FunctionSpec, Generation, Message, Samp
 KEPT_SEQUENCES: Final = 24
 MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
 _HEAD = struct.Struct(">I")
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _ERRORS: Final = {
     kind.__name__: kind
     for kind in (
@@ -89,7 +90,7 @@ def encode(frame: Frame) -> bytes:
         InferenceError: the frame is over the cap, or text in it cannot be UTF-8.
     """
     try:
-        body = json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode()
+        body = _json(frame).encode()
     except (UnicodeEncodeError, ValueError, TypeError, RecursionError) as error:
         raise InferenceError(
             f"a request cannot be sent to the model: {error}",

@@ -175,10 +175,7 @@ class Runner:
             for number in self._cancels:
                 self._scheduler.cancel(number)
             self._cancels.clear()
-        jobs = self._scheduler.step()
-        busy = time.thread_time()
-        self._report(jobs)
-        self._scheduler.totals.other_s += time.thread_time() - busy
+        self._report(self._scheduler.step())
 
     @contextlib.contextmanager
     def _guard(self, numbers: frozenset[int]) -> Iterator[None]:

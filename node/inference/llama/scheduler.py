@@ -53,7 +53,7 @@ class Writer(Protocol):
         ...
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Job:
     """One generation.
 
@@ -82,7 +82,8 @@ class Job:
 class Totals:
     """What was done since the start.
 
-    `decode_s` is wall time in the backend; `other_s` is the thread's processor time outside of it.
+    `decode_s` is wall time in the backend; `other_s` is the thread's processor time between one
+    decode and the next, whatever it does there.
     """
 
     generations: int = 0
@@ -122,7 +123,7 @@ class Scheduler:
         self._waiting: Waiting[Job] = Waiting()
         self._running: list[Job] = []
         self._pace = Pace()
-        self._before_decode = 0.0
+        self._busy_since = 0.0  # the thread's processor time at the end of the last decode
         self._full = False  # no room for who is first in line, until someone ends
         self._batch = Batch(batch_tokens(max_running))
         self._recent: deque[tuple[float, int, int]] = deque()
@@ -158,7 +159,7 @@ class Scheduler:
 
     def step(self) -> list[Job]:
         """Evaluates one batch; the jobs that drew tokens or ended by it."""
-        started, busy = self._monotonic(), self._processor()
+        started = self._monotonic()
         self._leave([job for job in self._running if job.cancelled])
         failed = self._admit()
         plan = self._plan()
@@ -167,11 +168,8 @@ class Scheduler:
         decode_s = self._decode(plan)
         if decode_s is None:
             return [*failed, *(job for job, _ in plan if job.ended)]
-        self.totals.other_s += self._before_decode - busy
-        busy = self._processor()
         touched = self._draw(plan)
         self._note(plan, touched, started, decode_s)
-        self.totals.other_s += self._processor() - busy
         return [*failed, *touched]
 
     def _leave(self, jobs: list[Job]) -> None:
@@ -245,14 +243,16 @@ class Scheduler:
             whole = count == len(job.pending)
             tokens = job.pending if whole else job.pending[:count]
             batch.add(job.sequence, job.done, tokens, wanted=whole)
-        started = self._monotonic()
-        self._before_decode = self._processor()
+        started, busy = self._monotonic(), self._processor()
+        self.totals.other_s += busy - (self._busy_since or busy)
         try:
             with self._guard(frozenset([job.number for job, _ in plan])):
                 self._backend.decode(batch)
         except InferenceError as error:
             self._undo(plan, error)
             return None
+        finally:
+            self._busy_since = self._processor()
         return self._monotonic() - started
 
     def _undo(self, plan: list[tuple[Job, int]], error: InferenceError) -> None:
@@ -271,17 +271,18 @@ class Scheduler:
         touched: list[Job] = []
         output = 0
         for job, count in plan:
-            self._cache.extend(job.sequence, job.pending[:count])
             job.done += count
-            job.pending = job.pending[count:]
-            if job.pending:
+            if count < len(job.pending):
+                self._cache.extend(job.sequence, job.pending[:count])
+                job.pending = job.pending[count:]
                 continue
+            self._cache.extend(job.sequence, job.pending)
             job.writing = True
             touched.append(job)
             try:
                 job.pending = job.writer.take(self._backend.logits(output))
             except InferenceError as error:
-                job.error = error
+                job.pending, job.error = [], error
             output += 1
         self._end([job for job in touched if not job.pending])
         return touched
