@@ -19,7 +19,7 @@ from node.money.billing import FeeRule
 from node.money.keeper import Keeper
 from node.money.translate import translated
 from node.money.types import NWC, Bill, Found, Payment
-from node.money.ways import WAYS, from_source
+from node.money.ways import Ways
 from wallet.errors import AlreadySpentError, PayeeError, UnreachableError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class WalletPurse:
     Args:
         fees: the most that one payment may cost on top.
         invoices_from: `nwc` has the owner's other wallet pay invoices where no mint is named.
+        ways: how payees are reached.
         now: Unix seconds.
         waits_s: the pauses between looks at a payment that is on its way.
     """
@@ -46,10 +47,12 @@ class WalletPurse:
         *,
         fees: FeeRule | None = None,
         invoices_from: Literal["mints", "nwc"] = "mints",
+        ways: Ways | None = None,
         now: Callable[[], float] = time.time,
         waits_s: tuple[float, ...] = WAITS_S,
     ) -> None:
         self._keeper = keeper
+        self._ways = ways or Ways()
         self._fees = fees or FeeRule()
         self._invoices_from = invoices_from
         self._now = now
@@ -142,9 +145,9 @@ class WalletPurse:
                     "no other wallet is connected" if lightning else "only a mint can pay that",
                     hint="`freehold wallet nwc connect` connects one, to pay invoices from.",
                 )
-            await from_source(wallet, source, payment, bill, key)
+            await self._ways.pay_from(source, wallet, payment, bill, key)
         else:
-            await WAYS[bill.kind](wallet, payment, bill, key)
+            await self._ways.pay(wallet, payment, bill, key)
 
     async def _undelivered(self, wallet: Wallet, key: str, why: MoneyError) -> Found:
         """Takes back what the payee did not take; ecash that is locked to it waits for it."""

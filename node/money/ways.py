@@ -15,9 +15,70 @@ from wallet.protocol import invoices
 
 if TYPE_CHECKING:
     from wallet import FundingSource
+    from wallet.lightning import Web
+    from wallet.nwc import Dial
     from wallet.wallet import Wallet
 
 Way = Callable[["Wallet", Payment, Bill, str], Awaitable[object]]
+
+
+class Ways:
+    """Pays whom a bill is for.
+
+    Args:
+        web, dial: how payees' servers and relays are reached; None: over the network.
+    """
+
+    def __init__(self, *, web: Web | None = None, dial: Dial | None = None) -> None:
+        self._web, self._dial = web, dial
+        self._ways: dict[Kind, Way] = {
+            "invoice": _invoice,
+            "address": self._address,
+            "request": self._request,
+            "paywall": _paywall,
+            "peer": _token,
+            "bearer": _token,
+        }
+
+    async def pay(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
+        """Pays. Raises the wallet's errors."""
+        await self._ways[bill.kind](wallet, payment, bill, key)
+
+    async def pay_from(
+        self, source: FundingSource, wallet: Wallet, payment: Payment, bill: Bill, key: str
+    ) -> None:
+        """Has another wallet of the owner's pay an invoice or address; it bounds its own fees."""
+        if bill.kind == "address":
+            address, amount, memo = bill.destination, bill.amount_sat, payment.memo
+            await wallet.pay_address_from(
+                source, address, amount, comment=memo, key=key, web=self._web
+            )
+        else:
+            chosen = _chosen_msat(payment, bill)
+            await wallet.pay_from(source, payment.to.strip(), amount_msat=chosen, key=key)
+
+    async def _address(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
+        await wallet.pay_address(
+            bill.destination,
+            bill.amount_sat,
+            comment=payment.memo,
+            max_fee=bill.most_fee_sat,
+            mint=payment.mint or None,
+            key=key,
+            web=self._web,
+        )
+
+    async def _request(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
+        request = billing.request_of(payment)
+        await wallet.pay_request(
+            request,
+            amount=None if request.amount is not None else bill.amount_sat,
+            mint=payment.mint or None,
+            max_fee=bill.most_fee_sat,
+            key=key,
+            web=self._web,
+            dial=self._dial,
+        )
 
 
 async def _invoice(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
@@ -26,28 +87,6 @@ async def _invoice(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> No
         amount_msat=_chosen_msat(payment, bill),
         max_fee=bill.most_fee_sat,
         mint=payment.mint or None,
-        key=key,
-    )
-
-
-async def _address(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
-    await wallet.pay_address(
-        bill.destination,
-        bill.amount_sat,
-        comment=payment.memo,
-        max_fee=bill.most_fee_sat,
-        mint=payment.mint or None,
-        key=key,
-    )
-
-
-async def _request(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
-    request = billing.request_of(payment)
-    await wallet.pay_request(
-        request,
-        amount=None if request.amount is not None else bill.amount_sat,
-        mint=payment.mint or None,
-        max_fee=bill.most_fee_sat,
         key=key,
     )
 
@@ -64,28 +103,6 @@ async def _token(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None
     mint, memo = payment.mint or None, payment.memo or None
     most = bill.most_fee_sat
     await wallet.send(bill.amount_sat, to=to, mint=mint, memo=memo, max_fee=most, key=key)
-
-
-WAYS: dict[Kind, Way] = {
-    "invoice": _invoice,
-    "address": _address,
-    "request": _request,
-    "paywall": _paywall,
-    "peer": _token,
-    "bearer": _token,
-}
-
-
-async def from_source(
-    wallet: Wallet, source: FundingSource, payment: Payment, bill: Bill, key: str
-) -> None:
-    """An invoice, or an address, from another wallet of the owner's, which bounds its own fees."""
-    if bill.kind == "address":
-        address, amount = bill.destination, bill.amount_sat
-        await wallet.pay_address_from(source, address, amount, comment=payment.memo, key=key)
-    else:
-        chosen = _chosen_msat(payment, bill)
-        await wallet.pay_from(source, payment.to.strip(), amount_msat=chosen, key=key)
 
 
 def _chosen_msat(payment: Payment, bill: Bill) -> int | None:

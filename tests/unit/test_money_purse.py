@@ -1,0 +1,437 @@
+"""The node's purse over the real wallet, with mints, payees and relays in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from node.errors import (
+    MoneyError,
+    PaymentError,
+    RequestError,
+    WalletLockedError,
+    WalletMissingError,
+    WalletStateError,
+)
+from node.money import BEARER, Bill, FeeRule, Found, Keeper, Payment, WalletKey, WalletPurse
+from node.money import key as key_module
+from node.money.nwc import NwcLink
+from node.money.ways import Ways
+from wallet import Rules
+from wallet.errors import OutcomeUnknownError
+from wallet.lightning import WebReply, WebRequest
+from wallet.lightning.testing import MemoryPayee, MemoryWeb
+from wallet.mint import MintClient
+from wallet.mint.testing import MemoryLightning, MemoryMint
+from wallet.mint.testing.lightning import Outcome
+from wallet.nwc.memory import MemoryRelay
+from wallet.nwc.testing import MemoryService
+from wallet.protocol import p2pk, requests, tokens
+from wallet.protocol.requests import LockOption, PaymentRequest, Transport
+from wallet.wallet import Wallet
+
+URL = "https://mint.example"
+SHOP = "https://shop.example/pay"
+ANNA = "anna@example.org"
+NOW = 1_800_000_000.0
+KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+
+
+class Money:
+    """A node's money with 500 sat at a mint in memory."""
+
+    def __init__(self, folder: Path, *, fee_ppk: int = 100) -> None:
+        self.folder = folder
+        self.lightning = MemoryLightning(now=lambda: NOW)
+        self.mint = MemoryMint(URL, fee_ppk=fee_ppk, lightning=self.lightning, now=lambda: NOW)
+        self.web = MemoryWeb()
+        self.relay = MemoryRelay()
+        self.keeper = self.make()
+        self.purse = self.purse_of(self.keeper)
+
+    def make(self, passphrase: str | None = None) -> Keeper:
+        keys = self.folder / "keys"
+        return Keeper(
+            self.folder / "wallet.db",
+            keys,
+            rules=Rules(multipath=False),
+            passphrase=passphrase,
+            connect=lambda url: MintClient(url, self.mint),
+            nwc=NwcLink(keys, dial=self.relay),
+        )
+
+    def purse_of(self, keeper: Keeper) -> WalletPurse:
+        return WalletPurse(
+            keeper,
+            fees=FeeRule(5, 3),
+            ways=Ways(web=self.web, dial=self.relay),
+            now=lambda: NOW,
+            waits_s=(0.0, 0.0),
+        )
+
+    async def fill(self, amount: int = 500) -> Wallet:
+        wallet = await self.keeper.make()
+        await wallet.add_mint(URL)
+        invoice = await wallet.request_invoice(amount)
+        self.lightning.pay(invoice.bolt11)
+        await wallet.claim_invoice(invoice.operation)
+        return wallet
+
+    async def pay(self, payment: Payment, key: str = "r-1:1") -> Found:
+        return await self.purse.pay(payment, self.purse.bill(payment), key=key)
+
+    def balance(self) -> int:
+        return self.keeper.wallet(stale=True).balance()
+
+
+@pytest.fixture
+async def money(tmp_path: Path) -> AsyncIterator[Money]:
+    found = Money(tmp_path)
+    await found.fill()
+    yield found
+    await found.keeper.aclose()
+
+
+# ── paying ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_invoice_is_paid_once_a_key(money: Money) -> None:
+    invoice = money.lightning.invoice(21_000)
+    found = await money.pay(Payment(invoice))
+    assert (found.state, found.amount_sat, found.mint, found.key) == ("paid", 21, URL, "r-1:1")
+    assert money.lightning.is_paid(invoice)
+    assert money.balance() == 500 - 21 - found.fee_sat
+    assert await money.pay(Payment(invoice)) == found
+    assert await money.purse.found(Payment(invoice), key="r-1:1") == found
+    assert money.balance() == 500 - 21 - found.fee_sat
+
+
+async def test_what_nobody_began_is_none(money: Money) -> None:
+    assert await money.purse.found(Payment("x"), key="r-1:1") is None
+
+
+async def test_a_payment_on_its_way_is_pending_until_it_ends(money: Money) -> None:
+    for outcome, state in ((Outcome.PAID, "paid"), (Outcome.FAILED, "failed")):
+        invoice, key = money.lightning.invoice(21_000), f"r-1:{outcome}"
+        money.lightning.outcome = Outcome.PENDING
+        found = await money.pay(Payment(invoice), key)
+        assert found.state == "pending"
+        assert (await money.purse.found(Payment(invoice), key=key)).state == "pending"  # type: ignore[union-attr]
+        money.lightning.end(invoice, outcome)
+        ended = await money.purse.found(Payment(invoice), key=key)
+        assert ended is not None
+        assert ended.state == state
+        assert (ended.error != "") is (state == "failed")
+
+
+async def test_what_is_too_much_is_not_paid(money: Money) -> None:
+    with pytest.raises(PaymentError, match="600 sat"):
+        await money.pay(Payment(money.lightning.invoice(600_000)))
+    invoice = money.lightning.invoice(21_000)
+    tight = Bill("invoice", "x", 21, 0)
+    with pytest.raises(PaymentError, match="fees"):
+        await money.purse.pay(Payment(invoice), tight, key="r-1:2")
+    assert (money.balance(), money.lightning.is_paid(invoice)) == (500, False)
+
+
+async def test_an_address_gets_amount_and_comment(money: Money) -> None:
+    payee = MemoryPayee(ANNA, money.lightning)
+    money.web.hosts["example.org"] = payee
+    found = await money.pay(Payment(ANNA, 12, memo="for tea"))
+    assert (found.state, found.amount_sat, payee.comments) == ("paid", 12, ["for tea"])
+    assert await money.pay(Payment(ANNA, 12, memo="for tea")) == found
+    assert len(payee.issued) == 1
+    with pytest.raises(PaymentError, match="cannot be reached"):
+        await money.pay(Payment("bob@nowhere.example", 5), "r-1:2")
+
+
+async def test_ecash_for_a_key_stays_in_the_outbox(money: Money) -> None:
+    payment = Payment(KEY, 10, memo="yours")
+    found = await money.pay(payment)
+    assert found.state == "paid"
+    token = tokens.decode(await money.purse.token(payment, key="r-1:1"))
+    assert (token.amount, token.memo) == (10, "yours")
+    locks = {p2pk.lock_of(proof.secret) for proof in token.proofs}
+    assert locks == {p2pk.Lock((bytes.fromhex(KEY),))}
+    with pytest.raises(PaymentError, match="locked"):
+        await money.purse.take_back("r-1:1")
+
+
+async def test_a_token_comes_back_once(money: Money) -> None:
+    await money.pay(Payment(BEARER, 10))
+    assert money.balance() == 490
+    back = await money.purse.take_back("r-1:1")
+    assert back is not None
+    assert (back.amount_sat, money.balance()) == (10, 500 - back.fee_sat)
+    assert await money.purse.take_back("r-1:1") == back
+    assert money.balance() == 500 - back.fee_sat
+    with pytest.raises(PaymentError, match="no token"):
+        await money.purse.token(Payment(BEARER, 10), key="r-1:1")
+
+
+async def test_a_token_that_was_redeemed_does_not_come_back(money: Money, tmp_path: Path) -> None:
+    await money.pay(Payment(BEARER, 10))
+    token = await money.purse.token(Payment(BEARER, 10), key="r-1:1")
+    other = tmp_path / "other"
+    other.mkdir()
+    async with await Wallet.open(
+        other / "w.db", key=bytes(32), connect=lambda url: MintClient(url, money.mint)
+    ) as wallet:
+        await wallet.add_mint(URL)
+        await wallet.receive(token)
+    assert await money.purse.take_back("r-1:1") is None
+
+
+# ── payment requests ────────────────────────────────────────────────────────────────────────
+
+
+class Shop:
+    """Takes payments by HTTP POST; `status` is what it answers."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.bodies: list[dict[str, object]] = []
+
+    async def __call__(self, request: WebRequest) -> WebReply:
+        self.bodies.append(json.loads(request.body or b"{}"))
+        return WebReply(self.status, b"{}")
+
+
+def request(*, lock: bool = False, amount: int | None = 9) -> str:
+    option = LockOption("P2PK", KEY) if lock else None
+    made = PaymentRequest("id", amount, "sat", transports=(Transport("post", SHOP),), lock=option)
+    return requests.encode(made)
+
+
+async def test_a_request_is_paid_when_its_payee_has_it(money: Money) -> None:
+    shop = money.web.hosts["shop.example"] = Shop()
+    found = await money.pay(Payment(request()))
+    assert (found.state, found.amount_sat, len(shop.bodies)) == ("paid", 9, 1)
+    assert shop.bodies[0]["id"] == "id"
+    assert (await money.pay(Payment(request(amount=None), 4), "r-1:2")).amount_sat == 4
+
+
+@pytest.mark.parametrize("status", [400, 404, 0])
+async def test_what_a_payee_does_not_take_comes_back(money: Money, status: int) -> None:
+    if status:
+        shop = money.web.hosts["shop.example"] = Shop()
+        shop.status = status
+    found = await money.pay(Payment(request()))
+    assert found.state == "failed"
+    assert found.error
+    assert money.balance() == 500 - found.fee_sat
+    again = await money.purse.found(Payment(request()), key="r-1:1")
+    assert again is not None
+    assert (again.state, again.fee_sat) == ("failed", found.fee_sat)
+
+
+async def test_locked_ecash_waits_for_its_payee(money: Money) -> None:
+    payment = Payment(request(lock=True))
+    assert (await money.pay(payment)).state == "pending"
+    shop = money.web.hosts["shop.example"] = Shop()
+    found = await money.purse.found(payment, key="r-1:1")
+    assert found is not None
+    assert (found.state, len(shop.bodies)) == ("paid", 1)
+
+
+async def test_an_answer_that_is_lost_is_asked_for_with_the_same_ecash(money: Money) -> None:
+    shop = money.web.hosts["shop.example"] = Shop()
+    money.web.lose = 2
+    found = await money.pay(Payment(request()))
+    assert found.state == "paid"
+    proofs = [body["proofs"] for body in shop.bodies]
+    assert len(proofs) == 3
+    assert all(each == proofs[0] for each in proofs)
+    assert money.balance() == 500 - 9 - found.fee_sat
+
+
+# ── prices of resources ─────────────────────────────────────────────────────────────────────
+
+
+async def test_a_price_is_paid_with_a_token_that_fits(money: Money) -> None:
+    price = requests.encode(PaymentRequest(amount=7, unit="sat", mints=(URL,)))
+    payment = Payment(price, url="https://api.example/x")
+    await money.pay(payment)
+    token = tokens.decode(await money.purse.token(payment, key="r-1:1"))
+    assert (token.amount, token.mint) == (7, URL)
+    dearer = requests.encode(PaymentRequest(amount=8, unit="sat", mints=(URL,)))
+    elsewhere = requests.encode(PaymentRequest(amount=7, unit="sat", mints=("https://m2.example",)))
+    for other in (dearer, elsewhere):
+        with pytest.raises(PaymentError, match="another payment now"):
+            await money.purse.token(Payment(other, url="https://api.example/x"), key="r-1:1")
+
+
+async def test_a_price_in_a_mint_we_do_not_have_is_not_paid(money: Money) -> None:
+    price = requests.encode(PaymentRequest(amount=7, unit="sat", mints=("https://m2.example",)))
+    with pytest.raises(PaymentError, match="mint"):
+        await money.pay(Payment(price, url="https://api.example/x"))
+    assert money.balance() == 500
+
+
+# ── another wallet ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_another_wallet_pays_invoices_and_is_remembered(money: Money) -> None:
+    async with MemoryService(money.relay, lightning=money.lightning) as service:
+        with pytest.raises(PaymentError, match="no other wallet is connected"):
+            await money.pay(Payment(money.lightning.invoice(5_000), mint="nwc"))
+        with pytest.raises(RequestError) as refused:
+            await money.keeper.connect_source("nostr+walletconnect://nonsense?secret=abc")
+        assert "abc" not in refused.value.diagnostics()
+        await money.keeper.connect_source(service.text)
+        kept = b"".join(p.read_bytes() for p in money.folder.rglob("*") if p.is_file())
+        assert service.text.rpartition("secret=")[2].encode() not in kept
+        found = await money.pay(Payment(money.lightning.invoice(21_000), mint="nwc"), "r-1:2")
+        assert (found.state, found.amount_sat, money.balance()) == ("paid", 21, 500)
+        assert len(service.paid) == 1
+        with pytest.raises(PaymentError, match="only a mint"):
+            await money.pay(Payment(BEARER, 5, mint="nwc"), "r-1:3")
+        await money.keeper.aclose()
+        money.keeper = money.make()
+        await money.keeper.start()
+        assert money.keeper.source is not None
+        await money.keeper.connect_source("")
+        assert money.keeper.source is None
+        await money.keeper.aclose()
+        money.keeper = money.make()
+        await money.keeper.start()
+        assert money.keeper.source is None
+
+
+# ── the file ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_without_a_wallet_nothing_is_paid(tmp_path: Path) -> None:
+    money = Money(tmp_path)
+    await money.keeper.start()
+    assert (money.keeper.state, money.keeper.path.exists()) == ("none", False)
+    with pytest.raises(WalletMissingError, match="no wallet yet"):
+        await money.pay(Payment(BEARER, 5))
+
+
+async def test_a_wallet_is_made_once_and_opened_again(money: Money) -> None:
+    words = money.keeper.wallet().words()
+    assert await money.keeper.make() is money.keeper.wallet()
+    assert (await money.keeper.make(words)).words() == words
+    await money.keeper.aclose()
+    money.keeper = money.make()
+    await money.keeper.start()
+    assert (money.keeper.state, money.balance()) == ("open", 500)
+    assert money.keeper.path.stat().st_mode & 0o077 == 0
+
+
+async def test_another_seed_is_not_put_into_a_home_that_has_one(money: Money) -> None:
+    other = "legal winner thank year wave sausage worth useful legal winner thank yellow"
+    with pytest.raises(WalletStateError, match="of another seed"):
+        await money.keeper.make(other)
+
+
+async def test_a_seed_makes_the_wallet_it_is_of(tmp_path: Path) -> None:
+    money = Money(tmp_path)
+    with pytest.raises(RequestError):
+        await money.keeper.make("not a seed at all")
+    assert not money.keeper.path.exists() or money.keeper.state == "none"
+    words = "legal winner thank year wave sausage worth useful legal winner thank yellow"
+    assert (await money.keeper.make(f"  {words.replace(' ', '  ')} ")).words() == words
+    await money.keeper.aclose()
+
+
+async def test_a_locked_wallet_opens_with_its_passphrase_alone(
+    money: Money, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_module, "COST", (2**4, 8, 1))
+    await money.keeper.aclose()
+    WalletKey(money.folder / "keys").set_passphrase(None, "eight small words")
+    money.keeper = money.make()
+    money.purse = money.purse_of(money.keeper)
+    await money.keeper.start()
+    assert money.keeper.state == "locked"
+    with pytest.raises(WalletLockedError, match="locked"):
+        await money.pay(Payment(BEARER, 5))
+    with pytest.raises(WalletLockedError, match="not the wallet's passphrase"):
+        await money.keeper.unlock("wrong")
+    assert money.keeper.state == "locked"
+    await money.keeper.unlock("eight small words")
+    assert (money.keeper.state, money.balance()) == ("open", 500)
+    await money.keeper.aclose()
+    money.keeper = money.make("eight small words")
+    await money.keeper.start()
+    assert money.keeper.state == "open"
+
+
+async def test_what_lies_on_the_disk_of_a_locked_wallet_opens_nothing(
+    money: Money, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_module, "COST", (2**4, 8, 1))
+    await money.pay(Payment(BEARER, 10))
+    wallet = money.keeper.wallet()
+    secrets = [*wallet.words().split(), await money.purse.token(Payment(BEARER, 10), key="r-1:1")]
+    proofs = tokens.decode(secrets[-1]).proofs
+    raw_key = WalletKey(money.folder / "keys").open()
+    WalletKey(money.folder / "keys").set_passphrase(None, "eight small words")
+    await money.keeper.aclose()
+    files = [path for path in money.folder.rglob("*") if path.is_file()]
+    disk = b"".join(path.read_bytes() for path in files)
+    assert " ".join(secrets[:12]).encode() not in disk
+    for proof in proofs:
+        assert proof.secret.encode() not in disk
+        assert proof.c not in disk
+    assert raw_key not in disk
+    assert raw_key.hex().encode() not in disk
+
+
+async def test_a_lost_or_foreign_key_is_said_so(money: Money) -> None:
+    await money.keeper.aclose()
+    file = money.folder / "keys" / "wallet" / "key.secret"
+    content = file.read_bytes()
+    file.unlink()
+    money.keeper = money.make()
+    await money.keeper.start()
+    assert money.keeper.state == "broken"
+    with pytest.raises(WalletStateError, match="its key cannot be read"):
+        money.keeper.wallet()
+    file.write_text(json.dumps({"format": 1, "key": bytes(32).hex()}))
+    file.chmod(0o600)
+    with pytest.raises(MoneyError):
+        await money.keeper.unlock(None)
+    assert money.keeper.state == "broken"
+    file.write_bytes(content)
+    await money.keeper.unlock(None)
+    assert (money.keeper.state, money.balance()) == ("open", 500)
+
+
+async def test_a_wallet_out_of_an_archive_waits_for_its_mints(money: Money) -> None:
+    mark = money.keeper.path.with_name("wallet.db.restored")
+    mark.touch()
+    assert money.keeper.state == "stale"
+    with pytest.raises(WalletStateError, match="not held against its mints"):
+        await money.pay(Payment(BEARER, 5))
+    assert money.keeper.wallet(stale=True).balance() == 500
+    money.keeper.reconciled()
+    assert (await money.pay(Payment(BEARER, 5))).state == "paid"
+
+
+async def test_two_at_once_open_it_once(tmp_path: Path) -> None:
+    money = Money(tmp_path)
+    first, second = await asyncio.gather(money.keeper.make(), money.keeper.make())
+    assert first is second
+    await money.keeper.aclose()
+
+
+async def test_a_mint_that_breaks_off_leaves_it_pending(money: Money) -> None:
+    async def broken(moment: str, asked: object) -> None:
+        if moment == "after" and getattr(asked, "path", "") in ("/v1/swap", "/v1/checkstate"):
+            raise OutcomeUnknownError("the line is dead")
+
+    money.mint.hook = broken
+    payment = Payment(KEY, 10)
+    assert (await money.pay(payment)).state == "pending"
+    money.mint.hook = None
+    found = await money.purse.found(payment, key="r-1:1")
+    assert found is not None
+    assert (found.state, found.amount_sat) == ("paid", 10)
+    assert money.balance() == 490 - found.fee_sat
