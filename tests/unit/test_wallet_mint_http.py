@@ -180,8 +180,12 @@ async def test_redirects_are_not_followed() -> None:
     assert len(got) == 1
 
 
-async def test_a_client_of_ones_own_is_used_and_closed() -> None:
+async def test_a_transport_of_ones_own_is_used_and_closed() -> None:
     seen: list[str] = []
+
+    class Proxy(httpx.MockTransport):
+        async def aclose(self) -> None:
+            seen.append("closed")
 
     async def body() -> AsyncIterator[bytes]:
         yield b"{}"
@@ -190,12 +194,10 @@ async def test_a_client_of_ones_own_is_used_and_closed() -> None:
         seen.append(str(request.url))
         return httpx.Response(200, content=body())
 
-    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    transport = HttpTransport("https://Mint.Example/Bitcoin/", client)
+    transport = HttpTransport("https://Mint.Example/Bitcoin/", Proxy(answer))
     assert (await transport.send(GET)).body == b"{}"
     await transport.aclose()
-    assert seen == ["https://mint.example/Bitcoin/v1/info"]
-    assert client.is_closed
+    assert seen == ["https://mint.example/Bitcoin/v1/info", "closed"]
 
 
 async def test_a_transport_that_was_never_used_closes() -> None:
