@@ -337,3 +337,38 @@ async def test_dleq_is_required_where_the_mint_announces_it(tmp_path: Path) -> N
             await bob.receive(sent.token)
         taken = await bob.receive(sent.token, allow_unverified=True)
         assert not taken.verified
+
+
+@pytest.mark.parametrize("name", ["send locked", "receive", "pay"])
+async def test_a_proxy_that_refuses_settles_nothing(name: str, tmp_path: Path) -> None:
+    """The first copy of a request is lost on the way, the next is refused by what is in front of
+    the mint: the first may arrive yet, so its inputs are not free."""
+    act, _ = ACTS[name]
+    path = "/v1/melt/bolt11" if name == "pay" else "/v1/swap"
+    async with ready(tmp_path / "w") as (world, wallet, given):
+        world.mint.faults.add(Fault.LOST_REQUEST, path)
+        world.mint.faults.add(Fault.NOT_A_MINT, path, times=5)
+        with pytest.raises(OutcomeUnknownError):
+            await act(world, wallet, given, "k")
+        first = [each for each in world.mint.requests if each.path == path][-3]
+        assert "k" not in {each.key for each in await wallet.recover()}
+        world.mint.faults.clear()
+        await world.mint.send(first)  # here it is
+        await nothing_lost(world, wallet, name)
+        operation = wallet.operation("k")
+        assert operation is not None
+        assert operation.state == State.DONE
+
+
+async def test_a_refusal_without_a_code_counts_once_no_copy_can_arrive(tmp_path: Path) -> None:
+    async with ready(tmp_path / "w") as (world, wallet, _given):
+        world.mint.faults.add(Fault.LOST_REQUEST, "/v1/swap")
+        world.mint.faults.add(Fault.NOT_A_MINT, "/v1/swap", times=99)
+        with pytest.raises(OutcomeUnknownError):
+            await wallet.send(5, key="k")
+        world.time_s += 3_600
+        await wallet.recover()
+        operation = wallet.operation("k")
+        assert operation is not None
+        assert operation.state == State.FAILED
+        await nothing_lost(world, wallet, "old")

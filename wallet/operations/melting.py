@@ -30,7 +30,7 @@ from wallet.errors import (
 from wallet.operations import restoring, unblinding
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book, Snapshot
-from wallet.operations.swapping import MOST_TRIES, OUTDATED, SIGNED_BEFORE
+from wallet.operations.swapping import MOST_TRIES, OUTDATED, SIGNED_BEFORE, heard, unknown
 from wallet.protocol import curve
 from wallet.protocol import outputs as making
 from wallet.store import Coin, Hold, Kind, Record, State, Tables, codec, select_inputs, selection
@@ -199,10 +199,10 @@ async def _drive(book: Book, record: Record, *, sent: bool) -> Record:
             except MintUnreachableError as error:
                 if not sent:
                     raise await _failed(book, record, error) from None
-                lost = OutcomeUnknownError(error.message, hint=error.hint)
+                lost = unknown(error)
                 break
             except MintError as error:
-                refusal = error
+                refusal, lost = heard(book, record, error, sent=sent), unknown(error)
             except OutcomeUnknownError as error:
                 lost = error
         looked = await _look(book, record, refusal)

@@ -37,6 +37,7 @@ from wallet.store import Hold, Kind, Record, State, Tables, codec
 from wallet.types import BlindSignature, Output, Proof, ProofState
 
 MOST_TRIES: Final = 3
+COPY_LIVES_S: Final = 600  # how long a request that was given up may still arrive
 SIGNED_BEFORE: Final = 11003
 # refusals that say our picture of the mint's keysets or fees is old
 OUTDATED: Final = frozenset({11005, 12001, 12002, 12003, SIGNED_BEFORE})
@@ -116,10 +117,10 @@ async def _drive(book: Book, saga: Swapping, record: Record, *, sent: bool) -> R
             except MintUnreachableError as error:
                 if not sent:
                     raise await _failed(book, saga, record, error) from None
-                lost = OutcomeUnknownError(error.message, hint=error.hint)
+                lost = unknown(error)
                 break
             except MintError as error:
-                refusal = error
+                refusal, lost = heard(book, record, error, sent=sent), unknown(error)
             except OutcomeUnknownError as error:
                 lost = error
         looked = await _look(book, record)
@@ -138,6 +139,18 @@ async def _drive(book: Book, saga: Swapping, record: Record, *, sent: bool) -> R
         sent = refusal is None
     await book.doubt(record, lost)
     raise lost
+
+
+def heard(book: Book, record: Record, refusal: MintError, *, sent: bool) -> MintError | None:
+    """The refusal, if it settles anything: a rate limit or a proxy's page (no NUT code) says
+    nothing of an earlier copy of the request that may still be under way."""
+    young = 0 <= book.now() - record.operation.when < COPY_LIVES_S
+    return None if sent and young and not refusal.code else refusal
+
+
+def unknown(error: WalletError) -> OutcomeUnknownError:
+    """An error that leaves open what became of the request."""
+    return OutcomeUnknownError(error.message, hint=error.hint)
 
 
 async def _post(book: Book, saga: Swapping, record: Record) -> Record:
