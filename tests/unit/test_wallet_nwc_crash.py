@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from wallet.errors import PaymentFailedError, RefusedError
+from wallet.mint.testing import Outcome
 from wallet.nwc import Connection, NwcClient, NwcSource
 from wallet.nwc.memory import MemoryRelay
 from wallet.nwc.testing import Fault, MemoryService
@@ -93,10 +95,35 @@ async def test_what_was_never_asked_for_ends(away: Away) -> None:
     ann.use_source(source)
     await ann.recover()
     assert [each.key for each in ann.pending()] == ["k"]
-    world.time_s += 2_000
+    world.time_s += 100_000
     await ann.recover()
     found = ann.operation("k")
     assert found is not None
     assert found.state == State.FAILED
     assert len(away.service.paid) == 1
+    await source.aclose()
+
+
+async def test_an_invoice_is_one_payment(away: Away) -> None:
+    world, invoice = away.world, away.world.lightning.invoice(21_000)
+    ann, source = await world.wallet(), away.source()
+    first = await ann.pay_from(source, invoice, key="k")
+    assert await ann.pay_from(source, invoice, key="k") == first
+    with pytest.raises(RefusedError, match="'k'"):
+        await ann.pay_from(source, invoice, key="l")
+    assert ann.operation("l") is None
+    assert len(away.service.paid) == 1
+    await source.aclose()
+
+
+async def test_an_invoice_that_failed_may_be_tried_again(away: Away) -> None:
+    world, invoice = away.world, away.world.lightning.invoice(21_000)
+    ann, source = await world.wallet(), away.source()
+    world.lightning.outcome = Outcome.FAILED
+    with pytest.raises(PaymentFailedError):
+        await ann.pay_from(source, invoice, key="k")
+    world.lightning.outcome = Outcome.PAID
+    with pytest.raises(PaymentFailedError, match="failed before"):
+        await ann.pay_from(source, invoice, key="k")
+    assert (await ann.pay_from(source, invoice, key="l")).state == "paid"
     await source.aclose()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hmac
 import pickle
 
 import pytest
@@ -215,8 +217,7 @@ def test_what_is_encrypted_is_decrypted(text: str) -> None:
 
 
 @given(
-    st.text()
-    | st.binary(min_size=99, max_size=200).map(lambda raw: nip44.base64.b64encode(raw).decode())
+    st.text() | st.binary(min_size=99, max_size=200).map(lambda raw: base64.b64encode(raw).decode())
 )
 def test_payloads_of_anything(payload: str) -> None:
     with pytest.raises(WalletError):
@@ -225,10 +226,10 @@ def test_payloads_of_anything(payload: str) -> None:
 
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_a_payload_that_was_altered(place: int, flip: int) -> None:
-    raw = bytearray(nip44.base64.b64decode(nip44.encrypt("pay ten", SHARED)))
+    raw = bytearray(base64.b64decode(nip44.encrypt("pay ten", SHARED)))
     raw[place % len(raw)] ^= flip
     with pytest.raises(WalletError):
-        nip44.decrypt(nip44.base64.b64encode(raw).decode(), SHARED)
+        nip44.decrypt(base64.b64encode(raw).decode(), SHARED)
 
 
 def test_a_payload_too_large_is_not_even_decoded() -> None:
@@ -245,3 +246,33 @@ def test_text_that_is_none() -> None:
         nip44.encrypt("\ud800", SHARED)
     with pytest.raises(ParseError):
         nip44.message_keys(SHARED, bytes(31))
+
+
+def raw(padded: bytes) -> str:
+    """A payload with a right MAC around any padded text."""
+    nonce = b"\5" * 32
+    keys = nip44.message_keys(SHARED, nonce)
+    hidden = nip44._chacha(keys, padded)
+    mac = hmac.digest(keys.hmac_key, nonce + hidden, "sha256")
+    return base64.b64encode(b"\2" + nonce + hidden + mac).decode()
+
+
+@pytest.mark.parametrize(
+    "padded",
+    [
+        b"\0\1" + b"\xff" + bytes(31),  # no UTF-8
+        b"\0\0" + b"\0\0\0\5" + b"hello" + bytes(27),  # the long form for a short text
+        b"\0\0" + bytes(32),
+        b"\0\1" + b"a" + bytes(63),  # padded too far
+        b"\0\x40" + b"a" + bytes(31),
+    ],
+)
+def test_padding_that_cannot_be(padded: bytes) -> None:
+    with pytest.raises(ParseError):
+        nip44.decrypt(raw(padded), SHARED)
+    assert nip44.decrypt(raw(b"\0\1" + b"a" + bytes(31)), SHARED) == "a"
+
+
+def test_a_payload_that_is_short_in_bytes() -> None:
+    with pytest.raises(ParseError, match="short"):
+        nip44.decrypt(base64.b64encode(b"\2" + bytes(97)).decode(), SHARED)

@@ -566,7 +566,7 @@ async def test_a_connected_wallet_pays_an_address(town: Town, ada: MemoryPayee) 
         service.faults.append(NwcFault.SILENT)
         paid = await town.ann.pay_address_from(source, "ada@pay.example", 7, key="l", web=town.web)
         assert paid.state == "pending"
-        town.world.time_s += 5_000
+        town.world.time_s += 100_000
         ended = await town.ann.recover()
         assert [(each.key, each.state) for each in ended] == [("l", State.FAILED)]
         assert len(service.paid) == 1

@@ -161,7 +161,10 @@ class NwcClient:
                     except (RelayError, RelayLostError) as error:
                         errors.append(error)
         except TimeoutError:
-            raise RelayLostError(f"the wallet service did not answer within {wait_s:g} s") from None
+            raise RelayLostError(
+                f"the wallet service did not answer within {wait_s:g} s",
+                hint="Is it running, and is this machine's clock right? It drops old requests.",
+            ) from None
         finally:
             await _stop(*tries)
         raise next((error for error in errors if isinstance(error, RelayLostError)), errors[0])

@@ -22,9 +22,8 @@ from wallet.errors import (
 )
 from wallet.nwc.client import NwcClient
 from wallet.nwc.messages import NotFoundError, Paid, State, Transaction
-from wallet.protocol.invoices import Bolt11
+from wallet.protocol.invoices import CLOCK_S, Bolt11
 
-GRACE_S = 600  # how far the clocks of a wallet service and ours may be apart
 _LATER = "Do not pay it again: `recover` asks the wallet service what became of it."
 
 
@@ -95,7 +94,7 @@ class NwcSource:
         try:
             return await self._looked_up(invoice, lost)
         except OutcomeUnknownError as error:
-            expired = self._now() > asked + self._client.payment_s + GRACE_S
+            expired = self._now() > asked + self._client.payment_s + CLOCK_S
             unheard_of = isinstance(error.__cause__, NotFoundError)
             if unheard_of and expired and known is not None and await self._finds(known):
                 raise PaymentFailedError(
@@ -147,7 +146,7 @@ def payable_msat(invoice: Bolt11, amount_msat: int | None, now: float) -> int:
         raise ParseError(
             "an amount must come from the invoice or from the payer, and from one of them only"
         )
-    if invoice.expired(now):
+    if invoice.expired(now - CLOCK_S):
         raise RefusedError("the invoice has expired", hint="Ask the payee for a new one.")
     chosen = invoice.amount_msat or amount_msat or 0
     if chosen <= 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from wallet.errors import OutcomeUnknownError, WalletError
+from wallet.errors import OutcomeUnknownError, RefusedError, WalletError
 from wallet.operations import bills, failures
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book
@@ -68,6 +68,7 @@ async def pay(
     """Pays an invoice from a source, journalled.
 
     Raises:
+        RefusedError: another operation paid it, or may have.
         WalletError: it surely was not paid.
     """
     asked = {"invoice": text, "amount_msat": amount_msat, "max_fee": None, "source": source.name}
@@ -113,9 +114,26 @@ async def _begin(book: Book, source: FundingSource, key: str, bill: Bill) -> Rec
     operation = Operation(
         key, Kind.SOURCE, State.PREPARED, source.name, "msat", bill.amount_msat, 0, now, now
     )
-    record = Record(operation, {"asked": bill.asked, "hash": bill.invoice.payment_hash.hex()})
-    await book.store.write("reserve", lambda tables: tables.operations.insert(record))
+    proof = bill.invoice.payment_hash.hex()
+    record = Record(operation, {"asked": bill.asked, "hash": proof})
+
+    def work(tables: Tables) -> None:
+        other = tables.operations.seen([_tag(proof)])
+        if other is not None:
+            raise RefusedError(
+                f"this invoice was paid, or is being paid, by {other!r}",
+                hint="A source would tell of that payment as if it were another one.",
+            )
+        tables.operations.see([_tag(proof)], key)
+        tables.operations.insert(record)
+
+    await book.store.write("reserve", work)
     return record
+
+
+def _tag(payment_hash: str) -> str:
+    """What stands for an invoice among the secrets that were seen."""
+    return f"invoice {payment_hash}"
 
 
 async def _drive(
@@ -133,12 +151,19 @@ async def _drive(
         await book.doubt(record, error)
         return book.changed(record, state=State.PENDING)
     except WalletError as error:
-        await book.keep(book.changed(record, state=State.FAILED, error=error.message), "fail")
+        failed = book.changed(record, state=State.FAILED, error=error.message)
+        await book.store.write("fail", lambda tables: _fail(tables, failed))
         raise
     shown = paid.preimage.hex() if paid.preimage else None
     body: dict[str, Any] = {**record.body, "preimage": shown}
     done = book.changed(record, state=State.DONE, fee=paid.fee_msat or 0, error="", body=body)
     return await book.keep(done, "finish")
+
+
+def _fail(tables: Tables, record: Record) -> None:
+    """The invoice may be paid by another operation now."""
+    tables.operations.update(record)
+    tables.operations.forget(record.key)
 
 
 def _known(tables: Tables, source: str) -> bytes | None:
