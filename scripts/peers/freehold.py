@@ -31,6 +31,9 @@ class Commands:
         await self._wallet.claim_invoice(invoice.operation, wait=60)
         return self._wallet.balance()
 
+    async def balance(self) -> int:
+        return self._wallet.balance()
+
     async def send_many(self, amounts: list[int]) -> dict[str, Any]:
         return await measured(self._send, amounts)
 

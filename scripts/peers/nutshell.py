@@ -2,8 +2,9 @@
 
     .venv-mint/bin/python nutshell.py MINT_URL FOLDER
 
-Runs in Nutshell's own environment and uses its library as its documentation says, and no slower: a
-mint is loaded once, not at each payment as its command line does. See scripts/_peers.py.
+Runs in Nutshell's own environment. `send` and `receive` use its wallet's parts, the mint loaded
+once; `helper_send_many` and `helper_receive_many` are its library's own functions for a payment,
+which its command line and its API use, and which load the mint each time. See scripts/_peers.py.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ os.dup2(2, 1)  # its library prints
 
 from cashu.core.base import PaymentRequest  # noqa: E402
 from cashu.core.nuts import nut18, nut26  # noqa: E402
+from cashu.wallet import helpers  # noqa: E402
 from cashu.wallet.helpers import deserialize_token_from_string  # noqa: E402
 from cashu.wallet.wallet import Wallet  # noqa: E402
 from loguru import logger  # noqa: E402
@@ -123,6 +125,24 @@ class Commands:
             "transports": ways,
             "lock": lock,
         }
+
+    async def helper_send(self, amount: int) -> str:
+        _, token = await helpers.send(
+            self.wallet, amount=amount, lock="", legacy=False, include_dleq=True
+        )
+        return str(token)
+
+    async def helper_receive(self, token: str) -> None:
+        await helpers.receive(self.wallet, deserialize_token_from_string(token))
+
+    async def helper_send_many(self, amounts: list[int]) -> dict[str, Any]:
+        return await measured(self.helper_send, amounts)
+
+    async def helper_receive_many(self, tokens: list[str]) -> dict[str, Any]:
+        return await measured(self.helper_receive, tokens)
+
+    async def balance(self) -> int:
+        return int(self.wallet.available_balance.amount)
 
     async def send_many(self, amounts: list[int]) -> dict[str, Any]:
         return await measured(self.send, amounts)
