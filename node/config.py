@@ -166,6 +166,10 @@ class WalletSection(Section):
         description="Take tokens of mints that are not yours, by swapping them over Lightning to "
         "one that is; their fees are yours.",
     )
+    payment_wait_s: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] = Field(
+        default=20.0,
+        description="Seconds that a payment on its way is waited for before it counts as pending.",
+    )
     invoices_from: Literal["mints", "nwc"] = Field(
         default="mints",
         description="What pays Lightning invoices where no mint is named: your mints, or the "

@@ -35,7 +35,6 @@ from node.inference import (
     RoutedEngine,
 )
 from node.journal import Draft, Journal, Storage
-from node.money import WalletPurse
 from node.money.passphrase import from_environment
 from node.readiness import Readiness
 from node.runs import (
@@ -53,7 +52,7 @@ from node.runs import (
 )
 from node.sandbox import Sandbox, ToolStore
 from node.types import JsonObject
-from node.wallet_room import fee_rule, open_wallet, wallet_keeper
+from node.wallet_room import open_wallet, wallet_keeper, wallet_purse
 
 HARD_EXIT = 1
 _MIB = 1024 * 1024
@@ -225,8 +224,7 @@ async def compose(
     rooms.push_async_callback(sandbox.aclose)
     keeper = wallet_keeper(home, config, passphrase)
     rooms.push_async_callback(keeper.aclose)
-    source = config.wallet.invoices_from
-    purse = WalletPurse(keeper, fees=fee_rule(config), invoices_from=source)
+    purse = wallet_purse(keeper, config)
     tools = ToolStore(Path(str(files("wasm_tools"))), home.tools)
     toolset = Toolset(
         tools=tools,

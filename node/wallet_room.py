@@ -10,7 +10,7 @@ from node.config import Config
 from node.errors import FreeholdError
 from node.gateway import Control
 from node.home import Home
-from node.money import FeeRule, Keeper
+from node.money import FeeRule, Keeper, WalletPurse
 
 SETTLE_S = 5.0
 log = logging.getLogger("freehold")
@@ -30,9 +30,15 @@ def wallet_keeper(home: Home, config: Config, passphrase: str | None) -> Keeper:
     return Keeper(home.wallet, home.keys, rules=rules, passphrase=passphrase)
 
 
-def fee_rule(config: Config) -> FeeRule:
-    """The most that a payment may cost on top."""
-    return FeeRule(sats=config.wallet.max_fee_sats, percent=config.wallet.max_fee_percent)
+def wallet_purse(keeper: Keeper, config: Config) -> WalletPurse:
+    """Pays from it, within what the configuration allows to be charged on top."""
+    wallet = config.wallet
+    return WalletPurse(
+        keeper,
+        fees=FeeRule(sats=wallet.max_fee_sats, percent=wallet.max_fee_percent),
+        invoices_from=wallet.invoices_from,
+        wait_s=wallet.payment_wait_s,
+    )
 
 
 async def open_wallet(control: Control, rooms: AsyncExitStack) -> None:

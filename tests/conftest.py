@@ -11,10 +11,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from wallet.mint.testing import ServedMint
 
 # how long an example takes is the machine's business: no test here asserts a time. A person's
 # runs look for new examples; CI tries the same ones each time, so that it says what changed.
@@ -113,6 +116,15 @@ def make_node(folder: Path) -> Node:
         '[[tools]]\nname = "files"\ngrant.workspace = "rw"\n'
     )
     return Node(folder / "h")
+
+
+@pytest.fixture
+def mint() -> Iterator[ServedMint]:
+    """A mint in memory, served on loopback, for daemons and commands as processes."""
+    from wallet.mint.testing import ServedMint
+
+    with ServedMint(fee_ppk=100) as served:
+        yield served
 
 
 @pytest.fixture

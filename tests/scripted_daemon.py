@@ -6,6 +6,8 @@ again goes on as if nothing had happened:
     say TEXT           answers TEXT
     calc EXPRESSION    calls calc, then answers with what came back
     write NAME TEXT    calls files_write, then answers
+    pay WHOM [AMOUNT]  calls pay, then answers
+    fetch URL          calls web_fetch, then answers
     wait TEXT          answers TEXT once the process gets SIGUSR1
     words N            answers N words
     fail               the engine fails
@@ -44,6 +46,12 @@ def script(request: Generation) -> Say | Call | Fail | Wait:
         case "write":
             name, _, text = rest.partition(" ")
             step = Call(ToolCall("files_write", {"path": name, "content": text}))
+        case "pay":
+            whom, _, amount = rest.partition(" ")
+            asked: dict[str, object] = {"to": whom}
+            step = Call(ToolCall("pay", asked | ({"amount_sat": int(amount)} if amount else {})))
+        case "fetch":
+            step = Call(ToolCall("web_fetch", {"url": rest}))
         case "wait":
             step = Wait(go_on, Say(rest))
         case "words":

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from wallet import Operation
     from wallet.wallet import Wallet
 
-WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)  # between two looks at a payment on its way
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 4.0  # between two looks at a payment on its way
+WAIT_S = 20.0
 _HISTORY = 1000
 
 
@@ -38,7 +39,7 @@ class WalletPurse:
         invoices_from: `nwc` has the owner's other wallet pay invoices where no mint is named.
         ways: how payees are reached.
         now: Unix seconds.
-        waits_s: the pauses between looks at a payment that is on its way.
+        wait_s: how long a payment that is on its way is waited for, in seconds.
     """
 
     def __init__(
@@ -49,25 +50,26 @@ class WalletPurse:
         invoices_from: Literal["mints", "nwc"] = "mints",
         ways: Ways | None = None,
         now: Callable[[], float] = time.time,
-        waits_s: tuple[float, ...] = WAITS_S,
+        wait_s: float = WAIT_S,
     ) -> None:
         self._keeper = keeper
         self._ways = ways or Ways()
         self._fees = fees or FeeRule()
         self._invoices_from = invoices_from
         self._now = now
-        self._waits_s = waits_s
+        self._wait_s = wait_s
 
     def bill(self, payment: Payment) -> Bill:
         return billing.bill(payment, self._fees, self._now())
 
     async def pay(self, payment: Payment, bill: Bill, *, key: str) -> Found:
         wallet = self._keeper.wallet()
-        for pause_s in (*self._waits_s, None):
+        found = await self._once(wallet, payment, bill, key)
+        left_s, pause_s = self._wait_s, FIRST_PAUSE_S
+        while found.state == "pending" and left_s > 0:
+            await asyncio.sleep(min(pause_s, left_s))
+            left_s, pause_s = left_s - pause_s, min(pause_s * 2, LONGEST_PAUSE_S)
             found = await self._once(wallet, payment, bill, key)
-            if found.state != "pending" or pause_s is None:
-                break
-            await asyncio.sleep(pause_s)
         return found
 
     async def found(self, payment: Payment, *, key: str) -> Found | None:

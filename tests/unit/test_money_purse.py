@@ -70,7 +70,7 @@ class Money:
             fees=FeeRule(5, 3),
             ways=Ways(web=self.web, dial=self.relay),
             now=lambda: NOW,
-            waits_s=(0.0, 0.0),
+            wait_s=0.4,
         )
 
     async def fill(self, amount: int = 500) -> Wallet:

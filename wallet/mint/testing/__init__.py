@@ -15,5 +15,15 @@ from wallet.mint.testing.invoicing import make_invoice
 from wallet.mint.testing.lightning import MemoryLightning, Outcome
 from wallet.mint.testing.mint import MemoryMint
 from wallet.mint.testing.purse import Purse
+from wallet.mint.testing.served import ServedMint
 
-__all__ = ["Fault", "Faults", "MemoryLightning", "MemoryMint", "Outcome", "Purse", "make_invoice"]
+__all__ = [
+    "Fault",
+    "Faults",
+    "MemoryLightning",
+    "MemoryMint",
+    "Outcome",
+    "Purse",
+    "ServedMint",
+    "make_invoice",
+]
