@@ -7,7 +7,7 @@ The string is a key to somebody's money. It is parsed once, and from then on the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from wallet.errors import ParseError
 from wallet.nwc.keys import KEY_BYTES, SecretKey, check_public, hex_bytes
@@ -56,12 +56,6 @@ class Connection:
         secret = hex_bytes(_only(asked, "secret").lower(), KEY_BYTES, "the secret")
         address = next(iter(asked.get("lud16", [])), None)
         return cls(service, _relays(asked), SecretKey(secret), address)
-
-    def reveal(self, secret: bytes) -> str:
-        """The string again, for whoever keeps the secret (an encrypted store)."""
-        relays = "&".join(f"relay={quote(url, safe='')}" for url in self.relays)
-        address = f"&lud16={quote(self.address, safe='')}" if self.address else ""
-        return f"{SCHEME}://{self.service}?{relays}&secret={secret.hex()}{address}"
 
 
 def _only(asked: dict[str, list[str]], name: str) -> str:

@@ -191,8 +191,8 @@ async def serve(relay: MemoryRelay, *, port: int = 0) -> AsyncIterator[str]:
         try:
             async for frame in connection:
                 await session.send(str(frame))
-        except RelayLostError:
-            pass  # it was dropped from the relay's side; speak closes it
+        except (RelayLostError, ConnectionClosed):
+            pass  # dropped from the relay's side, where speak closes it, or from the client's
         finally:
             session.close()
             await speaking
