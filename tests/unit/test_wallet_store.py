@@ -6,6 +6,8 @@ import asyncio
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -304,6 +306,29 @@ async def test_keysets_that_collide_are_refused(store: Store) -> None:
     assert list(store.read(lambda tables: tables.keysets.infos(other.url))) == []
 
 
+async def test_what_the_id_of_a_keyset_names_does_not_change(store: Store) -> None:
+    dearer = [KeysetInfo(KEYSET, "sat", input_fee_ppk=900)]
+    with pytest.raises(MintMisbehavedError, match="fee changed where it cannot"):
+        await store.write("x", lambda tables: tables.keysets.put(URL, dearer, 0))
+    old = "00" * 8
+    for fee in (0, 900):
+        infos = [KeysetInfo(KEYSET, "sat"), KeysetInfo(old, "sat", input_fee_ppk=fee)]
+        await store.write("x", lambda tables, i=infos: tables.keysets.put(URL, i, 0))
+    assert store.read(lambda tables: tables.keysets.infos(URL))[old][1].input_fee_ppk == 900
+
+
+async def test_proofs_held_by_what_is_over_are_told(store: Store) -> None:
+    def begin(tables: Tables) -> None:
+        tables.operations.insert(Record(operation("k")))
+        tables.proofs.add(URL, "sat", [proof(1)], hold=Hold.RESERVED, operation="k")
+
+    await store.write("x", begin)
+    assert store.read(lambda tables: tables.proofs.orphans()) == ()
+    over = Record(operation("k", State.FAILED))
+    await store.write("x", lambda tables: tables.operations.update(over))
+    assert store.read(lambda tables: tables.proofs.orphans()) == ("k",)
+
+
 async def test_one_proof_is_held_by_one(store: Store) -> None:
     await store.write("x", lambda tables: tables.proofs.add(URL, "sat", [proof(1), proof(1)]))
     coins = store.read(lambda tables: tables.proofs.coins(URL, "sat"))
@@ -402,6 +427,16 @@ async def test_a_disk_that_is_full_takes_back_the_whole_group(store: Store) -> N
     for number, each in enumerate(done):
         kept = store.read(lambda tables, n=number: tables.sealed(f"n{n}"))
         assert (kept == blob) == (each is None), "told is what is"
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    heavy = "httpx pydantic cryptography websockets bolt11 mnemonic wallet.mint wallet.nwc"
+    code = (
+        "import sys; from wallet import Wallet; "
+        f"print([name for name in {heavy.split()} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
 async def test_reads_do_not_write(store: Store) -> None:

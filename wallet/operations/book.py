@@ -23,6 +23,7 @@ from wallet.errors import (
     StoreError,
     UnsupportedError,
     UntrustedMintError,
+    VerificationError,
 )
 from wallet.operations.results import Rules
 from wallet.protocol import keysets as keyset_rules
@@ -327,7 +328,7 @@ class Book:
             keyset = await self.api(mint).keys(info)
             await self.store.write("keys", lambda tables: tables.keysets.put_keys(keyset))
         else:
-            keyset = keyset_rules.checked(info, keys)
+            keyset = _checked(mint, info, keys)
         self._keysets[keyset_id] = keyset
         return keyset
 
@@ -378,6 +379,14 @@ class Book:
 
     def _expired(self, info: KeysetInfo) -> bool:
         return info.final_expiry is not None and info.final_expiry <= self._now()
+
+
+def _checked(mint: str, info: KeysetInfo, keys: Mapping[int, bytes]) -> Keyset:
+    """Keys of the file with what the mint lists of them now."""
+    try:
+        return keyset_rules.checked(info, keys)
+    except VerificationError as error:
+        raise MintMisbehavedError(f"mint {mint}: {error.message}", hint=error.hint) from error
 
 
 def must(record: Record | None, key: str) -> Record:

@@ -62,6 +62,9 @@ def _damage(tables: Tables) -> tuple[str, ...]:
     found = [
         row[0] for row in tables.connection.execute("PRAGMA integrity_check") if row[0] != "ok"
     ]
+    found += [
+        f"proofs are held by operation {key}, which is over" for key in tables.proofs.orphans()
+    ]
     for hold in Hold:
         try:
             tables.proofs.all_held(hold)

@@ -9,6 +9,7 @@ a locked token's secrets are random, since nobody but the payee could use them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wallet.errors import FeeTooHighError, InsufficientFundsError, RefusedError, UnsupportedError
@@ -42,17 +43,11 @@ class Sending(swapping.Swapping):
     kind = Kind.SEND
 
     def plan(self, book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
-        asked = record.body["asked"]
-        coins = tables.proofs.coins(now.mint, now.unit)
-        exact = (
-            None
-            if asked["to"]
-            else select_exact(_lasting(book, coins, now), asked["amount"], now.infos)
-        )
+        exact = None if record.body["asked"]["to"] else _exact(book, tables, record, now)
         if exact is not None:
-            tables.proofs.take(exact, record.key, hold=Hold.SENT)
-            return _done(book, record, 0)
-        return self._swap(book, tables, record, now, coins)
+            made = tables.proofs.take(exact, record.key, hold=Hold.SENT)
+            return _done(book, record, 0, made)
+        return self._swap(book, tables, record, now, tables.proofs.coins(now.mint, now.unit))
 
     def _swap(
         self, book: Book, tables: Tables, record: Record, now: Snapshot, coins: Sequence[Coin]
@@ -102,7 +97,7 @@ class Sending(swapping.Swapping):
         tables.proofs.spend(record.key)
         tables.proofs.add(mint, unit, change)
         tables.proofs.add(mint, unit, payee, hold=Hold.SENT, operation=record.key)
-        return _done(book, record, record.operation.fee)
+        return _done(book, record, record.operation.fee, payee)
 
 
 SENDING = Sending()
@@ -124,9 +119,9 @@ async def send(
     """See `Wallet.send`."""
     lock = {"to": to, "locktime": locktime, "refund": refund}
     asked = _asked(amount, unit=unit, memo=memo, mint=mint, max_fee=max_fee, **lock)
-    key = key or book.new_key()
+    named, key = key is not None, key or book.new_key()
     async with book.holding(key):
-        record = book.same(key, Kind.SEND, asked)
+        record = book.same(key, Kind.SEND, asked) if named else None
         if record is None:
             snapshot = await payer(book, amount, unit, mint)
             if to is not None and not (await book.info(snapshot.mint)).supports(11):
@@ -145,8 +140,11 @@ async def send(
 def sent(book: Book, record: Record) -> Sent:
     """The token of a send that is done; empty once its proofs were redeemed."""
     operation = record.operation
-    held = book.store.read(lambda tables: tables.proofs.held(record.key))
-    proofs = tuple(each.proof for each in held)
+    proofs = record.made
+    if not proofs and operation.outbox == Outbox.OPEN:
+        held = book.store.read(lambda tables: tables.proofs.held(record.key))
+        proofs = tuple(each.proof for each in held)
+    proofs = tuple(sorted(proofs, key=lambda proof: (proof.amount, proof.secret)))
     memo = record.body["asked"]["memo"]
     text = ""
     if operation.outbox == Outbox.OPEN and proofs:
@@ -236,12 +234,20 @@ def _locked(book: Book, amount: int, keyset: str, lock: p2pk.Lock) -> Output:
     return making.output(amount, keyset, secret, curve.random_scalar(book.random))
 
 
+def _exact(book: Book, tables: Tables, record: Record, now: Snapshot) -> tuple[Coin, ...] | None:
+    """Coins that sum to the amount, if there are such."""
+    amount = record.body["asked"]["amount"]
+    small = tables.proofs.coins(now.mint, now.unit, most=amount)
+    return select_exact(_lasting(book, small, now), amount, now.infos)
+
+
 def _lasting(book: Book, coins: Sequence[Coin], now: Snapshot) -> list[Coin]:
     limit = book.now() + _SOON_S
     lasting = {key for key, info in now.infos.items() if (info.final_expiry or limit) >= limit}
     return [coin for coin in coins if coin.keyset in lasting]
 
 
-def _done(book: Book, record: Record, fee: int) -> Record:
+def _done(book: Book, record: Record, fee: int, made: Sequence[Proof]) -> Record:
     body = {"asked": record.body["asked"]}
-    return book.changed(record, state=State.DONE, outbox=Outbox.OPEN, fee=fee, error="", body=body)
+    done = book.changed(record, state=State.DONE, outbox=Outbox.OPEN, fee=fee, error="", body=body)
+    return replace(done, made=tuple(made))

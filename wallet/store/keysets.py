@@ -128,7 +128,9 @@ class Keysets:
             changed = self._connection.execute(
                 "INSERT INTO keysets VALUES (?, ?, ?, ?, ?, ?, ?, NULL, 0) ON CONFLICT (id)"
                 " DO UPDATE SET active = excluded.active, input_fee_ppk = excluded.input_fee_ppk"
-                " WHERE mint = excluded.mint AND unit = excluded.unit",
+                " WHERE mint = excluded.mint AND unit = excluded.unit"
+                " AND (path LIKE 'bip32:%' OR (input_fee_ppk = excluded.input_fee_ppk"
+                " AND final_expiry IS excluded.final_expiry))",  # the id of version 2 names them
                 (
                     info.id,
                     mint,
@@ -143,7 +145,8 @@ class Keysets:
             changed = 0
         if changed != 1:
             raise MintMisbehavedError(
-                f"keyset {info.id} of {mint} collides with one that is already known",
+                f"keyset {info.id} of {mint} collides with one that is already known, or its fee "
+                "changed where it cannot",
                 hint="If both URLs are one mint, keep the first; otherwise do not use this mint.",
             )
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import astuple
+from dataclasses import fields
+from operator import attrgetter
 
 from wallet.errors import StoreError
 from wallet.store import codec
 from wallet.store.records import Kind, Operation, Outbox, Record, State
 from wallet.store.vault import Vault
 
+_values = attrgetter(*(field.name for field in fields(Operation)))
 _COLUMNS = "key, kind, state, mint, unit, amount, fee, began, updated, outbox, error, parent"
 
 
@@ -36,7 +38,7 @@ class Operations:
             self._connection.execute(
                 f"INSERT INTO operations ({_COLUMNS}, sealed)"  # noqa: S608
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*astuple(record.operation), self._seal(record)),
+                (*_values(record.operation), self._seal(record)),
             )
         except sqlite3.IntegrityError:
             raise StoreError("an operation with this key is already there") from None
@@ -168,4 +170,4 @@ def _operation(row: tuple[object, ...]) -> Operation:
 
 
 def _context(operation: Operation) -> str:
-    return "\0".join((f"operation {operation.key}", *(str(part) for part in astuple(operation))))
+    return "\0".join((f"operation {operation.key}", *(str(part) for part in _values(operation))))

@@ -15,7 +15,7 @@ from wallet.errors import StoreError
 from wallet.store import codec
 from wallet.store.records import Coin, Held
 from wallet.store.vault import Vault
-from wallet.types import Proof
+from wallet.types import MAX_AMOUNT, Proof
 
 
 class Hold(IntEnum):
@@ -34,12 +34,12 @@ class Proofs:
         self._connection = connection
         self._vault = vault
 
-    def coins(self, mint: str, unit: str) -> list[Coin]:
-        """What is free at a mint, smallest first."""
+    def coins(self, mint: str, unit: str, *, most: int = MAX_AMOUNT) -> list[Coin]:
+        """What is free at a mint, in pieces of at most `most`, smallest first."""
         rows = self._connection.execute(
             "SELECT tag, amount, keyset FROM proofs WHERE mint = ? AND unit = ? AND state = 0"
-            " ORDER BY amount",
-            (mint, unit),
+            " AND amount <= ? ORDER BY amount",
+            (mint, unit, most),
         )
         return [Coin(*row) for row in rows]
 
@@ -105,6 +105,14 @@ class Proofs:
             (int(hold),),
         )
         return tuple((row[1], self._held(row[0], row[1:])) for row in rows)
+
+    def orphans(self) -> tuple[str, ...]:
+        """Operations that are over, or unknown, and still hold proofs: there should be none."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT operation FROM proofs WHERE state = 1 AND operation NOT IN"
+            " (SELECT key FROM operations WHERE state IN ('prepared', 'pending'))"
+        )
+        return tuple(row[0] for row in rows)
 
     def state(self, tag: bytes) -> tuple[Hold, str | None] | None:
         """State and holder of a row, or None where there is none."""

@@ -78,10 +78,14 @@ class Operation:
 
 @dataclass(frozen=True)
 class Record:
-    """An operation with what only the wallet may see: `body` is sealed at rest."""
+    """An operation with what only the wallet may see: `body` is sealed at rest.
+
+    `made` are the proofs it has just put in the outbox, to save reading them; it is not kept.
+    """
 
     operation: Operation
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    made: tuple[Proof, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def key(self) -> str:

@@ -78,7 +78,8 @@ def select_exact(coins: Iterable[Coin], amount: int, infos: Infos) -> tuple[Coin
     """
     chosen: list[Coin] = []
     rest = amount
-    for coin in sorted(coins, key=lambda coin: (-coin.amount, infos[coin.keyset].active)):
+    fitting = [coin for coin in coins if coin.amount <= amount]
+    for coin in sorted(fitting, key=lambda coin: (-coin.amount, infos[coin.keyset].active)):
         if coin.amount <= rest:
             chosen.append(coin)
             rest -= coin.amount
