@@ -252,6 +252,7 @@ class Wallet(Flows):
         memo: str | None = None,
         locktime: int | None = None,
         refund: Sequence[bytes] = (),
+        blind: bool = False,
         max_fee: int | None = None,
         key: str | None = None,
     ) -> Sent:
@@ -262,6 +263,8 @@ class Wallet(Flows):
             max_fee: the most that making it may cost, in `unit`; None: what the mint asks.
             locktime: Unix seconds, after which `refund` may spend it too; with no `refund` given,
                 this wallet may.
+            blind: the mint does not learn whose keys they are (NUT-28); the payee's wallet must
+                know how to find out.
 
         Raises:
             InsufficientFundsError: no mint holds so much.
@@ -277,6 +280,7 @@ class Wallet(Flows):
             memo=memo,
             locktime=locktime,
             refund=refunds,
+            blind=blind,
             max_fee=max_fee,
             key=key,
         )

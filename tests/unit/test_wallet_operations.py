@@ -336,6 +336,30 @@ async def test_blinded_keys(world: World, bob: Wallet) -> None:
     assert (await bob.receive(tokens.encode(token_of(world, blinded)))).amount == 8
 
 
+async def test_a_token_for_a_key_the_mint_does_not_learn(
+    world: World, ann: Wallet, bob: Wallet
+) -> None:
+    end = int(world.time_s) + 100_000
+    sent = await ann.send(13, to=bob.address(), blind=True, locktime=end)
+    for proof in tokens.decode(sent.token).proofs:
+        assert bob.address().hex()[2:] not in proof.secret
+        assert ann.address().hex()[2:] not in proof.secret
+        assert proof.ephemeral is not None
+    assert (await bob.receive(sent.token)).amount == 13
+    late = await ann.send(6, to=bob.address(), blind=True, locktime=end)
+    world.time_s += 200_000
+    assert (await ann.reclaim(late.operation)).amount == 6
+    with pytest.raises(RefusedError, match="blinded key"):
+        await ann.send(1, blind=True)
+    assert await world.missing() == 0
+
+
+async def test_a_list_of_keysets_that_was_empty_once(world: World, ann: Wallet) -> None:
+    world.mint.faults.add(Fault.FEWER, "/v1/keysets")
+    await ann._book.refresh(world.mint.url)
+    assert (await ann.send(30, to=ann.address())).token
+
+
 # ── the outbox ──────────────────────────────────────────────────────────────────────────────
 
 

@@ -299,6 +299,8 @@ class Book:
                     raise
         infos = {key: info for key, info in self.infos(mint).items() if info.unit == unit}
         active = [info for info in infos.values() if info.active and not self._expired(info)]
+        if not active and not fresh:  # all were rotated away, or the last list was empty
+            return await self.snapshot(mint, unit, fresh=True)
         if not active:
             raise UnsupportedError(
                 f"mint {mint} issues no {unit}", hint="Use another unit, or another mint."

@@ -16,7 +16,7 @@ from wallet.errors import FeeTooHighError, InsufficientFundsError, RefusedError,
 from wallet.operations import failures, swapping
 from wallet.operations.book import Book, Snapshot
 from wallet.operations.results import Sent
-from wallet.protocol import curve, p2pk, tokens
+from wallet.protocol import blindkeys, curve, p2pk, tokens
 from wallet.protocol import keysets as keyset_rules
 from wallet.protocol import outputs as making
 from wallet.store import (
@@ -83,8 +83,7 @@ class Sending(swapping.Swapping):
             wanted = sorted([(part, True) for part in parts] + [(part, False) for part in change])
             derived = book.derive(tables, now.active.id, [part for part, _ in wanted])
             return [(output, mine[1]) for output, mine in zip(derived, wanted, strict=True)]
-        lock = lock_of(asked)
-        theirs = [(_locked(book, part, now.active.id, lock), True) for part in parts]
+        theirs = [(_locked(book, part, now.active.id, asked), True) for part in parts]
         ours = [(output, False) for output in book.derive(tables, now.active.id, change)]
         return sorted([*theirs, *ours], key=lambda pair: pair[0].message.amount)
 
@@ -113,11 +112,12 @@ async def send(
     memo: str | None = None,
     locktime: int | None = None,
     refund: Sequence[bytes] = (),
+    blind: bool = False,
     max_fee: int | None = None,
     key: str | None = None,
 ) -> Sent:
     """See `Wallet.send`."""
-    lock = {"to": to, "locktime": locktime, "refund": refund}
+    lock = {"to": to, "locktime": locktime, "refund": refund, "blind": blind}
     asked = _asked(amount, unit=unit, memo=memo, mint=mint, max_fee=max_fee, **lock)
     named, key = key is not None, key or book.new_key()
     async with book.holding(key):
@@ -221,17 +221,23 @@ def _asked(amount: int, **wish: Any) -> dict[str, Any]:
     asked = {**wish, "amount": amount, "to": to.hex() if to else None, "refund": refund}
     if to is not None:
         p2pk.secret(lock_of(asked))
-    elif wish["locktime"] is not None or refund:
+    elif wish["locktime"] is not None or refund or wish["blind"]:
         raise RefusedError(
-            "a token that is locked to nobody has no locktime and no refund",
+            "a token that is locked to nobody has no locktime, no refund and no blinded key",
             hint="Name the public key it is for.",
         )
     return asked
 
 
-def _locked(book: Book, amount: int, keyset: str, lock: p2pk.Lock) -> Output:
-    secret = p2pk.secret(lock, book.random)
-    return making.output(amount, keyset, secret, curve.random_scalar(book.random))
+def _locked(book: Book, amount: int, keyset: str, asked: Mapping[str, Any]) -> Output:
+    """An output for the payee; each with an ephemeral key of its own where keys are blinded."""
+    lock, r = lock_of(asked), curve.random_scalar(book.random)
+    if not asked["blind"]:
+        return making.output(amount, keyset, p2pk.secret(lock, book.random), r)
+    ephemeral = curve.random_scalar(book.random)
+    secret = p2pk.secret(blindkeys.blind(lock, ephemeral), book.random)
+    made = making.output(amount, keyset, secret, r)
+    return replace(made, ephemeral=curve.public(ephemeral))
 
 
 def _exact(book: Book, tables: Tables, record: Record, now: Snapshot) -> tuple[Coin, ...] | None:
