@@ -60,6 +60,10 @@ async def purse(world: World) -> Purse:
     return Purse(world.connect(world.mint.url), pay=world.lightning.pay)
 
 
+def posts(world: World, path: str) -> int:
+    return sum(request.path == path for request in world.mint.requests)
+
+
 def token_of(world: World, *proofs: Proof, unit: str = "sat") -> Token:
     return Token(world.mint.url, unit, proofs)
 
@@ -122,6 +126,14 @@ async def test_two_hundred_sends_at_once_give_no_proof_twice(world: World) -> No
     assert max(secrets.values()) == 1
     assert [tokens.decode(sent.token).amount for sent in sends] == amounts
     assert wallet.balance() == 900 - sum(amounts)
+    assert await world.missing() == 0
+
+
+async def test_recovery_leaves_alone_what_is_at_work(world: World) -> None:
+    wallet = await world.funded("cleo", 700, rules=LITTLE)
+    jobs = [wallet.send(3, to=wallet.address(), key=f"k{number}") for number in range(12)]
+    await asyncio.gather(*jobs, *(wallet.recover() for _ in range(4)))
+    assert posts(world, "/v1/swap") == 12, "no request was repeated"
     assert await world.missing() == 0
 
 

@@ -19,6 +19,7 @@ from wallet.errors import (
     ParseError,
     PaymentFailedError,
     RefusedError,
+    UnsupportedError,
     UntrustedMintError,
     VerificationError,
     WalletError,
@@ -80,6 +81,14 @@ async def test_invoices_without_an_amount_and_of_parts_of_a_sat(world: World, an
     world.time_s += 200_000
     with pytest.raises(RefusedError, match="expired"):
         await ann.pay_invoice(old)
+
+
+@pytest.mark.parametrize(
+    "text", ["lno1qcp4256ypq", "bc1qar0srrr7xfkvy5l643", "BITCOIN:bc1q?amount=1"]
+)
+async def test_what_else_bitcoin_is_paid_by_is_not_supported(ann: Wallet, text: str) -> None:
+    with pytest.raises(UnsupportedError, match="not supported"):
+        await ann.pay_invoice(text)
 
 
 async def test_a_payment_that_fails_costs_nothing(world: World, ann: Wallet) -> None:

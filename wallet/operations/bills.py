@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wallet.errors import ParseError, RefusedError
+from wallet.errors import ParseError, RefusedError, UnsupportedError
 from wallet.operations.book import UNITS, Book
 from wallet.operations.results import Rules
 from wallet.protocol import invoices
@@ -47,13 +47,30 @@ def bill(asked: dict[str, Any], now: float) -> Bill:
 
     Raises:
         ParseError: it is no invoice, or neither or both of invoice and payer name an amount.
+        UnsupportedError: it is a BOLT 12 offer or a Bitcoin address.
         RefusedError: it has expired.
     """
+    _refuse_others(asked["invoice"])
     invoice = invoices.read(asked["invoice"])
     if invoice.expired(now - _GRACE_S):
         raise RefusedError("the invoice has expired", hint="Ask the payee for a new one.")
     amount_msat = _payable(invoice, asked["amount_msat"])
     return Bill(invoice, amount_msat, asked["max_fee"], asked)
+
+
+def _refuse_others(text: str) -> None:
+    """What else can be paid with bitcoin, and not by this wallet (NUT-25, NUT-30)."""
+    plain = text.strip().lower()
+    others = {
+        "a BOLT 12 offer": ("lno1", "lni1", "lnr1"),
+        "a Bitcoin address": ("bitcoin:", "bc1", "tb1", "bcrt1"),
+    }
+    for what, begins in others.items():
+        if plain.startswith(begins):
+            raise UnsupportedError(
+                f"this is {what}, which is not supported",
+                hint="Ask the payee for a Lightning invoice (it begins with lnbc).",
+            )
 
 
 def _payable(invoice: Bolt11, amount_msat: int | None) -> int:
