@@ -97,7 +97,10 @@ class ToolPayer:
         Raises:
             FreeholdError: policy, the budget, the wallet or its mint said no.
         """
-        earlier = self._kept_for(url)
+        earlier = self._earlier(url)
+        if earlier and earlier.number in self._gone:
+            earlier.used = True
+            raise PaymentError("it was paid for before, and the payee did not take it")
         purchase = earlier or _Purchase(str(len(self._purchases) + 1), Payment(request, url=url))
         purchase.used = True
         if earlier is None:
@@ -109,11 +112,10 @@ class ToolPayer:
         token = await self.purse.token(asked, key=purchase.operation)
         return Ticket(token, _noting(purchase))
 
-    def _kept_for(self, url: str) -> _Purchase | None:
-        """A payment for the same URL that an earlier attempt made, and that is still to be had."""
+    def _earlier(self, url: str) -> _Purchase | None:
+        """A payment for the same URL that an earlier attempt made, and this one did not use."""
         for each in self._purchases:
-            fits = each.payment.url == url and each.is_paid and not each.used
-            if fits and each.number not in self._gone:
+            if each.payment.url == url and each.is_paid and not each.used:
                 return each
         return None
 
