@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from wallet.errors import PaymentFailedError
+from wallet.errors import PaymentFailedError, WalletError
 from wallet.operations.results import Sent
 from wallet.protocol import curve, p2pk, tokens
 from wallet.store import Hold, Kind, Outbox, State, Store, Tables
@@ -145,8 +145,8 @@ class Audit:
                     same = (await wallet.receive(given["token"], key=begun.key)).amount > 0
                 case _:
                     return
-        except PaymentFailedError:
-            same = outcome == "undone"
+        except WalletError as error:
+            same = isinstance(error, PaymentFailedError) and outcome == "undone"
         self._tally.again += 1
         same = same and wallet.balance() == before
         self._must(same, f"{begun.name} {begun.key}: asked again, it is another")

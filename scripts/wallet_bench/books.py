@@ -1,20 +1,18 @@
 """The mint's own books: what every wallet's claim is held against.
 
-`NutshellBooks` reads the database of a Nutshell, `MemoryBooks` a mint in memory; `Loopback` serves
-the latter over HTTP, so that a wallet in another process can be killed against it.
+`NutshellBooks` reads the database of a Nutshell, `MemoryBooks` a mint in memory.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
-from wallet.mint.testing import MemoryMint
+from wallet.mint.testing import MemoryLightning, ServedMint
 from wallet.types import MeltQuoteState, TransportRequest
 
 
@@ -84,10 +82,6 @@ class NutshellBooks:
 
     def invoice(self, amount: int) -> str:
         """See `Books`."""
-        import time
-
-        from wallet.mint.testing import MemoryLightning
-
         return MemoryLightning(now=time.time).invoice(amount * 1000)
 
     def repair(self) -> None:
@@ -114,9 +108,9 @@ class NutshellBooks:
 class MemoryBooks:
     """The books of a mint in memory; its invoices are paid as soon as it makes them."""
 
-    def __init__(self, mint: MemoryMint) -> None:
-        self._mint = mint
-        mint.hook = self._pay
+    def __init__(self, served: ServedMint) -> None:
+        self._served, self._mint = served, served.mint
+        self._mint.hook = self._pay
 
     def _pay(self, moment: str, request: TransportRequest) -> None:
         if (moment, request.path) == ("after", "/v1/mint/quote/bolt11"):
@@ -124,75 +118,28 @@ class MemoryBooks:
 
     def outstanding(self) -> int:
         """See `Books`."""
-        return self._mint.outstanding()
+        return self._served.do(self._mint.outstanding)
 
     def by_lightning(self) -> int:
         """See `Books`: this mint keeps no account of it."""
-        return self._mint.outstanding()
+        return self.outstanding()
 
     def spent(self) -> frozenset[bytes]:
         """See `Books`."""
-        return frozenset(self._mint.ledger.spent)
+        return self._served.do(lambda: frozenset(self._mint.ledger.spent))
 
     def under_way(self) -> int:
         """See `Books`."""
-        return len(self._mint.ledger.pending)
+        return self._served.do(lambda: len(self._mint.ledger.pending))
 
     def paid(self) -> Counter[str]:
         """See `Books`."""
-        quotes = self._mint.quotes.melts.values()
+        quotes = self._served.do(lambda: list(self._mint.quotes.melts.values()))
         return Counter(each.request for each in quotes if each.state == MeltQuoteState.PAID)
 
     def invoice(self, amount: int) -> str:
         """See `Books`."""
-        return self._mint.lightning.invoice(amount * 1000)
+        return self._served.do(lambda: self._mint.lightning.invoice(amount * 1000))
 
     def repair(self) -> None:
         """See `Books`: nothing to do."""
-
-
-@contextlib.asynccontextmanager
-async def loopback(mint: MemoryMint) -> AsyncIterator[str]:
-    """Serves a mint in memory on a free port of loopback; gives its URL."""
-    talks: set[asyncio.Task[None]] = set()
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        talks.add(task)
-        try:
-            while request := await _read(reader):
-                response = await mint.send(request)
-                length = f"Content-Length: {len(response.body)}"
-                head = f"HTTP/1.1 {response.status} -\r\n{length}\r\n\r\n"
-                writer.write(head.encode() + response.body)
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            return  # whoever asked is dead
-        finally:
-            talks.discard(task)
-            writer.close()
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in talks:
-            task.cancel()
-        await asyncio.gather(*talks, return_exceptions=True)
-
-
-async def _read(reader: asyncio.StreamReader) -> TransportRequest | None:
-    """A request as httpx writes them; None at the end, or where it wants to be a websocket."""
-    try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    except asyncio.IncompleteReadError:
-        return None
-    first, *lines = head.rstrip().split("\r\n")
-    fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    if "upgrade" in fields:
-        return None
-    body = await reader.readexactly(int(fields.get("content-length", 0)))
-    method, path, _ = first.split(" ")
-    return TransportRequest("POST" if method == "POST" else "GET", path, body or None)

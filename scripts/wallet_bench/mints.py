@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import _mint
 
-from wallet.mint.testing import MemoryMint
-from wallet_bench.books import Books, MemoryBooks, NutshellBooks, loopback
+from wallet.mint.testing import ServedMint
+from wallet_bench.books import Books, MemoryBooks, NutshellBooks
 
 
 @dataclass
@@ -35,9 +35,8 @@ async def place(folder: Path, *, fee_ppk: int = 100) -> AsyncIterator[Place]:
 
 @contextlib.asynccontextmanager
 async def _in_memory(fee_ppk: int) -> AsyncIterator[Place]:
-    mint = MemoryMint(fee_ppk=fee_ppk)
-    async with loopback(mint) as url:
-        yield Place(url, MemoryBooks(mint))
+    with ServedMint(fee_ppk=fee_ppk) as served:
+        yield Place(served.url, MemoryBooks(served))
 
 
 @contextlib.asynccontextmanager

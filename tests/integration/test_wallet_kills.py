@@ -46,17 +46,18 @@ async def test_a_book_that_is_a_sat_short_is_noticed(tmp_path: Path) -> None:
     import random
 
     from wallet_bench.audit import Audit
-    from wallet_bench.books import MemoryBooks, loopback
+    from wallet_bench.books import MemoryBooks
     from wallet_bench.tally import Tally
 
-    from wallet.mint.testing import MemoryMint
+    from wallet.mint.testing import ServedMint
 
-    mint, tally = MemoryMint(), Tally()
-    async with loopback(mint) as url:
-        audit = Audit(tmp_path, url, MemoryBooks(mint), random.Random(1), tally)
+    tally = Tally()
+    with ServedMint() as served:
+        books = MemoryBooks(served)
+        audit = Audit(tmp_path, served.url, books, random.Random(1), tally)
         await audit.after(())
         assert tally.problems == []
-        mint.ledger.issued["sat"] += 1
+        served.mint.ledger.issued["sat"] += 1
         await audit.after(())
     assert tally.differences == [0, 1]
     assert tally.problems == [
