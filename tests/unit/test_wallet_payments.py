@@ -91,6 +91,26 @@ async def test_what_else_bitcoin_is_paid_by_is_not_supported(ann: Wallet, text: 
         await ann.pay_invoice(text)
 
 
+async def test_an_invoice_is_not_paid_by_two_operations(world: World, ann: Wallet) -> None:
+    await world.funded("ann", 90, mint=1)
+    bolt11 = world.lightning.invoice(30_000)
+    world.lightning.outcome = Outcome.PENDING
+    await ann.pay_invoice(bolt11, key="k", mint=world.mint.url)
+    with pytest.raises(RefusedError, match="being paid, by 'k'"):
+        await ann.pay_invoice(bolt11, key="l", mint=world.mints[1].url)
+    source = Source(world)
+    with pytest.raises(RefusedError, match="being paid, by 'k'"):
+        await ann.pay_from(source, bolt11, key="m")
+    assert source.asked == []
+    world.lightning.end(bolt11, Outcome.FAILED)
+    world.lightning.outcome = Outcome.FAILED
+    assert [each.state for each in await ann.recover()] == [State.FAILED]
+    world.lightning.outcome = Outcome.PAID
+    assert (await ann.pay_invoice(bolt11, key="l")).state == "paid"
+    with pytest.raises(RefusedError, match="paid, by 'l'"):
+        await ann.pay_from(source, bolt11, key="m")
+
+
 async def test_a_payment_that_fails_costs_nothing(world: World, ann: Wallet) -> None:
     world.lightning.outcome = Outcome.FAILED
     bolt11 = world.lightning.invoice(30_000)

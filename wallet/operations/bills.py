@@ -10,6 +10,7 @@ from wallet.operations.book import UNITS, Book
 from wallet.operations.results import Rules
 from wallet.protocol import invoices
 from wallet.protocol.invoices import Bolt11
+from wallet.store import Tables
 from wallet.types import MAX_AMOUNT, Unit
 
 _GRACE_S: Final = 86_400  # a clock may be off by a day; the mint knows better
@@ -82,6 +83,22 @@ def _payable(invoice: Bolt11, amount_msat: int | None) -> int:
     if not 0 < chosen <= MAX_AMOUNT:
         raise ParseError(f"{chosen} msat is no amount to pay")
     return chosen
+
+
+def hold(tables: Tables, payment_hash: str, owner: str) -> None:
+    """Inside a transaction: an invoice is one operation's to pay, until that one has failed.
+
+    Raises:
+        RefusedError: another operation paid it, or may have.
+    """
+    tag = f"invoice {payment_hash}"
+    other = tables.operations.seen([tag])
+    if other not in (None, owner):
+        raise RefusedError(
+            f"this invoice was paid, or is being paid, by {other!r}",
+            hint="Look at that operation; a second payment would be lost.",
+        )
+    tables.operations.see([tag], owner)
 
 
 def balances_msat(book: Book) -> dict[tuple[str, Unit], int]:

@@ -27,7 +27,7 @@ from wallet.errors import (
     PaymentFailedError,
     WalletError,
 )
-from wallet.operations import restoring, unblinding
+from wallet.operations import bills, restoring, unblinding
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book, Snapshot
 from wallet.operations.swapping import MOST_TRIES, OUTDATED, SIGNED_BEFORE, heard, unknown
@@ -94,8 +94,10 @@ def reserve(book: Book, tables: Tables, record: Record, snapshot: Snapshot) -> R
     """Inside a transaction: inputs and blanks for a planned payment, and the operation's row.
 
     Raises:
+        RefusedError: another operation paid the invoice, or may have.
         InsufficientFundsError: the mint's proofs do not cover amount, reserve and fees.
     """
+    bills.hold(tables, record.body["hash"], record.operation.parent or record.key)
     ready = _plan(book, tables, record, snapshot)
     tables.operations.insert(ready)
     return ready
@@ -349,6 +351,7 @@ async def _failed(
         tags = [tables.vault.tag(proof.secret) for proof in spent]
         tables.proofs.set_aside(tags, record.key, hold=Hold.RESERVED)
         tables.proofs.release(record.key)
+        tables.operations.forget(record.key)
         tables.operations.update(over)
 
     await book.store.write("fail", work)

@@ -132,5 +132,12 @@ async def _together(book: Book, whole: Record) -> Record:
     error = parts[0].operation.error
     if State.DONE in states:
         error = "one mint says it is paid, another that it is not"
-    await book.keep(book.changed(whole, state=State.FAILED, fee=fee, error=error), "together")
+    failed = book.changed(whole, state=State.FAILED, fee=fee, error=error)
+    await book.store.write("together", lambda tables: _fail(tables, failed))
     raise PaymentFailedError(f"the payment in parts failed: {error}")
+
+
+def _fail(tables: Tables, whole: Record) -> None:
+    """The invoice may be paid by another operation now."""
+    tables.operations.forget(whole.key)
+    tables.operations.update(whole)

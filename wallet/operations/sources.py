@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from wallet.errors import OutcomeUnknownError, RefusedError, WalletError
+from wallet.errors import OutcomeUnknownError, WalletError
 from wallet.operations import bills, failures
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book
@@ -118,22 +118,11 @@ async def _begin(book: Book, source: FundingSource, key: str, bill: Bill) -> Rec
     record = Record(operation, {"asked": bill.asked, "hash": proof})
 
     def work(tables: Tables) -> None:
-        other = tables.operations.seen([_tag(proof)])
-        if other is not None:
-            raise RefusedError(
-                f"this invoice was paid, or is being paid, by {other!r}",
-                hint="A source would tell of that payment as if it were another one.",
-            )
-        tables.operations.see([_tag(proof)], key)
+        bills.hold(tables, proof, key)
         tables.operations.insert(record)
 
     await book.store.write("reserve", work)
     return record
-
-
-def _tag(payment_hash: str) -> str:
-    """What stands for an invoice among the secrets that were seen."""
-    return f"invoice {payment_hash}"
 
 
 async def _drive(
