@@ -58,6 +58,7 @@ async def test_it_ends_at_a_point(away: Away, at: int, fault: Fault | None) -> N
         await ann.pay_from(source, invoice, key="k")
     await source.aclose()
     await world.stop()
+    away.service.faults.clear()
 
     ann, source = await world.wallet(), away.source()
     ann.use_source(source)
