@@ -37,10 +37,11 @@ class Words:
     def close(self) -> None:
         self.closed += 1
 
-    def take(self, logits: Logits) -> list[int]:
+    def take(self, logits: Logits, best: int) -> list[int]:
         if self.broken and len(self.made) == 2:
             raise InferenceError("no token is allowed")
-        word = int(np.argmax(logits))
+        word = best
+        assert logits[word] == logits.max()
         if word == END:
             return []
         self.made.append(word)
@@ -61,7 +62,7 @@ def alone(prompt: list[int], most: int) -> list[int]:
         batch.add(0, held, pending, wanted=True)
         backend.decode(batch)
         held += len(pending)
-        pending = words.take(backend.logits(0))
+        pending = words.take(backend.logits(0), backend.best()[0])
     return words.made
 
 
@@ -265,9 +266,9 @@ def test_a_long_prompt_leaves_the_others_their_pace() -> None:
 class Endless(Words):
     """Never says the end."""
 
-    def take(self, logits: Logits) -> list[int]:
+    def take(self, logits: Logits, best: int) -> list[int]:
         logits[END] = -1
-        return super().take(logits)
+        return super().take(logits, int(np.argmax(logits)))
 
 
 def rate(bench: Bench, jobs: list[Job], steps: int) -> float:

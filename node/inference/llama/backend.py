@@ -43,6 +43,10 @@ class Backend(Memory, Protocol):
         """Evaluates the rows; raises Aborted, NoRoomError or InferenceError."""
         ...
 
+    def best(self) -> list[int]:
+        """The likeliest token of each row that asked for logits, in their order."""
+        ...
+
     def logits(self, output: int) -> Logits:
         """Logits of the row that was the `output`th to ask for them; may be changed."""
         ...
@@ -109,6 +113,9 @@ class ToyBackend:
         assert len(self._outputs) == batch.outputs
         self.evaluated += batch.size
         self.batches.append(batch.size)
+
+    def best(self) -> list[int]:
+        return [int(row.argmax()) for row in self._outputs]
 
     def logits(self, output: int) -> Logits:
         return self._outputs[output]

@@ -15,7 +15,7 @@ from node.errors import ContextOverflowError, InferenceError
 from node.inference.formats import Asked, CallFormat, Reader
 from node.inference.llama.forced import Forcing
 from node.inference.llama.native import Grammar, Vocab
-from node.inference.llama.sampler import Logits, Sampler, places
+from node.inference.llama.sampler import Logits, Sampler
 from node.inference.prompts.prompt import Prompter
 from node.inference.types import Finish, FinishReason, Generation
 
@@ -26,6 +26,9 @@ class Preparer:
     Args:
         context_tokens: what a prompt and its answer must fit.
         sha256: the model's digest, for the record.
+
+    Attributes:
+        banned: tokens that no answer may hold: markup that is not of its format.
     """
 
     def __init__(
@@ -45,8 +48,7 @@ class Preparer:
         self._sha256 = sha256
         self._monotonic = monotonic
         markers = {vocab.specials[text].token for text in form.markers if text in vocab.specials}
-        banned = vocab.control - vocab.end_tokens - markers
-        self._banned = places(banned)
+        self.banned = vocab.control - vocab.end_tokens - markers
         self._forcing = Forcing(vocab, form.markers)
 
     def count(self, request: Generation) -> int:
@@ -77,7 +79,7 @@ class Preparer:
             vocab=self._vocab,
             reader=self._form.reader(asked, request.sampling.stop),
             grammar=grammar,
-            sampler=Sampler(request.sampling, grammar, self._banned),
+            sampler=Sampler(request.sampling, grammar),
             forcing=self._forcing,
             room=min(request.sampling.max_tokens, self._context_tokens - len(prompt.tokens)),
             origin=_Origin(self._sha256, started, self._monotonic),
@@ -140,13 +142,13 @@ class Answer:
         self._made = 0
         self._reason: FinishReason = "length"
 
-    def take(self, logits: Logits) -> list[int]:
+    def take(self, logits: Logits, best: int) -> list[int]:
         """Draws a token; it and those that must follow it, or none at the end.
 
         Raises:
             InferenceError: the grammar leaves no token.
         """
-        token = self._sampler.draw(logits)
+        token = self._sampler.draw(logits, best)
         if token is None:
             raise InferenceError(
                 "the model has no token that the grammar allows",
@@ -167,11 +169,6 @@ class Answer:
         for token in forced:
             self._accept(token)
         return forced
-
-    @property
-    def scan_s(self) -> float:
-        """Seconds spent in looking through logits."""
-        return self._sampler.scan_s
 
     def text(self) -> tuple[str, str]:
         """What has come since the last time: of the answer, and of the thought before it."""

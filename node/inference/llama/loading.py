@@ -88,6 +88,7 @@ def load_model(load: Load) -> Loaded:
         context_tokens=size,
         sha256=load.sha256,
     )
+    context.ban(preparer.banned)
     return Loaded(context, cache, states, preparer, load.max_running, facts)
 
 

@@ -52,7 +52,6 @@ class Runner:
         self._closing = False
         self._requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._stats_at = 0.0
-        self._scan_s = 0.0
 
     def run(self) -> None:
         """Loads what the first frame says, then serves."""
@@ -212,7 +211,6 @@ class Runner:
             self._send(frame)
 
     def _end(self, job: Job, answer: Answer) -> Frame:
-        self._scan_s += answer.scan_s
         if job.error is not None:
             return protocol.error_frame(job.number, job.error)
         finish = protocol.pack_finish(answer.finish(job.cached))
@@ -220,8 +218,7 @@ class Runner:
 
     def _tell_stats(self) -> None:
         self._stats_at = time.monotonic()
-        stats = {**self._scheduler.snapshot(), "scan_s": self._scan_s}
-        self._send({"event": "stats", "stats": stats})
+        self._send({"event": "stats", "stats": self._scheduler.snapshot()})
 
     def _close(self) -> None:
         """Keeps what can be gone on with, and ends."""

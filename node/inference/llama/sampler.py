@@ -10,8 +10,7 @@ Arithmetic is numpy's, so that a seed means the same on every machine with the s
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import numpy as np
@@ -23,7 +22,6 @@ _TRIES = 8
 _NEAR = 10.0
 _BANS = -100.0
 _BANNED = -1e30  # below all others, and above what the grammar does not allow
-_TIMED_EVERY: Final = 16
 _FEW: Final = 16
 Logits = npt.NDArray[np.float32]
 Places = slice | npt.NDArray[np.int_]
@@ -39,40 +37,31 @@ class Matcher(Protocol):
 class Sampler:
     """The draws of one generation.
 
-    `banned` tokens are never drawn; those that a request's bias bans are drawn only where its
-    grammar allows no other, as it then forces them.
-
-    `scan_s` is the processor time spent in looking through logits: 600 KB of them a token for a
-    vocabulary of 150,000, which no sampler is spared. It is measured at one draw of `_TIMED_EVERY`,
-    since asking for that time costs as much as the rest of a draw.
+    Tokens that a request's bias bans are drawn only where its grammar allows no other, as it then
+    forces them.
     """
 
-    def __init__(
-        self, sampling: Sampling, grammar: Matcher | None, banned: Sequence[Places] = ()
-    ) -> None:
-        self.scan_s = 0.0
-        self._draws = 0
+    def __init__(self, sampling: Sampling, grammar: Matcher | None) -> None:
         self._sampling = sampling
         self._grammar = grammar
-        self._banned = banned
         self._biased = np.array([token for token, _ in sampling.logit_bias], dtype=np.int64)
         self._bias = np.array(
             [_BANNED if value <= _BANS else value for _, value in sampling.logit_bias], np.float32
         )
         self._random = np.random.Generator(np.random.PCG64(sampling.seed & (2**64 - 1)))
 
-    def draw(self, logits: Logits) -> int | None:
-        """A token, or None where the grammar leaves none. Changes `logits`."""
+    def draw(self, logits: Logits, best: int) -> int | None:
+        """A token, or None where the grammar leaves none. Changes `logits`, of which `best` is the
+        largest."""
+        greedy = self._sampling.temperature <= 0
+        pick: Callable[[Logits], int | None] = self._greedy if greedy else self._random_pick
         if len(self._biased):
             known = self._biased < len(logits)  # of a vocabulary that the caller has not seen
             np.add.at(logits, self._biased[known], self._bias[known])
-        for some in self._banned:
-            logits[some] = -np.inf
-        greedy = self._sampling.temperature <= 0
-        pick: Callable[[Logits], int | None] = self._greedy if greedy else self._random_pick
-        self._draws += 1
-        if self._draws % _TIMED_EVERY == 0:
-            pick = self._timed(pick)
+        elif greedy:
+            if self._allowed(logits, best):
+                return best
+            logits[best] = -np.inf
         for attempt in range(_TRIES):
             token = pick(logits)
             if token is None or self._grammar is None or self._grammar.allows(token):
@@ -82,14 +71,9 @@ class Sampler:
                 self._grammar.mask(logits)
         return None
 
-    def _timed(self, pick: Callable[[Logits], int | None]) -> Callable[[Logits], int | None]:
-        def timed(logits: Logits) -> int | None:
-            started = time.thread_time()
-            token = pick(logits)
-            self.scan_s += (time.thread_time() - started) * _TIMED_EVERY
-            return token
-
-        return timed
+    def _allowed(self, logits: Logits, token: int) -> bool:
+        possible = logits.item(token) > -math.inf
+        return possible and (self._grammar is None or self._grammar.allows(token))
 
     @staticmethod
     def _greedy(logits: Logits) -> int | None:

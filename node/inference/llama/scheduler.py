@@ -44,8 +44,11 @@ def batch_tokens(max_running: int) -> int:
 class Writer(Protocol):
     """Draws the tokens of one generation."""
 
-    def take(self, logits: Logits) -> list[int]:
-        """The tokens to evaluate next; none when it has ended. At most MAX_FORCED."""
+    def take(self, logits: Logits, best: int) -> list[int]:
+        """The tokens to evaluate next; none when it has ended. At most MAX_FORCED.
+
+        The `best` token has the largest of the logits.
+        """
         ...
 
     def close(self) -> None:
@@ -83,7 +86,7 @@ class Totals:
     """What was done since the start.
 
     `decode_s` is wall time in the backend; `other_s` is the thread's processor time between one
-    decode and the next, whatever it does there.
+    decode and the next, of which `scan_s` goes into looking through the logits.
     """
 
     generations: int = 0
@@ -93,6 +96,7 @@ class Totals:
     steps: int = 0
     decode_s: float = 0.0
     other_s: float = 0.0
+    scan_s: float = 0.0
 
 
 class Scheduler:
@@ -161,7 +165,7 @@ class Scheduler:
         """Evaluates one batch; the jobs that drew tokens or ended by it."""
         started = self._monotonic()
         self._leave([job for job in self._running if job.cancelled])
-        failed = self._admit()
+        failed = self._admit() if self.waiting else []
         plan = self._plan()
         if not plan:
             return failed
@@ -269,7 +273,7 @@ class Scheduler:
     def _draw(self, plan: list[tuple[Job, int]]) -> list[Job]:
         """Says what was evaluated, and draws for whom nothing is pending any more."""
         touched: list[Job] = []
-        output = 0
+        best = self._best()
         for job, count in plan:
             job.done += count
             if count < len(job.pending):
@@ -278,14 +282,20 @@ class Scheduler:
                 continue
             self._cache.extend(job.sequence, job.pending)
             job.writing = True
+            output = len(touched)
             touched.append(job)
             try:
-                job.pending = job.writer.take(self._backend.logits(output))
+                job.pending = job.writer.take(self._backend.logits(output), best[output])
             except InferenceError as error:
                 job.pending, job.error = [], error
-            output += 1
         self._end([job for job in touched if not job.pending])
         return touched
+
+    def _best(self) -> list[int]:
+        started = self._processor()
+        best = self._backend.best()
+        self.totals.scan_s += self._processor() - started
+        return best
 
     def _end(self, jobs: list[Job]) -> None:
         for job in jobs:
@@ -337,4 +347,5 @@ class Scheduler:
             "states_restored": self._cache.restored,
             "decode_s": totals.decode_s,
             "other_s": totals.other_s,
+            "scan_s": totals.scan_s,
         }
