@@ -372,3 +372,93 @@ async def test_a_refusal_without_a_code_counts_once_no_copy_can_arrive(tmp_path:
         assert operation is not None
         assert operation.state == State.FAILED
         await nothing_lost(world, wallet, "old")
+
+
+@pytest.mark.parametrize("name", ["send locked", "receive", "pay"])
+async def test_what_was_sent_stays_pending_while_it_cannot_be_sent_again(
+    name: str, tmp_path: Path
+) -> None:
+    act, _ = ACTS[name]
+    path = "/v1/melt/bolt11" if name == "pay" else "/v1/swap"
+    async with ready(tmp_path / "w") as (world, wallet, given):
+        world.mint.faults.add(Fault.LOST_REQUEST, path)
+        world.mint.faults.add(Fault.UNREACHABLE, path, times=2)
+        with pytest.raises(OutcomeUnknownError):
+            await act(world, wallet, given, "k")
+        await wallet.recover()
+        operation = wallet.operation("k")
+        assert operation is not None
+        assert operation.state == State.PENDING
+        await nothing_lost(world, wallet, name)
+
+
+@pytest.mark.parametrize("name", ["send locked", "receive", "pay"])
+async def test_a_mint_that_rotates_and_then_goes_away(name: str, tmp_path: Path) -> None:
+    """It refused, so nothing is under way: the inputs are free though there is no new plan."""
+    act, _ = ACTS[name]
+    async with ready(tmp_path / "w") as (world, wallet, given):
+        world.mint.rotate()
+        world.mint.faults.add(Fault.UNREACHABLE, "/v1/keysets", times=9)
+        with pytest.raises(MintUnreachableError):
+            await act(world, wallet, given, "k")
+        operation = wallet.operation("k")
+        assert operation is not None
+        assert operation.state == State.FAILED
+        world.mint.faults.clear()
+        await act(world, wallet, given, "l")
+        await nothing_lost(world, wallet, name)
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.UNREACHABLE])
+async def test_a_payment_whose_quote_cannot_be_asked_about(fault: Fault, tmp_path: Path) -> None:
+    async with ready(tmp_path / "w") as (world, wallet, given):
+        world.mint.faults.add(Fault.LOST_REPLY, "/v1/melt/bolt11")
+        world.mint.faults.add(fault, "/v1/melt/quote/bolt11/*")
+        with pytest.raises(OutcomeUnknownError):
+            await pay(world, wallet, given, "k")
+        await nothing_lost(world, wallet, fault)
+        assert (await wallet.pay_invoice(given["bolt11"], key="k")).state == "paid"
+
+
+async def test_a_payment_with_counters_of_an_old_backup(tmp_path: Path) -> None:
+    async with ready(tmp_path / "w") as (world, _wallet, given):
+        await world.stop()
+        shutil.copy(tmp_path / "w" / "ann.db", tmp_path / "w" / "old.db")
+        later = await world.wallet(rules=RULES)
+        for _ in range(3):
+            await world.fill(later, 7)
+        await world.stop()
+        shutil.copy(tmp_path / "w" / "old.db", tmp_path / "w" / "ann.db")
+        old = await world.wallet(rules=RULES)
+        assert (await old.pay_invoice(given["bolt11"])).state == "paid"
+        await old.restore(world.mint.url)
+        await nothing_lost(world, old, "backup")
+
+
+async def test_a_mint_that_restores_part_of_a_swap(tmp_path: Path) -> None:
+    async with ready(tmp_path / "w") as (world, wallet, given):
+        world.mint.faults.add(Fault.LOST_REPLY, "/v1/swap")
+        world.mint.faults.add(Fault.FEWER, "/v1/restore")
+        with pytest.raises(MintMisbehavedError, match=r"restores \d of \d outputs"):
+            await send_locked(world, wallet, given, "k")
+        await nothing_lost(world, wallet, "part")
+
+
+async def test_change_that_is_restored_out_of_order_is_owed(tmp_path: Path) -> None:
+    async with ready(tmp_path / "w") as (world, wallet, given):
+        world.mint.faults.add(Fault.LOST_REPLY, "/v1/melt/bolt11")
+        answer = world.mint.desk.answer
+
+        def odd(request: TransportRequest) -> Any:
+            value = answer(request)
+            if request.path == "/v1/restore":
+                return {name: each[::-1] for name, each in value.items()}
+            if request.method == "GET" and "/melt/quote/" in request.path:
+                return {name: each for name, each in value.items() if name != "change"}
+            return value
+
+        world.mint.desk.answer = odd  # type: ignore[method-assign]
+        assert (await wallet.pay_invoice(given["bolt11"], key="k")).state == "paid"
+        assert "owes the change" in wallet.pending()[-1].error
+        world.mint.desk.answer = answer  # type: ignore[method-assign]
+        await nothing_lost(world, wallet, "restored without the quote's help")

@@ -6,16 +6,12 @@ by refusing, and is then asked again. Nothing here moves money.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wallet.errors import (
-    InsufficientFundsError,
     MintMisbehavedError,
     MintUnreachableError,
     OutcomeUnknownError,
@@ -26,6 +22,7 @@ from wallet.errors import (
     VerificationError,
 )
 from wallet.operations.results import Rules
+from wallet.operations.turns import Turns
 from wallet.protocol import keysets as keyset_rules
 from wallet.protocol import outputs as making
 from wallet.protocol.derivation import Seed
@@ -49,7 +46,7 @@ class Snapshot:
     infos: Mapping[str, KeysetInfo]
 
 
-class Book:
+class Book(Turns):
     """The wallet's file and mints, shared by its operations.
 
     Args:
@@ -71,7 +68,7 @@ class Book:
         now: Callable[[], float],
         random: Callable[[int], bytes],
     ) -> None:
-        self.store = store
+        super().__init__(store)
         self.seed = seed
         self.rules = rules
         self.random = random
@@ -83,14 +80,8 @@ class Book:
         self._mints = {mint.url: mint for mint in store.read(lambda t: t.keysets.mints())}
         self._infos = store.read(lambda tables: tables.keysets.infos())
         self._keysets: dict[str, Keyset] = {}
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
-        self._under_way: Counter[tuple[str, str]] = Counter()
-        self._busy: Counter[str] = Counter()
-        self._restoring: set[str] = set()
-        self._landed = 0  # how many operations came to an end since the start
-        self._landing = asyncio.Event()
 
-    # ── time, keys, locks ───────────────────────────────────────────────────────────────────
+    # ── time and keys ──── ───────────────────────────────────────────────────────────────────
 
     def now(self) -> int:
         """Unix seconds, whole."""
@@ -99,80 +90,6 @@ class Book:
     def new_key(self) -> str:
         """An operation's id, where the caller gave none."""
         return self.random(16).hex()
-
-    @asynccontextmanager
-    async def holding(self, name: str) -> AsyncIterator[None]:
-        """One task at a time for each name; an operation's key is its name."""
-        lock, waiting = self._locks.get(name, (asyncio.Lock(), 0))
-        self._locks[name] = lock, waiting + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, waiting = self._locks[name]
-            if waiting == 1:
-                del self._locks[name]
-            else:
-                self._locks[name] = lock, waiting - 1
-
-    # ── operations at the same time ─────────────────────────────────────────────────────────
-
-    @asynccontextmanager
-    async def at_work(self, mint: str) -> AsyncIterator[None]:
-        """An operation is at work at a mint; it begins when no restore is."""
-        while mint in self._restoring:
-            await self._landing.wait()
-        self._busy[mint] += 1
-        try:
-            yield
-        finally:
-            self._busy[mint] -= 1
-            self._tell()
-
-    @asynccontextmanager
-    async def alone(self, mint: str) -> AsyncIterator[None]:
-        """No operation of this process is at work at the mint: for a restore."""
-        async with self.holding(f"restore {mint}"):
-            self._restoring.add(mint)
-            try:
-                while self._busy[mint]:
-                    await self._landing.wait()
-                yield
-            finally:
-                self._restoring.discard(mint)
-                self._tell()
-
-    @contextmanager
-    def under_way(self, mint: str, unit: str) -> Iterator[None]:
-        """An operation holds proofs; when it ends, its change may be what others wait for."""
-        self._under_way[mint, unit] += 1
-        try:
-            yield
-        finally:
-            self._under_way[mint, unit] -= 1
-            self._tell()
-
-    async def reserve(self, mint: str, unit: str, work: Callable[[Tables], T]) -> T:
-        """Runs a transaction that reserves proofs; where too few are free, waits for operations
-        of this process whose change may bring them.
-
-        Raises:
-            InsufficientFundsError: nothing is under way, and they do not cover it.
-        """
-        while True:
-            landed = self._landed
-            try:
-                return await self.store.write("reserve", work)
-            except InsufficientFundsError:
-                if landed == self._landed:
-                    if not self._under_way[mint, unit]:
-                        raise
-                    await self._landing.wait()
-
-    def _tell(self) -> None:
-        self._landed += 1
-        self._landing.set()
-        self._landing = asyncio.Event()
 
     # ── operations ──────────────────────────────────────────────────────────────────────────
 

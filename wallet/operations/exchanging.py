@@ -21,7 +21,7 @@ from wallet.errors import (
     UntrustedMintError,
     WalletError,
 )
-from wallet.operations import bills, failures, melting, minting, mints, receiving
+from wallet.operations import bills, failures, melting, minting, mints, quoting, receiving
 from wallet.operations.book import Book, Snapshot
 from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import Received
@@ -190,7 +190,7 @@ async def _agree(book: Book, record: Record, foreign: str, received: int) -> Rec
         )
         wish = {"invoice": invoice.bolt11, "amount_msat": None, "max_fee": None}
         bill = bills.bill(wish, book.now())
-        told = await melting.quote(book, foreign, bill, unit)
+        told = await quoting.quote(book, foreign, bill, unit)
         snapshot = await book.snapshot(foreign, unit)
         short = told.amount + told.fee_reserve + _input_fee(book, snapshot) - received
         if short <= 0:
@@ -217,7 +217,7 @@ async def _pay(book: Book, record: Record, foreign: str) -> None:
             wish = {"invoice": record.body["bolt11"], "amount_msat": None, "max_fee": None}
             bill = bills.bill(wish, book.now())
             snapshot = await book.snapshot(foreign, unit)
-            told = await melting.quote(book, foreign, bill, unit)
+            told = await quoting.quote(book, foreign, bill, unit)
             asked = {"exchange": record.key}
             planned = await melting.planned(
                 book, key, snapshot, bill, told, asked=asked, parent=record.key

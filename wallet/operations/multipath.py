@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from wallet.errors import FeeTooHighError, PaymentFailedError, WalletError
-from wallet.operations import bills, melting
+from wallet.operations import bills, melting, quoting
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book, Snapshot, must
 from wallet.store import Kind, Record, State, Tables
@@ -111,7 +111,7 @@ async def _offers(book: Book, url: str) -> bool:
 
 
 async def _part(book: Book, url: str, bill: Bill, share_msat: int) -> Part:
-    told = await melting.quote(book, url, bill, "sat", part_msat=share_msat)
+    told = await quoting.quote(book, url, bill, "sat", part_msat=share_msat)
     return await book.snapshot(url, "sat"), told
 
 

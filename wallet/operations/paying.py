@@ -18,7 +18,7 @@ from wallet.errors import (
     UnsupportedError,
     WalletError,
 )
-from wallet.operations import bills, failures, melting, multipath
+from wallet.operations import bills, failures, melting, multipath, quoting
 from wallet.operations.bills import Bill
 from wallet.operations.book import UNITS, Book
 from wallet.operations.results import Payment
@@ -108,7 +108,7 @@ async def _pay(book: Book, key: str, asked: dict[str, Any]) -> Record:
 
 async def _pay_by(book: Book, key: str, bill: Bill, url: str, unit: Unit) -> Record:
     snapshot = await book.snapshot(url, unit)
-    told = await melting.quote(book, url, bill, unit)
+    told = await quoting.quote(book, url, bill, unit)
     record = await melting.planned(book, key, snapshot, bill, told, asked=bill.asked)
     return await melting.first(book, record, snapshot)
 
