@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +15,14 @@ import click
 from node.cli._shared import ago, connect, home, json_option, leave, note, print_json, size
 from node.cli.service import installed
 from node.diagnostics import KEEP_BYTES, OLDER
-from node.errors import ControlError, DaemonNotRunningError, FreeholdError
+from node.errors import (
+    ControlError,
+    DaemonNotRunningError,
+    FreeholdError,
+    WalletLockedError,
+)
 from node.home import Home
+from node.money.passphrase import PIPE, VARIABLE, is_given
 from node.readiness import READY_FD
 
 if TYPE_CHECKING:
@@ -28,20 +36,47 @@ def up(detach: bool) -> None:
     """Start the daemon.
 
     In the foreground until it is stopped with Ctrl-C or `freehold down`; a second Ctrl-C does not
-    wait for runs to finish.
+    wait for runs to finish. Asks for the wallet's passphrase where it has one, at a terminal;
+    without it the node runs with the wallet locked.
     """
     where = home()
     where.require()
+    passphrase = _passphrase(where)
     if detach:
-        start_detached(where, [sys.executable, "-m", "node.cli", "up"])
+        command = [sys.executable, "-m", "node.cli", "up"]
+        start_detached(where, command, passphrase=passphrase)
     else:
         from node.daemon import run
 
+        if passphrase:
+            os.environ[VARIABLE] = passphrase  # taken out again before anything else is done
         run(where)
 
 
-def start_detached(where: Home, command: list[str]) -> None:
+def _passphrase(where: Home) -> str:
+    """The wallet's, from the person at the terminal; "" where it has none, or it is given."""
+    if not where.wallet.exists() or is_given(os.environ) or not sys.stdin.isatty():
+        return ""
+    from node.money import WalletKey
+
+    key = WalletKey(where.keys)
+    if not (key.exists() and key.is_wrapped()):
+        return ""
+    text = "Wallet passphrase (empty leaves it locked)"
+    while given := str(click.prompt(text, hide_input=True, default="", show_default=False)):
+        try:
+            key.open(given)
+        except WalletLockedError as error:
+            note(error.message)
+        else:
+            break
+    return given
+
+
+def start_detached(where: Home, command: list[str], *, passphrase: str = "") -> None:
     """Starts the daemon in a session of its own and returns when it is ready.
+
+    `passphrase` goes through a pipe, which nobody else can look into.
 
     Raises:
         ControlError: it ended before it was; with the last lines of its log.
@@ -51,15 +86,15 @@ def start_detached(where: Home, command: list[str]) -> None:
     where.create()
     start = _cut(where.log)
     reading, writing = os.pipe()
-    with open(where.log, "ab") as log, open(reading, "rb") as ready:
+    with open(where.log, "ab") as log, open(reading, "rb") as ready, _piped(passphrase) as secret:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            pass_fds=[writing],
-            env={**os.environ, READY_FD: str(writing)},
+            pass_fds=[writing, secret],
+            env={**os.environ, READY_FD: str(writing), PIPE: str(secret)},
         )
         os.close(writing)
         if ready.readline() == b"ready\n":
@@ -68,6 +103,18 @@ def start_detached(where: Home, command: list[str]) -> None:
     code = process.wait()
     said = where.log.read_bytes()[start:].decode(errors="replace").strip()
     raise _not_started(code, said or f"It said nothing; see {where.log}.")
+
+
+@contextlib.contextmanager
+def _piped(text: str) -> Iterator[int]:
+    """The reading end of a pipe that holds a text, which is short."""
+    reading, writing = os.pipe()
+    try:
+        with open(writing, "wb") as pipe:
+            pipe.write(text.encode())
+        yield reading
+    finally:
+        os.close(reading)
 
 
 def _not_started(code: int, said: str) -> ControlError:
@@ -83,8 +130,11 @@ def _not_started(code: int, said: str) -> ControlError:
 
 def _greet(pid: int) -> None:
     with connect() as client:
-        resumed = client.status()["resumed"]
+        state = client.status()
+    resumed, wallet = state["resumed"], state["wallet"]
     note(f"freehold is up (pid {pid})")
+    if wallet["state"] in {"locked", "broken", "stale"}:
+        note(f"wallet: {_money(wallet)}")
     if resumed:
         note(f"resumed {len(resumed)} unfinished runs: {', '.join(resumed)}")
 

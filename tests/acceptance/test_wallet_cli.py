@@ -213,14 +213,15 @@ def test_paying_is_asked_about_unless_yes_is_said(rich: Node, mint: ServedMint) 
 def test_at_a_terminal_a_no_pays_nothing(rich: Node, mint: ServedMint) -> None:
     text = invoice(mint, 21)
     for answer, code in ((b"n\n", 1), (b"y\n", 0)):
-        said, status = typed(rich, answer, "wallet", "pay", text)
+        said, status = typed(rich, [answer], "wallet", "pay", text)
         assert "Pay 21 sat to lightning:0" in said
         assert "and at most 5 sat of fees?" in said
         assert (status, mint.mint.lightning.is_paid(text)) == (code, code == 0)
 
 
-def typed(node: Node, answer: bytes, *words: str) -> tuple[str, int]:
-    """What a command says at a terminal where `answer` is typed, and its exit status."""
+def typed(node: Node, answers: list[bytes], *words: str) -> tuple[str, int]:
+    """What a command says at a terminal where `answers` are typed, one at each question, and its
+    exit status."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "node.cli", *words],
@@ -231,9 +232,12 @@ def typed(node: Node, answer: bytes, *words: str) -> tuple[str, int]:
     )
     os.close(follower)
     said = b""
-    while b"]:" not in said:
-        said += os.read(leader, 4096)
-    os.write(leader, answer)
+    for answer in answers:
+        asked = b""
+        while not asked.rstrip().endswith(b":"):
+            asked += os.read(leader, 4096)
+        said += asked
+        os.write(leader, answer)
     status = process.wait(60)
     os.close(leader)
     return said.decode(), status
@@ -318,6 +322,37 @@ def wait_for(node: Node, run: str) -> None:
         for _ in client.watch(run):
             pass
         assert client.run(run)["status"] == "completed"
+
+
+# ── a passphrase ────────────────────────────────────────────────────────────────────────────
+
+
+def test_up_asks_for_the_passphrase_at_a_terminal(node: Node, mint: ServedMint) -> None:
+    node.up()
+    with asking(node) as client:
+        client.wallet.add_mint(mint.url, spend=True, accept=True)
+    node.down()
+    done = node.cli("wallet", "passphrase", stdin=b"short\n")
+    assert (done.returncode, "at least 8" in done.stderr) == (1, True)
+    assert node.cli("wallet", "passphrase", stdin=b"eight small words\n").returncode == 0
+    try:
+        answers = [b"wrong\n", b"eight small words\n"]
+        said, status = typed(node, answers, "up", "--detach")
+        assert status == 0, said
+        with asking(node) as client:
+            assert client.wallet.show()["state"] == "open"
+            pid = client.status()["pid"]
+        environment = Path(f"/proc/{pid}/environ")
+        if environment.exists():
+            assert b"eight small" not in environment.read_bytes()
+        assert node.cli("down").returncode == 0
+        done = node.cli("up", "--detach")
+        assert (done.returncode, "wallet: locked" in done.stderr) == (0, True)
+        done = node.cli("wallet", "unlock", stdin=b"wrong")
+        assert (done.returncode, "not the wallet's passphrase" in done.stderr) == (8, True)
+        assert node.cli("wallet", "unlock", stdin=b"eight small words\n").returncode == 0
+    finally:
+        node.cli("down")
 
 
 # ── looking after it ────────────────────────────────────────────────────────────────────────
