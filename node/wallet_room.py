@@ -55,7 +55,7 @@ async def open_wallet(control: Control, rooms: AsyncExitStack) -> None:
 
 async def _settle(control: Control) -> None:
     """Settles once, and says what ended."""
-    if control.keeper.state not in ("open", "stale"):
+    if control.keeper.state != "open":
         return
     try:
         for each in await control.settling.once():

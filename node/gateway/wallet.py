@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from node.errors import (
+    FreeholdError,
     MoneyError,
     PaymentPendingError,
     PolicyDeniedError,
@@ -32,6 +33,7 @@ from node.types import JsonObject
 
 if TYPE_CHECKING:
     from wallet.store import MintRecord, Operation
+    from wallet.wallet import Wallet
 
 HISTORY_MAX = 10_000
 Text = Annotated[str, Field(min_length=1, max_length=8192)]
@@ -159,13 +161,30 @@ async def unlock(request: Request) -> Response:
 
 
 async def add_mint(request: Request) -> Response:
+    """Adds a mint. One that this seed may have been used at before is asked what it has of it: the
+    wallet may be older than that, and secrets must not be used twice."""
     node, body = control(request), await read(request, AddMint)
+    is_new = node.keeper.state == "none"
     wallet = await node.keeper.make()
+    known = {mint.url for mint in wallet.mints()}
     with translated():
         record = await wallet.add_mint(body.url, spend=body.spend, accept=body.accept)
+    if not is_new and record.url not in known:
+        await _ask_for_ours(wallet, record.url)
+        record = next(mint for mint in wallet.mints() if mint.url == record.url)
     told: JsonObject = {"mint": record.url, "spend": record.spend, "accept": record.accept}
     await note(request, "wallet.mint_added", told)
     return JSONResponse(_mint(record))
+
+
+async def _ask_for_ours(wallet: Wallet, url: str) -> None:
+    """Brings back what the seed has at a mint, or takes the mint off the list again."""
+    try:
+        with translated():
+            await wallet.restore(url)
+    except FreeholdError:
+        await wallet.remove_mint(url, force=True)
+        raise
 
 
 async def remove_mint(request: Request) -> Response:
@@ -223,10 +242,11 @@ async def restore(request: Request) -> Response:
         with translated():
             await wallet.add_mint(url)
     found = [await _restored(node, mint.url) for mint in wallet.mints()]
-    if found and not any(each["problem"] for each in found):
+    if not any(each["problem"] for each in found):
         with translated():
             await wallet.check()
         node.keeper.reconciled()
+        await node.settling.once()
     told: JsonObject = {"mints": cast("JsonObject", {each["mint"]: each for each in found})}
     await note(request, "wallet.restored", told)
     return JSONResponse({"mints": found, "state": node.keeper.state})

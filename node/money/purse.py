@@ -77,7 +77,7 @@ class WalletPurse:
         operation = wallet.operation(key)
         if operation is None:
             return None
-        if operation.pending:
+        if operation.pending and not self._keeper.is_stale:
             try:
                 with translated():
                     await wallet.recover()

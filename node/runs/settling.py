@@ -37,10 +37,10 @@ class Settling:
         """Asks now; the operations that ended by it.
 
         Raises:
-            MoneyError: the wallet is not open.
+            MoneyError: the wallet is not open, or came out of an archive.
         """
         async with self._asking:
-            wallet = self._keeper.wallet(stale=True)
+            wallet = self._keeper.wallet()
             try:
                 with translated():
                     ended = await wallet.recover()
@@ -81,7 +81,7 @@ class Settling:
                 pause_s = LONGEST_PAUSE_S
 
     def _is_anything_open(self) -> bool:
-        if self._keeper.state not in ("open", "stale"):
+        if self._keeper.state != "open":
             return False
         asked = any(each.kind == "outcome_unknown" for each in self._runs.approvals())
         return asked or bool(self._keeper.wallet(stale=True).pending())
