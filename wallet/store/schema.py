@@ -59,7 +59,7 @@ CREATE INDEX proofs_free ON proofs (mint, unit, amount, keyset) WHERE state = 0;
 CREATE INDEX proofs_held ON proofs (operation) WHERE operation IS NOT NULL;
 
 CREATE TABLE operations (
-  serial INTEGER PRIMARY KEY AUTOINCREMENT,
+  serial INTEGER PRIMARY KEY,
   key TEXT NOT NULL UNIQUE,
   kind TEXT NOT NULL,
   state TEXT NOT NULL,
