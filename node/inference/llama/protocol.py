@@ -245,7 +245,8 @@ def unpack_request(frame: Frame) -> Generation:
 
 def pack_finish(finish: Finish) -> Frame:
     """A finish as JSON."""
-    return asdict(finish)
+    calls = [vars(call) for call in finish.tool_calls]
+    return {**vars(finish), "tool_calls": calls, "sampling": vars(finish.sampling)}
 
 
 def unpack_finish(frame: Frame) -> Finish:

@@ -156,7 +156,7 @@ class Runner:
     def _decode(self) -> None:
         """Until the engine ends it. Without this thread the process is of no use."""
         try:
-            self._tell_stats()
+            self._send(self._stats())
             while not self._closing:
                 self._serve()
             self._close()
@@ -190,10 +190,11 @@ class Runner:
                 self._context.abort(self._closing)
 
     def _report(self, jobs: list[Job]) -> None:
-        """One frame for all pieces of a step, one more for each end.
+        """One frame for all pieces of a step, one more for each end, all written at once.
 
         Figures go before the last ends, so that who has an answer finds it counted.
         """
+        frames: list[Frame] = []
         pieces, ends = [], []
         for job in jobs:
             answer = job.writer
@@ -204,11 +205,12 @@ class Runner:
             if text or thought:
                 pieces.append([job.number, text, thought])
         if pieces:
-            self._send({"event": "tokens", "tokens": pieces})
+            frames.append({"event": "tokens", "tokens": pieces})
         if not self._scheduler.busy or time.monotonic() - self._stats_at > _STATS_EVERY_S:
-            self._tell_stats()
-        for frame in ends:
-            self._send(frame)
+            frames.append(self._stats())
+        frames += ends
+        if frames:
+            self._send(*frames)
 
     def _end(self, job: Job, answer: Answer) -> Frame:
         if job.error is not None:
@@ -216,9 +218,9 @@ class Runner:
         finish = protocol.pack_finish(answer.finish(job.cached))
         return {"event": "end", "id": job.number, "finish": finish}
 
-    def _tell_stats(self) -> None:
+    def _stats(self) -> Frame:
         self._stats_at = time.monotonic()
-        self._send({"event": "stats", "stats": self._scheduler.snapshot()})
+        return {"event": "stats", "stats": self._scheduler.snapshot()}
 
     def _close(self) -> None:
         """Keeps what can be gone on with, and ends."""
@@ -227,10 +229,11 @@ class Runner:
             self._states.close()
         os._exit(0)
 
-    def _send(self, frame: Frame) -> None:
+    def _send(self, *frames: Frame) -> None:
+        data = b"".join(map(protocol.encode, frames))
         try:
             with self._sending:
-                self._connection.sendall(protocol.encode(frame))
+                self._connection.sendall(data)
         except OSError:
             os._exit(0)
 
