@@ -12,7 +12,14 @@ from node.errors import FreeholdError, GuardRefusedError, PolicyDeniedError
 from node.journal import Draft, PolicyVerdict
 from node.runs.approvals import Answered, Ask, QuestionKind
 from node.runs.checks import Checked, check, verdict_drafts
-from node.runs.effect import Effect, GuardContext, GuardStage, Rewritable, StepKind
+from node.runs.effect import (
+    Effect,
+    Explained,
+    GuardContext,
+    GuardStage,
+    Rewritable,
+    StepKind,
+)
 from node.runs.policy import ASK, DENY
 from node.types import Json, digest
 
@@ -91,7 +98,8 @@ class Admission:
             rule = PolicyVerdict(f"guard.{checked.by}", ASK)
             return await self._ask("guard", rule, worst.reason, judged)
         if decision.verdict == ASK:
-            return await self._ask("policy", decision, "", judged)
+            why = self._effect.explanation if isinstance(self._effect, Explained) else ""
+            return await self._ask("policy", decision, why, judged)
         return Admitted(self._effect, decision, judged)
 
     def check(self, stage: GuardStage, content: Json) -> Checked:

@@ -151,6 +151,16 @@ class Bounded(Protocol):
         ...
 
 
+@runtime_checkable
+class Explained(Protocol):
+    """An effect whose arguments alone do not tell a person what it would do."""
+
+    @property
+    def explanation(self) -> str:
+        """What a person who is asked about it must know."""
+        ...
+
+
 class GuardStage(StrEnum):
     """Where a guard looks."""
 

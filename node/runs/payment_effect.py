@@ -57,6 +57,16 @@ class PaymentEffect:
         usage = Usage(seconds=_SECONDS, msat=bill.most_msat)
         return Needs(usage, destinations=(bill.destination,), tool=self.tool)
 
+    @property
+    def explanation(self) -> str:
+        """Whom it pays, and what that may cost."""
+        bill = self.bill
+        if isinstance(bill, PaymentError):
+            return bill.message
+        about = f": {bill.description[:200]}" if bill.description else ""
+        fees = f"and at most {bill.most_fee_sat} sat of fees"
+        return f"pay {bill.amount_sat} sat {fees} to {bill.destination}{about}"
+
     async def perform(self, key: str) -> Outcome:
         """Pays. What surely did not happen is an answer; raises OutcomeUnknownError otherwise."""
         bill = self.bill

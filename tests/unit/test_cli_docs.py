@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from node.cli.main import COMMANDS
+import click
+
+from node.cli.main import COMMANDS, root
 from node.gateway.app import ROUTES
 
 DOC = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
@@ -14,6 +16,25 @@ DOC = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 def test_every_command_is_there() -> None:
     table = DOC[: DOC.index("## Exit status")]
     assert set(COMMANDS) <= set(re.findall(r"`([a-z]+)", table))
+
+
+def test_the_page_about_money_types_what_there_is() -> None:
+    """Every `freehold …` and `wallet …` on docs/wallet.md names a command and options of it."""
+    page = (Path(__file__).parents[2] / "docs" / "wallet.md").read_text()
+    typed = re.findall(
+        r"(?:^|`)(?:freehold )?(wallet [^`\n]+|freehold [^`\n]+)", page, re.MULTILINE
+    )
+    assert len(typed) > 20
+    for line in typed:
+        command: click.Command = root
+        for word in line.removeprefix("freehold ").split(" <")[0].split():
+            if isinstance(command, click.Group):
+                found = command.get_command(click.Context(command), word)
+                assert found is not None, line
+                command = found
+            elif word.startswith("--"):
+                options = [name for each in command.params for name in each.opts]
+                assert word in options, line
 
 
 def test_every_route_is_there() -> None:

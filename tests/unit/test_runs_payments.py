@@ -193,11 +193,14 @@ async def test_above_the_limit_a_person_is_asked(over: int | None) -> None:
     seen = []
     async for event in node.runs.watch(run):
         for question in node.runs.approvals() if event.type == "approval.asked" else ():
-            seen.append((question.rule, question.args))
+            seen.append((question.rule, question.reason))
             answer = node.runs.deny if len(seen) > 1 else node.runs.approve
             await answer(question.id, "uid:1")
     assert seen == [
-        ("payments.approval_over_sats", {"to": f"address|{ANNA}|{amount}"})
+        (
+            "payments.approval_over_sats",
+            f"pay {amount} sat and at most {MOST_FEE_SAT} sat of fees to {ANNA}",
+        )
         for amount in (limit, limit + 1)
     ]
     paid, refused = json.loads((await node.runs.wait(run)).text)
