@@ -71,11 +71,11 @@ class PaymentEffect:
         """Pays. What surely did not happen is an answer; raises OutcomeUnknownError otherwise."""
         bill = self.bill
         if isinstance(bill, PaymentError):
-            return _failed(bill)
+            return self._failed(bill)
         try:
             return self._outcome(await self.purse.pay(self.payment, bill, key=key))
         except MoneyError as error:
-            return _failed(error)
+            return self._failed(error)
 
     async def settle(self, key: str) -> Outcome | None:
         """Asks the wallet. Raises OutcomeUnknownError where it does not know either, yet."""
@@ -90,7 +90,7 @@ class PaymentEffect:
         if found.state == "pending":
             raise _pending(f"the payment of {found.amount_sat} sat to {place} is under way.")
         if found.state == "failed":
-            failed = _failed(PaymentError(found.error or "the payment failed"))
+            failed = self._failed(PaymentError(found.error or "the payment failed"))
             return replace(failed, usage=Usage(msat=found.fee_sat * 1000))
         value: JsonObject = {
             "paid_sat": found.amount_sat,
@@ -100,6 +100,11 @@ class PaymentEffect:
             "operation": found.key,
         }
         return Outcome(True, value, Usage(msat=(found.amount_sat + found.fee_sat) * 1000))
+
+    def _failed(self, error: MoneyError) -> Outcome:
+        """A model is told what happened; what to do about it is for the owner, who can."""
+        told = error.diagnostics() if self.tool == OWNER else error.message
+        return Outcome(False, {"error": told})
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ class TakeBackEffect:
         try:
             found = await self.purse.take_back(self.operation)
         except MoneyError as error:
-            return _failed(error)
+            return Outcome(False, {"error": error.message})
         if found is None:
             return Outcome(False, {"error": "the payee had redeemed it"})
         back = found.amount_sat - found.fee_sat
@@ -137,10 +142,6 @@ class TakeBackEffect:
     async def settle(self, key: str) -> Outcome | None:
         """Taking back twice is taking back once."""
         return None
-
-
-def _failed(error: MoneyError) -> Outcome:
-    return Outcome(False, {"error": error.diagnostics()})
 
 
 def _pending(message: str) -> OutcomeUnknownError:
