@@ -29,7 +29,8 @@ from wallet_bench.tally import Begun, Tally, tell
 
 LIFE = Path(__file__).with_name("life.py")
 LONGEST_S = 120.0  # for a life to begin, or to come to its point, on a busy machine
-LATEST_S = 0.8  # of a random moment
+MOST_OPERATIONS = 25  # that begin before a random moment
+LATEST_S = 0.2  # after that
 UNKNOWN = 12  # points of an operation that nobody has seen whole yet
 
 
@@ -61,7 +62,7 @@ class Trial:
         return self.tally
 
     async def _live(self, *, recovering: bool, kill_mint: bool) -> None:
-        plan = self._plan(recovering=recovering)
+        plan = self._plan(recovering=recovering, at_random=kill_mint)
         log = self._folder / "life.log"
         log.unlink(missing_ok=True)
         process = await self._born()
@@ -79,9 +80,9 @@ class Trial:
         self.tally.moments[moment] += 1
         self._read(log.read_bytes() if log.exists() else b"")
 
-    def _plan(self, *, recovering: bool) -> Plan:
+    def _plan(self, *, recovering: bool, at_random: bool) -> Plan:
         first = "recover" if recovering else self._random.choice(list(OFTEN))
-        at_point = self._random.random() < (0.8 if recovering else 0.6)
+        at_point = self._random.random() < (0.8 if recovering else 0.6) and not at_random
         points = self._points.get(first, UNKNOWN)
         tokens, sends = self._audit.given_out()
         amounts = [self._random.randint(1, 40) for _ in range(20)]
@@ -120,19 +121,28 @@ class Trial:
         process.stdin.write(json.dumps(asdict(plan)).encode())
         process.stdin.close()
         async with asyncio.timeout(LONGEST_S):
-            told = await process.stdout.readline()
+            told = await _until(process.stdout, b"ready")
             if told and plan.die_at is not None:
-                told = await process.stdout.readline()
+                told = await _until(process.stdout, b"past")
         if not told:
             return "at a point of an operation"
+        await self._some_time(process.stdout)
         if kill_mint and self._mint.kill is not None:
-            await asyncio.sleep(self._random.uniform(0, LATEST_S))
             await self._mint.kill()
             self._mint.books.repair()
             self.tally.mint_kills += 1
-        await asyncio.sleep(self._random.uniform(0, LATEST_S))
+            await self._some_time(process.stdout)
         _kill(process.pid)
         return "at a random moment"
+
+    async def _some_time(self, said: asyncio.StreamReader) -> None:
+        """Until a random number of operations began, and a random part of a second more."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_S / 4):
+                for _ in range(self._random.randint(0, MOST_OPERATIONS)):
+                    if not await _until(said, b"next"):
+                        return
+        await asyncio.sleep(self._random.uniform(0, LATEST_S))
 
     def _read(self, log: bytes) -> None:
         """What the dead wrote down."""
@@ -147,12 +157,13 @@ class Trial:
                 self.tally.points[event["at"]] += 1
             elif key in begun:
                 self._ended(begun[key], kind, event)
-        under_way = {each.name for each in begun.values() if not each.ended}
+        under_way = {each.name for each in begun.values() if not (each.ended or each.doubted)}
         self.tally.killed.update(under_way or {"nothing"})
         self._begun.update(begun)
 
     def _ended(self, begun: Begun, kind: str, event: dict[str, Any]) -> None:
-        begun.ended, begun.refused = kind == "end", "error" in event
+        begun.ended, begun.doubted = kind == "end", kind == "doubt"
+        begun.refused = "error" in event
         if kind == "trouble":
             self.tally.problems.append(f"{begun.name}: {event['error']}")
         elif begun.ended and not begun.refused:
@@ -174,6 +185,14 @@ async def main(deaths: int, seed: int) -> int:
             print(f"seed {seed}, {time.monotonic() - began:.0f} s\n")
     tell(tally)
     return 1 if tally.problems else 0
+
+
+async def _until(said: asyncio.StreamReader, word: bytes) -> bool:
+    """Whether a life said this, and not nothing more for ever."""
+    while line := await said.readline():
+        if line.strip() == word:
+            return True
+    return False
 
 
 def _kill(pid: int) -> None:

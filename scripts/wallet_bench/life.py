@@ -79,28 +79,33 @@ class Reaper:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._left: int | None = None
+        self._counts = False
         self.passed = 0
 
     def arm(self, at: int | None) -> None:
-        """The points of an operation begin."""
-        self._left, self.passed = at, 0
+        """The points of an operation begin; None: it passes them all."""
+        self._left, self._counts, self.passed = at, True, 0
+
+    def disarm(self) -> None:
+        """What comes now is not counted."""
+        self._left, self._counts, self.passed = None, False, 0
 
     def point(self, name: str) -> None:
         """Passes a point. Called from the store's thread too."""
-        self.passed += 1
-        if self._left is not None:
-            self._left -= 1
-            if self._left == 0:
-                self.die(name)
+        if self._passes():
+            self.die(name)
 
     def soon(self, name: str) -> None:
         """A point that is a while: the answer is on its way."""
+        if self._passes():
+            delay_s = random.uniform(0, 0.03)
+            asyncio.get_running_loop().call_later(delay_s, self.die, name)
+
+    def _passes(self) -> bool:
+        if not self._counts:
+            return False
         self.passed += 1
-        if self._left is not None:
-            self._left -= 1
-            if self._left == 0:
-                delay_s = random.uniform(0, 0.03)
-                asyncio.get_running_loop().call_later(delay_s, self.die, name)
+        return self.passed == self._left
 
     def die(self, name: str) -> None:
         """SIGKILL, from the inside: nothing runs after it."""
@@ -159,7 +164,7 @@ class Life:
             await self._provide(self._plan.first)
             self._reaper.arm(self._plan.die_at)
             await self._do(self._plan.first)
-            self._reaper.arm(None)
+            self._reaper.disarm()
             print("past", flush=True)
         await asyncio.gather(*(self._work() for _ in range(self._plan.workers)))
 
@@ -181,12 +186,14 @@ class Life:
 
     async def _do(self, name: str, who: str | None = None) -> None:
         key = secrets.token_hex(8)
+        print("next", flush=True)
         try:
             await self._acts[name](who or self._random.choice(NAMES), key)
         except RefusedError as error:
             self._log("end", key=key, error=f"{type(error).__name__}: {error.message}")
         except (MintUnreachableError, OutcomeUnknownError) as error:
             self._log("doubt", key=key, error=f"{type(error).__name__}: {error.message}")
+            await asyncio.sleep(0.1)  # the mint is dead too
         except WalletError as error:
             self._log("trouble", key=key, error=f"{type(error).__name__}: {error.message}")
         else:
@@ -275,7 +282,7 @@ async def live(plan: Plan) -> None:
             await wallet.recover()
             log("end", key=f"recover {who}", points=reaper.passed)
         print("past", flush=True)
-    reaper.arm(None)
+    reaper.disarm()
     for wallet in wallets.values():
         if not wallet.mints():
             await wallet.add_mint(plan.mint)
