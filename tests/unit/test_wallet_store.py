@@ -329,6 +329,15 @@ async def test_proofs_held_by_what_is_over_are_told(store: Store) -> None:
     assert store.read(lambda tables: tables.proofs.orphans()) == ("k",)
 
 
+async def test_pieces_are_counted_without_reading_them(store: Store) -> None:
+    some = [proof(number, (1, 4, 16)[number % 3]) for number in range(9)]
+    await store.write("x", lambda tables: tables.proofs.add(URL, "sat", some))
+    coins = store.read(lambda tables: tables.proofs.coins(URL, "sat", most=4))
+    await store.write("x", lambda tables: tables.proofs.take(coins[:1], "a", hold=Hold.RESERVED))
+    assert store.read(lambda tables: tables.proofs.counts(URL, "sat")) == {1: 2, 4: 3, 16: 3}
+    assert store.read(lambda tables: tables.proofs.counts("https://other.example", "sat")) == {}
+
+
 async def test_one_proof_is_held_by_one(store: Store) -> None:
     await store.write("x", lambda tables: tables.proofs.add(URL, "sat", [proof(1), proof(1)]))
     coins = store.read(lambda tables: tables.proofs.coins(URL, "sat"))

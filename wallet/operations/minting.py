@@ -25,7 +25,7 @@ from wallet.operations.results import Invoice
 from wallet.operations.sending import check_amount
 from wallet.operations.swapping import MOST_TRIES, OUTDATED, SIGNED_BEFORE
 from wallet.protocol import curve, quotes
-from wallet.store import Kind, Operation, Record, State, Tables, codec, selection
+from wallet.store import Kind, Operation, Record, State, Tables, codec
 from wallet.types import BlindSignature, MintQuote, MintQuoteState, Output, Proof, Unit
 
 GRACE_S: Final = 86_400  # a clock may be off by a day
@@ -214,7 +214,7 @@ async def _prepare_again(book: Book, record: Record, refusal: MintError) -> Reco
 
 def outputs_for(book: Book, tables: Tables, now: Snapshot, amount: int) -> list[Output]:
     """Outputs of the seed for new ecash, with the small change that lacks."""
-    have = selection.counts(tables.proofs.coins(now.mint, now.unit))
+    have = tables.proofs.counts(now.mint, now.unit)
     parts = book.change.split(amount, have, now.active.info, tuple(now.active.keys))
     return book.derive(tables, now.active.id, parts)
 

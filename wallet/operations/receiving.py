@@ -28,7 +28,7 @@ from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import Received
 from wallet.protocol import dleq, tokens, witness
 from wallet.protocol import keysets as keyset_rules
-from wallet.store import Hold, Kind, Outbox, Record, State, Tables, codec, selection
+from wallet.store import Hold, Kind, Outbox, Record, State, Tables, codec
 from wallet.types import Proof, Token, Unit
 
 _MANY = 16  # proofs whose checking would hold up the event loop
@@ -50,7 +50,7 @@ class Receiving(swapping.Swapping):
                 f"the mint's fee for this token is {fee}, all it is worth",
                 hint="Receive it together with others of this mint.",
             )
-        have = selection.counts(tables.proofs.coins(now.mint, now.unit))
+        have = tables.proofs.counts(now.mint, now.unit)
         parts = book.change.split(amount, have, now.active.info, tuple(now.active.keys))
         outputs = book.derive(tables, now.active.id, parts)
         keys = [bytes.fromhex(key) for key in body["keys"]]

@@ -8,6 +8,7 @@ operations can ever hold one proof, whatever the code above believes.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
@@ -42,6 +43,15 @@ class Proofs:
             (mint, unit, most),
         )
         return [Coin(*row) for row in rows]
+
+    def counts(self, mint: str, unit: str) -> Counter[int]:
+        """How many pieces of each amount are free at a mint."""
+        rows = self._connection.execute(
+            "SELECT amount, COUNT(*) FROM proofs WHERE mint = ? AND unit = ? AND state = 0"
+            " GROUP BY amount",
+            (mint, unit),
+        )
+        return Counter(dict(rows))
 
     def balances(self) -> dict[tuple[str, str], int]:
         """What is free, by mint and unit."""
