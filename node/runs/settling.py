@@ -1,8 +1,9 @@
 """Finding out, later, what became of payments that nobody knew the end of.
 
-A Lightning payment may hang for hours, a mint may be away for days. What is open is asked about
-again and again, with longer and longer pauses; what has ended goes on the log, and answers the
-question that a run waits with. A person need not know what the wallet can find out.
+A Lightning payment may hang for hours, a mint may be away for days, an invoice be paid tomorrow.
+What is open is asked about again and again, with longer and longer pauses, which begin anew when
+something new is open. What has ended goes on the log, and answers the question that a run waits
+with: a person need not know what the wallet can find out.
 """
 
 from __future__ import annotations
@@ -20,14 +21,20 @@ from node.types import JsonObject
 if TYPE_CHECKING:
     from wallet.store import Operation
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 15.0, 900.0
+TICK_S = 5.0  # between two looks at whether anything is open, which asks nobody
+LONGEST_PAUSE = 180  # ticks between two rounds of questions
 logger = logging.getLogger("freehold")
 
 
 class Settling:
-    """Asks the wallet about what is open, and tells the log and the runs that wait."""
+    """Asks the wallet about what is open, and tells the log and the runs that wait.
 
-    def __init__(self, keeper: Keeper, runs: Runs, log: Log) -> None:
+    Args:
+        tick_s: the shortest pause between two rounds, in seconds.
+    """
+
+    def __init__(self, keeper: Keeper, runs: Runs, log: Log, *, tick_s: float = TICK_S) -> None:
+        self._tick_s = tick_s
         self._keeper = keeper
         self._runs = runs
         self._log = log
@@ -68,23 +75,27 @@ class Settling:
 
     async def forever(self) -> None:
         """Asks while anything is open. Ends when it is cancelled."""
-        pause_s = FIRST_PAUSE_S
+        known: frozenset[str] = frozenset()
+        pause, passed = 1, 0
         while True:
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(self._tick_s)
             try:
-                if not self._is_anything_open():
-                    pause_s = FIRST_PAUSE_S
-                    continue
-                pause_s = FIRST_PAUSE_S if await self.once() else min(pause_s * 2, LONGEST_PAUSE_S)
+                now = self._open()
+                pause, passed = 1 if now - known else pause, passed + 1
+                known = now
+                if now and passed >= pause:
+                    passed = 0
+                    pause = 1 if await self.once() else min(pause * 2, LONGEST_PAUSE)
             except FreeholdError as error:
                 logger.warning("payments that are open: %s", error.diagnostics())
-                pause_s = LONGEST_PAUSE_S
 
-    def _is_anything_open(self) -> bool:
+    def _open(self) -> frozenset[str]:
+        """What is open: operations of the wallet, and questions that it may answer."""
         if self._keeper.state != "open":
-            return False
-        asked = any(each.kind == "outcome_unknown" for each in self._runs.approvals())
-        return asked or bool(self._keeper.wallet(stale=True).pending())
+            return frozenset()
+        keys = {each.key for each in self._keeper.wallet().pending()}
+        asked = (each for each in self._runs.approvals() if each.kind == "outcome_unknown")
+        return frozenset(keys | {f"{each.run}:{each.path}" for each in asked})
 
 
 def _told(operation: Operation) -> JsonObject:

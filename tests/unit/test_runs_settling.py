@@ -1,0 +1,129 @@
+"""What is open is asked about until it has ended, and those who wait are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from node.clock import ManualClock
+from node.journal import MemoryLog
+from node.money import FeeRule, Keeper, Payment, WalletPurse
+from node.runs import Runs, Settling, programs
+from node.runs.checks import NoGuards
+from node.runs.testing import MemoryAgents, ScriptedProgram
+from wallet import Rules
+from wallet.mint import MintClient
+from wallet.mint.testing import Fault, MemoryLightning, MemoryMint, Outcome
+
+URL = "https://mint.example"
+NOW = 1_800_000_000.0
+
+
+class Node:
+    """A node whose owner pays, over a mint in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lightning = MemoryLightning(now=lambda: NOW)
+        self.mint = MemoryMint(URL, fee_ppk=100, lightning=self.lightning, now=lambda: NOW)
+        self.keeper = Keeper(
+            folder / "wallet.db",
+            folder / "keys",
+            rules=Rules(multipath=False),
+            connect=lambda url: MintClient(url, self.mint),
+        )
+        purse = WalletPurse(self.keeper, fees=FeeRule(), now=lambda: NOW, wait_s=0)
+        clock = ManualClock()
+        self.log = MemoryLog(clock=clock)
+        self.runs = Runs(
+            log=self.log,
+            program=programs(ScriptedProgram(lambda _: []), purse),
+            agents=MemoryAgents(),
+            clock=clock,
+            guards=NoGuards(),
+        )
+        self.settling = Settling(self.keeper, self.runs, self.log, tick_s=0.01)
+
+    async def fill(self) -> None:
+        wallet = await self.keeper.make()
+        await wallet.add_mint(URL)
+        made = await wallet.request_invoice(500)
+        self.lightning.pay(made.bolt11)
+        await wallet.claim_invoice(made.operation)
+
+    async def pay(self, invoice: str) -> str:
+        """A payment of the owner's that hangs; its run, which waits."""
+        self.lightning.outcome = Outcome.PENDING
+        run = await self.runs.pay(Payment(invoice), actor="uid:1")
+        async for event in self.runs.watch(run):
+            if event.type == "approval.asked":
+                return run
+        raise AssertionError("it did not hang")
+
+    def settled(self) -> list[str]:
+        entries = self.log.entries(types=("wallet.settled",))
+        return [f"{each.data['kind']} {each.data['state']}" for each in entries]
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    made = Node(tmp_path)
+    await made.fill()
+    yield made
+    await made.keeper.aclose()
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PAID, Outcome.FAILED])
+async def test_a_run_that_waits_goes_on_when_its_payment_has_ended(
+    node: Node, outcome: Outcome
+) -> None:
+    invoice = node.lightning.invoice(30_000)
+    run = await node.pay(invoice)
+    asking = asyncio.create_task(node.settling.forever())
+    node.lightning.outcome = outcome
+    node.lightning.end(invoice, outcome)
+    result = await asyncio.wait_for(node.runs.wait(run), 30)
+    asking.cancel()
+    assert node.runs.approvals() == []
+    if outcome is Outcome.PAID:
+        assert (result.status, json.loads(result.text)["paid_sat"]) == ("completed", 30)
+        assert node.settled() == ["melt done"]
+    else:
+        assert (result.status, result.usage.msat) == ("failed", 0)
+        assert node.settled() == ["melt failed"]
+    assert node.lightning.is_paid(invoice) is (outcome is Outcome.PAID)
+
+
+async def test_an_invoice_that_is_paid_is_taken_by_itself(node: Node) -> None:
+    wallet = node.keeper.wallet()
+    made = await wallet.request_invoice(64)
+    asking = asyncio.create_task(node.settling.forever())
+    node.lightning.pay(made.bolt11)
+    async for entry in node.log.subscribe(0):
+        if entry.type == "wallet.settled":
+            break
+    asking.cancel()
+    assert (wallet.balance(), node.settled()) == (564, ["mint done"])
+
+
+async def test_nobody_is_asked_where_nothing_is_open(node: Node) -> None:
+    before = len(node.mint.requests)
+    asking = asyncio.create_task(node.settling.forever())
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    assert len(node.mint.requests) == before
+
+
+async def test_a_mint_that_is_away_leaves_it_open(node: Node) -> None:
+    invoice = node.lightning.invoice(30_000)
+    run = await node.pay(invoice)
+    node.lightning.end(invoice, Outcome.PAID)
+    node.mint.faults.add(Fault.UNREACHABLE, times=50)
+    assert await node.settling.once() == ()
+    assert [each.run for each in node.runs.approvals()] == [run]
+    node.mint.faults.clear()
+    assert [each.state for each in await node.settling.once()] == ["done"]
+    assert (await node.runs.wait(run)).status == "completed"
