@@ -6,10 +6,12 @@ is held against.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +22,9 @@ import pytest
 from node.client import Client
 from node.errors import MoneyError, WalletLockedError
 from node.money import WalletKey
-from wallet.mint.testing import Outcome, ServedMint
+from wallet.mint.testing import MemoryLightning, Outcome, ServedMint
+from wallet.nwc.memory import MemoryRelay, serve
+from wallet.nwc.testing import MemoryService
 from wallet.protocol import requests, tokens
 from wallet.protocol.requests import LockOption, PaymentRequest
 from wallet.types import TransportRequest
@@ -234,6 +238,53 @@ def journal(node: Node, made: str) -> list[dict[str, Any]]:
     with client(node) as asked:
         found = [event["data"] for event in asked.events(follow=False)]
     return [each for each in found if each["run"] == made]
+
+
+async def test_invoices_are_paid_from_another_wallet(node: Node, mint: ServedMint) -> None:
+    lightning = MemoryLightning(now=time.time)
+    relay = MemoryRelay()
+    node.up()
+    async with serve(relay) as url, MemoryService(relay, url=url, lightning=lightning) as service:
+
+        def type_at_it() -> tuple[str, str]:
+            text = service.text.encode()
+            connected = node.cli("wallet", "nwc", "connect", stdin=text)
+            assert connected.returncode == 0, connected.stderr
+            invoice = lightning.invoice(21_000)
+            paid = node.cli("wallet", "pay", invoice, "--mint", "nwc", "--yes", "--json")
+            assert paid.returncode == 0, paid.stderr
+            with client(node) as asked:
+                assert asked.wallet.show()["nwc"].startswith("nwc:")
+            assert node.cli("wallet", "nwc", "disconnect").returncode == 0
+            return invoice, paid.stdout
+
+        invoice, paid = await asyncio.to_thread(type_at_it)
+        assert lightning.is_paid(invoice)
+        assert (json.loads(paid)["paid_sat"], len(service.paid)) == (21, 1)
+        secret = service.text.rpartition("secret=")[2].encode()
+    for path in (*node.root.rglob("*"), node.log):
+        assert not path.is_file() or secret not in path.read_bytes(), path
+
+
+def test_with_a_real_mint_everything_adds_up(node: Node, nutshell: Any) -> None:
+    agent(node, f'{BUDGET}[payments]\nallow = ["lightning:*"]\n')
+    node.up()
+    with client(node) as asked:
+        asked.wallet.add_mint(nutshell.url, spend=True, accept=True)
+        before = nutshell.outstanding()
+        made = asked.wallet.invoice(500)
+        assert asked.wallet.claim(made["operation"], 50)["state"] == "done"
+    text = MemoryLightning(now=time.time).invoice(40_000)
+    _, ended = run(node, f"pay {text}")
+    assert '"paid_sat":40' in ended["text"]
+    with client(node) as asked:
+        token = asked.wallet.send(17)["token"]
+        asked.wallet.receive(token)
+        balance = asked.wallet.show()["balance_sat"]
+        melts = [each for each in asked.wallet.history() if each["kind"] == "melt"]
+        assert asked.wallet.check()["ok"]
+    assert nutshell.outstanding() - before == balance
+    assert ended["usage"]["msat"] == sum(each["amount"] + each["fee"] for each in melts) * 1000
 
 
 # ── killed while it pays ────────────────────────────────────────────────────────────────────
