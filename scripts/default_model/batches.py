@@ -131,7 +131,8 @@ def pooled(
 
 def _work(queue: Queue, merges: Path, seed: int, tokens: int, copying: bool) -> None:
     os.nice(1)
-    encoder, maker = Encoder(Tokenizer.load(merges)), Maker(seed)
+    tokenizer = Tokenizer.load(merges)
+    encoder, maker = Encoder(tokenizer), Maker(seed, tokenizer.words())
     while True:
         for batch in pooled(maker, encoder, tokens, copying):
             queue.put(batch)

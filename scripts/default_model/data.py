@@ -96,9 +96,9 @@ class Conversation:
 class Maker:
     """Makes conversations. One generator of random numbers decides everything."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pieces: tuple[str, ...] = ()) -> None:
         self.rng = random.Random(seed)
-        self.words = Words(self.rng, odd=ODD)
+        self.words = Words(self.rng, odd=ODD, pieces=pieces)
         self.tasks = Chains(self.words, PATTERNS)
         self._needed: dict[str, set[str]] = {}
 

@@ -105,6 +105,10 @@ class Tokenizer:
         """Writes the merges, of which everything else follows."""
         path.write_text(json.dumps(self.merges, ensure_ascii=False))
 
+    def words(self) -> tuple[str, ...]:
+        """The tokens of two letters or more."""
+        return tuple(t for t in self.tokens if len(t) > 1 and t.isascii() and t.isalpha())
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text."""
         ids: list[int] = []

@@ -52,11 +52,14 @@ class Words:
 
     `odd` is the share of words that begin like one word and end like another, or are mere letters:
     a model that has only seen a few hundred words finishes one it begins to copy as it knows it.
+    `pieces` are the vocabulary's tokens, which odd words are also put together from: a token that
+    was only seen in descriptions, such as the `script` of JavaScript, cannot be copied.
     """
 
     rng: random.Random
     held_out: bool = False
     odd: float = 0.0
+    pieces: tuple[str, ...] = ()
 
     def _ours(self, word: str) -> bool:
         return is_held_out(word) == self.held_out
@@ -79,9 +82,12 @@ class Words:
                 return word
 
     def oddity(self) -> str:
-        """A word put together from two, or of letters alone."""
+        """A word put together from two or from tokens, or of letters alone."""
         while True:
-            if self.rng.random() < 0.3:
+            roll = self.rng.random()
+            if self.pieces and roll < 0.45:
+                word = "".join(self.rng.choices(self.pieces, k=self.rng.choice((1, 1, 2, 2, 3))))
+            elif roll < 0.6:
                 word = "".join(self.rng.choices(string.ascii_lowercase, k=self.rng.randint(2, 8)))
             else:
                 first, last = self.common(), self.common()
