@@ -215,7 +215,12 @@ class MintApi(Protocol):
         self, quote_id: str, outputs: Sequence[BlindedMessage], *, signature: str | None = None
     ) -> tuple[BlindSignature, ...]: ...
     async def request_melt(
-        self, request: str, unit: Unit, *, mpp_msat: int | None = None, amount_msat: int | None = None
+        self,
+        request: str,
+        unit: Unit,
+        *,
+        mpp_msat: int | None = None,
+        amount_msat: int | None = None,
     ) -> MeltQuote: ...
     async def melt_quote(self, quote_id: str) -> MeltQuote: ...
     async def melt(
