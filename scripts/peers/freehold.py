@@ -16,8 +16,24 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from wallet import Wallet
+from wallet.mint import HttpTransport, MintClient
+from wallet.types import TransportRequest, TransportResponse
 
 KEY = b"\x33" * 32
+
+
+class Timed(HttpTransport):
+    """HTTP that adds up how long requests are at the mint, all of them together."""
+
+    at_mint_s = 0.0
+
+    async def send(self, request: TransportRequest) -> TransportResponse:
+        """See `wallet.types.Transport`."""
+        began = time.perf_counter()
+        try:
+            return await super().send(request)
+        finally:
+            Timed.at_mint_s += time.perf_counter() - began
 
 
 class Commands:
@@ -49,11 +65,15 @@ class Commands:
                 sent = await self._wallet.send(left.pop())
                 await self._other.receive(sent.token)
 
-        before = self._other.balance()
+        before, Timed.at_mint_s = self._other.balance(), 0.0
         began, began_cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*(pay() for _ in range(at_once)))
-        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
-        return {"wall_s": wall_s, "cpu_s": cpu_s, "received": self._other.balance() - before}
+        return {
+            "wall_s": time.perf_counter() - began,
+            "cpu_s": time.process_time() - began_cpu,
+            "at_mint_s": Timed.at_mint_s,
+            "received": self._other.balance() - before,
+        }
 
     async def _send(self, amount: int) -> str:
         return (await self._wallet.send(amount)).token
@@ -76,10 +96,12 @@ async def measured(act: Callable[[Any], Awaitable[Any]], items: list[Any]) -> di
 
 async def main(url: str, folder: Path) -> None:
     """Answers until its input ends."""
-    async with (
-        await Wallet.open(folder / "wallet.db", key=KEY) as wallet,
-        await Wallet.open(folder / "other.db", key=KEY) as other,
-    ):
+    files = (folder / "wallet.db", folder / "other.db")
+    wallet, other = [
+        await Wallet.open(file, key=KEY, connect=lambda url: MintClient(url, Timed(url)))
+        for file in files
+    ]
+    async with wallet, other:
         await wallet.add_mint(url)
         await other.add_mint(url)
         commands = Commands(url, wallet, other)

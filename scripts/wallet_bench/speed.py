@@ -204,6 +204,8 @@ def tell_flight(flight: dict[str, Any], mint_cpu_s: float, payments: int) -> Non
         f"{mint_cpu_s / payments * 1e3:>10.1f}"
     )
     print(f"{'share of one core':<36}{ours_s / wall_s:>10.0%}{mint_cpu_s / wall_s:>10.0%}")
+    waiting = flight["at_mint_s"] / wall_s
+    print(f"\nof {AT_ONCE} payments in flight, {waiting:.1f} are waiting for the mint at any time")
 
 
 def row(name: str, taken: dict[str, float], aim: str = "") -> None:
