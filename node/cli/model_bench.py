@@ -42,7 +42,8 @@ def bench(name: str, misses: bool, as_json: bool) -> None:
     home().create()
     store.keep_bench(name, found.record())
     if as_json:
-        print_json({"name": name, **(describe_bench(found.record()) or {}), "cases": _cases(found)})
+        about = {"left_out": list(found.left_out), "cases": _cases(found)}
+        print_json({"name": name, **(describe_bench(found.record()) or {}), **about})
         return
     _show(name, found, misses=misses)
 
@@ -99,6 +100,8 @@ def _show(name: str, found: Bench, *, misses: bool) -> None:
     table(("EXAMINATION", "WITH GRAMMAR", "WITHOUT"), rows)
     if misses:
         _show_misses(found)
+    if found.left_out:
+        click.echo(f"\nno time for: {', '.join(found.left_out)}")
     click.echo(f"\n{clean(name)}: {found.exam.verdict}")
 
 

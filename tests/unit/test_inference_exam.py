@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,17 @@ import pytest
 
 from node.clock import ManualClock
 from node.errors import ContextOverflowError, ModelError, RunnerCrashedError
-from node.inference import Call, Fail, Generation, Say, ScriptedEngine, ToolCall, run_bench
+from node.inference import (
+    Call,
+    Fail,
+    Generation,
+    Say,
+    ScriptedEngine,
+    Token,
+    ToolCall,
+    Wait,
+    run_bench,
+)
 from node.inference.models.exam import Exam, examine
 from node.inference.models.exam_cases import CASES, KINDS, LIBRARY, YARD, Calls, Case, Says
 from node.inference.scripted import Step
@@ -238,6 +250,72 @@ async def test_a_bench_measures_and_examines() -> None:
     assert list(dict.fromkeys(told)) == ["loading", "speed", "first token", "examination"]
     prompts = {m.content for r in engine.requests for m in r.messages if "diary" not in m.content}
     assert len(prompts) > 13  # prompts that are alike would be kept, and not measured
+
+
+class Slow(ScriptedEngine):
+    """Takes its time, one token after another: seconds for each it reads and each it makes."""
+
+    def __init__(self, clock: ManualClock, reads_s: float, makes_s: float) -> None:
+        super().__init__(agent)
+        self.clock, self.reads_s, self.makes_s = clock, reads_s, makes_s
+
+    async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
+        self.clock.advance(self.reads_s * await self.count(request))
+        async with aclosing(super().generate(request)) as tokens:
+            async for token in tokens:
+                self.clock.advance(self.makes_s)
+                yield token
+
+
+@pytest.mark.parametrize(
+    ("reads_s", "makes_s", "agents", "left"),
+    [
+        (0.0001, 0.001, (1, 4, 8), range(1)),
+        (0.001, 0.02, (1, 4, 8), range(1, 15)),
+        (0.003, 0.05, (1, 4, 8), range(15, 25)),
+        (0.03, 0.15, (1, 4), range(25, 30)),
+        (0.2, 0.5, (1,), range(30, 31)),
+    ],
+)
+async def test_a_slow_machine_is_asked_less_and_not_longer(
+    reads_s: float, makes_s: float, agents: tuple[int, ...], left: range
+) -> None:
+    clock = ManualClock()
+    found = await run_bench(
+        Slow(clock, reads_s, makes_s), "default", memory=lambda: 0, clock=clock, limit_s=120
+    )
+    a_case_s = 700 * reads_s + 60 * makes_s  # as many as agents may be under way at the end
+    assert clock.monotonic() < 120 * 1.25 + agents[-1] * a_case_s
+    assert tuple(speed.agents for speed in found.speeds) == agents
+    assert found.exam.left in left
+    assert found.exam.cases(constrained=True) == found.exam.cases(constrained=False)
+    assert ("8 agents at once" in found.left_out) == (8 not in agents)
+    assert any("of the examination's 30 cases" in what for what in found.left_out) == (
+        found.exam.left > 0
+    )
+
+
+async def test_an_answer_that_never_comes_is_not_waited_for() -> None:
+    never = asyncio.Event()
+
+    def stuck(request: Generation) -> Step:
+        case, _ = case_of(request)
+        step = right(request)
+        assert isinstance(step, Say | Call)
+        return Wait(never, step) if case.kind == "two steps" and request.constrained else step
+
+    exam = await examine(ScriptedEngine(stuck), "default", within_s=0.5)
+    assert exam.left == 6
+    assert exam.verdict == "not examined"
+    kinds = [mark.case.kind for mark in exam.marks if mark.constrained]
+    assert kinds == [case.kind for case in CASES if case.kind != "two steps"]
+
+
+async def test_whenever_time_is_over_all_kinds_were_asked_alike() -> None:
+    engine = ScriptedEngine(right)
+    await examine(engine, "default")
+    first = [case_of(request)[0].kind for request in engine.requests[:10]]
+    assert set(first) == set(KINDS)
 
 
 async def test_a_model_that_is_not_there_is_an_error() -> None:

@@ -2,19 +2,22 @@
 
 With the grammar a call is always well-formed, so what is left to the model is to choose and to copy
 rightly; without it the form too is its own doing. Both are marked alike, and the verdict is one of
-three plain ones. The cases are in `exam_cases`; they are asked greedily, several at a time.
+three plain ones. The cases are in `exam_cases`; they are asked greedily, several at a time, and so
+that whenever time is over about as many of each kind were asked, with the grammar and without.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import jsonschema
 
+from node.clock import Clock, SystemClock
 from node.errors import InferenceError
 from node.inference.models.exam_cases import CASES, KINDS, SYSTEM, Calls, Case, Kind, Says
 from node.inference.models.pins import Verdict
@@ -39,9 +42,10 @@ class Marked:
 
 @dataclass(frozen=True)
 class Exam:
-    """The cases as marked, with the grammar and without."""
+    """The cases as marked, with the grammar and without; for `left` more there was no time."""
 
     marks: tuple[Marked, ...]
+    left: int = 0
 
     def passed(self, *, constrained: bool, kind: Kind | None = None) -> int:
         """How many cases were passed, of all kinds or of one."""
@@ -53,7 +57,12 @@ class Exam:
 
     @property
     def verdict(self) -> Verdict:
-        """Four in five cases must be passed, and half of each kind."""
+        """Four in five cases must be passed, and half of each kind.
+
+        "not examined" where time was over before there were two of each.
+        """
+        if self.left and any(self.cases(constrained=True, kind=kind) < 2 for kind in KINDS):
+            return "not examined"
         if not self._suffices(constrained=True):
             return "not fit"
         return "fit for agents" if self._suffices(constrained=False) else "only with grammar"
@@ -82,31 +91,61 @@ async def examine(
     *,
     cases: Iterable[Case] = CASES,
     max_tokens: int = MAX_TOKENS,
+    within_s: float | None = None,
+    at_once: int = AT_ONCE,
     done: Callable[[int, int], None] = lambda _done, _all: None,
+    clock: Clock | None = None,
 ) -> Exam:
-    """Asks all cases, with the grammar and then without. `done` is told how many are, of how many.
+    """Asks all cases, with the grammar and without. `done` is told how many are, of how many.
 
-    An answer may have `max_tokens`: a model that repeats itself without end takes all of them.
+    An answer may have `max_tokens`: a model that repeats itself without end takes all of them. A
+    case whose two answers are not there `within_s` is left.
 
     A case that cannot be asked (its prompt does not fit, the template refuses it) is not passed.
     """
-    turns = asyncio.Semaphore(AT_ONCE)
-    asked = [(case, constrained) for constrained in (True, False) for case in cases]
-    marks: list[Marked] = []
+    time = clock or SystemClock()
+    end = None if within_s is None else time.monotonic() + within_s
+    turns = asyncio.Semaphore(at_once)
+    marks: dict[tuple[int, bool], Marked] = {}
+    numbered = list(enumerate(cases))
+    asked = [(*item, how) for item in _kinds_in_turn(numbered) for how in (True, False)]
 
-    async def one(case: Case, constrained: bool) -> Marked:
-        async with turns:
+    async def one(number: int, case: Case, constrained: bool) -> None:
+        async with turns, _until(end, time):
+            if end is not None and time.monotonic() >= end:
+                return
             try:
                 problem = await _mark(engine, model, case, constrained, max_tokens)
             except InferenceError as error:
                 problem = f"could not be asked: {error.message}"
-        marks.append(Marked(case, constrained, problem))
-        done(len(marks), len(asked))
-        return marks[-1]
+            if end is None or time.monotonic() <= end:
+                marks[number, constrained] = Marked(case, constrained, problem)
+                done(len(marks), len(asked))
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(*item)) for item in asked]
-    return Exam(tuple(task.result() for task in tasks))
+        for item in asked:
+            group.create_task(one(*item))
+    whole = [number for number, _ in numbered if {(number, True), (number, False)} <= marks.keys()]
+    kept = tuple(marks[number, how] for how in (True, False) for number in whole)
+    return Exam(kept, left=len(numbered) - len(whole))
+
+
+def _kinds_in_turn(cases: list[tuple[int, Case]]) -> list[tuple[int, Case]]:
+    """The first of each kind, then the second of each, and so on."""
+    seen: Counter[Kind] = Counter()
+    places = {}
+    for number, case in cases:
+        places[number] = seen[case.kind]
+        seen[case.kind] += 1
+    return sorted(cases, key=lambda item: places[item[0]])
+
+
+@asynccontextmanager
+async def _until(end: float | None, clock: Clock) -> AsyncIterator[None]:
+    """Leaves the block, without an error, when the time is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None if end is None else max(0.0, end - clock.monotonic())):
+            yield
 
 
 async def _mark(engine: Engine, model: str, case: Case, constrained: bool, max_tokens: int) -> str:

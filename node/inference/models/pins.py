@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 from node.errors import ModelError
 
-Verdict = Literal["fit for agents", "only with grammar", "not fit"]
+Verdict = Literal["fit for agents", "only with grammar", "not fit", "not examined"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PIN_FIELDS: Final = {"sha256": str, "size": int, "file": str, "source": str}
