@@ -193,6 +193,23 @@ async def test_a_quote_that_is_not_new_is_refused(world: World, ann: Wallet) -> 
         await ann.pay_invoice(bolt11)
 
 
+@pytest.mark.parametrize("invoice", ["31000 msat", "none"])
+async def test_an_invoice_over_another_sum_is_not_handed_on(
+    world: World, ann: Wallet, invoice: str
+) -> None:
+    make = world.mint.quotes.request_mint
+
+    def other(*given: object, **named: object) -> object:
+        quote = make(*given, **named)  # type: ignore[arg-type]
+        quote.request = world.lightning.invoice(31_000) if "msat" in invoice else invoice
+        return quote
+
+    world.mint.quotes.request_mint = other  # type: ignore[assignment, method-assign]
+    with pytest.raises(MintMisbehavedError, match="an invoice"):
+        await ann.request_invoice(30, mint=world.mint.url)
+    assert not ann.pending()
+
+
 async def test_a_mint_without_change_is_paid_exactly(world: World) -> None:
     world.mint.without.add(8)
     world.mint.quotes.reserve = lambda amount: 1

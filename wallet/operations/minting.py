@@ -16,7 +16,9 @@ from typing import Any, Final
 from wallet.errors import (
     BalanceCapError,
     MintError,
+    MintMisbehavedError,
     OutcomeUnknownError,
+    ParseError,
     RefusedError,
 )
 from wallet.operations import restoring, unblinding
@@ -24,7 +26,7 @@ from wallet.operations.book import Book, Snapshot, must
 from wallet.operations.results import Invoice
 from wallet.operations.sending import check_amount
 from wallet.operations.swapping import MOST_TRIES, OUTDATED, SIGNED_BEFORE
-from wallet.protocol import curve, quotes
+from wallet.protocol import curve, invoices, quotes
 from wallet.store import Kind, Operation, Record, State, Tables, codec
 from wallet.types import BlindSignature, MintQuote, MintQuoteState, Output, Proof, Unit
 
@@ -100,6 +102,7 @@ async def _quoted(
     """Asks for the quote, then writes it down: before that nobody can have paid it."""
     public = curve.public(book.quote_key(key))
     quote = await book.api(snapshot.mint).request_mint(amount, snapshot.unit, pubkey=public)
+    _check(snapshot, amount, quote)
     kept = {
         "id": quote.id,
         "request": quote.request,
@@ -109,6 +112,23 @@ async def _quoted(
     record = book.begun(key, Kind.MINT, snapshot, amount, asked=asked, quote=kept)
     await book.store.write("quote", lambda tables: tables.operations.insert(record))
     return record
+
+
+def _check(snapshot: Snapshot, amount: int, quote: MintQuote) -> None:
+    """Refuses an invoice over another sum: its payer would pay what the mint never issues."""
+    asked_msat = amount if snapshot.unit == "msat" else amount * 1000
+    try:
+        invoiced_msat = invoices.read(quote.request).amount_msat
+    except ParseError as error:
+        raise MintMisbehavedError(
+            f"mint {snapshot.mint} gave an invoice that is none: {error.message}",
+            hint="Nothing was paid. Use another mint.",
+        ) from error
+    if invoiced_msat != asked_msat:
+        raise MintMisbehavedError(
+            f"mint {snapshot.mint} gave an invoice over {invoiced_msat} msat for {asked_msat} msat",
+            hint="Nothing was paid. Use another mint.",
+        )
 
 
 def _invoice(record: Record) -> Invoice:
