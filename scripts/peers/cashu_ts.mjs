@@ -31,9 +31,9 @@ const commands = {
     return total(proofs);
   },
 
-  async send({ amount, to, memo }) {
+  async send({ amount, to, memo, blind }) {
     const output = to
-      ? { send: { type: 'p2pk', options: { pubkey: to } }, keep: { type: 'random' } }
+      ? { send: { type: 'p2pk', options: { pubkey: to, blindKeys: blind } }, keep: { type: 'random' } }
       : undefined;
     const made = await wallet.send(amount, proofs, {}, output);
     proofs = made.keep;

@@ -51,18 +51,24 @@ class Commands:
     async def send(
         self,
         amount: int,
+        *,
         to: str | None = None,
         memo: str | None = None,
         version: int = 4,
         dleq: bool = True,
+        blind: bool = False,
     ) -> str:
         wallet = self.wallet
         if to is None:
             proofs, _ = await wallet.select_to_send(wallet.proofs, amount, set_reserved=True)
         else:
-            lock = await wallet.create_p2pk_lock(to)
+            ephemeral = None
+            if blind:
+                lock, ephemeral = await wallet.create_p2bk_lock(to)
+            else:
+                lock = await wallet.create_p2pk_lock(to)
             _, proofs = await wallet.swap_to_send(
-                wallet.proofs, amount, secret_lock=lock, set_reserved=True
+                wallet.proofs, amount, secret_lock=lock, set_reserved=True, p2pk_e=ephemeral
             )
         return str(
             await wallet.serialize_proofs(proofs, include_dleq=dleq, legacy=version == 3, memo=memo)

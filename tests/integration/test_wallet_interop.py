@@ -91,19 +91,28 @@ async def test_plain_tokens_go_both_ways(peer: Any, nutshell: Any, tmp_path: Pat
         assert 0 <= 100 + 64 - added - sent.fee - 2 * FEE <= 2 * FEE  # what the peer's swap cost
 
 
-async def test_locked_tokens_go_both_ways(peer: Any, nutshell: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blind", [False, True], ids=["P2PK", "P2BK"])
+async def test_locked_tokens_go_both_ways(
+    peer: Any, blind: bool, nutshell: Any, tmp_path: Path
+) -> None:
     async with (
         await opened(tmp_path / "ours", nutshell, funds=64) as wallet,
         await opened(tmp_path / "thief", nutshell) as thief,
     ):
-        sent = await wallet.send(21, to=bytes.fromhex(peer.ask("pubkey")))
+        theirs = peer.ask("pubkey")
+        sent = await wallet.send(21, to=bytes.fromhex(theirs), blind=blind)
+        secrets = [proof.secret for proof in tokens.decode(sent.token).proofs]
+        assert all((theirs[2:] in secret) is not blind for secret in secrets)
         with pytest.raises(VerificationError):
             await thief.receive(sent.token)
         assert peer.ask("decode", token=sent.token)["verified"]
         assert peer.ask("receive", token=sent.token) == 21 - FEE
 
         peer.ask("fund", amount=64)
-        token = peer.ask("send", amount=13, to=wallet.address().hex())
+        ours = wallet.address().hex()
+        token = peer.ask("send", amount=13, to=ours, blind=blind)
+        secrets = [proof.secret for proof in tokens.decode(token).proofs]
+        assert all((ours[2:] in secret) is not blind for secret in secrets)
         with pytest.raises(VerificationError):
             await thief.receive(token)
         got = await wallet.receive(token)
