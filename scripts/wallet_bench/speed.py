@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import sqlite3
 import statistics
 import subprocess
@@ -133,19 +134,27 @@ def blocks(payments: int) -> Iterator[list[int]]:
         yield [chance.randint(1, 5) for _ in range(payments // BLOCKS)]
 
 
-def import_ms(side: str) -> float:
-    """The median of fresh interpreters, less what one takes to do nothing."""
+def import_ms(side: str) -> tuple[float, float]:
+    """Time and CPU of fresh interpreters at the median, less what one takes to do nothing."""
     python = _mint.venv() / "bin" / "python" if side == HELPERS else Path(sys.executable)
-    taken: dict[str, list[float]] = {"pass": [], CODE[side]: []}
+    taken: dict[str, list[tuple[float, float]]] = {"pass": [], CODE[side]: []}
     for _ in range(IMPORTS):
         for code, times in taken.items():
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), children_cpu_s()
             subprocess.run(
                 [str(python), "-c", code], cwd=_mint.ROOT, check=True, stderr=subprocess.DEVNULL
             )
-            times.append(time.perf_counter() - began)
-    bare, whole = (statistics.median(times) for times in taken.values())
-    return (whole - bare) * 1e3
+            times.append((time.perf_counter() - began, children_cpu_s() - began_cpu))
+    bare, whole = (
+        [statistics.median(t) for t in zip(*times, strict=True)] for times in taken.values()
+    )
+    return (whole[0] - bare[0]) * 1e3, (whole[1] - bare[1]) * 1e3
+
+
+def children_cpu_s() -> float:
+    """CPU seconds of the processes that this one waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def commit_ms() -> float:
@@ -173,7 +182,9 @@ def cpu_s(pid: int) -> float:
 
 
 def tell(
-    sends: dict[str, Measured], receives: dict[str, Measured], imports: dict[str, float]
+    sends: dict[str, Measured],
+    receives: dict[str, Measured],
+    imports: dict[str, tuple[float, float]],
 ) -> None:
     """The table of payments in turn."""
     count = len(sends[OURS].seconds)
@@ -188,7 +199,8 @@ def tell(
     row("CPU of the payee, ms a payment", {side: receives[side].cpu_ms for side in SIDES})
     both = {side: sends[side].cpu_ms + receives[side].cpu_ms for side in SIDES}
     row("CPU of both, ms a payment", both, "8x")
-    row("import, ms", imports, "ours < 300")
+    row("import, ms", {side: imports[side][0] for side in imports}, "ours < 300")
+    row("import, CPU ms", {side: imports[side][1] for side in imports})
     floor = commit_ms()
     ratio = sends[OURS].median_ms / floor
     print(f"\none synced SQLite transaction takes {floor:.2f} ms; our send is {ratio:.1f} of it")
