@@ -17,6 +17,8 @@ import socket
 import sys
 from pathlib import Path
 
+import psutil
+
 import node
 
 _PR_SET_PDEATHSIG = 1
@@ -56,6 +58,14 @@ async def start(module: str) -> tuple[asyncio.subprocess.Process, socket.socket]
     finally:
         theirs.close()
     return process, ours
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process takes, files it has mapped included; 0 for one that is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def _environment() -> dict[str, str]:

@@ -9,7 +9,7 @@ the one unused longest is unloaded for the one that is wanted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
@@ -27,9 +27,14 @@ class LlamaEngine:
 
     Use `aclosing(engine.generate(...))` where the stream may be left early: a generator that is
     only dropped cancels when the event loop gets to it.
+
+    Attributes:
+        beside: say how many bytes other processes with models take now, under the same cap; whoever
+            starts one calls `make_room` before (`LlamaEmbedder` does).
     """
 
     def __init__(self, store: ModelStore, *, limits: EngineLimits | None = None) -> None:
+        self.beside: list[Callable[[], int]] = []
         self._store = store
         self._limits = limits or EngineLimits()
         self._slots: dict[str, Slot] = {}
@@ -128,27 +133,31 @@ class LlamaEngine:
             ),
         )
 
-    async def _make_room(self, slot: Slot, size_bytes: int) -> None:
-        """Unloads what is unused longest until a model of this size fits under the cap.
+    async def make_room(self, size_bytes: int) -> None:
+        """Unloads what is unused longest until another engine's model fits under the cap.
 
         Raises:
             ModelError: it would not fit with nothing else loaded.
         """
+        await self._make_room(None, size_bytes)
+
+    async def _make_room(self, slot: Slot | None, size_bytes: int) -> None:
         cap = self._limits.memory_bytes
         if cap is None:
             return
-        wanted = size_bytes + RUNNER_BYTES
-        if wanted > cap:
+        wanted, beside = size_bytes + RUNNER_BYTES, sum(taken() for taken in self.beside)
+        if wanted + beside > cap:
             raise ModelError(
                 f"a model of {size_bytes:,} bytes needs about {wanted:,} bytes of memory; "
-                f"models may take {cap:,} together",
+                f"models may take {cap:,} together"
+                + (f", of which embedding models take {beside:,}" if beside else ""),
                 hint="Raise the cap on memory for models, or use a smaller model.",
             )
         async with self._loading:
-            while (used := self._used_by_others(slot)) and wanted + used > cap:
+            while (used := self._used_by_others(slot)) and wanted + beside + used > cap:
                 await self._unload_one(slot)
 
-    def _used_by_others(self, slot: Slot) -> int:
+    def _used_by_others(self, slot: Slot | None) -> int:
         return sum(other.memory_bytes for other in self._slots.values() if other is not slot)
 
     async def _make_way(self, slot: Slot, wanted: int) -> None:
@@ -157,11 +166,11 @@ class LlamaEngine:
             while self._idle(slot) and (await asyncio.to_thread(room)).free < wanted:
                 await self._unload_one(slot)
 
-    def _idle(self, spare: Slot) -> list[Slot]:
+    def _idle(self, spare: Slot | None) -> list[Slot]:
         loaded = [slot for slot in self._slots.values() if slot.pid is not None and slot != spare]
         return [slot for slot in loaded if not slot.users]
 
-    async def _unload_one(self, spare: Slot) -> None:
+    async def _unload_one(self, spare: Slot | None) -> None:
         """Unloads one that nobody uses, or waits until there is one."""
         loaded = [slot for slot in self._slots.values() if slot.pid is not None and slot != spare]
         if idle := self._idle(spare):

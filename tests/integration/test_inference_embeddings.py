@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from node.errors import ContextOverflowError, InferenceError, ModelError, RunnerCrashedError
-from node.inference import ModelStore
+from node.inference import EngineLimits, LlamaEngine, ModelStore
 from node.inference.embeddings.embedder import EmbedderLimits, LlamaEmbedder
 from node.inference.testing.bert import TinyBert, write_tiny_bert
 from node.inference.testing.gguf import write_tiny_gguf
@@ -124,6 +124,31 @@ async def test_what_cannot_be_an_embedder_says_so(store: ModelStore, tmp_path: P
     info = await pooled.info("chat")
     assert (info.pooling, info.context_tokens, info.dimensions) == ("mean", 16, 32)
     await pooled.aclose()
+
+
+async def test_models_for_words_and_for_vectors_share_a_cap(store: ModelStore) -> None:
+    """The engine's idle model makes way for vectors; what holds those is counted and stays."""
+    probe = LlamaEngine(store)
+    await probe.preload("chat")
+    (chat,) = probe.metrics()
+    await probe.aclose()
+    limits = EngineLimits(memory_bytes=chat.rss_bytes + (100 << 20))
+    engine = LlamaEngine(store, limits=limits)
+    embedder = LlamaEmbedder(store, beside=engine)
+    await engine.preload("chat")
+    assert (await embedder.embed("words", ["x"])).shape[0] == 1
+    assert engine.loaded() == {}
+    assert embedder.memory_bytes() > 1 << 20
+    with pytest.raises(ModelError, match="of which embedding models take"):
+        await engine.preload("chat")
+    await embedder.aclose()
+    await engine.preload("chat")
+    assert embedder.memory_bytes() == 0
+    small = LlamaEngine(store, limits=EngineLimits(memory_bytes=9))
+    tight = LlamaEmbedder(store, beside=small)
+    with pytest.raises(ModelError, match="may take 9 together"):
+        await tight.embed("words", ["x"])
+    await engine.aclose()
 
 
 async def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 from node.errors import ContextOverflowError, InferenceError, RunnerCrashedError
 from node.inference import child
 from node.inference.embeddings.load import EmbeddingLoad
+from node.inference.engine import LlamaEngine
 from node.inference.llama import protocol
 from node.inference.llama.protocol import Frame
 from node.inference.llama.slot import default_threads
@@ -54,11 +55,24 @@ class EmbedderLimits:
 
 
 class LlamaEmbedder:
-    """Runs GGUF embedding models and rerankers by llama.cpp. Implements `Embedder`."""
+    """Runs GGUF embedding models and rerankers by llama.cpp. Implements `Embedder`.
 
-    def __init__(self, store: ModelStore, *, limits: EmbedderLimits | None = None) -> None:
+    Args:
+        beside: an engine whose cap on memory holds for these models too.
+    """
+
+    def __init__(
+        self,
+        store: ModelStore,
+        *,
+        limits: EmbedderLimits | None = None,
+        beside: LlamaEngine | None = None,
+    ) -> None:
         self._store = store
         self._limits = limits or EmbedderLimits()
+        self._beside = beside
+        if beside is not None:
+            beside.beside.append(self.memory_bytes)
         self._runners: dict[str, _Runner] = {}
 
     async def embed(self, model: str, texts: Sequence[str]) -> Vectors:
@@ -97,19 +111,32 @@ class LlamaEmbedder:
         """Process id of each loaded model's runner."""
         return {name: runner.pid for name, runner in self._runners.items() if runner.pid}
 
+    def memory_bytes(self) -> int:
+        """What the processes take, the weights they have mapped included."""
+        return sum(child.resident_bytes(pid) for pid in self.loaded().values())
+
     async def aclose(self) -> None:
         """Ends all runners and gives their memory back."""
         await asyncio.gather(*(runner.aclose() for runner in self._runners.values()))
 
     def _runner(self, model: str) -> _Runner:
         self._store.get(model)
-        return self._runners.setdefault(model, _Runner(model, self._store, self._limits))
+        return self._runners.setdefault(
+            model, _Runner(model, self._store, self._limits, self._beside)
+        )
 
 
 class _Runner:
     """One model's process, started when it is wanted; asked one thing at a time."""
 
-    def __init__(self, name: str, store: ModelStore, limits: EmbedderLimits) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: ModelStore,
+        limits: EmbedderLimits,
+        beside: LlamaEngine | None,
+    ) -> None:
+        self._beside = beside
         self._name = name
         self._store = store
         self._limits = limits
@@ -161,6 +188,8 @@ class _Runner:
             return self._process, self._info
         await self._end()
         checked = await asyncio.to_thread(self._store.check, self._name)
+        if self._beside is not None:
+            await self._beside.make_room(checked.pin.size)
         process = await _Process.start(self._name)
         try:
             self._info = await self._load(process, checked)

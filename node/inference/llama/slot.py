@@ -14,6 +14,7 @@ from typing import Any, Final
 import psutil
 
 from node.errors import RunnerCrashedError
+from node.inference import child
 from node.inference.llama.process import RunnerProcess
 from node.inference.llama.protocol import KEPT_SEQUENCES, Load
 from node.inference.models.gguf_header import MAX_CONTEXT
@@ -94,11 +95,7 @@ class Slot:
     @property
     def memory_bytes(self) -> int:
         """What the runner's process takes, the weights it has mapped included."""
-        if self.pid is None:
-            return 0
-        with contextlib.suppress(psutil.Error):
-            return int(psutil.Process(self.pid).memory_info().rss)
-        return 0
+        return 0 if self.pid is None else child.resident_bytes(self.pid)
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
