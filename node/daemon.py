@@ -11,7 +11,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -35,6 +36,7 @@ from node.inference import (
     RoutedEngine,
 )
 from node.journal import Draft, Journal, Storage
+from node.money import Purse
 from node.money.passphrase import from_environment
 from node.readiness import Readiness
 from node.runs import (
@@ -216,31 +218,19 @@ async def compose(
     journal = await Journal.open(
         home.journal, origin=config.node.origin, clock=clock, storage=storage
     )
-    rooms.push_async_callback(journal.aclose)
+    await rooms.enter_async_context(aclosing(journal))
     secrets = HttpSecrets(home.keys)
     models = engine or engines(home, config, secrets, clock)
-    rooms.push_async_callback(models.aclose)
-    sandbox = Sandbox(home.cache, clock=clock)
-    rooms.push_async_callback(sandbox.aclose)
+    await rooms.enter_async_context(aclosing(models))
+    sandbox = await rooms.enter_async_context(aclosing(Sandbox(home.cache, clock=clock)))
     keeper = wallet_keeper(home, config, passphrase)
-    rooms.push_async_callback(keeper.aclose)
+    await rooms.enter_async_context(aclosing(keeper))
     purse = wallet_purse(keeper, config)
     tools = ToolStore(Path(str(files("wasm_tools"))), home.tools)
-    toolset = Toolset(
-        tools=tools,
-        sandbox=sandbox,
-        places=Places(workspaces=home.workspaces, stores=home.stores),
-        secrets=secrets.headers,
-        purse=purse,
-    )
-    token = config.control.token.get_secret_value()
-
-    def kept() -> tuple[str, ...]:
-        return (*secrets.values(), token) if token else secrets.values()
-
+    toolset = toolset_of(home, tools, sandbox, secrets, purse)
+    kept = partial(known_secrets, secrets, config)
     agents = AgentRegistry(home.agents, check=toolset.check)
-    ahead = asyncio.create_task(compile_tools(sandbox, tools, agents, ready))
-    rooms.callback(ahead.cancel)
+    rooms.callback(asyncio.create_task(compile_tools(sandbox, tools, agents, ready)).cancel)
     workspaces = Workspaces(home.workspaces, clock=clock)
     loop = AgentLoop(engine=models, toolset=toolset, workspaces=workspaces, secrets=kept)
     runs = Runs(
@@ -269,6 +259,25 @@ async def compose(
         loaded=models.loaded if isinstance(models, LlamaEngine | RoutedEngine) else dict,
         metrics=models.metrics if isinstance(models, LlamaEngine | RoutedEngine) else list,
     )
+
+
+def toolset_of(
+    home: Home, tools: ToolStore, sandbox: Sandbox, secrets: HttpSecrets, purse: Purse
+) -> Toolset:
+    """The installed tools, and what a grant can open to them in this home."""
+    return Toolset(
+        tools=tools,
+        sandbox=sandbox,
+        places=Places(workspaces=home.workspaces, stores=home.stores),
+        secrets=secrets.headers,
+        purse=purse,
+    )
+
+
+def known_secrets(secrets: HttpSecrets, config: Config) -> tuple[str, ...]:
+    """What must never be written anywhere, as it is now."""
+    token = config.control.token.get_secret_value()
+    return (*secrets.values(), token) if token else secrets.values()
 
 
 def engines(home: Home, config: Config, secrets: HttpSecrets, clock: Clock) -> RoutedEngine:

@@ -6,9 +6,9 @@ needs the wallet's own modules is imported when it is first used: a command line
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from node.lazy import lazily
 from node.money.types import BEARER, Bill, Found, Payment, Purse
 
 if TYPE_CHECKING:
@@ -33,20 +33,13 @@ __all__ = [
     "translated",
 ]
 
-_HOMES = {
-    "FeeRule": "billing",
-    "Keeper": "keeper",
-    "WalletKey": "key",
-    "WalletPurse": "purse",
-    "as_found": "purse",
-    "in_sat": "purse",
-    "translated": "translate",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(
+    __name__,
+    {
+        "billing": "FeeRule",
+        "keeper": "Keeper",
+        "key": "WalletKey",
+        "purse": "WalletPurse as_found in_sat",
+        "translate": "translated",
+    },
+)

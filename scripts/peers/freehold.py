@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from _commands import answer, measured
 
 from wallet import Wallet
 from wallet.mint import HttpTransport, MintClient
@@ -82,18 +82,6 @@ class Commands:
         return (await self._wallet.receive(token)).amount
 
 
-async def measured(act: Callable[[Any], Awaitable[Any]], items: list[Any]) -> dict[str, Any]:
-    """Each item in turn: what came of it, seconds each, and this process's CPU seconds for all."""
-    results, seconds = [], []
-    began_cpu = time.process_time()
-    for item in items:
-        began = time.perf_counter()
-        results.append(await act(item))
-        seconds.append(time.perf_counter() - began)
-    cpu = time.process_time() - began_cpu
-    return {"results": results, "seconds": seconds, "cpu_s": cpu}
-
-
 async def main(url: str, folder: Path) -> None:
     """Answers until its input ends."""
     files = (folder / "wallet.db", folder / "other.db")
@@ -104,19 +92,7 @@ async def main(url: str, folder: Path) -> None:
     async with wallet, other:
         await wallet.add_mint(url)
         await other.add_mint(url)
-        commands = Commands(url, wallet, other)
-        tell({"answer": "ready"})
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            given = json.loads(line)
-            try:
-                tell({"answer": await getattr(commands, given.pop("do"))(**given)})
-            except Exception as error:
-                tell({"error": f"{type(error).__name__}: {error}"})
-
-
-def tell(message: dict[str, Any]) -> None:
-    """One line."""
-    print(json.dumps(message), flush=True)
+        await answer(Commands(url, wallet, other), sys.stdout)
 
 
 asyncio.run(main(sys.argv[1], Path(sys.argv[2])))

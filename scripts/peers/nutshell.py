@@ -10,11 +10,8 @@ which its command line and its API use, and which load the mint each time. See s
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ os.chdir(FOLDER)  # it reads .env files where it is, and at home
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # its library prints
 
+from _commands import answer, measured  # noqa: E402
 from cashu.core.base import PaymentRequest  # noqa: E402
 from cashu.core.nuts import nut18, nut26  # noqa: E402
 from cashu.wallet import helpers  # noqa: E402
@@ -157,35 +155,11 @@ class Commands:
         return await measured(self.receive, tokens)
 
 
-async def measured(act: Callable[[Any], Awaitable[Any]], items: list[Any]) -> dict[str, Any]:
-    """Each item in turn: what came of it, seconds each, and this process's CPU seconds for all."""
-    results, seconds = [], []
-    began_cpu = time.process_time()
-    for item in items:
-        began = time.perf_counter()
-        results.append(await act(item))
-        seconds.append(time.perf_counter() - began)
-    cpu = time.process_time() - began_cpu
-    return {"results": results, "seconds": seconds, "cpu_s": cpu}
-
-
 async def main() -> None:
     """Answers until its input ends."""
     wallet = await Wallet.with_db(URL, str(FOLDER), name="peer")
     await wallet.load_mint()
-    commands = Commands(wallet)
-    tell({"answer": "ready"})
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        given = json.loads(line)
-        try:
-            tell({"answer": await getattr(commands, given.pop("do"))(**given)})
-        except Exception as error:
-            tell({"error": f"{type(error).__name__}: {error}"})
-
-
-def tell(message: dict[str, Any]) -> None:
-    """One line."""
-    print(json.dumps(message), file=answers, flush=True)
+    await answer(Commands(wallet), answers)
 
 
 asyncio.run(main())

@@ -1,13 +1,17 @@
-"""Real mints for tests: Nutshell with play money on loopback, one a fee, for the whole session.
+"""What several tests here need: real mints, nodes that can be killed, disks that fill up.
 
-A test takes `nutshells` and calls it with a fee, `nutshells(100)`, or takes `nutshell`, which is
-the one with Nutshell's own default of 100 ppk. Both skip, and say why, where it is not set up.
+Mints: a test takes `nutshells` and calls it with a fee, `nutshells(100)`, or takes `nutshell`,
+which is the one with Nutshell's own default of 100 ppk. Both are play money on loopback for the
+whole session, and skip, saying why, where Nutshell is not set up.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +20,8 @@ from typing import Any
 
 import pytest
 
-HELPER = Path(__file__).resolve().parents[2] / "scripts" / "_mint.py"
+ROOT = Path(__file__).resolve().parents[2]
+HELPER = ROOT / "scripts" / "_mint.py"
 
 
 def helper() -> ModuleType:
@@ -53,3 +58,46 @@ def nutshells() -> Iterator[Callable[..., Any]]:
 def nutshell(nutshells: Callable[..., Any]) -> Any:
     """The mint with Nutshell's default fee."""
     return nutshells(100)
+
+
+@pytest.fixture(scope="module")
+def live(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[int, float]]]:
+    """`live(home, **how)`: one life of a node, as a process; its exit status and seconds.
+
+    The module's `CHILD` is the script beside it that forks a process for each line it is told.
+    """
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name(request.module.CHILD))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as child:
+        told, answers = child.stdin, child.stdout
+        assert told is not None
+        assert answers is not None
+
+        def one(home: Path, **how: object) -> tuple[int, float]:
+            told.write(json.dumps({"home": str(home), **how}) + "\n")
+            told.flush()
+            found = json.loads(answers.readline())
+            return found["status"], found["seconds"]
+
+        yield one
+
+
+@pytest.fixture
+def tiny_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A tmpfs of the module's `DISK_KIB`."""
+    target = tmp_path / "disk"
+    target.mkdir()
+    size = f"size={request.module.DISK_KIB}k"
+    command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(target)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError as error:
+        pytest.skip(f"there is no mount command: {error}")
+    if done.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
+    yield target
+    subprocess.run(["umount", "--lazy", str(target)], check=True)

@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from node.journal import (
     verify,
 )
 
+DISK_KIB = 256
 ORIGIN = "test.example/log"
 
 
@@ -217,22 +217,6 @@ async def test_all_who_wait_for_a_failed_commit_are_told(tmp_path: Path) -> None
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, JournalWriteError) for outcome in outcomes)
     await journal.aclose()
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 256 KiB."""
-    target = tmp_path / "disk"
-    target.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(target)]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except OSError as error:
-        pytest.skip(f"there is no mount command: {error}")
-    if done.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
-    yield target
-    subprocess.run(["umount", "--lazy", str(target)], check=True)
 
 
 def fill(journal: Journal) -> int:

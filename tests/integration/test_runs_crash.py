@@ -11,56 +11,19 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from node.journal import Boundary, Verdict, verify
 
-ROOT = Path(__file__).resolve().parents[2]
+CHILD = "crash_child.py"
 KILLED = -signal.SIGKILL
+Live = Callable[..., tuple[int, float]]
 LOOPS = int(os.environ.get("FREEHOLD_CRASH_LOOPS", "5"))
 ANSWER = '["pass","polite",{"added":1},3000,{"added":2},{"added":3},{"added":4},true,"pass"]'
-
-
-class Node:
-    """Lives of a node, one process each."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("crash_child.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-
-    def live(self, home: Path, **how: object) -> tuple[int, float]:
-        """One life; its exit status and seconds."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"home": str(home), **how}) + "\n")
-        self._process.stdin.flush()
-        found = json.loads(self._process.stdout.readline())
-        return found["status"], found["seconds"]
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[Node]:
-    found = Node()
-    yield found
-    found.close()
 
 
 def new_home(tmp_path: Path) -> Path:
@@ -102,62 +65,62 @@ def check_end(home: Path, when: str) -> None:
     check_log(home, when)
 
 
-def finish(node: Node, home: Path, when: str) -> None:
+def finish(live: Live, home: Path, when: str) -> None:
     """Checks what the crash left, and lets the next life end the run."""
     check_torn(home, when)
     assert max(counted(home).values(), default=0) <= 1, when
-    status, _ = node.live(home)
+    status, _ = live(home)
     error = home / "error"
     assert status == 0, (when, error.read_text() if error.exists() else status)
     check_end(home, when)
 
 
-def test_without_a_crash(node: Node, tmp_path: Path) -> None:
+def test_without_a_crash(live: Live, tmp_path: Path) -> None:
     home = new_home(tmp_path)
-    assert node.live(home)[0] == 0
+    assert live(home)[0] == 0
     check_end(home, "no crash")
 
 
 @pytest.mark.parametrize("boundary", list(Boundary))
-def test_killed_at_every_boundary(node: Node, tmp_path: Path, boundary: Boundary) -> None:
+def test_killed_at_every_boundary(live: Live, tmp_path: Path, boundary: Boundary) -> None:
     killed = 0
     for nth in range(1, 100):
         home, when = new_home(tmp_path), f"{boundary} {nth}"
-        status, _ = node.live(home, fault=[boundary, nth])
+        status, _ = live(home, fault=[boundary, nth])
         if status == 0:
             check_end(home, when)
             break
         assert status == KILLED, (when, (home / "error").read_text())
         killed += 1
-        finish(node, home, when)
+        finish(live, home, when)
     assert killed >= 15
 
 
-def test_killed_again_while_recovering(node: Node, tmp_path: Path) -> None:
+def test_killed_again_while_recovering(live: Live, tmp_path: Path) -> None:
     dice = random.Random(7)
     for _ in range(LOOPS):
         home, deaths = new_home(tmp_path), []
         while len(deaths) < 3:  # more would be a crash loop, which is parked
             boundary, nth = dice.choice(list(Boundary)), dice.randint(1, 8)
             deaths.append(f"{boundary} {nth}")
-            status, _ = node.live(home, fault=[boundary, nth])
+            status, _ = live(home, fault=[boundary, nth])
             check_torn(home, str(deaths))
             if status == 0:
                 break
             assert status == KILLED, (deaths, (home / "error").read_text())
         if not (home / "answer").exists():
-            finish(node, home, str(deaths))
+            finish(live, home, str(deaths))
         check_end(home, str(deaths))
 
 
-def test_killed_at_any_time(node: Node, tmp_path: Path) -> None:
-    _, whole_s = node.live(new_home(tmp_path))
+def test_killed_at_any_time(live: Live, tmp_path: Path) -> None:
+    _, whole_s = live(new_home(tmp_path))
     dice = random.Random()
     for _ in range(LOOPS):
         home = new_home(tmp_path)
         deaths = []
         while len(deaths) < 3 and not (home / "answer").exists():
             deaths.append(dice.uniform(0, whole_s * 1.1))
-            status, _ = node.live(home, kill_after_s=deaths[-1])
+            status, _ = live(home, kill_after_s=deaths[-1])
             assert status in (KILLED, 0), (deaths, (home / "error").read_text())
-        finish(node, home, str(deaths))
+        finish(live, home, str(deaths))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,8 @@ from wallet.testing import World
 from wallet.types import TransportRequest
 from wallet.wallet import Wallet
 
+DISK_KIB = 2048
 SWAPS_ALWAYS = Rules(change_pieces=0)
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 2 MiB."""
-    target = tmp_path / "disk"
-    target.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(target)]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except OSError as error:
-        pytest.skip(f"there is no mount command: {error}")
-    if done.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.decode().strip()}")
-    yield target
-    subprocess.run(["umount", "--lazy", str(target)], check=True)
 
 
 class Disk:

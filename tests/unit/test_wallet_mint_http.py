@@ -200,8 +200,15 @@ async def test_a_transport_of_ones_own_is_used_and_closed() -> None:
     assert seen == ["https://mint.example/Bitcoin/v1/info", "closed"]
 
 
-async def test_a_transport_that_was_never_used_closes() -> None:
-    await HttpTransport("https://mint.example").aclose()
+async def test_closing_what_was_never_used_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(**options: object) -> httpx.AsyncHTTPTransport:
+        raise AssertionError("opened, only to be closed")
+
+    monkeypatch.setattr(httpx, "AsyncHTTPTransport", never)
+    transport = HttpTransport("https://mint.example")
+    await transport.aclose()
+    with pytest.raises(AssertionError, match="only to be closed"):
+        await transport.send(GET)
 
 
 # ── websockets ──────────────────────────────────────────────────────────────────────────────
