@@ -13,9 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from wallet.errors import MintError, MintMisbehavedError, MintUnreachableError, OutcomeUnknownError
-from wallet.operations import minting, unblinding
+from wallet.operations import locking, minting, unblinding
 from wallet.operations.book import Book, Snapshot, must
-from wallet.protocol import quotes
 from wallet.store import Kind, Record, State, Tables, codec
 from wallet.types import BlindedMessage, BlindSignature, MintQuoteState, Unit
 
@@ -115,19 +114,26 @@ async def _post(book: Book, batch: Record) -> tuple[BlindSignature, ...]:
     messages = [made.message for made in codec.outputs_of(batch.body)]
     ids = {kept["id"]: key for key, kept in batch.body["quotes"].items()}
     amounts = {quote: _amount(book, key) for quote, key in ids.items()}
-    api = book.api(batch.operation.mint)
-    return await api.mint_batch(amounts, messages, signatures=_signatures(book, batch, messages))
+    mint = batch.operation.mint
+
+    async def post(form: locking.Form) -> tuple[BlindSignature, ...]:
+        signatures = _signatures(book, batch, messages, form)
+        return await book.api(mint).mint_batch(amounts, messages, signatures=signatures)
+
+    if not any(kept["locked"] for kept in batch.body["quotes"].values()):
+        return await post(locking.Form.NOTHING)
+    return await locking.posted(book, mint, post, locked=True)
 
 
 def _signatures(
-    book: Book, batch: Record, messages: Sequence[BlindedMessage]
+    book: Book, batch: Record, messages: Sequence[BlindedMessage], form: locking.Form
 ) -> Mapping[str, str] | None:
     signed = {
-        kept["id"]: quotes.sign(kept["id"], messages, book.quote_key(key))
+        kept["id"]: form.sign(kept["id"], messages, book.quote_key(key))
         for key, kept in batch.body["quotes"].items()
         if kept["locked"]
     }
-    return signed or None
+    return {quote: signature for quote, signature in signed.items() if signature} or None
 
 
 def _amount(book: Book, key: str) -> int:

@@ -80,6 +80,7 @@ class Book(Turns):
         self._mints = {mint.url: mint for mint in store.read(lambda t: t.keysets.mints())}
         self._infos = store.read(lambda tables: tables.keysets.infos())
         self._keysets: dict[str, Keyset] = {}
+        self.framed: set[str] = set()  # mints that took the amended signature; see `locking`
 
     # ── time and keys ──── ───────────────────────────────────────────────────────────────────
 

@@ -21,12 +21,12 @@ from wallet.errors import (
     ParseError,
     RefusedError,
 )
-from wallet.operations import restoring, unblinding
+from wallet.operations import locking, restoring, unblinding
 from wallet.operations.book import Book, Snapshot, must
 from wallet.operations.results import Invoice
 from wallet.operations.sending import check_amount
 from wallet.operations.swapping import MOST_TRIES, OUTDATED, SIGNED_BEFORE
-from wallet.protocol import curve, invoices, quotes
+from wallet.protocol import curve, invoices
 from wallet.store import Kind, Operation, Record, State, Tables, codec
 from wallet.types import BlindSignature, MintQuote, MintQuoteState, Output, Proof, Unit
 
@@ -242,11 +242,13 @@ def outputs_for(book: Book, tables: Tables, now: Snapshot, amount: int) -> list[
 async def _post(book: Book, record: Record) -> Record:
     quote, outputs = record.body["quote"], codec.outputs_of(record.body)
     messages = [made.message for made in outputs]
-    signature = (
-        quotes.sign(quote["id"], messages, book.quote_key(record.key)) if quote["locked"] else None
-    )
-    api = book.api(record.operation.mint)
-    signatures = await api.mint(quote["id"], messages, signature=signature)
+    mint, private = record.operation.mint, book.quote_key(record.key)
+
+    async def post(form: locking.Form) -> Sequence[BlindSignature]:
+        signature = form.sign(quote["id"], messages, private)
+        return await book.api(mint).mint(quote["id"], messages, signature=signature)
+
+    signatures = await locking.posted(book, mint, post, locked=quote["locked"])
     return await _finish(book, record, outputs, signatures)
 
 

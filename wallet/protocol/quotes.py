@@ -2,8 +2,9 @@
 
 Each signature covers the quote's id and all outputs of the request, so that nobody between can
 put theirs in place of ours. There are two messages to sign. All released mints take the plain
-one; NUT-20 was amended in 2026 by a framed one, which binds amounts too and which newer mints may
-insist on: they answer 20008 to the plain one, mint nothing, and can be asked again.
+one; NUT-20 was amended in 2026 (cashubtc/nuts#375) by a framed one, which binds amounts too and
+which newer mints may insist on: they answer 20008 to the plain one, mint nothing, and can be asked
+again (`wallet.operations.locking`).
 """
 
 from __future__ import annotations

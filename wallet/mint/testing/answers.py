@@ -61,7 +61,7 @@ def mint_quote(quote: MintPromise) -> dict[str, Any]:
         "unit": quote.unit,
         "state": quote.state.value,
         "expiry": quote.expiry,
-        "pubkey": quote.pubkey.hex() if quote.pubkey else "",  # as Nutshell
+        "pubkey": quote.pubkey.hex() if quote.pubkey and quote.shows_key else "",  # as Nutshell
     }
 
 

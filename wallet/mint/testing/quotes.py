@@ -14,7 +14,7 @@ from functools import partial
 from wallet.mint.testing.ledger import Ledger
 from wallet.mint.testing.lightning import MemoryLightning, Outcome, Payment
 from wallet.mint.testing.refused import Refused
-from wallet.protocol import curve, quotes
+from wallet.protocol import curve, p2pk, quotes
 from wallet.types import (
     BlindedMessage,
     BlindSignature,
@@ -23,6 +23,7 @@ from wallet.types import (
     Proof,
 )
 
+Message = Callable[[str, Sequence[BlindedMessage]], bytes]
 _MSAT = {"sat": 1_000, "msat": 1}
 MOST_BATCH = 100
 
@@ -38,6 +39,7 @@ class MintPromise:
     expiry: int
     pubkey: bytes | None
     state: MintQuoteState = MintQuoteState.UNPAID
+    shows_key: bool = True
 
     def paid(self) -> None:
         """Its invoice was paid."""
@@ -68,6 +70,8 @@ class Quotes:
     Attributes:
         reserve: fee reserve for an amount, in its unit.
         lifetime_s: how long quotes and invoices are good for.
+        messages: those whose signature opens a locked quote, as NUT-20 had it first and has it now.
+        shows_keys: whether a quote says whose it is; a mint that does not locks it all the same.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class Quotes:
     ) -> None:
         self.reserve: Callable[[int], int] = lambda amount: max(2, -(-amount // 100))
         self.lifetime_s = 3600
+        self.messages: tuple[Message, ...] = (quotes.message, quotes.framed_message)
+        self.shows_keys = True
         self.mints: dict[str, MintPromise] = {}
         self.melts: dict[str, MeltPromise] = {}
         self._ledger, self._lightning, self._now = ledger, lightning, now
@@ -89,6 +95,7 @@ class Quotes:
         quote = MintPromise(
             str(uuid.uuid4()), "", amount, unit, int(self._now()) + self.lifetime_s, pubkey
         )
+        quote.shows_key = self.shows_keys
         quote.request = self._lightning.invoice(
             amount * _MSAT[unit],
             description=description,
@@ -147,13 +154,13 @@ class Quotes:
         if sum(output.amount for output in outputs) != sum(quote.amount for quote in found):
             raise Refused(11005, "amount to mint does not match quote amount")
 
-    @staticmethod
     def _check_signature(
-        quote: MintPromise, outputs: Sequence[BlindedMessage], signature: str | None
+        self, quote: MintPromise, outputs: Sequence[BlindedMessage], signature: str | None
     ) -> None:
         if quote.pubkey is None:
             return
-        if signature is None or not quotes.verify(quote.id, outputs, signature, quote.pubkey):
+        signed = (message(quote.id, outputs) for message in self.messages)
+        if not any(p2pk.signed_by(each, signature or "", quote.pubkey) for each in signed):
             raise Refused(20008, "signature for mint request invalid")
 
     def _issue(
