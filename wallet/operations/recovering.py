@@ -103,12 +103,12 @@ async def _invoices(book: Book, mint: str, unit: Unit, keys: list[str]) -> None:
             now = {key: _operation(book, key) for key in keys}
             keys = [key for key, operation in now.items() if operation and operation.pending]
     except WalletError:
-        pass
+        pass  # each is claimed alone below; those of a batch that is open are left alone by `claim`
     for key in keys:
         try:
             await minting.claim(book, key)
         except WalletError:
-            continue
+            continue  # it is written down where anything may have happened; else it waits as it was
 
 
 def _operation(book: Book, key: str) -> Operation | None:

@@ -50,17 +50,7 @@ async def make(
     single_use: bool | None = None,
     lock: bool = True,
 ) -> PaymentRequest:
-    """A request that this wallet can redeem.
-
-    Args:
-        amount: None: the payer chooses.
-        mints: of the mints this wallet accepts, those to be paid from; None: all.
-        transports: how the payment is to come; none: the way the request went (NUT-24).
-        lock: to a fresh key of this wallet.
-
-    Raises:
-        UntrustedMintError: a mint that is not accepted, or none is.
-    """
+    """See `Wallet.make_request`."""
     if amount is not None:
         sending.check_amount(amount)
     option = None
