@@ -1,4 +1,4 @@
-"""What several tests here need: real mints, nodes that can be killed, disks that fill up.
+"""What several tests here need: real mints, disks that fill up.
 
 Mints: a test takes `nutshells` and calls it with a fee, `nutshells(100)`, or takes `nutshell`,
 which is the one with Nutshell's own default of 100 ppk. Both are play money on loopback for the
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,32 +56,6 @@ def nutshells() -> Iterator[Callable[..., Any]]:
 def nutshell(nutshells: Callable[..., Any]) -> Any:
     """The mint with Nutshell's default fee."""
     return nutshells(100)
-
-
-@pytest.fixture(scope="module")
-def live(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[int, float]]]:
-    """`live(home, **how)`: one life of a node, as a process; its exit status and seconds.
-
-    The module's `CHILD` is the script beside it that forks a process for each line it is told.
-    """
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name(request.module.CHILD))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ) as child:
-        told, answers = child.stdin, child.stdout
-        assert told is not None
-        assert answers is not None
-
-        def one(home: Path, **how: object) -> tuple[int, float]:
-            told.write(json.dumps({"home": str(home), **how}) + "\n")
-            told.flush()
-            found = json.loads(answers.readline())
-            return found["status"], found["seconds"]
-
-        yield one
 
 
 @pytest.fixture

@@ -1,24 +1,14 @@
-"""A node with one scripted run, to be killed: driven by test_runs_crash.py.
-
-Started once, it imports what a run needs and then does as it is told on standard input, one JSON
-command a line: forks a child that opens the home, takes up what an earlier child left, or starts
-the run, and sees it to its end. Children have a fresh state but need not import again.
-"""
+"""A node with one scripted run, to be killed by test_runs_crash.py."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import select
-import signal
-import sys
-import time
-import traceback
 from pathlib import Path
 
+from crash_lives import first_run, keep_answer, serve
+
 from node.clock import SystemClock
-from node.journal import Boundary, Fault, FaultyStorage, FileStorage, Journal
+from node.journal import Journal, Storage
 from node.runs import (
     Answer,
     GuardContext,
@@ -95,12 +85,8 @@ async def person(runs: Runs, run_id: str, file: Path) -> None:
             await (runs.approve if yes else runs.deny)(question.id, "uid:1")
 
 
-async def live(home: Path, fault: list[str | int] | None) -> None:
+async def live(home: Path, storage: Storage) -> None:
     """One life of the node: from opening the log to the end of the run."""
-    storage = FileStorage()
-    if fault:
-        boundary, nth = fault
-        storage = FaultyStorage(Fault.KILL, Boundary(boundary), int(nth))  # type: ignore[assignment]
     journal = await Journal.open(home / "journal", origin="test/crash", storage=storage)
     looks = {stage: [Censor()] for stage in GuardStage}
     runs = Runs(
@@ -110,51 +96,13 @@ async def live(home: Path, fault: list[str | int] | None) -> None:
         clock=SystemClock(),
         guards=FixedGuards(looks),
     )
-    ids = await runs.recover() or [run.id for run in runs.list()]
-    if not ids:
-        ids = [await runs.start("clerk", "count", actor="uid:1")]
-    watching = asyncio.create_task(person(runs, ids[0], home / "count"))
-    result = await runs.wait(ids[0])
+    run_id = await first_run(runs, "count")
+    watching = asyncio.create_task(person(runs, run_id, home / "count"))
+    result = await runs.wait(run_id)
     await watching
     await journal.aclose()
-    answer = {"status": result.status, "text": result.text, "reason": result.reason}
-    (home / "answer").write_text(json.dumps(answer))
-
-
-def child(home: Path, fault: list[str | int] | None) -> None:
-    """The forked process; never returns."""
-    try:
-        asyncio.run(live(home, fault))
-        os._exit(0)
-    except BaseException:
-        (home / "error").write_text(traceback.format_exc())
-        os._exit(1)
-
-
-def run(home: Path, fault: list[str | int] | None, kill_after_s: float | None) -> dict[str, float]:
-    """Forks one life and says how it ended. It is killed after so long, if it lives then."""
-    started = time.monotonic()
-    over, held = os.pipe()  # the child holds one end: it reads as ended when the child has
-    process = os.fork()
-    if process == 0:
-        child(home, fault)
-    os.close(held)
-    ended, _, _ = select.select([over], [], [], kill_after_s)
-    os.close(over)
-    if not ended:
-        os.kill(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
-    return {"status": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - started}
-
-
-def main() -> None:
-    """Serves commands until standard input ends."""
-    for line in sys.stdin:
-        told = json.loads(line)
-        found = run(Path(told["home"]), told.get("fault"), told.get("kill_after_s"))
-        sys.stdout.write(json.dumps(found) + "\n")
-        sys.stdout.flush()
+    keep_answer(home, result)
 
 
 if __name__ == "__main__":
-    main()
+    serve(live)

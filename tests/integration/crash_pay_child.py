@@ -1,23 +1,20 @@
-"""A node with one scripted run that pays, to be killed: driven by test_payments_crash.py.
+"""A node with one scripted run that pays, to be killed by test_runs_crash.py.
 
-As crash_child.py: one process imports, and forks a life for each line of standard input. The purse
-is the double's, kept in a file: a payment is a line, written and synced the moment it happens, so
-that whoever counts the lines knows what was really paid, whatever the node believes.
+The purse is the double's, kept in a file: a payment is a line, written and synced the moment it
+happens, so that whoever counts the lines knows what was really paid, whatever the node believes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import sys
-import time
-import traceback
 from pathlib import Path
+
+from crash_lives import first_run, keep_answer, serve
 
 from node.clock import SystemClock
 from node.errors import FreeholdError, PaymentError, PaymentPendingError
-from node.journal import Boundary, Fault, FaultyStorage, FileStorage, Journal
+from node.journal import Journal, Storage
 from node.money import Bill, Found, Payment
 from node.money.testing import FEE_SAT, MINT, MemoryPurse
 from node.runs import Answer, NoGuards, Places, Program, ProgramRun, Runs, Toolset
@@ -129,12 +126,8 @@ def paid(outcome: object) -> Json:
     return value["paid_sat"]
 
 
-async def live(home: Path, fault: list[str | int] | None) -> None:
+async def live(home: Path, storage: Storage) -> None:
     """One life of the node: from opening the log to the end of the run."""
-    storage = FileStorage()
-    if fault:
-        boundary, nth = fault
-        storage = FaultyStorage(Fault.KILL, Boundary(boundary), int(nth))  # type: ignore[assignment]
     journal = await Journal.open(home / "journal", origin="test/pay", storage=storage)
     purse = FilePurse(home / "paid")
     runs = Runs(
@@ -145,38 +138,12 @@ async def live(home: Path, fault: list[str | int] | None) -> None:
         guards=NoGuards(),
         policy=ManifestPolicy(ask_over_sats=100),
     )
-    ids = await runs.recover() or [run.id for run in runs.list()]
-    if not ids:
-        ids = [await runs.start("clerk", "pay", actor="uid:1")]
-    result = await runs.wait(ids[0])
-    summary = runs.show(ids[0])
+    run_id = await first_run(runs, "pay")
+    result = await runs.wait(run_id)
+    summary = runs.show(run_id)
     await journal.aclose()
-    answer = {"status": result.status, "text": result.text, "reason": result.reason}
-    (home / "answer").write_text(json.dumps({**answer, "msat": summary.usage.msat}))
-
-
-def child(home: Path, fault: list[str | int] | None) -> None:
-    """The forked process; never returns."""
-    try:
-        asyncio.run(live(home, fault))
-        os._exit(0)
-    except BaseException:
-        (home / "error").write_text(traceback.format_exc())
-        os._exit(1)
-
-
-def main() -> None:
-    """Serves commands until standard input ends."""
-    for line in sys.stdin:
-        told, started = json.loads(line), time.monotonic()
-        process = os.fork()
-        if process == 0:
-            child(Path(told["home"]), told.get("fault"))
-        _, status = os.waitpid(process, 0)
-        ended = {"status": os.waitstatus_to_exitcode(status)}
-        sys.stdout.write(json.dumps({**ended, "seconds": time.monotonic() - started}) + "\n")
-        sys.stdout.flush()
+    keep_answer(home, result, msat=summary.usage.msat)
 
 
 if __name__ == "__main__":
-    main()
+    serve(live)
