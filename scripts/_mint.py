@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 120.0  # to end; a busy machine takes seconds
@@ -100,12 +99,7 @@ class Nutshell:
     def __enter__(self) -> Nutshell:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
     def _sum(self, query: str) -> int:

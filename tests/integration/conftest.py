@@ -1,4 +1,4 @@
-"""What several tests here need: real mints, disks that fill up.
+"""What several tests here need: real mints, HTTP servers, disks that fill up.
 
 Mints: a test takes `nutshells` and calls it with a fee, `nutshells(100)`, or takes `nutshell`,
 which is the one with Nutshell's own default of 100 ppk. Both are play money on loopback for the
@@ -11,7 +11,9 @@ import contextlib
 import importlib.util
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,6 +58,23 @@ def nutshells() -> Iterator[Callable[..., Any]]:
 def nutshell(nutshells: Callable[..., Any]) -> Any:
     """The mint with Nutshell's default fee."""
     return nutshells(100)
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], int]]:
+    """`listen(Handler)`: the port of an HTTP server on loopback, which ends with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def at(handler: type[BaseHTTPRequestHandler]) -> int:
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            server.daemon_threads = True
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return int(server.server_address[1])
+
+        yield at
 
 
 @pytest.fixture

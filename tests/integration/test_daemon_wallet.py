@@ -10,11 +10,10 @@ import asyncio
 import json
 import signal
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,7 +149,7 @@ class Shop:
 
 
 @pytest.fixture
-def shop(mint: ServedMint) -> Iterator[Shop]:
+def shop(mint: ServedMint, listen: Callable[[type[BaseHTTPRequestHandler]], int]) -> Shop:
     told = Shop(mint.url)
 
     def price() -> str:
@@ -179,15 +178,8 @@ def shop(mint: ServedMint) -> Iterator[Shop]:
         def log_message(self, *_: object) -> None:
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    told.url = f"http://127.0.0.1:{server.server_address[1]}/page"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield told
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    told.url = f"http://127.0.0.1:{listen(Handler)}/page"
+    return told
 
 
 def buyer(node: Node, shop: Shop) -> None:

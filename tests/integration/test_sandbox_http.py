@@ -9,10 +9,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -55,7 +55,7 @@ def reply(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **hea
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(listen: Callable[[type[BaseHTTPRequestHandler]], int]) -> Server:
     told = Server()
 
     class Handler(BaseHTTPRequestHandler):
@@ -74,15 +74,8 @@ def server() -> Iterator[Server]:
 
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         setattr(Handler, f"do_{method}", Handler.handle_any)
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listener.daemon_threads = True
-    told.port = listener.server_address[1]
-    thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
-    thread.start()
-    yield told
-    listener.shutdown()
-    listener.server_close()
-    thread.join()
+    told.port = listen(Handler)
+    return told
 
 
 @dataclass

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -67,18 +66,10 @@ def sold(handler: Handler, token: str) -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(listen: Callable[[type[BaseHTTPRequestHandler]], int]) -> Server:
     told = Server(routes={"/sold": sold})
-    handler = type("Bound", (Handler,), {"told": told})
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    listener.daemon_threads = True
-    told.port = listener.server_address[1]
-    thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
-    thread.start()
-    yield told
-    listener.shutdown()
-    listener.server_close()
-    thread.join()
+    told.port = listen(type("Bound", (Handler,), {"told": told}))
+    return told
 
 
 async def fetch(

@@ -16,7 +16,6 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Coroutine, Sequence
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from wallet.errors import ParseError, RelayError, RelayLostError, VerificationError
@@ -139,12 +138,7 @@ class Subscription:
         await self._relay.add(self)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._relay.remove(self)
 
 

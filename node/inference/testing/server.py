@@ -14,7 +14,6 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Final
 
 from node.inference.types import ToolCall
@@ -92,12 +91,7 @@ class ModelServer:
         self._connections: set[asyncio.Task[None]] = set()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._server.close()
         for task in self._connections:
             task.cancel()
