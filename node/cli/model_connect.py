@@ -93,7 +93,8 @@ def show_remote(entry: RemoteModel, *, as_json: bool) -> None:
         print_json(describe_remote(entry))
         return
     for key, value in describe_remote(entry).items():
-        click.echo(f"{key.replace('_', ' '):14}  {clean(str(value), lines=False)}")
+        told = value or ("none" if key == "key" else "as the server says")
+        click.echo(f"{key.replace('_', ' '):14}  {clean(str(told), lines=False)}")
 
 
 def forget_remote(name: str) -> bool:
