@@ -42,11 +42,14 @@ def wallet_purse(keeper: Keeper, config: Config) -> WalletPurse:
 
 
 async def open_wallet(control: Control, rooms: AsyncExitStack) -> None:
-    """Opens the wallet and has it ask what became of what an interruption left.
+    """Opens the wallet, writes on the log what an interruption left out, and asks what became of
+    what it left open.
 
     Mints may be slow or away: that is waited for a moment only, and gone on with meanwhile.
     """
     await control.keeper.start()
+    if control.keeper.state in ("open", "stale"):
+        await control.settling.telling.catch_up()
     first = asyncio.create_task(_settle(control))
     rooms.callback(asyncio.create_task(_go_on(control, first)).cancel)
     rooms.callback(first.cancel)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,7 +43,7 @@ from wallet.operations.results import (
 from wallet.operations.sources import FundingSource, SourcePayment
 from wallet.protocol import derivation, tokens
 from wallet.protocol.derivation import Seed
-from wallet.store import MintRecord, Operation, Probe, Store
+from wallet.store import MintRecord, Operation, Probe, State, Store
 from wallet.types import Token, Unit
 
 if TYPE_CHECKING:
@@ -380,6 +380,30 @@ class Wallet(Flows):
     def history(self, limit: int = 100, before: int | None = None) -> tuple[Operation, ...]:
         """Operations, newest first; `before`: only those that began before this Unix second."""
         return self._book.store.read(lambda tables: tables.operations.history(limit, before))
+
+    # ── for whoever keeps a log of what happens ─────────────────────────────────────────────
+
+    def untold(self) -> tuple[Operation, ...]:
+        """Operations that ended and that `tell` was not called for since, oldest first.
+
+        Parts of a payment by several mints, and batches of invoices, are told with the whole.
+        """
+        return self._book.store.read(lambda tables: tables.operations.untold())
+
+    async def tell(self, ends: Iterable[tuple[str, State]], place: int) -> None:
+        """Notes that the caller's log durably has the ends of these operations: key and state.
+
+        Args:
+            place: how far the log was read for them; `told_to` gives it back.
+        """
+        told = tuple(ends)
+        await self._book.store.write("told", lambda tables: tables.operations.tell(told, place))
+
+    def told_to(self) -> int:
+        """The last `place` of `tell`; 0 where there was none."""
+        return self._book.store.read(lambda tables: tables.operations.told_to())
+
+    # ── file and mints held against each other ──────────────────────────────────────────────
 
     async def restore(self, mint: str) -> Restored:
         """Brings back what the seed has at a mint (NUT-09, NUT-13); never lowers a counter."""

@@ -6,6 +6,7 @@ only, which does not leave the machine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field
@@ -157,6 +158,7 @@ async def unlock(request: Request) -> Response:
     node, body = control(request), await read(request, Unlock)
     await node.keeper.unlock(body.passphrase)
     await note(request, "wallet.unlocked", {})
+    await node.settling.telling.catch_up()
     return JSONResponse(wallet_reply(node))
 
 
@@ -169,19 +171,22 @@ async def add_mint(request: Request) -> Response:
     known = {mint.url for mint in wallet.mints()}
     with translated():
         record = await wallet.add_mint(body.url, spend=body.spend, accept=body.accept)
+    found = 0
     if not is_new and record.url not in known:
-        await _ask_for_ours(wallet, record.url)
+        found = await _ask_for_ours(wallet, record.url)
         record = next(mint for mint in wallet.mints() if mint.url == record.url)
     told: JsonObject = {"mint": record.url, "spend": record.spend, "accept": record.accept}
+    if found:
+        told["found_sat"] = found
     await note(request, "wallet.mint_added", told)
     return JSONResponse(_mint(record))
 
 
-async def _ask_for_ours(wallet: Wallet, url: str) -> None:
-    """Brings back what the seed has at a mint, or takes the mint off the list again."""
+async def _ask_for_ours(wallet: Wallet, url: str) -> int:
+    """Brings back what the seed has at a mint, or takes the mint off the list again. In sat."""
     try:
         with translated():
-            await wallet.restore(url)
+            return _sats((await wallet.restore(url)).found)
     except FreeholdError:
         await wallet.remove_mint(url, force=True)
         raise
@@ -231,6 +236,9 @@ async def check(request: Request) -> Response:
     await read(request, Nothing)
     with translated():
         report = await control(request).keeper.wallet(stale=True).check()
+    if report.spent_elsewhere or report.back:
+        told: JsonObject = {"spent_elsewhere": report.spent_elsewhere, "back": report.back}
+        await note(request, "wallet.checked", told)
     return JSONResponse({**vars(report), "ok": report.ok})
 
 
@@ -241,6 +249,7 @@ async def restore(request: Request) -> Response:
     for url in body.mints:
         with translated():
             await wallet.add_mint(url)
+    await note(request, "wallet.restoring", {"mints": [mint.url for mint in wallet.mints()]})
     found = [await _restored(node, mint.url) for mint in wallet.mints()]
     if not any(each["problem"] for each in found):
         with translated():
@@ -258,21 +267,11 @@ async def _restored(node: Control, mint: str) -> RestoredReply:
             found = await node.keeper.wallet(stale=True).restore(mint)
     except (MoneyError, PaymentPendingError) as error:
         return RestoredReply(mint=mint, found_sat=0, proofs=0, problem=error.message)
-    sats = sum(in_sat(amount, unit) for unit, amount in found.found.items())
-    return RestoredReply(mint=mint, found_sat=sats, proofs=found.proofs, problem="")
+    return RestoredReply(mint=mint, found_sat=_sats(found.found), proofs=found.proofs, problem="")
 
 
-def entry_of(operation: Operation) -> JsonObject:
-    """What the log keeps of an operation."""
-    return {
-        "operation": operation.key,
-        "kind": operation.kind.value,
-        "state": operation.state.value,
-        "amount": operation.amount,
-        "fee": operation.fee,
-        "unit": operation.unit,
-        "mint": operation.mint,
-    }
+def _sats(found: Mapping[str, int]) -> int:
+    return sum(in_sat(amount, unit) for unit, amount in found.items())
 
 
 async def note(request: Request, kind: str, data: JsonObject) -> None:

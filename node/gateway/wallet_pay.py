@@ -18,7 +18,7 @@ from starlette.routing import Route
 from node.errors import NotFoundError, PaymentError, PaymentPendingError
 from node.gateway.control import Control, control
 from node.gateway.http import Body, actor, read
-from node.gateway.wallet import Text, entry_of, note, operation_json
+from node.gateway.wallet import Text, note, operation_json
 from node.gateway.wallet_replies import (
     BillReply,
     InvoiceReply,
@@ -99,23 +99,20 @@ async def invoice(request: Request) -> Response:
 async def claim(request: Request) -> Response:
     node, body = control(request), await read(request, Claim)
     wallet = node.keeper.wallet()
-    before = wallet.operation(body.operation)
     with translated():
         found = await wallet.claim_invoice(body.operation, wait=body.wait_s)
-    if found.state.final and not (before and before.state.final):
-        await note(request, "wallet.received", entry_of(found))
+    await _told(request, found.key, "wallet.received")
     return JSONResponse(operation_json(found))
 
 
 async def receive(request: Request) -> Response:
     node, body = control(request), await read(request, Receive)
-    wallet = node.keeper.wallet()
-    with translated():
-        got = await wallet.receive(
-            body.token, allow_unverified=body.allow_unverified, key=_key("in")
-        )
-    operation = wallet.operation(got.operation)
-    await note(request, "wallet.received", entry_of(operation) if operation else {})
+    wallet, key = node.keeper.wallet(), _key("in")
+    try:
+        with translated():
+            got = await wallet.receive(body.token, allow_unverified=body.allow_unverified, key=key)
+    finally:  # what failed may have moved money all the same: to a mint that is not ours
+        await _told(request, key, "wallet.received")
     return JSONResponse(
         ReceivedReply(
             operation=got.operation,
@@ -204,8 +201,13 @@ async def reclaim(request: Request) -> Response:
         raise NotFoundError(f"the wallet has no operation {body.operation[:80]}")
     with translated():
         found = await wallet.reclaim(body.operation)
-    await note(request, "wallet.reclaimed", {**entry_of(found), "of": body.operation})
+    await _told(request, found.key, "wallet.reclaimed")
     return JSONResponse(operation_json(found))
+
+
+async def _told(request: Request, key: str, kind: str) -> None:
+    """Puts on the log how an operation that the owner asked for ended, if it did."""
+    await control(request).settling.telling.tell(key, kind=kind, actor=actor(request))
 
 
 def _key(kind: str) -> str:

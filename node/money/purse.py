@@ -107,6 +107,7 @@ class WalletPurse:
         try:
             with translated():
                 operation = _taken_back(wallet, key) or await wallet.reclaim(key)
+                await wallet.tell([(operation.key, operation.state)], wallet.told_to())
         except MoneyError as error:
             if isinstance(error.__cause__, AlreadySpentError):
                 return None

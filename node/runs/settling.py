@@ -13,15 +13,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from node.errors import FreeholdError, MoneyError, OutcomeUnknownError
-from node.journal import Draft, Log
 from node.money import Keeper, as_found, translated
 from node.runs.service import Runs
-from node.types import JsonObject
+from node.runs.survey import RunLog
+from node.runs.telling import Telling
 
 if TYPE_CHECKING:
     from wallet.store import Operation
 
 TICK_S = 5.0  # between two looks at whether anything is open, which asks nobody
+UNTOLD_S = 60.0  # how long those who ended an operation may take to put it on the log
 LONGEST_PAUSE = 180  # ticks between two rounds of questions
 logger = logging.getLogger("freehold")
 
@@ -33,11 +34,11 @@ class Settling:
         tick_s: the shortest pause between two rounds, in seconds.
     """
 
-    def __init__(self, keeper: Keeper, runs: Runs, log: Log, *, tick_s: float = TICK_S) -> None:
+    def __init__(self, keeper: Keeper, runs: Runs, log: RunLog, *, tick_s: float = TICK_S) -> None:
         self._tick_s = tick_s
         self._keeper = keeper
         self._runs = runs
-        self._log = log
+        self.telling = Telling(keeper, log)
         self._asking = asyncio.Lock()
 
     async def once(self) -> tuple[Operation, ...]:
@@ -55,9 +56,7 @@ class Settling:
             except (MoneyError, OutcomeUnknownError) as error:
                 logger.info("the wallet could not ask about all that is open: %s", error.message)
                 ended, delivered = (), ()
-            drafts = [Draft("wallet.settled", data=_told(each)) for each in (*ended, *delivered)]
-            if drafts:
-                await self._log.append(*drafts)
+            await self.telling.tell(*(each.key for each in ended), more=delivered)
             await self._answer()
             return ended
 
@@ -81,6 +80,8 @@ class Settling:
             await asyncio.sleep(self._tick_s)
             try:
                 now = self._open()
+                if self._keeper.state == "open":
+                    await self.telling.catch_up(over_s=UNTOLD_S)
                 pause, passed = 1 if now - known else pause, passed + 1
                 known = now
                 if now and passed >= pause:
@@ -96,17 +97,3 @@ class Settling:
         keys = {each.key for each in self._keeper.wallet().pending()}
         asked = (each for each in self._runs.approvals() if each.kind == "outcome_unknown")
         return frozenset(keys | {f"{each.run}:{each.path}" for each in asked})
-
-
-def _told(operation: Operation) -> JsonObject:
-    """What the log keeps of an operation that ended by itself."""
-    return {
-        "operation": operation.key,
-        "kind": operation.kind.value,
-        "state": operation.state.value,
-        "outbox": operation.outbox.value,
-        "amount": operation.amount,
-        "fee": operation.fee,
-        "unit": operation.unit,
-        "mint": operation.mint,
-    }

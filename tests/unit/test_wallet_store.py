@@ -248,6 +248,36 @@ async def test_what_is_no_wallet_is_refused(
         Store(path, key=KEY)
 
 
+async def test_a_file_of_before_is_brought_up_to_date(tmp_path: Path, store: Store) -> None:
+    await store.write("x", lambda t: t.operations.insert(Record(operation("a", State.DONE))))
+    await store.write("x", lambda t: t.operations.insert(Record(operation("b"))))
+    await store.aclose()
+    _edit(tmp_path / "w.db", "DROP TABLE untold")
+    _edit(tmp_path / "w.db", "PRAGMA user_version = 1")
+    again = Store(tmp_path / "w.db", key=KEY)
+    try:
+        assert again.read(lambda t: (t.operations.untold(), t.operations.told_to())) == ((), 0)
+        ended = Record(operation("b", State.FAILED))
+        await again.write("x", lambda t: t.operations.update(ended))
+        assert again.read(lambda t: t.operations.untold()) == (ended.operation,)
+    finally:
+        await again.aclose()
+
+
+async def test_an_end_is_untold_until_it_was_told(store: Store) -> None:
+    for key in ("a", "b"):
+        await store.write("x", lambda t, k=key: t.operations.insert(Record(operation(k))))
+    done = Record(operation("a", State.DONE))
+    for _ in range(2):
+        await store.write("x", lambda t: t.operations.update(done))
+        assert store.read(lambda t: t.operations.untold()) == (done.operation,)
+    await store.write("x", lambda t: t.operations.tell([("a", State.FAILED), ("b", State.DONE)], 7))
+    assert store.read(lambda t: t.operations.untold()) == (done.operation,)
+    await store.write("x", lambda t: t.operations.tell([("a", State.DONE)], 9))
+    await store.write("x", lambda t: t.operations.update(done))
+    assert store.read(lambda t: (t.operations.untold(), t.operations.told_to())) == ((), 9)
+
+
 def test_sealed_values_are_bound_to_their_place() -> None:
     vault = Vault(KEY)
     sealed = vault.seal(b"value", "here")

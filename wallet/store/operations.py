@@ -20,9 +20,17 @@ from wallet.store.vault import Vault
 _values = attrgetter(*(field.name for field in fields(Operation)))
 _COLUMNS = "key, kind, state, mint, unit, amount, fee, began, updated, outbox, error, parent"
 
+# an operation that comes to an end, where its state was another; parts are told with the whole
+_ENDED = (
+    "INSERT OR IGNORE INTO untold SELECT key FROM operations WHERE key = ? AND state != ?"
+    " AND kind != 'batch'"
+    " AND parent NOT IN (SELECT key FROM operations WHERE kind = 'multipath')"
+)
+_PLACE = "told"
+
 
 class Operations:
-    """The tables `operations` and `seen` on one connection."""
+    """The tables `operations`, `seen` and `untold` on one connection."""
 
     def __init__(self, connection: sqlite3.Connection, vault: Vault) -> None:
         self._connection = connection
@@ -42,6 +50,8 @@ class Operations:
             )
         except sqlite3.IntegrityError:
             raise StoreError("an operation with this key is already there") from None
+        if record.operation.state.final:
+            self._connection.execute(_ENDED, (record.key, ""))
 
     def update(self, record: Record) -> None:
         """What became of it. A final operation stays final; only an invoice that was given up
@@ -51,6 +61,8 @@ class Operations:
             StoreError: it is not there, or is final and would not be.
         """
         operation = record.operation
+        if operation.state.final:
+            self._connection.execute(_ENDED, (operation.key, operation.state))
         changed = self._connection.execute(
             "UPDATE operations SET state = ?, mint = ?, amount = ?, fee = ?, updated = ?,"
             " outbox = ?, error = ?, sealed = ? WHERE key = ?"
@@ -102,6 +114,27 @@ class Operations:
         if before is None:
             return self._list("ORDER BY serial DESC LIMIT ?", (limit,))
         return self._list("WHERE began < ? ORDER BY serial DESC LIMIT ?", (before, limit))
+
+    def untold(self) -> tuple[Operation, ...]:
+        """Those that ended and that `tell` was not called for since, oldest first."""
+        return self._list("WHERE key IN (SELECT operation FROM untold) ORDER BY serial", ())
+
+    def tell(self, ends: Iterable[tuple[str, State]], place: int) -> None:
+        """Somebody's log has the ends of these operations, and was read as far as `place`."""
+        self._connection.executemany(
+            "DELETE FROM untold WHERE operation = ?1"
+            " AND EXISTS (SELECT 1 FROM operations WHERE key = ?1 AND state = ?2)",
+            list(ends),
+        )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_PLACE, place.to_bytes(8, "big"))
+        )
+
+    def told_to(self) -> int:
+        """The last `place` of `tell`; 0 where there was none."""
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (_PLACE,))
+        value = row.fetchone()
+        return 0 if value is None else int.from_bytes(value[0], "big")
 
     def keys(self) -> tuple[str, ...]:
         """Every operation's key, oldest first."""

@@ -10,7 +10,7 @@ import sqlite3
 
 from wallet.errors import StoreError
 
-VERSION = 1
+VERSION = 2
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -81,6 +81,11 @@ CREATE INDEX operations_out ON operations (serial) WHERE outbox = 'open';
 CREATE TABLE seen (tag BLOB PRIMARY KEY, operation TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
+_UNTOLD = """
+-- operations that ended, until whoever keeps a log of them has it there
+CREATE TABLE untold (operation TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+"""
+
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Makes the tables in a new file, and refuses a file that is damaged or of another version.
@@ -91,7 +96,9 @@ def prepare(connection: sqlite3.Connection) -> None:
     _pragmas(connection)
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION};COMMIT")
+        _make(connection, _TABLES + _UNTOLD)
+    elif version == 1:
+        _make(connection, _UNTOLD)
     elif version != VERSION:
         raise StoreError(
             f"the wallet's file has version {version}; this program reads version {VERSION}",
@@ -103,6 +110,11 @@ def prepare(connection: sqlite3.Connection) -> None:
             f"the wallet's file is damaged: {found}",
             hint="Restore the last backup, then run `recover`, or `restore` from the seed.",
         )
+
+
+def _make(connection: sqlite3.Connection, tables: str) -> None:
+    """All of it, or nothing."""
+    connection.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version={VERSION}; COMMIT")
 
 
 def _pragmas(connection: sqlite3.Connection) -> None:
