@@ -36,8 +36,12 @@ _PASSED = (
 )
 
 
-async def start(module: str) -> tuple[asyncio.subprocess.Process, socket.socket]:
+async def start(
+    module: str, **environment: str
+) -> tuple[asyncio.subprocess.Process, socket.socket]:
     """Starts `python -m module`; the process and our end of its socket. Its stderr is a pipe.
+
+    `environment` goes over what is always told.
 
     Raises:
         OSError: no process can be started.
@@ -50,7 +54,7 @@ async def start(module: str) -> tuple[asyncio.subprocess.Process, socket.socket]
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=_environment(),
+            env={**_environment(), **environment},
         )
     except BaseException:
         ours.close()

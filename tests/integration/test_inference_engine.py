@@ -507,6 +507,7 @@ async def test_a_runner_is_told_no_secrets_and_goes_first(
     environment = process.environ()
     assert "secret-of-the-daemon" not in environment.values()
     assert environment["OMP_WAIT_POLICY"] == "passive"
+    assert int(environment["GOMP_SPINCOUNT"]) > 0  # see barriers.py
     if sys.platform == "linux":  # and the kernel's memory killer takes it before the daemon
         score = Path(f"/proc/{process.pid}/oom_score_adj")
         assert await asyncio.to_thread(score.read_text) == "500\n"

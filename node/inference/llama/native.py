@@ -33,6 +33,7 @@ _BYTES_WITHIN: Final = 1024  # every vocabulary has its single bytes among the f
 _WARN = 3
 _SHARED_CELLS: Final = b"possible training context overflow"  # of all sequences, not of one
 _CONTROL, _USER_DEFINED, _UNKNOWN = 1 << 3, 1 << 4, 1 << 0
+LIBRARY: Final = lib._lib
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from node.errors import EngineBusyError, InferenceError, RunnerCrashedError
 from node.inference import child
 from node.inference.llama import protocol
+from node.inference.llama.barriers import ENVIRONMENT
 from node.inference.llama.protocol import Frame, Load
 from node.inference.types import Generation, Token
 
@@ -64,7 +65,7 @@ class RunnerProcess:
             ModelError, TemplateError: the model cannot be loaded.
             RunnerCrashedError: the process died while loading it.
         """
-        process, ours = await child.start("node.inference.llama.runner")
+        process, ours = await child.start("node.inference.llama.runner", **ENVIRONMENT)
         runner = cls(process, ours, name=name, running=load.max_running, waiting=max_waiting)
         try:
             await runner._load(load)

@@ -25,9 +25,11 @@ from typing import Final
 from node.errors import InferenceError, ModelError, TemplateError
 from node.inference import child
 from node.inference.llama import protocol
+from node.inference.llama.barriers import Barriers, CrowdedLibgomp
 from node.inference.llama.generation import Answer, Preparer
 from node.inference.llama.kvcache import KvCache
 from node.inference.llama.loading import Loaded, load_model
+from node.inference.llama.native import LIBRARY
 from node.inference.llama.protocol import Frame, Load
 from node.inference.llama.scheduler import Job, Scheduler
 from node.inference.types import Generation
@@ -76,6 +78,7 @@ class Runner:
         self._scheduler = Scheduler(
             loaded.context, loaded.cache, max_running=loaded.max_running, guard=self._guard
         )
+        self._barriers = Barriers(CrowdedLibgomp(LIBRARY))
         gc.collect()
         gc.freeze()  # what is here stays: no collection in the middle of a step looks at it again
         self._send({"event": "ready", **loaded.facts})
@@ -175,6 +178,7 @@ class Runner:
                 self._scheduler.cancel(number)
             self._cancels.clear()
         self._report(self._scheduler.step())
+        self._barriers.watch(self._scheduler.totals.decode_s)
 
     @contextlib.contextmanager
     def _guard(self, numbers: frozenset[int]) -> Iterator[None]:
