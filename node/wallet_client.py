@@ -116,9 +116,18 @@ class WalletClient:
         body = {"to": to, "amount_sat": amount_sat, "memo": memo, "mint": mint}
         return cast("PaidReply", self._post("/wallet/pay", body, timeout=PAY_S))
 
-    def send(self, amount_sat: int, to: str = "", memo: str = "", mint: str = "") -> TokenReply:
+    def send(
+        self,
+        amount_sat: int,
+        to: str = "",
+        memo: str = "",
+        mint: str = "",
+        *,
+        include_fee: bool = False,
+    ) -> TokenReply:
         """Makes a token; the reply holds it."""
         body = {"amount_sat": amount_sat, "to": to, "memo": memo, "mint": mint}
+        body["include_fee"] = include_fee
         return cast("TokenReply", self._post("/wallet/send", body, timeout=PAY_S))
 
     def token(self, operation: str) -> str:

@@ -253,6 +253,7 @@ class Wallet(Flows):
         locktime: int | None = None,
         refund: Sequence[bytes] = (),
         blind: bool = False,
+        include_fee: bool = False,
         max_fee: int | None = None,
         key: str | None = None,
     ) -> Sent:
@@ -260,7 +261,10 @@ class Wallet(Flows):
 
         Args:
             to: the public key to lock it to (NUT-11).
-            max_fee: the most that making it may cost, in `unit`; None: what the mint asks.
+            include_fee: the token holds so much more that `amount` is left when it is redeemed, by
+                the mint's input fee of now (NUT-02).
+            max_fee: the most that making it may cost, with what it holds more, in `unit`; None:
+                what the mint asks.
             locktime: Unix seconds, after which `refund` may spend it too; with no `refund` given,
                 this wallet may.
             blind: the mint does not learn whose keys they are (NUT-28); the payee's wallet must
@@ -281,6 +285,7 @@ class Wallet(Flows):
             locktime=locktime,
             refund=refunds,
             blind=blind,
+            include_fee=include_fee,
             max_fee=max_fee,
             key=key,
         )

@@ -81,17 +81,23 @@ def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json
 @click.argument("amount", type=Amount)
 @click.option("--to", default="", metavar="PUBKEY", help="Only this key can redeem it.")
 @click.option("--memo", default="", help="For the payee.")
+@click.option("--include-fee", is_flag=True, help="So much more that AMOUNT is left of it.")
 @mint_option
 @yes_option
 @json_option
-def send(*, amount: int, to: str, memo: str, mint: str, yes: bool, as_json: bool) -> None:
-    """Make a token of AMOUNT sat and print it: whoever has it has the money."""
+def send(
+    *, amount: int, to: str, memo: str, include_fee: bool, mint: str, yes: bool, as_json: bool
+) -> None:
+    """Make a token of AMOUNT sat and print it: whoever has it has the money.
+
+    A mint may take a fee of whoever redeems it; --include-fee puts that on top.
+    """
     with connect() as client:
         bill = client.wallet.bill(to or "bearer", amount, memo, mint)
         if not yes:
             fees = f"and at most {bill['most_fee_sat']} sat of fees"
             confirm(f"Take {amount} sat {fees} out of the wallet, as a token?")
-        made = client.wallet.send(amount, to, memo, mint)
+        made = client.wallet.send(amount, to, memo, mint, include_fee=include_fee)
     if as_json:
         print_json(made)
         return

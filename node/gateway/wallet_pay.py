@@ -59,6 +59,7 @@ class Send(Body):
     to: str = ""
     memo: Annotated[str, Field(max_length=1000)] = ""
     mint: str = ""
+    include_fee: bool = False
 
 
 class Receive(Body):

@@ -205,9 +205,12 @@ def _known(wallet: Wallet, key: str) -> Operation:
 
 def _found(wallet: Wallet, key: str) -> Found:
     """What the wallet knows. Ecash that is out for its payee may not have reached it."""
-    found, payment = as_found(_known(wallet, key)), wallet.payment(key)
+    found, payment, sent = as_found(_known(wallet, key)), wallet.payment(key), wallet.sent(key)
     if payment is not None and payment.state == "paid":
         return replace(found, state="paid")
+    if sent is not None:  # what a token holds for the payee's fee is a fee
+        amount, fee = in_sat(sent.amount, sent.unit), in_sat(sent.fee + sent.included, sent.unit)
+        return replace(found, amount_sat=amount, fee_sat=fee)
     return found
 
 
@@ -218,7 +221,7 @@ def _outbox(wallet: Wallet, key: str) -> str:
 
 def _not_taken(wallet: Wallet, key: str, back: Found, why: str = "") -> Found:
     """A payment whose ecash came back: it failed, and cost making and taking back."""
-    made = _found(wallet, key)
+    made = as_found(_known(wallet, key))
     error = why or "the payee did not take it"
     return replace(made, state="failed", fee_sat=made.fee_sat + back.fee_sat, error=error)
 

@@ -29,6 +29,8 @@ class Payment:
         mint: the one that is to pay, or `nwc`, the owner's other wallet; empty leaves that to
             the wallet.
         url: of the resource that `to`, the request of an HTTP 402, is the price of.
+        include_fee: a token holds the mint's fee of redeeming it on top; for a key or `bearer`,
+            since what a payment request asks for is always whole.
     """
 
     to: str
@@ -36,19 +38,23 @@ class Payment:
     memo: str = ""
     mint: str = ""
     url: str = ""
+    include_fee: bool = False
 
     def to_json(self) -> JsonObject:
         """The fields that hold something."""
-        return {name: value for name, value in vars(self).items() if value not in ("", None)}
+        return {name: value for name, value in vars(self).items() if value not in ("", None, False)}
 
     @classmethod
     def from_json(cls, data: JsonObject) -> Payment:
         """From what `to_json` wrote; anything else is left out."""
         texts = {name: str(data.get(name, "")) for name in _TEXTS}
-        return cls(**texts, amount_sat=_whole(data.get("amount_sat")))
+        amount, fee = _whole(data.get("amount_sat")), data.get("include_fee") is True
+        return cls(**texts, amount_sat=amount, include_fee=fee)
 
 
-_TEXTS = tuple(each.name for each in fields(Payment) if each.name != "amount_sat")
+_TEXTS = tuple(
+    each.name for each in fields(Payment) if each.name not in ("amount_sat", "include_fee")
+)
 
 
 def _whole(value: Json) -> int | None:

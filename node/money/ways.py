@@ -101,8 +101,15 @@ async def _token(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None
     """Ecash for a public key, or for whoever holds it; it stays in the outbox."""
     to = None if payment.to == BEARER else bytes.fromhex(payment.to)
     mint, memo = payment.mint or None, payment.memo or None
-    most = bill.most_fee_sat
-    await wallet.send(bill.amount_sat, to=to, mint=mint, memo=memo, max_fee=most, key=key)
+    await wallet.send(
+        bill.amount_sat,
+        to=to,
+        mint=mint,
+        memo=memo,
+        include_fee=payment.include_fee,
+        max_fee=bill.most_fee_sat,
+        key=key,
+    )
 
 
 def _chosen_msat(payment: Payment, bill: Bill) -> int | None:

@@ -24,6 +24,7 @@ from wallet.operations.book import Book
 from wallet.operations.ownkeys import OwnKeys
 from wallet.protocol import requests
 from wallet.protocol.requests import PaymentRequest
+from wallet.store import Operation
 from wallet.types import Unit
 
 HEADER = "X-Cashu"
@@ -93,7 +94,7 @@ async def pay(
             status of the answer. What it raises goes through, and leaves the ecash in the outbox.
         key: of the request that is being paid for. The same key never pays twice.
         most: what it may cost, in the toll's unit.
-        max_fee: what making the ecash may cost on top.
+        max_fee: what making the ecash, and redeeming it, may cost on top.
 
     Raises:
         RefusedError: it costs more than `most`.
@@ -109,15 +110,20 @@ async def pay(
             hint="Ask the server whether it gives the answer again, or pay anew with a new key.",
         )
     status = await attempt(sent.token)
-    told = TollPaid(key, toll.url, sent.mint, sent.unit, sent.amount, sent.fee, "paid", status)
+    fee = sent.fee + sent.included
+    told = TollPaid(key, toll.url, sent.mint, sent.unit, sent.amount, fee, "paid", status)
     if status not in _NOT_TAKEN:
         return told
-    return replace(told, outcome=await _take_back(book, own, key))
+    back = await _take_back(book, own, key)
+    if back is None:
+        return replace(told, outcome="refused")
+    return replace(told, outcome="returned", fee=sent.fee + back.fee)
 
 
-async def _take_back(book: Book, own: OwnKeys, key: str) -> Literal["returned", "refused"]:
+async def _take_back(book: Book, own: OwnKeys, key: str) -> Operation | None:
+    """The operation that took the ecash back; None where it is not back."""
     try:
         back = await outbox.reclaim(book, own, key)
     except (RefusedError, OutcomeUnknownError, MintUnreachableError, MintError):
-        return "refused"
-    return "refused" if back.pending else "returned"
+        return None
+    return None if back.pending else back

@@ -3,6 +3,9 @@
 The token is made once for a key and then stays in the outbox: whoever asks again with the key
 hands over the same ecash again, so that an answer which was lost costs nothing, and nothing is
 paid twice. What the payee does not take can be taken back, unless it is locked to the payee.
+
+A request's amount is what its payee wants to have: the token holds the mint's fee of redeeming it
+on top. NUT-18 is silent about that; CDK's and cashu-ts' wallets do so too.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from wallet.operations.requests import lock_of, url_of
 from wallet.operations.results import Sent
 from wallet.protocol import requests
 from wallet.protocol.requests import PaymentPayload, PaymentRequest
-from wallet.store import MintRow, Outbox
+from wallet.store import MintRow, Outbox, Record
 from wallet.types import Unit
 
 if TYPE_CHECKING:
@@ -42,8 +45,8 @@ class _Lock(TypedDict, total=False):
 @dataclass(frozen=True)
 class RequestPaid:
     """A request that was paid. `via`: the transport that took it (`post` or `nostr`), empty where
-    the payee had redeemed it before. `amount` and `fee` in `unit`; `fee` is what making the token
-    cost; whoever redeems it pays the mint's input fee."""
+    the payee had redeemed it before. `amount`, what the payee has of it, and `fee` in `unit`; `fee`
+    is what making the token cost, and the mint's input fee, which the token holds."""
 
     operation: str
     amount: int
@@ -88,7 +91,8 @@ async def token_for(
     empty once the payee redeemed it.
 
     Args:
-        max_fee: the most that making it may cost, in its unit; None: what the mint asks.
+        max_fee: the most that making it, and redeeming it, may cost, in its unit; None: what the
+            mint asks.
 
     Raises:
         UnsupportedError: a unit or a lock that this wallet does not make.
@@ -100,24 +104,47 @@ async def token_for(
     lock = _lock(request)
     known = None if key is None else book.record(key)
     if known is not None:
-        if known.operation.outbox == Outbox.RECLAIMED:
-            raise RefusedError(
-                "this payment was taken back", hint="Give a new key to pay the request again."
-            )
-        return await sending.send(
-            book, chosen, mint=known.operation.mint, unit=unit, max_fee=max_fee, key=key, **lock
-        )
+        return await _again(book, known, amount=chosen, unit=unit, max_fee=max_fee, lock=lock)
     refused: WalletError | None = None
     for row in _payers(book, request, chosen, unit, mint):
         try:
             return await sending.send(
-                book, chosen, mint=row.url, unit=unit, max_fee=max_fee, key=key, **lock
+                book,
+                chosen,
+                mint=row.url,
+                unit=unit,
+                include_fee=True,
+                max_fee=max_fee,
+                key=key,
+                **lock,
             )
-        except (InsufficientFundsError, FeeTooHighError) as error:  # nothing was written
+        except (InsufficientFundsError, FeeTooHighError) as error:
+            if key is not None and book.record(key) is not None:  # this mint was asked for it
+                raise
             refused = error
     raise refused or InsufficientFundsError(
         f"no mint that the payee takes holds {chosen} {unit} of this wallet",
         hint="Receive more at one of: " + ", ".join(request.mints[:5]) if request.mints else "",
+    )
+
+
+async def _again(
+    book: Book, known: Record, *, amount: int, unit: Unit, max_fee: int | None, lock: _Lock
+) -> Sent:
+    """The token that was made for this key before."""
+    if known.operation.outbox == Outbox.RECLAIMED:
+        raise RefusedError(
+            "this payment was taken back", hint="Give a new key to pay the request again."
+        )
+    return await sending.send(
+        book,
+        amount,
+        mint=known.operation.mint,
+        unit=unit,
+        include_fee=sending.includes_fee(known.body.get("asked", {})),
+        max_fee=max_fee,
+        key=known.key,
+        **lock,
     )
 
 
@@ -190,4 +217,5 @@ def _payers(
 
 
 def _paid(sent: Sent, via: str) -> RequestPaid:
-    return RequestPaid(sent.operation, sent.amount, sent.fee, sent.unit, sent.mint, via)
+    fee = sent.fee + sent.included
+    return RequestPaid(sent.operation, sent.amount, fee, sent.unit, sent.mint, via)

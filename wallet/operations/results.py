@@ -49,7 +49,8 @@ class Invoice:
 @dataclass(frozen=True)
 class Sent:
     """A token for the payee. `token` is empty once it was seen spent; `fee` is what making it
-    cost this wallet; whoever redeems it pays the mint's input fee."""
+    cost this wallet. Whoever redeems it pays the mint's input fee: `included` is what the token
+    holds for that beyond `amount`, 0 unless it was asked for."""
 
     operation: str
     token: str = field(repr=False)
@@ -57,6 +58,7 @@ class Sent:
     fee: int = 0
     unit: Unit = "sat"
     mint: str = ""
+    included: int = 0
 
 
 @dataclass(frozen=True)

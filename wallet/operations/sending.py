@@ -32,8 +32,9 @@ from wallet.store import (
     select_inputs,
     selection,
 )
-from wallet.types import MAX_AMOUNT, Output, Proof, Token, Unit
+from wallet.types import MAX_AMOUNT, Keyset, Output, Proof, Token, Unit
 
+_MOST_PARTS = 100  # proofs of a token for whose fee room is looked for
 _SOON_S = 86_400  # ecash that expires within a day is not handed to others
 
 
@@ -46,45 +47,49 @@ class Sending(swapping.Swapping):
         exact = None if record.body["asked"]["to"] else _exact(book, tables, record, now)
         if exact is not None:
             made = tables.proofs.take(exact, record.key, hold=Hold.SENT)
-            return _done(book, record, 0, made)
+            face = sum(coin.amount for coin in exact)
+            return _done(book, book.changed(record, amount=face), 0, made)
         return self._swap(book, tables, record, now, tables.proofs.coins(now.mint, now.unit))
 
     def _swap(
         self, book: Book, tables: Tables, record: Record, now: Snapshot, coins: Sequence[Coin]
     ) -> Record:
-        amount, most = (record.body["asked"][name] for name in ("amount", "max_fee"))
-        chosen, fee, change = with_change(book, now, coins, amount)
-        if most is not None and fee > most:
+        asked, most = record.body["asked"], record.body["asked"]["max_fee"]
+        parts = parts_for(asked["amount"], now.active, includes_fee=includes_fee(asked))
+        face = sum(parts)
+        chosen, fee, change = with_change(book, now, coins, face)
+        cost = fee + face - asked["amount"]
+        if most is not None and cost > most:
             raise FeeTooHighError(
-                f"making the token costs {fee} {now.unit}; {most} are allowed",
+                f"making the token costs {cost} {now.unit}; {most} are allowed",
                 hint="Allow a higher `max_fee`, or use another mint.",
             )
         inputs = tables.proofs.take(chosen, record.key, hold=Hold.RESERVED)
-        made = self._outputs(book, tables, record.body["asked"], now, change)
+        wanted = sorted([(part, True) for part in parts] + [(part, False) for part in change])
+        made = self._outputs(book, tables, asked, now.active.id, wanted)
         body = {
-            "asked": record.body["asked"],
+            "asked": asked,
             "inputs": codec.from_proofs(inputs),
             "outputs": codec.from_outputs(output for output, _ in made),
             "payee": [of_payee for _, of_payee in made],
         }
-        return book.changed(record, state=State.PREPARED, fee=fee, body=body)
+        return book.changed(record, state=State.PREPARED, amount=face, fee=fee, body=body)
 
     def _outputs(
         self,
         book: Book,
         tables: Tables,
         asked: Mapping[str, Any],
-        now: Snapshot,
-        change: Sequence[int],
+        keyset: str,
+        wanted: Sequence[tuple[int, bool]],
     ) -> list[tuple[Output, bool]]:
-        """Outputs with whether they are the payee's, sorted by amount."""
-        parts = keyset_rules.split(asked["amount"], tuple(now.active.keys))
+        """Outputs with whether they are the payee's, sorted by amount, as those wanted are."""
         if asked["to"] is None:
-            wanted = sorted([(part, True) for part in parts] + [(part, False) for part in change])
-            derived = book.derive(tables, now.active.id, [part for part, _ in wanted])
+            derived = book.derive(tables, keyset, [part for part, _ in wanted])
             return [(output, mine[1]) for output, mine in zip(derived, wanted, strict=True)]
-        theirs = [(_locked(book, part, now.active.id, asked), True) for part in parts]
-        ours = [(output, False) for output in book.derive(tables, now.active.id, change)]
+        theirs = [(_locked(book, part, keyset, asked), True) for part, his in wanted if his]
+        change = book.derive(tables, keyset, [part for part, his in wanted if not his])
+        ours = [(output, False) for output in change]
         return sorted([*theirs, *ours], key=lambda pair: pair[0].message.amount)
 
     def finish(
@@ -113,12 +118,14 @@ async def send(
     locktime: int | None = None,
     refund: Sequence[bytes] = (),
     blind: bool = False,
+    include_fee: bool = False,
     max_fee: int | None = None,
     key: str | None = None,
 ) -> Sent:
     """See `Wallet.send`."""
     lock = {"to": to, "locktime": locktime, "refund": refund, "blind": blind}
     asked = _asked(amount, unit=unit, memo=memo, mint=mint, max_fee=max_fee, **lock)
+    asked |= {"include_fee": True} if include_fee else {}  # wishes of before have no such name
     named, key = key is not None, key or book.new_key()
     async with book.holding(key):
         record = book.same(key, Kind.SEND, asked) if named else None
@@ -145,11 +152,11 @@ def sent(book: Book, record: Record) -> Sent:
         held = book.store.read(lambda tables: tables.proofs.held(record.key))
         proofs = tuple(each.proof for each in held)
     proofs = tuple(sorted(proofs, key=lambda proof: (proof.amount, proof.secret)))
-    memo = record.body["asked"]["memo"]
-    text = ""
+    asked, text = record.body["asked"], ""
     if operation.outbox == Outbox.OPEN and proofs:
-        text = tokens.encode(Token(operation.mint, operation.unit, proofs, memo))
-    return Sent(record.key, text, operation.amount, operation.fee, operation.unit, operation.mint)
+        text = tokens.encode(Token(operation.mint, operation.unit, proofs, asked["memo"]))
+    amount, included = asked["amount"], operation.amount - asked["amount"]
+    return Sent(record.key, text, amount, operation.fee, operation.unit, operation.mint, included)
 
 
 def is_done(record: Record) -> bool:
@@ -198,6 +205,23 @@ def with_change(
     return chosen, fee, change
 
 
+def parts_for(amount: int, keyset: Keyset, *, includes_fee: bool) -> tuple[int, ...]:
+    """The proofs that are worth `amount`, or, with the fee, that leave so much to who redeems them.
+
+    Raises:
+        UnsupportedError: the keyset's amounts cannot make it up.
+    """
+    amounts, info = tuple(keyset.keys), keyset.info
+    if not includes_fee or not info.input_fee_ppk:
+        return keyset_rules.split(amount, amounts)
+    least, most = (amount + keyset_rules.fee([info] * count) for count in (1, _MOST_PARTS))
+    for face in range(least, most + 1, -(-info.input_fee_ppk // 10_000)):
+        parts = keyset_rules.split(face, amounts)
+        if face - keyset_rules.fee([info] * len(parts)) >= amount:
+            return parts
+    raise UnsupportedError(f"no token of this keyset leaves {amount} after its fee")
+
+
 def lock_of(asked: Mapping[str, Any]) -> p2pk.Lock:
     """The lock that was asked for."""
     refund = tuple(bytes.fromhex(key) for key in asked["refund"])
@@ -241,10 +265,25 @@ def _locked(book: Book, amount: int, keyset: str, asked: Mapping[str, Any]) -> O
 
 
 def _exact(book: Book, tables: Tables, record: Record, now: Snapshot) -> tuple[Coin, ...] | None:
-    """Coins that sum to the amount, if there are such."""
-    amount = record.body["asked"]["amount"]
-    small = tables.proofs.coins(now.mint, now.unit, most=amount)
-    return select_exact(_lasting(book, small, now), amount, now.infos)
+    """Coins that sum to the amount, with the fee for redeeming them where that is wanted, if there
+    are such."""
+    asked = record.body["asked"]
+    amount, most = asked["amount"], asked["max_fee"]
+    included, tried = 0, set[int]()
+    while included not in tried and (most is None or included <= most):
+        tried.add(included)
+        small = tables.proofs.coins(now.mint, now.unit, most=amount + included)
+        found = select_exact(_lasting(book, small, now), amount + included, now.infos)
+        fee = selection.fee(found or (), now.infos) if includes_fee(asked) else 0
+        if found is None or fee == included:
+            return found
+        included = fee
+    return None
+
+
+def includes_fee(asked: Mapping[str, Any]) -> bool:
+    """Whether a token is to hold the fee for redeeming it, too."""
+    return bool(asked.get("include_fee"))
 
 
 def _lasting(book: Book, coins: Sequence[Coin], now: Snapshot) -> list[Coin]:
