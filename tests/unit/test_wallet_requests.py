@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -42,6 +43,7 @@ from wallet.nwc.testing import Fault as NwcFault
 from wallet.nwc.testing import MemoryService
 from wallet.operations import requests as flows
 from wallet.operations.requesting import RequestPaid
+from wallet.operations.results import Rules
 from wallet.protocol import curve, nip19, requests, tokens
 from wallet.protocol.p2pk import Lock
 from wallet.protocol.requests import LockOption, PaymentPayload, PaymentRequest, Transport
@@ -449,6 +451,32 @@ async def test_a_single_use_request(town: Town) -> None:
     with pytest.raises(AlreadySpentError, match="paid already"):
         await town.bob.redeem((await town.ann.send(5)).token, asked)
     assert town.bob.balance() == 5
+
+
+async def test_a_single_use_request_is_redeemed_once_whatever_the_keys(town: Town) -> None:
+    asked = await town.bob.make_request(5, single_use=True, lock=False)
+    paid = [(await town.ann.send(5)).token for _ in range(3)]
+    told = await asyncio.gather(
+        *(town.bob.redeem(each, asked, key=f"k{n}") for n, each in enumerate(paid)),
+        return_exceptions=True,
+    )
+    assert sorted(type(each).__name__ for each in told) == ["AlreadySpentError"] * 2 + ["Received"]
+    assert town.bob.balance() == 5
+    assert len(town.bob.history()) == 1
+
+
+async def test_a_single_use_request_paid_by_a_mint_that_is_not_ours(town: Town) -> None:
+    world = town.world
+    cleo = await world.wallet("cleo", rules=Rules(swap_foreign=True))
+    await cleo.add_mint(world.mints[1].url)
+    asked = PaymentRequest(id="r", amount=40, unit="sat", single_use=True)
+    first, second = [(await town.ann.send(40, mint=world.mint.url)).token for _ in range(2)]
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/swap")
+    with pytest.raises(WalletError):  # it was not paid by this
+        await cleo.redeem(second, asked, key="k")
+    assert (await cleo.redeem(first, asked)).mint == world.mints[1].url
+    with pytest.raises(AlreadySpentError, match="request r was paid"):
+        await cleo.redeem(second, asked)
 
 
 async def test_redeeming_goes_on_after_a_lost_answer(town: Town) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from wallet.store import (
     Tables,
     codec,
 )
+from wallet.store.proofs import MOST_ALIKE
 from wallet.store.vault import Vault
 from wallet.testing import KEY, WORDS, World
 from wallet.types import Dleq, KeysetInfo, Proof
@@ -366,6 +368,38 @@ async def test_pieces_are_counted_without_reading_them(store: Store) -> None:
     await store.write("x", lambda tables: tables.proofs.take(coins[:1], "a", hold=Hold.RESERVED))
     assert store.read(lambda tables: tables.proofs.counts(URL, "sat")) == {1: 2, 4: 3, 16: 3}
     assert store.read(lambda tables: tables.proofs.counts("https://other.example", "sat")) == {}
+
+
+async def test_of_many_alike_only_some_are_read(store: Store) -> None:
+    def fill(tables: Tables, count: int) -> None:
+        made = [proof(count * 10 + n, amount=2 ** (n % 4)) for n in range(count)]
+        tables.proofs.add(URL, "sat", made)
+
+    def steps(tables: Tables) -> tuple[list[tuple[int, int]], int]:
+        done = list[int]()
+        tables.connection.set_progress_handler(lambda: done.append(1), 10)  # type: ignore[arg-type]
+        coins = tables.proofs.coins(URL, "sat", most=7, alike=3)
+        tables.connection.set_progress_handler(None, 0)
+        return sorted(Counter(coin.amount for coin in coins).items()), len(done)
+
+    await store.write("x", lambda t: fill(t, 40))
+    few, before = store.read(steps)
+    await store.write("x", lambda t: fill(t, 4_000))
+    many, after = store.read(steps)
+    assert few == many == [(1, 3), (2, 3), (4, 1)]  # of 4, one is all that 7 can need
+    assert after <= before + 2
+    assert len(store.read(lambda t: t.proofs.coins(URL, "sat"))) == 4 * MOST_ALIKE
+
+
+async def test_a_name_is_claimed_by_one(store: Store) -> None:
+    told = [
+        await store.write("x", lambda t, o=owner: t.operations.claim("invoice 1", o))
+        for owner in ("a", "b", "a")
+    ]
+    assert told == [None, "a", None]
+    assert store.read(lambda t: t.operations.seen(["invoice 1"])) is None
+    await store.write("x", lambda t: t.operations.forget("a"))
+    assert await store.write("x", lambda t: t.operations.claim("invoice 1", "b")) is None
 
 
 async def test_one_proof_is_held_by_one(store: Store) -> None:

@@ -10,9 +10,10 @@ from wallet.operations.book import UNITS, Book
 from wallet.operations.results import Rules
 from wallet.protocol import invoices
 from wallet.protocol.invoices import Bolt11
-from wallet.store import Tables
+from wallet.store import Kind, Tables
 from wallet.types import MAX_AMOUNT, Unit
 
+_PAYMENTS: Final = (Kind.MELT, Kind.MULTIPATH, Kind.SOURCE, Kind.EXCHANGE)
 _GRACE_S: Final = 86_400  # a clock may be off by a day; the mint knows better
 
 
@@ -91,14 +92,20 @@ def hold(tables: Tables, payment_hash: str, owner: str) -> None:
     Raises:
         RefusedError: another operation paid it, or may have.
     """
-    tag = f"invoice {payment_hash}"
-    other = tables.operations.seen([tag])
+    name = f"invoice {payment_hash}"
+    other = tables.operations.claim(name, owner) or _claimed_before(tables, name)
     if other not in (None, owner):
         raise RefusedError(
             f"this invoice was paid, or is being paid, by {other!r}",
             hint="Look at that operation; a second payment would be lost.",
         )
-    tables.operations.see([tag], owner)
+
+
+def _claimed_before(tables: Tables, name: str) -> str | None:
+    """As files of version 1 have it: among the secrets of tokens, which are others' to choose."""
+    other = tables.operations.seen([name])
+    found = tables.operations.operation(other) if other else None
+    return other if found is not None and found.kind in _PAYMENTS else None
 
 
 def balances_msat(book: Book) -> dict[tuple[str, Unit], int]:

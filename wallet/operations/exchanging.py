@@ -25,7 +25,7 @@ from wallet.operations import bills, failures, melting, minting, mints, quoting,
 from wallet.operations.book import Book, Snapshot
 from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import Received
-from wallet.store import Kind, MintRow, Record, State, codec
+from wallet.store import Kind, MintRow, Record, State, Tables, codec
 from wallet.types import Token, Unit
 
 MOST_QUOTES: Final = 4  # invoices asked for until amount and fees fit
@@ -40,8 +40,9 @@ async def receive(
     private_keys: Sequence[bytes],
     preimage: bytes | None,
     key: str | None,
+    once: str | None = None,
 ) -> Received:
-    """Redeems a token of any mint, as the rules allow.
+    """Redeems a token of any mint, as the rules allow. `once`: see `receiving.receive`.
 
     Raises:
         UntrustedMintError: its mint is not accepted, and nothing is swapped by these rules.
@@ -55,6 +56,7 @@ async def receive(
             allow_unverified=allow_unverified,
             private_keys=private_keys,
             preimage=preimage,
+            once=once,
             key=key,
         )
     if not book.rules.swap_foreign:
@@ -73,6 +75,7 @@ async def receive(
         "proofs": codec.from_proofs(token.proofs),
         "private_keys": [private.hex() for private in private_keys],
         "preimage": preimage.hex() if preimage else None,
+        "once": once,
     }
     return await _exchange(book, own, key or book.new_key(), asked, kept)
 
@@ -91,16 +94,27 @@ async def settle(book: Book, own: OwnKeys, record: Record) -> Record:
         raise
     except MintUnreachableError as error:
         if not _is_redeemed(book, record):
-            over = book.changed(record, state=State.FAILED, error=error.message)
-            await book.keep(over, "fail")
+            await _failed(book, record, error)
             raise
         lost = OutcomeUnknownError(error.message, hint="Run `recover` when the mint is back.")
         await book.doubt(_latest(book, record), lost)
         raise lost from error
     except WalletError as error:
-        over = book.changed(_latest(book, record), state=State.FAILED, error=error.message)
-        await book.keep(over, "fail")
+        await _failed(book, _latest(book, record), error)
         raise
+
+
+async def _failed(book: Book, record: Record, error: WalletError) -> None:
+    """Writes that it failed; what it answered may be answered by another, unless it was paid."""
+    over = book.changed(record, state=State.FAILED, error=error.message)
+    redeemed = _is_redeemed(book, record)
+
+    def work(tables: Tables) -> None:
+        tables.operations.update(over)
+        if not redeemed:
+            tables.operations.forget(record.key)
+
+    await book.store.write("fail", work)
 
 
 async def _exchange(
@@ -114,7 +128,12 @@ async def _exchange(
             record = book.begun(key, Kind.EXCHANGE, ours, amount, asked=asked, token=kept)
             await _refuse_again(book, record)
             begun = record
-            await book.store.write("begin", lambda tables: tables.operations.insert(begun))
+
+            def work(tables: Tables) -> None:
+                receiving.claim_once(tables, kept["once"], key)
+                tables.operations.insert(begun)
+
+            await book.store.write("begin", work)
         failures.raise_again(record)
         if not record.operation.state.final:
             record = await settle(book, own, record)

@@ -43,6 +43,7 @@ class Receiving(swapping.Swapping):
         body = record.body
         foreign = codec.proofs_of(body, "token")
         self._refuse(tables, record, foreign)
+        claim_once(tables, body.get("once"), record.key)
         fee = keyset_rules.fee(now.infos[proof.id] for proof in foreign)
         amount = sum(proof.amount for proof in foreign) - fee
         if amount <= 0:
@@ -100,9 +101,14 @@ async def receive(
     allow_unverified: bool = False,
     private_keys: Sequence[bytes] = (),
     preimage: bytes | None = None,
+    once: str | None = None,
     key: str | None = None,
 ) -> Received:
-    """Redeems a token of a mint in the book. See `Wallet.receive`."""
+    """Redeems a token of a mint in the book. See `Wallet.receive`.
+
+    Args:
+        once: a name that one operation answers, such as that of a single-use request.
+    """
     asked = {"token": fingerprint(token)}
     key = key or book.store.read(lambda tables: _unsettled(tables, token)) or book.new_key()
     async with book.holding(key):
@@ -118,6 +124,7 @@ async def receive(
                 "preimage": preimage.hex() if preimage else None,
                 "memo": token.memo or "",
                 "verified": verified,
+                "once": once,
             }
             refuse_locked(book, token.proofs, body)
             record = book.begun(key, Kind.RECEIVE, snapshot, token.amount, **body)
@@ -220,6 +227,16 @@ def redeemed(book: Book, tables: Tables, proofs: Sequence[Proof], outbox: Outbox
         record = tables.operations.get(key)
         if record is not None and not tables.proofs.held(key):
             tables.operations.update(book.changed(record, outbox=outbox))
+
+
+def claim_once(tables: Tables, once: str | None, key: str) -> None:
+    """Inside a transaction: what is answered once is answered by this operation.
+
+    Raises:
+        AlreadySpentError: another one answered it, or is at it.
+    """
+    if once is not None and tables.operations.claim(once, key) is not None:
+        raise AlreadySpentError(f"{once} was paid already", hint="Make a new request.")
 
 
 def over_cap(book: Book, mint: str) -> bool:

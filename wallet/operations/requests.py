@@ -11,10 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from wallet.errors import (
-    AlreadySpentError,
     ParseError,
     RefusedError,
     UntrustedMintError,
@@ -28,14 +26,11 @@ from wallet.protocol import p2pk, tokens
 from wallet.protocol.conditions import Condition
 from wallet.protocol.p2pk import Lock
 from wallet.protocol.requests import LockOption, PaymentPayload, PaymentRequest, Transport
-from wallet.store import State
 from wallet.types import Token, Unit
 
 Payment = (
     str | Token | PaymentPayload
 )  # a token as text, one that was read, or a transport's payload
-
-_REMEMBERED: Final = 1_000  # operations in which a single-use request is looked for
 
 
 async def make(
@@ -116,8 +111,7 @@ async def redeem(
 
     Args:
         key: the idempotency key. Without one it is `redemption_key`, by which the same payment of
-            the same request is the same operation, and another one of a single-use request is
-            refused.
+            the same request is the same operation.
 
     Raises:
         RefusedError, UntrustedMintError, VerificationError: see `check`.
@@ -127,8 +121,6 @@ async def redeem(
     token, answers = _read(payment)
     check(request, token, answers=answers)
     chosen = key or redemption_key(request, token)
-    if request.single_use and request.id and key is None:
-        _refuse_another(book, request.id, chosen)
     return await exchanging.receive(
         book,
         own,
@@ -136,6 +128,7 @@ async def redeem(
         allow_unverified=False,
         private_keys=(),
         preimage=None,
+        once=f"request {request.id}" if request.single_use and request.id else None,
         key=chosen,
     )
 
@@ -160,17 +153,6 @@ def lock_of(request: PaymentRequest) -> Lock | None:
 
 def _prefix(request_id: str) -> str:
     return f"request:{request_id}:"
-
-
-def _refuse_another(book: Book, request_id: str, key: str) -> None:
-    """A single-use request is answered by one payment; one that failed was none."""
-    operations = book.store.read(lambda tables: tables.operations.history(_REMEMBERED, None))
-    for operation in operations:
-        other = operation.key.startswith(_prefix(request_id)) and operation.key != key
-        if other and operation.state != State.FAILED:
-            raise AlreadySpentError(
-                f"request {request_id} was paid already", hint="Make a new request."
-            )
 
 
 def _read(payment: Payment) -> tuple[Token, str | None]:

@@ -35,6 +35,7 @@ from wallet.store import (
 from wallet.types import MAX_AMOUNT, Keyset, Output, Proof, Token, Unit
 
 _MOST_PARTS = 100  # proofs of a token for whose fee room is looked for
+_MOST_ALIKE = 64  # proofs of one kind in a token: rather than more, a swap makes few of them
 _SOON_S = 86_400  # ecash that expires within a day is not handed to others
 
 
@@ -272,7 +273,7 @@ def _exact(book: Book, tables: Tables, record: Record, now: Snapshot) -> tuple[C
     included, tried = 0, set[int]()
     while included not in tried and (most is None or included <= most):
         tried.add(included)
-        small = tables.proofs.coins(now.mint, now.unit, most=amount + included)
+        small = tables.proofs.coins(now.mint, now.unit, most=amount + included, alike=_MOST_ALIKE)
         found = select_exact(_lasting(book, small, now), amount + included, now.infos)
         fee = selection.fee(found or (), now.infos) if includes_fee(asked) else 0
         if found is None or fee == included:

@@ -159,8 +159,19 @@ class Operations:
                 return str(row[0])
         return None
 
+    def claim(self, name: str, owner: str) -> str | None:
+        """A name, such as an invoice's hash, becomes an operation's, until `forget`.
+
+        Returns whose it is, where it is another's, and changes nothing then.
+        """
+        mark = self._vault.mark(name)
+        self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (mark, owner))
+        row = self._connection.execute("SELECT operation FROM seen WHERE tag = ?", (mark,))
+        holder = str(row.fetchone()[0])
+        return None if holder == owner else holder
+
     def forget(self, key: str) -> None:
-        """A token that was not received may be tried again."""
+        """A token that was not received, and names that it claimed, may be tried again."""
         self._connection.execute("DELETE FROM seen WHERE operation = ?", (key,))
 
     def _list(self, where: str, values: tuple[object, ...]) -> tuple[Operation, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 
 from wallet.errors import StoreError
@@ -17,6 +17,8 @@ from wallet.store import codec
 from wallet.store.records import Coin, Held
 from wallet.store.vault import Vault
 from wallet.types import MAX_AMOUNT, Proof
+
+MOST_ALIKE = 300  # coins of one kind that a selection is given: more than one request spends
 
 
 class Hold(IntEnum):
@@ -35,14 +37,23 @@ class Proofs:
         self._connection = connection
         self._vault = vault
 
-    def coins(self, mint: str, unit: str, *, most: int = MAX_AMOUNT) -> list[Coin]:
-        """What is free at a mint, in pieces of at most `most`, smallest first."""
-        rows = self._connection.execute(
-            "SELECT tag, amount, keyset FROM proofs WHERE mint = ? AND unit = ? AND state = 0"
-            " AND amount <= ? ORDER BY amount",
-            (mint, unit, most),
-        )
-        return [Coin(*row) for row in rows]
+    def coins(
+        self, mint: str, unit: str, *, most: int = MAX_AMOUNT, alike: int = MOST_ALIKE
+    ) -> list[Coin]:
+        """What is free at a mint, in pieces of at most `most`, smallest first.
+
+        Of one amount and keyset no more than `alike`, so that a payee of many small payments reads
+        no more than a selection can use.
+        """
+        found: list[Coin] = []
+        for amount, keyset in self._kinds(mint, unit, most):
+            rows = self._connection.execute(
+                "SELECT tag FROM proofs WHERE mint = ? AND unit = ? AND state = 0 AND amount = ?"
+                " AND keyset = ? LIMIT ?",
+                (mint, unit, amount, keyset, min(alike, most // amount)),
+            )
+            found += [Coin(tag, amount, keyset) for (tag,) in rows]
+        return found
 
     def counts(self, mint: str, unit: str) -> Counter[int]:
         """How many pieces of each amount are free at a mint."""
@@ -172,6 +183,21 @@ class Proofs:
             ).rowcount
             for tag in tags
         )
+
+    def _kinds(self, mint: str, unit: str, most: int) -> Iterator[tuple[int, str]]:
+        """The amounts and keysets there are; by leaps in the index, not by reading all of it."""
+        free = (
+            "SELECT amount, keyset FROM proofs INDEXED BY proofs_free"
+            " WHERE mint = ? AND unit = ? AND state = 0 AND"
+        )
+        alike = f"{free} amount = ? AND keyset > ? ORDER BY keyset LIMIT 1"
+        larger = f"{free} amount > ? AND amount <= ? ORDER BY amount, keyset LIMIT 1"
+        run = self._connection.execute
+        kind = run(larger, (mint, unit, 0, most)).fetchone()
+        while kind is not None:
+            yield kind
+            other = run(alike, (mint, unit, *kind)).fetchone()
+            kind = other or run(larger, (mint, unit, kind[0], most)).fetchone()
 
     def _take(self, tag: bytes, operation: str, hold: Hold) -> Proof:
         row = self._connection.execute(

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from wallet.errors import InsufficientFundsError
 from wallet.protocol import keysets
+from wallet.store.proofs import MOST_ALIKE
 from wallet.store.records import Coin
 from wallet.types import KeysetInfo
 
-MOST_INPUTS = 250  # mints limit a request's inputs; Nutshell's default is 1,000
+MOST_INPUTS = 250  # below MOST_ALIKE; mints limit a request's inputs; Nutshell's default is 1,000
 _MOST_OLD = 50  # proofs of old keysets that one swap takes along
 _MOST_SURPLUS = 30  # and small ones beyond need
 
@@ -148,12 +149,14 @@ def _with_surplus(chosen: list[Coin], fresh: list[Coin]) -> list[Coin]:
 
 
 def _too_little(coins: Sequence[Coin], need: int, infos: Infos) -> InsufficientFundsError:
-    total = sum(coin.amount for coin in coins)
-    if _net(coins, infos) >= need:
+    alike = Counter((coin.amount, coin.keyset) for coin in coins)
+    is_all = max(alike.values(), default=0) < MOST_ALIKE  # else there may be more of them
+    if not is_all or _net(coins, infos) >= need:
         return InsufficientFundsError(
             f"{need} would take more than {MOST_INPUTS} proofs at once",
             hint="Run `consolidate` for this mint first.",
         )
+    total = sum(coin.amount for coin in coins)
     return InsufficientFundsError(
         f"{need} with fees is more than the {total} that can be spent here",
         hint="Receive more first, or name another mint.",

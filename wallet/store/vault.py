@@ -51,6 +51,10 @@ class Vault:
         """The name of a proof's row: 16 bytes, the same for the same secret."""
         return hmac.digest(self._tag, b"proof:" + secret.encode(), "sha256")[:_TAG]
 
+    def mark(self, name: str) -> bytes:
+        """The same for a name that is no secret; no secret of a token has it for its tag."""
+        return hmac.digest(self._tag, b"name:" + name.encode(), "sha256")[:_TAG]
+
     def seal(self, plain: bytes, context: str) -> bytes:
         """Nonce and ciphertext, bound to `context`."""
         nonce = self._random(_NONCE)
