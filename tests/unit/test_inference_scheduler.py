@@ -15,7 +15,7 @@ from node.errors import InferenceError
 from node.inference.llama.backend import Aborted, NoRoomError, ToyBackend
 from node.inference.llama.batch import Batch
 from node.inference.llama.kvcache import KvCache
-from node.inference.llama.pace import CHUNK_TOKENS, PACED_TOKENS, Pace
+from node.inference.llama.pace import AHEAD_TOKENS, CHUNK_TOKENS, PACED_TOKENS, Pace
 from node.inference.llama.sampler import Logits
 from node.inference.llama.scheduler import Job, Scheduler
 from node.inference.llama.states import StateStore, state_key
@@ -343,14 +343,25 @@ def test_a_long_prompt_takes_its_share_of_time_whatever_it_costs(token_s: float)
 
 
 def test_short_prompts_go_ahead_but_not_for_ever() -> None:
+    assert taken_ahead(plain_s=0.05, chunk_s=0.4) > AHEAD_TOKENS // CHUNK_TOKENS
+    assert kept(plain_s=0.05, token_s=0.003, left=60, steps=1500)[0] > 0.6
+
+
+def test_as_many_short_prompts_go_ahead_on_a_slow_machine_as_on_a_fast_one() -> None:
+    """Beside a prompt of a larger model a step takes seconds: agents begin together all the same."""
+    fast, slow = (taken_ahead(plain_s=0.05 * by, chunk_s=0.4 * by) for by in (1, 30))
+    assert fast == slow
+
+
+def taken_ahead(*, plain_s: float, chunk_s: float) -> int:
+    """Prompts of one chunk that are evaluated at once beside four that speak."""
     pace = Pace()
-    pace.observe(running=4, prompt_tokens=0, seconds=0.05)
-    sizes = []
-    for _ in range(8):
-        sizes.append(pace.chunk(4, 60))
-        pace.observe(running=4, prompt_tokens=60, seconds=0.05 + 0.2)
-    assert sizes == [CHUNK_TOKENS] * 6 + [0, 0]  # after a second
-    assert kept(plain_s=0.05, token_s=0.003, left=60, steps=600)[0] > 0.6
+    pace.observe(running=4, prompt_tokens=0, seconds=plain_s)
+    for count in range(100):
+        if not pace.chunk(4, CHUNK_TOKENS):
+            return count
+        pace.observe(running=4, prompt_tokens=CHUNK_TOKENS, seconds=plain_s + chunk_s)
+    raise AssertionError("they go ahead for ever")
 
 
 def test_where_nobody_speaks_chunks_are_whole() -> None:
