@@ -348,7 +348,7 @@ def test_short_prompts_go_ahead_but_not_for_ever() -> None:
 
 
 def test_as_many_short_prompts_go_ahead_on_a_slow_machine_as_on_a_fast_one() -> None:
-    """Beside a prompt of a larger model a step takes seconds: agents begin together all the same."""
+    """Beside a larger model's prompt a step takes seconds; agents begin together all the same."""
     fast, slow = (taken_ahead(plain_s=0.05 * by, chunk_s=0.4 * by) for by in (1, 30))
     assert fast == slow
 
