@@ -18,16 +18,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from data import Maker
-from encode import FIRST, Encoder
+from encode import FIRST, NAMED, Encoder
 from model import Layout
 from tokenizer import Tokenizer
+from toolset import HARD
 from torch import Tensor
 
 BRANCHES = 4  # texts over one beginning in a batch
 GROUP = 40  # texts over one beginning that are made at once; alike ones in length share a batch
 GROUPS = 24  # beginnings in a pool
 LONGEST = 1200
-BRIEF, BRIEF_TARGETS = 0.4, 10 + FIRST  # the share of texts that end soon after the first decision
+BRIEF = 0.4  # the share of texts that end soon after the first decision
+BRIEF_TARGETS = 9 + FIRST + NAMED
 SECOND = 0.6  # of the others: where there is a second step, it alone is looked at
 
 
@@ -42,41 +44,69 @@ class Batch:
     targets: Tensor
 
 
+Marks = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Ids with the places among them that the assistant says, and what is known where."""
+
+    ids: list[int]
+    places: list[int]
+    marks: Marks
+
+    def after(self, cut: int) -> _Text:
+        """The text from `cut` on."""
+        return _Text(
+            self.ids[cut:],
+            [at - cut for at in self.places],
+            [(at - cut, label) for at, label in self.marks if at >= cut],
+        )
+
+    def until(self, places: list[int]) -> _Text:
+        """The text up to the last of `places`, which are those it keeps."""
+        end = places[-1] + 1
+        return _Text(self.ids[:end], places, [mark for mark in self.marks if mark[0] < end])
+
+
 @dataclass(frozen=True)
 class _Piece:
-    """One beginning, and `BRANCHES` texts with the places in them that the assistant says."""
+    """One beginning with its marks, and `BRANCHES` texts that go on from it."""
 
     beginning: list[int]
-    texts: list[tuple[list[int], list[int]]]
+    marks: Marks
+    texts: list[_Text]
 
     def length(self) -> int:
-        return max(len(ids) for ids, _ in self.texts)
+        return max(len(text.ids) for text in self.texts)
 
 
-def _pieces(maker: Maker, encoder: Encoder, copying: bool) -> Iterator[_Piece]:
-    made = maker.group(GROUP, copying)
-    encoded = [encoder.encode(one.messages, one.tools) for one in made]
-    cut = encoder.beginning(encoded[0][0]) if made[0].begins_alike else 0
-    beginning = encoded[0][0][:cut]
-    if not copying:
-        encoded = [_shortened(*one, maker.rng.random()) for one in encoded]
-    texts = [(ids[cut:], [at - cut for at in places]) for ids, places in encoded]
+def _pieces(maker: Maker, encoder: Encoder, drilling: bool) -> Iterator[_Piece]:
+    made = maker.group(GROUP, drilling)
+    encoded = [_Text(*encoder.marked(one.messages, one.tools)) for one in made]
+    first = encoded[0]
+    cut = encoder.beginning(first.ids) if made[0].begins_alike else 0
+    marks = [mark for mark in first.marks if mark[0] < cut]
+    if not drilling:
+        encoded = [_shortened(text, maker.rng.random()) for text in encoded]
+    texts = [text.after(cut) for text in encoded]
     texts = sorted(
-        (text for text in texts if len(text[0]) <= LONGEST), key=lambda text: len(text[0])
+        (text for text in texts if len(text.ids) <= LONGEST), key=lambda text: len(text.ids)
     )
     for at in range(0, len(texts) - BRANCHES + 1, BRANCHES):
-        yield _Piece(beginning, texts[at : at + BRANCHES])
+        yield _Piece(first.ids[:cut], marks, texts[at : at + BRANCHES])
 
 
-def _shortened(ids: list[int], places: list[int], roll: float) -> tuple[list[int], list[int]]:
+def _shortened(text: _Text, roll: float) -> _Text:
     """The text up to what is called first (whether and what to call is harder than the rest), or
     up to the second step, or all of it.
     """
+    places = text.places
     if roll < BRIEF:
         places = places[:BRIEF_TARGETS]
     elif roll < BRIEF + (1 - BRIEF) * SECOND:
         places = _second(places)
-    return ids[: places[-1] + 1], places
+    return text.until(places)
 
 
 def _second(places: list[int]) -> list[int]:
@@ -100,10 +130,13 @@ def _pack(group: list[_Piece]) -> tuple[np.ndarray, ...]:
     targets: list[int] = []
     for place, piece in enumerate(group):
         heads[place, : len(piece.beginning)] = piece.beginning
-        for row, (ids, places) in enumerate(piece.texts, place * BRANCHES):
-            rows[row, : len(ids)] = ids
-            where += [heads.size + row * length + at - 1 for at in places]
-            targets += [ids[at] for at in places]
+        where += [place * first + at for at, _ in piece.marks]
+        targets += [label for _, label in piece.marks]
+        for row, text in enumerate(piece.texts, place * BRANCHES):
+            start = heads.size + row * length
+            rows[row, : len(text.ids)] = text.ids
+            where += [start + at - 1 for at in text.places] + [start + at for at, _ in text.marks]
+            targets += [text.ids[at] for at in text.places] + [label for _, label in text.marks]
     lengths = np.array([len(piece.beginning) for piece in group])
     flat = np.concatenate((heads.ravel(), rows.ravel()))
     layout = np.array((len(group), first, BRANCHES, length))
@@ -111,10 +144,10 @@ def _pack(group: list[_Piece]) -> tuple[np.ndarray, ...]:
 
 
 def pooled(
-    maker: Maker, encoder: Encoder, tokens: int, copying: bool
+    maker: Maker, encoder: Encoder, tokens: int, drilling: bool
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """The batches of one pool, in random order, each of at most about `tokens` with padding."""
-    pool = [piece for _ in range(GROUPS) for piece in _pieces(maker, encoder, copying)]
+    pool = [piece for _ in range(GROUPS) for piece in _pieces(maker, encoder, drilling)]
     pool.sort(key=lambda piece: (_round(piece.length()), len(piece.beginning)))
     batches: list[list[_Piece]] = [[]]
     for piece in pool:
@@ -129,22 +162,22 @@ def pooled(
     yield from map(_pack, batches)
 
 
-def _work(queue: Queue, merges: Path, seed: int, tokens: int, copying: bool) -> None:
+def _work(queue: Queue, merges: Path, seed: int, tokens: int, drilling: bool) -> None:
     os.nice(1)
     tokenizer = Tokenizer.load(merges)
-    encoder, maker = Encoder(tokenizer), Maker(seed, tokenizer.words())
+    encoder, maker = Encoder(tokenizer), Maker(seed, tokenizer.words(), HARD, marked=True)
     while True:
-        for batch in pooled(maker, encoder, tokens, copying):
+        for batch in pooled(maker, encoder, tokens, drilling):
             queue.put(batch)
 
 
 class Source:
     """Batches from the other process."""
 
-    def __init__(self, merges: Path, seed: int, tokens: int, copying: bool) -> None:
+    def __init__(self, merges: Path, seed: int, tokens: int, drilling: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self._queue = context.Queue(maxsize=64)
-        arguments = (self._queue, merges, seed, tokens, copying)
+        arguments = (self._queue, merges, seed, tokens, drilling)
         self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
 

@@ -25,7 +25,8 @@ class Chains(Shipped):
         times = str(self.rng.randint(2, 99))
         call = self.calc(f"{value} * {times}")
         ask = self.ask("pair_calc", path=path, key=key, n=times)
-        return Task("pair_calc", ask, (self.read(path, content), call), self.sum_answer(call))
+        read, answer = self.read(path, content), self.sum_answer(call)
+        return Task("pair_calc", ask, (read, call), answer, about=key)
 
     def task_total(self) -> Task:
         path, pairs, _, content = self._pairs()

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import random
-import string
 from dataclasses import dataclass, replace
 from typing import Any
 
+import marks
 import others
 import talk
 import toolset
-from chains import Chains
+from drills import Drills
 from failures import could_not, fail
-from patterns import PATTERNS
 from tasks import NO_TOOL, Call, Task
 from toolset import Offered
+from various import Various
 from words import Words
 
 INTENTS = {
@@ -61,6 +61,8 @@ CHAINS = (
     "fetch_write",
     "read_query",
 )
+# what training has more of than the bench
+TRAINED = INTENTS | {"list": 6, "diff": 6, "match": 6, "pair_calc": 9, "total": 8, "list_read": 7}
 SINGLE = tuple(intent for intent in INTENTS if intent not in CHAINS)
 _GROUPS = (
     ("calc",),
@@ -70,11 +72,9 @@ _GROUPS = (
     ("js_run",),
     ("python_run",),
 )
-COPYING = 0.18  # of the conversations, short as they are
+DRILLS = 0.3  # of the conversations, short as they are
 ODD = 0.4  # of the words
-_SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
-_LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
-TALK, REFUSALS = 0.05, 0.16  # of the turns; the rest can be done with what is offered
+TALK, REFUSALS = 0.07, 0.17  # of the turns; the rest can be done with what is offered
 _RUNNERS = {"js_run", "python_run"}
 _BY_CODE = {"calc", "text_count"}
 
@@ -96,21 +96,29 @@ class Conversation:
 class Maker:
     """Makes conversations. One generator of random numbers decides everything."""
 
-    def __init__(self, seed: int, pieces: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        seed: int,
+        pieces: tuple[str, ...] = (),
+        names: toolset.Names = toolset.USUAL,
+        spare: bool = False,
+        marked: bool = False,
+    ) -> None:
+        self.names, self.marked = names, marked
         self.rng = random.Random(seed)
         self.words = Words(self.rng, odd=ODD, pieces=pieces)
-        self.tasks = Chains(self.words, PATTERNS)
+        self.tasks = Various(self.words, spare)
         self._needed: dict[str, set[str]] = {}
 
     def task(self) -> Task:
         """Something the shipped functions can do, or now and then the others."""
         if self.rng.random() < 0.09:
             return others.make(self.rng.choice(list(others.OTHERS)), self.words)
-        return self._of(INTENTS)
+        return self._of(TRAINED)
 
     def offer(self, needed: set[str], without: set[str], size: int) -> list[Offered]:
         """About `size` functions, `needed` among them, none of `without`."""
-        if self.rng.random() < 0.55:
+        if self.rng.random() < self.names.shipped:
             return self._shipped_groups(needed, without)
         kinds = set(needed)
         pool = [*toolset.VARIED, *toolset.VARIED, *others.OTHERS]
@@ -119,13 +127,15 @@ class Maker:
         kinds -= without
         ordered = sorted(kinds)
         self.rng.shuffle(ordered)
-        plain = self.rng.random() < 0.6
+        plain = self.rng.random() < self.names.plain
         return self._distinct([self._one(kind, plain) for kind in ordered])
 
     def _one(self, kind: str, plain: bool) -> Offered:
         if kind in others.OTHERS:
             return others.offered(kind, self.rng, self.words)
-        return toolset.real(kind) if plain else toolset.varied(kind, self.rng, self.words)
+        if plain:
+            return toolset.real(kind)
+        return toolset.varied(kind, self.rng, self.words, self.names)
 
     def _distinct(self, found: list[Offered]) -> list[Offered]:
         names: dict[str, Offered] = {}
@@ -147,11 +157,12 @@ class Maker:
         """One conversation by itself."""
         return self.group(1)[0]
 
-    def group(self, size: int, copying: bool = False) -> list[Conversation]:
+    def group(self, size: int, drilling: bool = False) -> list[Conversation]:
         """`size` conversations with the same functions and the same system's message."""
         rng = self.rng
-        if copying or rng.random() < COPYING:
-            return [self.copying() for _ in range(size)]
+        if drilling or rng.random() < DRILLS:
+            made = Drills(self.words, self.marked).group(size)
+            return [Conversation(one.messages, one.tools, []) for one in made]
         wanted = [self.task() for _ in range(rng.choices((1, 2, 3), (50, 35, 15))[0])]
         tools: list[Offered] = []
         if rng.random() > 0.04:
@@ -169,7 +180,7 @@ class Maker:
         """A task for who has `kinds`: mostly one that can be done."""
         roll = self.rng.random()
         if roll < TALK:
-            return talk.small_talk(self.words)
+            return self.tasks.small_talk()
         can, cannot = self._intents_with(kinds)
         foreign = sorted(kinds & set(others.OTHERS))
         if (can or foreign) and roll > TALK + REFUSALS:
@@ -177,7 +188,7 @@ class Maker:
                 return others.make(self.rng.choice(foreign), self.words)
             return self._of(can)
         if not foreign and (not cannot or self.rng.random() < 0.4):
-            return talk.hopeless(self.words)
+            return self.tasks.hopeless()
         if not cannot or self.rng.random() < 0.1:
             return others.make(self.rng.choice(sorted(set(others.OTHERS) - kinds)), self.words)
         return self._of(cannot)
@@ -198,49 +209,10 @@ class Maker:
         can, cannot = {}, {}
         for intent, needed in self._needed.items():
             if needed <= kinds:
-                can[intent] = INTENTS[intent]
+                can[intent] = TRAINED[intent]
             elif not (kinds & _RUNNERS and needed & _BY_CODE - kinds):
-                cannot[intent] = INTENTS[intent] * (1 if intent in SINGLE else 0.2)
+                cannot[intent] = TRAINED[intent] * (1 if intent in SINGLE else 0.2)
         return can, cannot
-
-    def copying(self) -> Conversation:
-        """Words to say back, or one line to find among several."""
-        messages = [{"role": "system", "content": "Repeat."}]
-        for _ in range(self.rng.randint(1, 2)):
-            said = wanted = self._stuff()
-            roll = self.rng.random()
-            if roll < 0.15:
-                rows = [self._stuff() for _ in range(self.rng.randint(2, 4))]
-                wanted = self.rng.choice(rows)
-                said = "\n".join(rows) + "\n" + wanted[: len(wanted) // 2]
-            elif roll < 0.5:
-                said, wanted = self._looked_up()
-            messages += [
-                {"role": "user", "content": said},
-                {"role": "assistant", "content": wanted},
-            ]
-        return Conversation(messages, [], [])
-
-    def _looked_up(self) -> tuple[str, str]:
-        """Keys with a value each and one of the keys, in either order; and its value."""
-        words, rng = self.words, self.rng
-        of = rng.choice((words.number, words.path, words.made, words.word, words.phrase))
-        pairs = {words.word() if rng.random() < 0.5 else words.made(): of() for _ in range(7)}
-        rows = list(pairs.items())[: rng.randint(2, 7)]
-        key, value = rng.choice(rows)
-        joint = rng.choice((": ", " = ", " ", ", "))
-        table = "\n".join(f"{name}{joint}{what}" for name, what in rows)
-        return (f"{table}\n{key}" if rng.random() < 0.5 else f"{key}\n{table}"), value
-
-    def _stuff(self) -> str:
-        words = self.words
-        roll = self.rng.random()
-        if roll < 0.6:  # few letters, often repeated: to copy these, one letter back is not enough
-            letters = self.rng.choice((string.digits, string.ascii_lowercase, _LETTERS, _SYLLABLES))
-            size = self.rng.randint(4, 40)
-            return "".join(self.rng.choices(letters, k=size)).strip() or words.made()
-        makers = (words.path, words.url, words.phrase, words.sentence, words.number, words.content)
-        return " ".join(self.rng.choice(makers)() for _ in range(self.rng.randint(1, 3)))
 
     def assemble(
         self,
@@ -257,7 +229,10 @@ class Maker:
         done = []
         for task in tasks:
             done.append(self._possible(task, set(by_kind), errors))
-            messages += turns(done[-1], by_kind, spaced=self.rng.random() < 0.15)
+            said = turns(done[-1], by_kind, spaced=self.rng.random() < 0.15)
+            messages += marks.rows_marked(said, done[-1].about) if self.marked else said
+        if self.marked:
+            tools = [marks.name_marked(tool) for tool in tools]
         return Conversation(messages, [tool.spec() for tool in tools], done)
 
     def _possible(self, task: Task, kinds: set[str], errors: float) -> Task:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from marks import MARKED, label
 from tokenizer import Tokenizer
 
-FIRST = 4
+FIRST, NAMED = 4, 4
 TEMPLATE = Path(__file__).with_name("template.jinja").read_text()
 
 _CALL = re.compile(r'(?<=<tool_call>)(\{"name": .*)(?=</tool_call>)')
@@ -29,6 +30,7 @@ class Encoder:
         self.template = environment.from_string(TEMPLATE)
         self.tokenizer = tokenizer
         self._start = tokenizer.encode("<|im_start|>assistant\n")
+        self._call = tokenizer.encode('<tool_call>{"name": "')
         self._end = tokenizer.ids["<|im_end|>"]
 
     def render(
@@ -44,14 +46,29 @@ class Encoder:
     def encode(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
     ) -> tuple[list[int], list[int]]:
-        """Ids, and the places of those the assistant has to say (its end of turn among them).
+        """Ids, and the places of those the assistant has to say: see `marked`."""
+        return self.marked(messages, tools)[:2]
 
-        A turn's first place is named FIRST times: there it decides to call or to answer.
+    def marked(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
+    ) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+        """Ids, places of those the assistant has to say (its end of turn among them), and marks:
+        places with the token that stands for what has to be known there.
+
+        A turn's first place is named FIRST times: there it decides to call or to answer. The
+        first place of a function's name is named NAMED times: there it decides which one.
         """
-        ids = []
+        ids: list[int] = []
+        marks: list[tuple[int, int]] = []
         for part in _CALL.split(self.render(messages, tools)):
-            said = part.startswith('{"name": ')
-            ids += self.tokenizer.encode_json(part) if said else self.tokenizer.encode(part)
+            if part.startswith('{"name": '):
+                ids += self.tokenizer.encode_json(part)
+                continue
+            for piece in MARKED.split(part):
+                if MARKED.fullmatch(piece):
+                    marks.append((len(ids), label(piece)))
+                else:
+                    ids += self.tokenizer.encode(piece)
         start, size = self._start, len(self._start)
         places: list[int] = []
         speaking = False
@@ -61,5 +78,7 @@ class Encoder:
                 places += [at] * (FIRST - 1)
             if speaking:
                 places.append(at)
+                if ids[at - len(self._call) : at] == self._call:
+                    places += [at] * (NAMED - 1)
                 speaking = ids[at] != self._end
-        return ids, places
+        return ids, places, marks

@@ -23,7 +23,7 @@ class Shape:
 
     vocabulary: int
     width: int = 160
-    layers: int = 5
+    layers: int = 6
     heads: int = 5
     feed_forward: int = 448
     context: int = 4096

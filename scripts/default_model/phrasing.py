@@ -30,12 +30,22 @@ _OPENINGS = (
 _CLOSINGS = (" please", " for me", ", please", ", thanks", " for me please", " now", " thank you")
 
 
-def expand(pattern: str, rng: random.Random, slots: dict[str, str]) -> str:
-    """The pattern with every choice made and every slot filled."""
+def choose(pattern: str, rng: random.Random) -> str:
+    """The pattern with every choice made and its slots open."""
     while (match := _CHOICE.search(pattern)) is not None:
         chosen = rng.choice(match.group(1).split("|"))
         pattern = pattern[: match.start()] + chosen + pattern[match.end() :]
-    return _SLOT.sub(lambda match: slots[match.group(1)], pattern)
+    return pattern
+
+
+def fill(text: str, slots: dict[str, str]) -> str:
+    """The text with every slot filled."""
+    return _SLOT.sub(lambda match: slots[match.group(1)], text)
+
+
+def expand(pattern: str, rng: random.Random, slots: dict[str, str]) -> str:
+    """The pattern with every choice made and every slot filled."""
+    return fill(choose(pattern, rng), slots)
 
 
 def request(pattern: str, rng: random.Random, slots: dict[str, str]) -> str:

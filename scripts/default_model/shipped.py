@@ -195,9 +195,8 @@ class Shipped:
                 answer = f"{path} does not say."
             else:
                 answer = f"{path} says: {key}{gap}{dict(pairs)[key]}."
-        return Task(
-            "lookup", self.ask("lookup", path=path, key=key), (self.read(path, content),), answer
-        )
+        ask = self.ask("lookup", path=path, key=key)
+        return Task("lookup", ask, (self.read(path, content),), answer, about=key)
 
     def task_write(self) -> Task:
         path = self.words.path()

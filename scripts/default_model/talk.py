@@ -228,7 +228,8 @@ _SYSTEMS = [
 ]
 
 
-def _slots(words: Words) -> dict[str, str]:
+def slots(words: Words) -> dict[str, str]:
+    """Values for the slots of these tables."""
     return {
         "name": words.name(),
         "place": words.name(),
@@ -244,7 +245,7 @@ def _slots(words: Words) -> dict[str, str]:
 def system(words: Words) -> str:
     """The instructions of some agent."""
     rng: random.Random = words.rng
-    text = expand(rng.choice(_SYSTEMS), rng, _slots(words)).strip()
+    text = expand(rng.choice(_SYSTEMS), rng, slots(words)).strip()
     while rng.random() < 0.15:
         text += " " + words.sentence()
     return text
@@ -253,10 +254,10 @@ def system(words: Words) -> str:
 def small_talk(words: Words, table: list[tuple[str, list[str]]] = SMALL_TALK) -> Task:
     """A word of courtesy and its answer."""
     answer, patterns = words.rng.choice(table)
-    return Task("talk", request(words.rng.choice(patterns), words.rng, _slots(words)), (), answer)
+    return Task("talk", request(words.rng.choice(patterns), words.rng, slots(words)), (), answer)
 
 
 def hopeless(words: Words, patterns: list[str] = HOPELESS) -> Task:
     """A request that none of the shipped functions can serve."""
-    said = request(words.rng.choice(patterns), words.rng, _slots(words))
+    said = request(words.rng.choice(patterns), words.rng, slots(words))
     return Task("hopeless", said, (), NO_TOOL)

@@ -24,13 +24,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Task:
-    """A request with its calls and answer; `intent` names where it came from."""
+    """A request with its calls and answer.
+
+    `intent` names where it came from, `about` the key of the row it asks for.
+    """
 
     intent: str
     request: str
     calls: tuple[Call, ...] = ()
     answer: str = ""
     needs: tuple[str, ...] = field(default=())
+    about: str = field(default="", repr=False)
 
     def kinds(self) -> set[str]:
         """The functions without which it cannot be done."""

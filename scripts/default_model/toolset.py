@@ -54,6 +54,27 @@ def shipped() -> dict[str, dict[str, Any]]:
     return found
 
 
+@dataclass(frozen=True)
+class Names:
+    """How often functions are offered under their own names.
+
+    Attributes:
+        shipped: the share of conversations that have whole groups of shipped functions.
+        plain: of the others, the share where the shipped functions keep names and descriptions.
+        own, other: of the rest, the share that keep the name, and that have a name with a
+            meaning or their own; the remaining names mean nothing.
+    """
+
+    shipped: float
+    plain: float
+    own: float
+    other: float
+
+
+USUAL = Names(shipped=0.55, plain=0.6, own=0.2, other=0.6)
+HARD = Names(shipped=0.35, plain=0.2, own=0.1, other=0.3)
+
+
 # kind: other names, other descriptions, other argument names
 VARIED: dict[str, tuple[str, str, dict[str, str]]] = {
     "calc": (
@@ -152,11 +173,14 @@ def real(kind: str) -> Offered:
     return Offered(kind, kind, function["description"], function["parameters"], same)
 
 
-def varied(kind: str, rng: random.Random, words: Words) -> Offered:
+def varied(kind: str, rng: random.Random, words: Words, shares: Names = USUAL) -> Offered:
     """A shipped function under another name, description or arguments."""
     names, descriptions, arguments = VARIED[kind]
     roll = rng.random()
-    name = kind if roll < 0.2 else _pick(rng, names) if roll < 0.6 else _nonsense(rng, words)
+    if roll < shares.own:
+        name = kind
+    else:
+        name = _pick(rng, names) if roll < shares.other else _nonsense(rng, words)
     description = shipped()[kind]["description"]
     if rng.random() < 0.7:
         description = _pick(rng, descriptions)

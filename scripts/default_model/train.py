@@ -1,4 +1,4 @@
-"""The training run: a copy-only stage, then conversations, under a rate that decays with the clock.
+"""The training run: exercises, then conversations, under a rate that decays with the clock.
 
 One process a core, each with one thread and batches of its own, gradients averaged once a step: on
 a machine that does other things too, threads that meet hundreds of times a step would wait for each
@@ -24,12 +24,13 @@ from encode import Encoder
 from induction import seed_copying
 from model import Model, Shape
 from muon import Muon
-from shipped_weights import save_merges, weights
+from shipped_weights import deepened, save_merges, weights
 from tokenizer import Tokenizer
 from tokenizer import train as train_merges
 
-COPY_SHARE = 0.08  # of the time at most; it ends once copying is learned
-COPY_LOSS = 0.15
+DRILL_SHARE = 0.06  # of the time at most; it ends once the exercises are learned
+DRILL_LOSS = 0.1
+FRESH_AT = 2  # where layers are put in that a file to begin with lacks
 WARM_STEPS = 20
 AVERAGE = 0.995
 MERGES = 503
@@ -58,13 +59,13 @@ class Trainer:
         self.contexts = torch.compile(self.model.contexts, dynamic=True)
         self.step_count = 0
         self.elapsed = 0.0
-        self.copied = False
+        self.drilled = False
 
     def begin_with(self, weights: dict[str, torch.Tensor]) -> None:
-        """Takes over trained weights; copying is known then."""
-        self.model.load_state_dict(weights)
-        self.average = {name: w.clone() for name, w in weights.items()}
-        self.copied = True
+        """Takes over trained weights, under more layers if this model has more."""
+        fresh = Model(self.model.shape).state_dict()
+        self.model.load_state_dict(deepened(weights, fresh, FRESH_AT))
+        self.average = {name: w.detach().clone() for name, w in self.model.named_parameters()}
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Mean loss of a batch's targets in nats."""
@@ -118,7 +119,7 @@ class Trainer:
             "adam": self.adam.state_dict(),
             "step": self.step_count,
             "elapsed": self.elapsed,
-            "copied": self.copied,
+            "drilled": self.drilled,
         }
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
@@ -131,7 +132,7 @@ class Trainer:
         self.muon.load_state_dict(state["muon"])
         self.adam.load_state_dict(state["adam"])
         self.step_count, self.elapsed = state["step"], state["elapsed"]
-        self.copied = state["copied"]
+        self.drilled = state["drilled"]
 
 
 class Loop:
@@ -147,10 +148,10 @@ class Loop:
 
     def _open(self) -> Source:
         options, trainer = self.options, self.trainer
-        tokens = options.tokens if trainer.copied else options.copy_tokens
+        tokens = options.tokens if trainer.drilled else options.drill_tokens
         seed = options.seed + 1_000_003 * trainer.step_count + 7919 * self.rank
         share = tokens // options.processes
-        return Source(options.folder / "merges.json", seed, share, copying=not trainer.copied)
+        return Source(options.folder / "merges.json", seed, share, drilling=not trainer.drilled)
 
     def run(self) -> None:
         """Trains until the minutes are over."""
@@ -180,9 +181,9 @@ class Loop:
                 flush=True,
             )
         self.losses, self.tokens, self.shown = [], 0, trainer.elapsed
-        late = trainer.elapsed > self.limit * COPY_SHARE
-        if not trainer.copied and (mean < COPY_LOSS or late):
-            trainer.copied = True
+        late = trainer.elapsed > self.limit * DRILL_SHARE
+        if not trainer.drilled and (mean < DRILL_LOSS or late):
+            trainer.drilled = True
             self.source.close()
             self.source = self._open()
         if trainer.elapsed - self.saved > self.options.save_every:
@@ -238,7 +239,7 @@ def main() -> None:
     parser.add_argument("--begin-with", type=Path, help="a shipped GGUF to go on from")
     parser.add_argument("--minutes", type=float, default=70.0)
     parser.add_argument("--tokens", type=int, default=5600, help="a step, padding counted in")
-    parser.add_argument("--copy-tokens", type=int, default=4608, help="the same, while copying")
+    parser.add_argument("--drill-tokens", type=int, default=4608, help="the same, in the exercises")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=0.0012)
     parser.add_argument("--save-every", type=float, default=150.0, help="seconds")

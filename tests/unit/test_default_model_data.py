@@ -103,6 +103,82 @@ def test_held_out_phrasings_are_trained_on_nowhere() -> None:
     assert not set(talk.HOPELESS) & set(heldout.HOPELESS)
 
 
+def test_composed_requests_are_many_and_none_is_what_the_bench_asks() -> None:
+    from composing import Composer, asked_by_bench, plain
+    from various import WAYS
+    from words import Words
+
+    composer = Composer(Words(random.Random(2)))
+    asked = asked_by_bench()
+    enough = len(asked) > 100  # nothing here may print what the bench asks
+    assert enough
+    for intent, ways in WAYS.items():
+        forms = {plain(composer.form(ways, noise=0.25)) for _ in range(300)}
+        assert len(forms) > 60, intent
+        shared = len(forms & asked)
+        assert shared == 0
+
+
+def test_spare_entries_are_not_trained_on() -> None:
+    from composing import entries, is_spare
+    from various import WAYS
+
+    spared = 0
+    for ways in WAYS.values():
+        trained = {entry for part in entries(ways, spare=False).values() for entry in part}
+        assert not any(is_spare(entry) for entry in trained)
+        spared += len({e for part in entries(ways, spare=True).values() for e in part} - trained)
+    assert spared >= 20
+
+
+def test_noise_never_touches_values() -> None:
+    from noise import Noise
+    from words import Words
+
+    noise = Noise(Words(random.Random(3)))
+    for _ in range(500):
+        form = noise.over("please write <text> into <path>, will you")
+        assert "<text>" in form
+        assert "<path>" in form
+        assert "<text> into" in form
+
+
+def test_a_verb_gets_its_ing_form() -> None:
+    from composing import gerund
+
+    said = ["read it", "write it", "put a", "double-check b", "see c", "tie d", "dump e"]
+    assert [gerund(one).split()[0] for one in said] == [
+        "reading",
+        "writing",
+        "putting",
+        "doubling-check",
+        "seeing",
+        "tying",
+        "dumping",
+    ]
+
+
+def test_exercises_have_the_right_answer() -> None:
+    from drills import Drills
+    from words import Words
+
+    drills = Drills(Words(random.Random(4), odd=0.4))
+    seen = set()
+    for _ in range(200):
+        [one] = drills.group(1)
+        named, last = one.messages[0]["content"], one.messages[-1]
+        seen.add(named)
+        if named == "Find.":
+            rows = [part for m in one.messages[1:-1] for part in m["content"].split("\\n")]
+            assert any(last["content"] in row for row in rows)
+        if named == "Choose.":
+            call = last["tool_calls"][0]["function"]
+            offered = {t["function"]["name"]: t["function"]["description"] for t in one.tools}
+            said = one.messages[1]["content"].split()[:-1]
+            assert set(said) <= set(offered[call["name"]].split())
+    assert seen == {"Repeat.", "Find.", "Find the line.", "Sum.", "List.", "Choose."}
+
+
 @pytest.mark.parametrize("held_out", [False, True])
 def test_words_keep_to_their_side(held_out: bool) -> None:
     from words import Words, is_held_out

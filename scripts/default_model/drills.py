@@ -1,0 +1,159 @@
+"""Exercises for what every task needs: copying, finding by name, going down a list, choosing.
+
+In whole conversations these are a few tokens among many, and the heads that do them form late or
+never; here they are all there is. Each exercise has a system's message of its own, so that none is
+taken for a request.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import marks
+from words import Words
+
+_SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
+_LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
+_GAPS = (" ", " ", ": ", " = ", ",", "=", ", ")
+_SHARES = {"copying": 25, "finding": 50, "listing": 20, "choosing": 5}
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """Messages and tools in the OpenAI form."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+
+
+class Drills:
+    """Makes exercises out of `words`. `marked`: with the signs of marks.py."""
+
+    def __init__(self, words: Words, marked: bool = False) -> None:
+        self.words, self.marked = words, marked
+        self.rng: random.Random = words.rng
+
+    def group(self, size: int) -> list[Exercise]:
+        """`size` exercises of one kind; where they have functions, the same ones."""
+        kind = self.rng.choices(list(_SHARES), list(_SHARES.values()))[0]
+        if kind == "choosing":
+            functions = self._functions()
+            return [self._choosing(functions) for _ in range(size)]
+        make: Callable[[], Exercise] = getattr(self, "_" + kind)
+        return [make() for _ in range(size)]
+
+    def _copying(self) -> Exercise:
+        """Something to say back, or one line of several whose first half is given."""
+        messages = [{"role": "system", "content": "Repeat."}]
+        for _ in range(self.rng.randint(1, 2)):
+            said = wanted = self._stuff()
+            if self.rng.random() < 0.2:
+                rows = [self._stuff() for _ in range(self.rng.randint(2, 4))]
+                wanted = self.rng.choice(rows)
+                said = "\n".join(rows) + "\n" + wanted[: len(wanted) // 2]
+            messages += _turn(said, wanted)
+        return Exercise(messages, [])
+
+    def _stuff(self) -> str:
+        words = self.words
+        if self.rng.random() < 0.6:  # few letters, often repeated: one letter back is not enough
+            letters = self.rng.choice((string.digits, string.ascii_lowercase, _LETTERS, _SYLLABLES))
+            size = self.rng.randint(4, 40)
+            return "".join(self.rng.choices(letters, k=size)).strip() or words.made()
+        makers = (words.path, words.url, words.phrase, words.sentence, words.number, words.content)
+        return " ".join(self.rng.choice(makers)() for _ in range(self.rng.randint(1, 3)))
+
+    def _finding(self) -> Exercise:
+        """The value of the one row whose key was named before, among other words or alone."""
+        rows, gap = self._rows(), self.rng.choice(_GAPS)
+        key, value = self.rng.choice(rows)
+        asked = self._around(key, {name for name, _ in rows})
+        table = "\n".join(f"{name}{gap}{what}" for name, what in rows)
+        if self.marked:
+            table = marks.table_marked(table, key)
+        system = {"role": "system", "content": "Find."}
+        wanted = value if self.rng.random() < 0.8 else f"{key}{gap}{value}"
+        system["content"] = "Find." if wanted == value else "Find the line."
+        return Exercise([system, *_told(asked, table, wanted)], [])
+
+    def _rows(self) -> list[tuple[str, str]]:
+        words, rng = self.words, self.rng
+        numbers = (words.number, words.number, lambda: words.integer()[:3])
+        of = rng.choice((*numbers, *numbers, words.path, words.word, words.phrase))
+        count = rng.choice((2, 2, 3, 3, 4, 5, 6, 7))
+        pairs = {words.word(): of() for _ in range(count)}
+        return list(pairs.items())
+
+    def _around(self, key: str, others: set[str]) -> str:
+        before = [self.words.word() for _ in range(self.rng.choice((0, 0, 1, 2, 3, 5)))]
+        after = [self.words.word() for _ in range(self.rng.choice((0, 0, 1, 2, 3)))]
+        if self.rng.random() < 0.5:
+            after.append(self.words.path())
+        return " ".join([w for w in before if w not in others] + [key]) + "".join(
+            " " + word for word in after if word not in others
+        )
+
+    def _listing(self) -> Exercise:
+        """The values of all rows, in their order."""
+        rows = self._rows()
+        table = "\n".join(self.rng.choice(_GAPS).join(row) for row in rows)
+        if self.rng.random() < 0.5:
+            table = "\n".join(value for _, value in rows)
+        joint, named = self.rng.choice(((" + ", "Sum."), (" + ", "Sum."), (", ", "List.")))
+        wanted = joint.join(value for _, value in rows)
+        system = {"role": "system", "content": named}
+        return Exercise([system, *_told(self.words.path(), table, wanted)], [])
+
+    def _functions(self) -> list[tuple[str, str]]:
+        """Descriptions with a name each; neither the words nor the names mean anything."""
+        words = self.words
+        names = {words.made(): words.phrase(2, 6) for _ in range(self.rng.choice((2, 3, 4, 6)))}
+        return [(description, name) for name, description in names.items()]
+
+    def _choosing(self, functions: list[tuple[str, str]]) -> Exercise:
+        """A call of the function whose description has the words that were said."""
+        description, name = self.rng.choice(functions)
+        said = description.split()
+        self.rng.shuffle(said)
+        value = self.words.path()
+        asked = [*said[: self.rng.randint(1, 3)], value]
+        call = {"type": "function", "function": {"name": name, "arguments": {"path": value}}}
+        messages = [
+            {"role": "system", "content": "Choose."},
+            {"role": "user", "content": " ".join(asked)},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+        ]
+        return Exercise(messages, [_spec(*function) for function in functions])
+
+
+def _spec(description: str, name: str) -> dict[str, Any]:
+    parameters = {
+        "type": "object",
+        "properties": {"path": {"type": "string"}},
+        "required": ["path"],
+    }
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def _turn(said: str, wanted: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": said}, {"role": "assistant", "content": wanted}]
+
+
+def _told(asked: str, table: str, wanted: str) -> list[dict[str, Any]]:
+    """What was asked, what a tool then told, and what to say."""
+    told = {
+        "role": "tool",
+        "name": "read",
+        "content": json.dumps({"content": table}, ensure_ascii=False),
+    }
+    return [
+        {"role": "user", "content": asked},
+        told,
+        {"role": "assistant", "content": wanted},
+    ]
