@@ -157,6 +157,8 @@ def _check(home: Home, staging: Home) -> None:
     kept = _head(home)
     if kept.is_file():
         shutil.copyfile(kept, _head(staging))
+    if not staging.config.is_file():  # some Pythons end an archive at a header they cannot read
+        raise BackupError("the archive has no config.toml: it is not a whole one", hint=_HINT)
     config = load(staging.config, {})
     report = verify(staging.journal, head=staging.run / "none")
     if report.problems:
