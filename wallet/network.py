@@ -49,6 +49,8 @@ def may_connect(address: str, *, loopback: bool = False) -> bool:
             inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         if inner is not None:
             return may_connect(str(inner), loopback=loopback)
+        if parsed.is_site_local:  # fec0::/10, which Python calls global
+            return False
     if parsed.is_loopback:
         return loopback
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved

@@ -167,7 +167,7 @@ class Wallet(Flows):
     def balance(self, unit: Unit = "sat") -> int:
         """What can be spent now, at all mints on the list."""
         urls = {row.url for row in self._book.mints()}
-        free = self._book.store.read(lambda tables: tables.proofs.balances())
+        free = self._book.balances()
         return sum(held for (url, its), held in free.items() if its == unit and url in urls)
 
     # ── in ──────────────────────────────────────────────────────────────────────────────────

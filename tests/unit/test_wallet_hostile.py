@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wallet.errors import WalletError
+from wallet.errors import FeeTooHighError, InsufficientFundsError, WalletError
 from wallet.mint.testing import Purse
 from wallet.operations.results import Rules
 from wallet.protocol import invoices, quotes
@@ -58,4 +58,44 @@ async def test_a_secret_that_looks_like_a_note_of_ours(world: World, ann: Wallet
         await ann.pay_invoice(bolt11)
     bob = await world.funded("bob", 20)
     assert (await ann.redeem((await bob.send(5)).token, request)).amount == 5
+    assert await world.missing() == 0
+
+
+# ── mints ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("skew_s", [0, -80_000, 80_000])
+async def test_ecash_that_expired_does_not_hold_up_the_rest(
+    world: World, ann: Wallet, skew_s: int
+) -> None:
+    """The mint takes none of it; what the wallet's clock says of it may be wrong by a day."""
+    world.skew_s = skew_s
+    world.mint.rotate(final_expiry=int(world.time_s) + 100_000)
+    await ann.add_mint(world.mint.url)
+    await world.fill(ann, 64)
+    world.mint.rotate()
+    await ann.add_mint(world.mint.url)
+    assert ann.balance() == 164
+    world.time_s += 110_000
+    if skew_s >= 0:
+        assert ann.balance() == 100
+    assert (await ann.send(33)).amount == 33
+    assert (await ann.pay_invoice(world.lightning.invoice(20_000))).state == "paid"
+    await ann.consolidate(world.mint.url)
+    with pytest.raises(InsufficientFundsError):
+        await ann.send(60)
+    assert ann.pending() == ()
+
+
+async def test_a_mint_that_wants_a_fee_for_all_it_is_given(world: World, ann: Wallet) -> None:
+    """Its fee went up beyond measure: a payment says so, and does not pay it."""
+    world.mint.rotate(fee_ppk=15_000)
+    await ann.add_mint(world.mint.url)
+    await world.fill(ann, 128)
+    before = ann.balance()
+    sent = await ann.send(50, to=ann.address(), max_fee=0)  # from the keyset of before
+    assert sent.fee == 0
+    with pytest.raises(FeeTooHighError):
+        await ann.send(60, to=ann.address(), max_fee=14)
+    assert before - ann.balance() == 50
     assert await world.missing() == 0

@@ -65,6 +65,21 @@ def test_small_coins_that_piled_up_come_along() -> None:
     assert len(chosen) == 31
 
 
+def test_a_payment_does_not_pay_for_tidying_up() -> None:
+    """Each input costs a fee: small coins and old ones come along only where they are needed."""
+    chosen = select_inputs(coins(*([2] * 60), 64), 32, infos(1000))
+    assert [coin.amount for coin in chosen] == [64]
+    both = [*coins(64), *coins(*([8] * 40), keyset=OLD)]
+    assert sum(coin.keyset == OLD for coin in select_inputs(both, 10, infos(100))) == 2
+    assert len(select_inputs(both, 100, infos(100))) == 9
+
+
+def test_old_coins_pay_however_many_are_needed() -> None:
+    for ppk in (0, 100):
+        chosen = select_inputs(coins(*([8] * 100), keyset=OLD), 600, infos(ppk))
+        assert 75 <= len(chosen) <= 80
+
+
 def test_too_many_coins_at_once() -> None:
     with pytest.raises(InsufficientFundsError, match="more than 250 proofs") as told:
         select_inputs(coins(*([1] * 400)), 300, infos())

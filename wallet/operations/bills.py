@@ -110,7 +110,7 @@ def _claimed_before(tables: Tables, name: str) -> str | None:
 
 def balances_msat(book: Book) -> dict[tuple[str, Unit], int]:
     """What each mint that is for spending holds in each unit."""
-    free = book.store.read(lambda tables: tables.proofs.balances())
+    free = book.balances()
     return {
         (row.url, unit): free.get((row.url, unit), 0) * (1000 if unit == "sat" else 1)
         for row in book.mints()

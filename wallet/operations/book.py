@@ -26,8 +26,20 @@ from wallet.operations.turns import Turns
 from wallet.protocol import keysets as keyset_rules
 from wallet.protocol import outputs as making
 from wallet.protocol.derivation import Seed
-from wallet.store import Change, Kind, MintRow, Operation, Outbox, Record, State, Store, Tables
-from wallet.types import Keyset, KeysetInfo, Output, Unit
+from wallet.store import (
+    Change,
+    Coin,
+    Kind,
+    MintRow,
+    Operation,
+    Outbox,
+    Record,
+    State,
+    Store,
+    Tables,
+)
+from wallet.store.proofs import MOST_ALIKE
+from wallet.types import MAX_AMOUNT, Keyset, KeysetInfo, Output, Unit
 
 if TYPE_CHECKING:
     from wallet.mint import MintClient, MintInfo
@@ -38,12 +50,21 @@ UNITS: tuple[Unit, ...] = ("sat", "msat")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A mint's keysets of one unit, as last heard. `active` is where new ecash is made."""
+    """A mint's keysets of one unit, as last heard. `active` is where new ecash is made; ecash of
+    those that are `expired` is worth nothing to the mint any more."""
 
     mint: str
     unit: Unit
     active: Keyset
     infos: Mapping[str, KeysetInfo]
+    expired: frozenset[str] = frozenset()
+
+    def coins(
+        self, tables: Tables, *, most: int = MAX_AMOUNT, alike: int = MOST_ALIKE
+    ) -> list[Coin]:
+        """What can be spent of it; see `Proofs.coins`."""
+        found = tables.proofs.coins(self.mint, self.unit, most=most, alike=alike)
+        return [coin for coin in found if coin.keyset not in self.expired]
 
 
 class Book(Turns):
@@ -80,6 +101,7 @@ class Book(Turns):
         self._mints = {mint.url: mint for mint in store.read(lambda t: t.keysets.mints())}
         self._infos = store.read(lambda tables: tables.keysets.infos())
         self._keysets: dict[str, Keyset] = {}
+        self._shared: dict[tuple[str, Unit], dict[str, KeysetInfo]] = {}
         self.framed: set[str] = set()  # mints that took the amended signature; see `locking`
 
     # ── time and keys ──── ───────────────────────────────────────────────────────────────────
@@ -194,16 +216,26 @@ class Book(Turns):
             self._told[url] = self._now(), told
         return told
 
+    def balances(self) -> dict[tuple[str, str], int]:
+        """What can be spent, by mint and unit."""
+        now = self.now()
+        return self.store.read(lambda tables: tables.proofs.balances(now))
+
     # ── keysets ─────────────────────────────────────────────────────────────────────────────
 
     def infos(self, mint: str) -> dict[str, KeysetInfo]:
         """The keysets of a mint that are known, without asking."""
         return {key: info for key, (url, info) in self._infos.items() if url == mint}
 
-    async def snapshot(self, mint: str, unit: Unit, *, fresh: bool = False) -> Snapshot:
+    async def snapshot(
+        self, mint: str, unit: Unit, *, fresh: bool = False, ahead_s: int = 0
+    ) -> Snapshot:
         """The keysets of a mint and unit; asks the mint where they are old.
 
         A mint that cannot be reached is believed as last heard.
+
+        Args:
+            ahead_s: takes keysets for expired that will be so many seconds from now.
 
         Raises:
             UnsupportedError: it has no active keyset of this unit.
@@ -215,16 +247,20 @@ class Book(Turns):
             except (MintUnreachableError, OutcomeUnknownError):
                 if fresh or not self.infos(mint):
                     raise
-        infos = {key: info for key, info in self.infos(mint).items() if info.unit == unit}
-        active = [info for info in infos.values() if info.active and not self._expired(info)]
+        known = {key: info for key, info in self.infos(mint).items() if info.unit == unit}
+        infos = self._shared.setdefault((mint, unit), {})
+        infos.update(known)  # also for who waits with an older snapshot for others' change
+        active = [info for info in known.values() if info.active and not self._expired(info)]
+        active = [info for info in active if not self._expired(info, ahead_s)] or active
         if not active and not fresh:  # all were rotated away, or the last list was empty
-            return await self.snapshot(mint, unit, fresh=True)
+            return await self.snapshot(mint, unit, fresh=True, ahead_s=ahead_s)
         if not active:
             raise UnsupportedError(
                 f"mint {mint} issues no {unit}", hint="Use another unit, or another mint."
             )
         best = min(active, key=lambda info: (info.input_fee_ppk, -len(info.id), info.id))
-        return Snapshot(mint, unit, await self.keyset(mint, best.id), infos)
+        gone = [info.id for info in known.values() if self._expired(info, ahead_s)]
+        return Snapshot(mint, unit, await self.keyset(mint, best.id), infos, frozenset(gone))
 
     async def keyset(self, mint: str, keyset_id: str) -> Keyset:
         """A keyset of a mint, with its keys, checked against its id.
@@ -297,8 +333,8 @@ class Book(Turns):
         """A clock that was set back makes nothing recent."""
         return 0 <= self._now() - at < self.rules.refresh_s
 
-    def _expired(self, info: KeysetInfo) -> bool:
-        return info.final_expiry is not None and info.final_expiry <= self._now()
+    def _expired(self, info: KeysetInfo, ahead_s: int = 0) -> bool:
+        return info.final_expiry is not None and info.final_expiry <= self._now() + ahead_s
 
 
 def _checked(mint: str, info: KeysetInfo, keys: Mapping[int, bytes]) -> Keyset:

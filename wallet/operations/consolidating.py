@@ -18,7 +18,7 @@ class Consolidating(swapping.Swapping):
     kind = Kind.CONSOLIDATE
 
     def plan(self, book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
-        coins = tables.proofs.coins(now.mint, now.unit)
+        coins = now.coins(tables)
         chosen = _worst(book, coins, now)
         left = selection.counts(coins) - selection.counts(chosen)
         fee = selection.fee(chosen, now.infos)

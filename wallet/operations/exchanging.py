@@ -224,7 +224,7 @@ async def _agree(book: Book, record: Record, foreign: str, received: int) -> Rec
 
 def _input_fee(book: Book, now: Snapshot) -> int:
     """What spending all that is held at the foreign mint would cost, at most."""
-    coins = book.store.read(lambda tables: tables.proofs.coins(now.mint, now.unit))
+    coins = book.store.read(now.coins)
     return (sum(now.infos[coin.keyset].input_fee_ppk for coin in coins) + 999) // 1000
 
 
@@ -265,7 +265,7 @@ async def _ours(book: Book, unit: Unit, amount: int) -> Snapshot:
     rows = [row for row in book.mints() if row.spend and row.accept]
     if not rows:
         raise RefusedError("this wallet has no mint to swap to", hint="Add one first.")
-    free = book.store.read(lambda tables: tables.proofs.balances())
+    free = book.balances()
     least = min(rows, key=lambda row: free.get((row.url, unit), 0))
     cap = book.rules.cap_sat * (1000 if unit == "msat" else 1)
     if free.get((least.url, unit), 0) + amount > cap:

@@ -30,7 +30,15 @@ from wallet.errors import (
 from wallet.operations import bills, restoring, unblinding
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book, Snapshot
-from wallet.operations.swapping import MOST_TRIES, OUTDATED, SIGNED_BEFORE, heard, unknown
+from wallet.operations.swapping import (
+    CLOCKS_DIFFER_S,
+    EXPIRED,
+    MOST_TRIES,
+    OUTDATED,
+    SIGNED_BEFORE,
+    heard,
+    unknown,
+)
 from wallet.protocol import curve
 from wallet.protocol import outputs as making
 from wallet.store import Coin, Hold, Kind, Record, State, Tables, codec, select_inputs, selection
@@ -106,7 +114,7 @@ def owes_change(record: Record) -> bool:
 
 
 def _plan(book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
-    told, coins = record.body["quote"], tables.proofs.coins(now.mint, now.unit)
+    told, coins = record.body["quote"], now.coins(tables)
     need = told["amount"] + told["reserve"]
     chosen = _inputs(coins, need, now, exact=record.body["exact"])
     inputs = tables.proofs.take(chosen, record.key, hold=Hold.RESERVED)
@@ -321,7 +329,9 @@ async def _plan_again(book: Book, record: Record, refusal: MintError) -> Record:
     """Other inputs and blanks for the same quote: the mint's keysets or fees changed."""
     operation = record.operation
     try:
-        snapshot = await book.snapshot(operation.mint, operation.unit, fresh=True)
+        mint, unit = operation.mint, operation.unit
+        ahead_s = CLOCKS_DIFFER_S if refusal.code == EXPIRED else 0
+        snapshot = await book.snapshot(mint, unit, fresh=True, ahead_s=ahead_s)
         blanks = codec.outputs_of(record.body)
         if refusal.code == SIGNED_BEFORE and blanks:
             await restoring.catch_up(book, operation.mint, blanks[0].message.id)

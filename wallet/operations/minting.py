@@ -85,7 +85,7 @@ async def _receiver(book: Book, amount: int, unit: Unit, mint: str | None) -> Sn
     rows = [book.mint(mint)] if mint else [row for row in book.mints() if row.spend]
     if not rows:
         raise RefusedError("this wallet has no mint to receive at", hint="Add one first.")
-    free = book.store.read(lambda tables: tables.proofs.balances())
+    free = book.balances()
     cap = book.rules.cap_sat * (1000 if unit == "msat" else 1)
     for row in rows:
         if free.get((row.url, unit), 0) + amount <= cap:

@@ -58,7 +58,7 @@ async def remove(book: Book, url: str, *, force: bool) -> None:
 
 def record(book: Book, row: MintRow) -> MintRecord:
     """A mint with what it holds now."""
-    free = book.store.read(lambda tables: tables.proofs.balances())
+    free = book.balances()
     balance: dict[str, int] = {
         unit: free[row.url, unit] for unit in UNITS if (row.url, unit) in free
     }

@@ -241,7 +241,7 @@ def claim_once(tables: Tables, once: str | None, key: str) -> None:
 
 def over_cap(book: Book, mint: str) -> bool:
     """Whether a mint holds more of this wallet's money than the rules want."""
-    free = book.store.read(lambda tables: tables.proofs.balances())
+    free = book.balances()
     held = free.get((mint, "sat"), 0) + free.get((mint, "msat"), 0) // 1000
     return held > book.rules.cap_sat
 

@@ -211,7 +211,7 @@ def _payers(
             "the payee takes ecash of other mints than this wallet's",
             hint=f"It takes: {', '.join(request.mints[:5])}" if request.mints else "Add a mint.",
         )
-    free = book.store.read(lambda tables: tables.proofs.balances())
+    free = book.balances()
     rich = [row for row in fitting if free.get((row.url, unit), 0) >= amount]
     return sorted(rich, key=lambda row: -free.get((row.url, unit), 0))
 

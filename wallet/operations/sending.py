@@ -50,7 +50,7 @@ class Sending(swapping.Swapping):
             made = tables.proofs.take(exact, record.key, hold=Hold.SENT)
             face = sum(coin.amount for coin in exact)
             return _done(book, book.changed(record, amount=face), 0, made)
-        return self._swap(book, tables, record, now, tables.proofs.coins(now.mint, now.unit))
+        return self._swap(book, tables, record, now, now.coins(tables))
 
     def _swap(
         self, book: Book, tables: Tables, record: Record, now: Snapshot, coins: Sequence[Coin]
@@ -183,7 +183,7 @@ async def payer(book: Book, amount: int, unit: Unit, mint: str | None) -> Snapsh
     if not urls:
         raise InsufficientFundsError("this wallet has no mint to pay from", hint="Add one first.")
     if len(urls) > 1:
-        free = book.store.read(lambda tables: tables.proofs.balances())
+        free = book.balances()
         urls.sort(key=lambda url: free.get((url, unit), 0), reverse=True)
     return await book.snapshot(urls[0], unit)
 
@@ -273,7 +273,7 @@ def _exact(book: Book, tables: Tables, record: Record, now: Snapshot) -> tuple[C
     included, tried = 0, set[int]()
     while included not in tried and (most is None or included <= most):
         tried.add(included)
-        small = tables.proofs.coins(now.mint, now.unit, most=amount + included, alike=_MOST_ALIKE)
+        small = now.coins(tables, most=amount + included, alike=_MOST_ALIKE)
         found = select_exact(_lasting(book, small, now), amount + included, now.infos)
         fee = selection.fee(found or (), now.infos) if includes_fee(asked) else 0
         if found is None or fee == included:
@@ -289,7 +289,9 @@ def includes_fee(asked: Mapping[str, Any]) -> bool:
 
 def _lasting(book: Book, coins: Sequence[Coin], now: Snapshot) -> list[Coin]:
     limit = book.now() + _SOON_S
-    lasting = {key for key, info in now.infos.items() if (info.final_expiry or limit) >= limit}
+    lasting = {
+        key for key, info in list(now.infos.items()) if (info.final_expiry or limit) >= limit
+    }
     return [coin for coin in coins if coin.keyset in lasting]
 
 

@@ -39,8 +39,10 @@ from wallet.types import BlindSignature, Output, Proof, ProofState
 MOST_TRIES: Final = 3
 COPY_LIVES_S: Final = 600  # how long a request that was given up may still arrive
 SIGNED_BEFORE: Final = 11003
+EXPIRED: Final = 12003
+CLOCKS_DIFFER_S: Final = 86_400  # by so much; a keyset that a mint calls expired is, then
 # refusals that say our picture of the mint's keysets or fees is old
-OUTDATED: Final = frozenset({11005, 12001, 12002, 12003, SIGNED_BEFORE})
+OUTDATED: Final = frozenset({11005, 12001, 12002, EXPIRED, SIGNED_BEFORE})
 
 
 class Swapping(ABC):
@@ -136,6 +138,8 @@ async def _drive(book: Book, saga: Swapping, record: Record, *, sent: bool) -> R
             raise await _failed(book, saga, record, refusal)
         if refusal is not None:
             record = await _plan_again(book, saga, record, refusal)
+            if record.operation.state.final:  # from what is in the file now, there is no request
+                return record
         sent = refusal is None
     await book.doubt(record, lost)
     raise lost
@@ -238,7 +242,8 @@ async def _plan_again(book: Book, saga: Swapping, record: Record, refusal: MintE
     """
     mint, unit = record.operation.mint, record.operation.unit
     try:
-        snapshot = await book.snapshot(mint, unit, fresh=True)
+        ahead_s = CLOCKS_DIFFER_S if refusal.code == EXPIRED else 0
+        snapshot = await book.snapshot(mint, unit, fresh=True, ahead_s=ahead_s)
         if refusal.code == SIGNED_BEFORE:
             await restoring.catch_up(book, mint, codec.outputs_of(record.body)[0].message.id)
 

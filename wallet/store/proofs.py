@@ -64,10 +64,12 @@ class Proofs:
         )
         return Counter(dict(rows))
 
-    def balances(self) -> dict[tuple[str, str], int]:
-        """What is free, by mint and unit."""
+    def balances(self, now: int = 0) -> dict[tuple[str, str], int]:
+        """What is free, by mint and unit, of keysets that have not expired by `now`."""
         rows = self._connection.execute(
-            "SELECT mint, unit, SUM(amount) FROM proofs WHERE state = 0 GROUP BY mint, unit"
+            "SELECT mint, unit, SUM(amount) FROM proofs WHERE state = 0 AND keyset NOT IN"
+            " (SELECT id FROM keysets WHERE final_expiry <= ?) GROUP BY mint, unit",
+            (now,),
         )
         return {(mint, unit): amount for mint, unit, amount in rows}
 

@@ -20,6 +20,7 @@ from wallet.types import KeysetInfo
 
 MOST_INPUTS = 250  # below MOST_ALIKE; mints limit a request's inputs; Nutshell's default is 1,000
 _MOST_OLD = 50  # proofs of old keysets that one swap takes along
+_MOST_OLD_COSTLY = 8  # and so many where each costs a fee
 _MOST_SURPLUS = 30  # and small ones beyond need
 
 Infos = Mapping[str, KeysetInfo]
@@ -98,14 +99,27 @@ def select_inputs(
         InsufficientFundsError: they do not cover it.
     """
     worth = [coin for coin in coins if coin.amount * 1000 > infos[coin.keyset].input_fee_ppk]
-    old = [coin for coin in worth if not infos[coin.keyset].active]
-    chosen = sorted(old, key=_amount, reverse=True)[:_MOST_OLD]
     fresh = sorted((coin for coin in worth if infos[coin.keyset].active), key=_amount)
+    chosen = _old(worth, need, infos)
     if _net(chosen, infos) < need:
         chosen = _cover(chosen, fresh, need, infos, spare)
     if _net(chosen, infos) < need:
+        chosen = _cover([], sorted(worth, key=_amount), need, infos, spare)
+    if _net(chosen, infos) < need:
         raise _too_little(coins, need, infos)
-    return tuple(_with_surplus(chosen, fresh))
+    return tuple(_with_surplus(chosen, fresh, infos))
+
+
+def _old(worth: Sequence[Coin], need: int, infos: Infos) -> list[Coin]:
+    """Coins of old keysets to begin with: many where that is free, else few, and as needed."""
+    old = [coin for coin in worth if not infos[coin.keyset].active]
+    old.sort(key=_amount, reverse=True)
+    chosen = [coin for coin in old if not infos[coin.keyset].input_fee_ppk][:_MOST_OLD]
+    for coin in [coin for coin in old if infos[coin.keyset].input_fee_ppk][:_MOST_OLD_COSTLY]:
+        if _net(chosen, infos) >= need:
+            break
+        chosen.append(coin)
+    return chosen
 
 
 def _cover(
@@ -135,10 +149,12 @@ def _without_idle(picked: list[Coin], need: int, infos: Infos) -> list[Coin]:
     return picked
 
 
-def _with_surplus(chosen: list[Coin], fresh: list[Coin]) -> list[Coin]:
-    """Small coins that piled up (a payee of many small payments) are merged along the way."""
+def _with_surplus(chosen: list[Coin], fresh: list[Coin], infos: Infos) -> list[Coin]:
+    """Small coins that piled up (a payee of many small payments) are merged along the way, where
+    that costs nothing: a payment pays for itself, and no more."""
     taken = {coin.tag for coin in chosen}
-    free = [coin for coin in fresh if coin.tag not in taken]
+    costless = [coin for coin in fresh if not infos[coin.keyset].input_fee_ppk]
+    free = [coin for coin in costless if coin.tag not in taken]
     piles = counts(free)
     surplus: list[Coin] = []
     for coin in free:
