@@ -73,6 +73,7 @@ class Wallet(Flows):
         key: bytes,
         words: str | None = None,
         connect: Callable[[str], MintClient] | None = None,
+        meet: Callable[[str], MintClient] | None = None,
         rules: Rules = RULES,
         now: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = secrets.token_bytes,
@@ -85,6 +86,8 @@ class Wallet(Flows):
             key: 32 bytes that seal it.
             words: the seed of a new wallet; None makes one.
             connect: makes the client of a mint's URL; None: over HTTP.
+            meet: the same for a mint that only a token named (`Rules.swap_foreign`); None: as
+                `connect`, or over HTTP to public addresses only.
             rules: what may be done without asking.
             now: Unix seconds.
             random: bytes of a secure generator.
@@ -106,9 +109,16 @@ class Wallet(Flows):
                     "the wallet in this file has another seed",
                     hint="Restore into an empty home, or open it without words.",
                 )
-            made = connect or _over_http
             seed = Seed.from_words(kept)
-            book = Book(store, seed, connect=made, rules=rules, now=now, random=random)
+            book = Book(
+                store,
+                seed,
+                connect=connect or _over_http,
+                meet=meet or connect or _to_a_stranger,
+                rules=rules,
+                now=now,
+                random=random,
+            )
         except BaseException:
             await store.aclose()
             raise
@@ -427,3 +437,9 @@ def _over_http(url: str) -> MintClient:
     from wallet.mint import HttpTransport, MintClient
 
     return MintClient(url, HttpTransport(url))
+
+
+def _to_a_stranger(url: str) -> MintClient:
+    from wallet.mint import HttpTransport, MintClient
+
+    return MintClient(url, HttpTransport(url, public=True))

@@ -74,6 +74,8 @@ def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json
         print_json(paid)
     else:
         note(f"paid {paid['paid_sat']} sat and {paid['fee_sat']} sat of fees to {paid['to']}")
+        if not paid.get("proven", True):
+            note("no preimage was shown, so nothing proves it; usual for a mint's own invoices")
         note(f"run {paid['run']}, operation {paid['operation']}")
 
 

@@ -267,7 +267,10 @@ async def _restored(node: Control, mint: str) -> RestoredReply:
             found = await node.keeper.wallet(stale=True).restore(mint)
     except (MoneyError, PaymentPendingError) as error:
         return RestoredReply(mint=mint, found_sat=0, proofs=0, problem=error.message)
-    return RestoredReply(mint=mint, found_sat=_sats(found.found), proofs=found.proofs, problem="")
+    problem = "there may be more; restore again to go on" if found.more else ""
+    return RestoredReply(
+        mint=mint, found_sat=_sats(found.found), proofs=found.proofs, problem=problem
+    )
 
 
 def _sats(found: Mapping[str, int]) -> int:

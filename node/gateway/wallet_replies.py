@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class MintReply(TypedDict):
@@ -60,7 +60,8 @@ class BillReply(TypedDict):
 
 
 class PaidReply(TypedDict):
-    """A payment that was made; `run` is where the log has it."""
+    """A payment that was made; `run` is where the log has it. `proven` only where it is false: an
+    invoice is said to be paid, and no preimage was shown."""
 
     run: str
     paid_sat: int
@@ -68,6 +69,7 @@ class PaidReply(TypedDict):
     to: str
     mint: str
     operation: str
+    proven: NotRequired[bool]
 
 
 class TokenReply(PaidReply):

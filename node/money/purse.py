@@ -207,7 +207,7 @@ def _found(wallet: Wallet, key: str) -> Found:
     """What the wallet knows. Ecash that is out for its payee may not have reached it."""
     found, payment, sent = as_found(_known(wallet, key)), wallet.payment(key), wallet.sent(key)
     if payment is not None and payment.state == "paid":
-        return replace(found, state="paid")
+        return replace(found, state="paid", proven=payment.preimage is not None)
     if sent is not None:  # what a token holds for the payee's fee is a fee
         amount, fee = in_sat(sent.amount, sent.unit), in_sat(sent.fee + sent.included, sent.unit)
         return replace(found, amount_sat=amount, fee_sat=fee)

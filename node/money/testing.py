@@ -31,6 +31,7 @@ class MemoryPurse:
     fail: set[str] = field(default_factory=set)
     hang: set[str] = field(default_factory=set)
     lose: set[str] = field(default_factory=set)
+    unproven: bool = False
 
     def bill(self, payment: Payment) -> Bill:
         kind, destination, amount = _read(payment)
@@ -74,7 +75,8 @@ class MemoryPurse:
         self.balance_sat -= (found.amount_sat + found.fee_sat) * paid
 
     def _make(self, key: str, bill: Bill, *, pending: bool) -> None:
-        state = Found(key, "pending", bill.amount_sat, FEE_SAT, MINT)
+        proven = not self.unproven
+        state = Found(key, "pending", bill.amount_sat, FEE_SAT, MINT, proven=proven)
         self.kept[key] = state
         if not pending:
             self.settle(key, paid=True)

@@ -85,7 +85,7 @@ class Bill:
 @dataclass(frozen=True)
 class Found:
     """What became of a payment, by the key it was made with. `error` says why one failed, which
-    may have cost a fee all the same."""
+    may have cost a fee all the same. `proven`: an invoice's preimage was shown, or it is none."""
 
     key: str
     state: Literal["paid", "pending", "failed"]
@@ -93,6 +93,7 @@ class Found:
     fee_sat: int
     mint: str
     error: str = ""
+    proven: bool = True
 
 
 class Purse(Protocol):

@@ -99,6 +99,8 @@ class PaymentEffect:
             "mint": found.mint,
             "operation": found.key,
         }
+        if not found.proven:
+            value["proven"] = False
         return Outcome(True, value, Usage(msat=(found.amount_sat + found.fee_sat) * 1000))
 
     def _failed(self, error: MoneyError) -> Outcome:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from wallet.errors import OutcomeUnknownError
 from wallet.lightning import WebReply, WebRequest
 from wallet.lightning.testing import MemoryPayee, MemoryWeb
 from wallet.mint import MintClient
-from wallet.mint.testing import MemoryLightning, MemoryMint
+from wallet.mint.testing import MemoryLightning, MemoryMint, answers
 from wallet.mint.testing.lightning import Outcome
 from wallet.nwc.memory import MemoryRelay
 from wallet.nwc.testing import MemoryService
@@ -108,6 +109,21 @@ async def test_an_invoice_is_paid_once_a_key(money: Money) -> None:
     assert await money.pay(Payment(invoice)) == found
     assert await money.purse.found(Payment(invoice), key="r-1:1") == found
     assert money.balance() == 500 - 21 - found.fee_sat
+
+
+async def test_a_payment_without_a_preimage_is_told_to_be_unproven(
+    money: Money, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await money.pay(Payment(money.lightning.invoice(21_000)))).proven
+    for number, shown in enumerate((None, "", "ab" * 32)):
+        monkeypatch.setattr(answers, "melt_quote", _showing(shown))
+        found = await money.pay(Payment(money.lightning.invoice(9_000)), f"r-2:{number}")
+        assert (found.state, found.amount_sat, found.proven) == ("paid", 9, False)
+
+
+def _showing(preimage: str | None) -> Callable[..., Any]:
+    real = answers.melt_quote
+    return lambda *given, **named: {**real(*given, **named), "payment_preimage": preimage}
 
 
 async def test_what_nobody_began_is_none(money: Money) -> None:

@@ -103,6 +103,13 @@ async def test_a_payment_is_booked_as_what_it_came_to() -> None:
     assert intent.data["needs"]["destinations"] == [ANNA]
 
 
+async def test_what_no_preimage_proves_is_told() -> None:
+    node = Node(payer())
+    node.purse.unproven = True
+    (value,) = await node.pay(to(ANNA, 20))
+    assert (value["paid_sat"], value["proven"]) == (20, False)
+
+
 async def test_what_may_not_fit_is_not_paid() -> None:
     node = Node(payer())
     assert await node.pay(to(ANNA, 100 - MOST_FEE_SAT + 1)) == [{"error": "BudgetExceededError"}]

@@ -200,6 +200,43 @@ async def test_a_transport_of_ones_own_is_used_and_closed() -> None:
     assert seen == ["https://mint.example/Bitcoin/v1/info", "closed"]
 
 
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.0.0.1", "192.168.1.9", "169.254.169.254", "::1", "fd00::1"]
+)
+async def test_a_mint_that_a_stranger_named_is_not_looked_for_inside(address: str) -> None:
+    asked: list[tuple[str, int]] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.append((host, port))
+        return ["93.184.215.14", address]
+
+    def never(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"{request.url} was asked")
+
+    transport = HttpTransport(
+        "https://mint.example", httpx.MockTransport(never), public=True, resolve=resolve
+    )
+    with pytest.raises(MintUnreachableError, match=r"mint\.example is not asked: it leads into"):
+        await transport.send(POST)
+    with pytest.raises(MintUnreachableError):
+        async with transport.socket():
+            pass
+    assert asked == [("mint.example", 443)] * 2
+
+
+async def test_a_mint_that_a_stranger_named_is_asked_in_public() -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["93.184.215.14"]
+
+    answer = httpx.MockTransport(lambda _: httpx.Response(200, content=body()))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    transport = HttpTransport("https://mint.example:3338", answer, public=True, resolve=resolve)
+    assert (await transport.send(GET)).body == b"{}"
+
+
 async def test_closing_what_was_never_used_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(**options: object) -> httpx.AsyncHTTPTransport:
         raise AssertionError("opened, only to be closed")

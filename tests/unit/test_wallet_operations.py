@@ -26,6 +26,7 @@ from wallet.errors import (
     VerificationError,
 )
 from wallet.mint.testing import Fault, Outcome, Purse
+from wallet.operations import restoring
 from wallet.operations.results import Rules
 from wallet.protocol import blindkeys, curve, p2pk, tokens
 from wallet.protocol import outputs as making
@@ -495,6 +496,21 @@ async def test_many_small_proofs_become_few(world: World) -> None:
     world.mint.rotate()
     assert (await wallet.consolidate(world.mint.url)).amount == 84
     assert await world.missing() == 0
+
+
+async def test_restoring_has_an_end_and_goes_on_from_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = await world.funded("cleo", 0, rules=Rules(cap_sat=100_000))
+    for _ in range(45):
+        await world.fill(wallet, 1023)
+    monkeypatch.setattr(restoring, "MOST_NEW", 300)
+    lost = await world.wallet("cleo", file="new home", rules=Rules(cap_sat=100_000))
+    await lost.add_mint(world.mint.url)
+    first = await lost.restore(world.mint.url)
+    assert (first.more, first.proofs) == (True, 300)
+    second = await lost.restore(world.mint.url)
+    assert (second.more, lost.balance()) == (False, wallet.balance())
 
 
 @pytest.mark.parametrize("version", [1, 2])

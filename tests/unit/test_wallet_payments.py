@@ -24,6 +24,7 @@ from wallet.errors import (
     VerificationError,
     WalletError,
 )
+from wallet.mint import MintClient
 from wallet.mint.testing import Fault, Outcome
 from wallet.operations.results import Rules
 from wallet.protocol.invoices import Bolt11
@@ -488,6 +489,31 @@ async def test_a_foreign_token_that_is_worth_its_fees_only(world: World) -> None
     assert ann.operation("k").state == State.FAILED  # type: ignore[union-attr]
     assert ann.mints()[1].balance == {"sat": 2}
     assert await world.missing() == 0
+
+
+async def test_a_mint_that_only_a_token_named_is_met_and_one_that_is_added_is_not(
+    world: World,
+) -> None:
+    met: list[str] = []
+
+    def meet(url: str) -> MintClient:
+        met.append(url)
+        return world.connect(url)
+
+    ann = await world.wallet("ann", rules=FOREIGN, meet=meet)
+    await ann.add_mint(world.mint.url)
+    await ann.receive(await foreign(world))
+    assert met == [world.mints[1].url]
+    await world.stop("ann")
+    ann = await world.wallet("ann", rules=FOREIGN, meet=meet)
+    await ann.receive(await foreign(world))
+    assert met == [world.mints[1].url] * 2, "it is known as a stranger after a restart"
+    await ann.add_mint(world.mints[1].url)
+    await ann.receive(await foreign(world))
+    await world.stop("ann")
+    ann = await world.wallet("ann", rules=FOREIGN, meet=meet)
+    await ann.receive(await foreign(world))
+    assert met == [world.mints[1].url] * 2
 
 
 async def test_a_foreign_token_needs_a_mint_and_room(world: World, tmp_path: Path) -> None:

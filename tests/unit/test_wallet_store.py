@@ -338,6 +338,40 @@ async def test_keysets_that_collide_are_refused(store: Store) -> None:
     assert list(store.read(lambda tables: tables.keysets.infos(other.url))) == []
 
 
+async def test_keys_that_were_shown_by_a_mint_that_is_gone_go_to_whose_they_are(
+    store: Store,
+) -> None:
+    other, met = (MintRow(f"https://{name}.example", name, True, True, 0) for name in ("b", "c"))
+    met = replace(met, met=True)
+    info = KeysetInfo(KEYSET, "sat")
+
+    async def shows(url: str) -> str:
+        await store.write("x", lambda tables: tables.keysets.put(url, [info], 0))
+        return store.read(lambda tables: tables.keysets.infos()[KEYSET][0])
+
+    await store.write("x", lambda tables: tables.keysets.use(KEYSET, 5))
+    for row in (other, met):
+        await store.write("mint", lambda tables, row=row: tables.keysets.put_mint(row))
+    with pytest.raises(MintMisbehavedError, match=f"already known, of {URL}"):
+        await shows(other.url)
+    await store.write("gone", lambda tables: tables.keysets.remove_mint(URL))
+    with pytest.raises(MintMisbehavedError, match="collides"):
+        await shows(met.url)  # nobody but a token named it
+    assert await shows(other.url) == other.url
+    assert store.read(lambda tables: tables.keysets.counter(KEYSET)) == 5
+    with pytest.raises(MintMisbehavedError, match=f"already known, of {other.url}"):
+        await shows(URL)
+
+
+async def test_keys_of_which_there_is_ecash_stay_with_their_mint(store: Store) -> None:
+    other = MintRow("https://b.example", "b", True, True, 0)
+    await store.write("x", lambda tables: tables.keysets.put_mint(other))
+    await store.write("x", lambda tables: tables.proofs.add(URL, "sat", [proof(1)]))
+    await store.write("x", lambda tables: tables.keysets.remove_mint(URL))
+    with pytest.raises(MintMisbehavedError, match="collides"):
+        await store.write("x", lambda t: t.keysets.put(other.url, [KeysetInfo(KEYSET, "sat")], 0))
+
+
 async def test_what_the_id_of_a_keyset_names_does_not_change(store: Store) -> None:
     dearer = [KeysetInfo(KEYSET, "sat", input_fee_ppk=900)]
     with pytest.raises(MintMisbehavedError, match="fee changed where it cannot"):

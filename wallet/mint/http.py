@@ -14,7 +14,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from wallet import network
 from wallet.errors import MintUnreachableError, OutcomeUnknownError
 from wallet.mint import limits
 from wallet.mint.limits import PATIENCE, Patience
@@ -47,6 +49,9 @@ class HttpTransport:
     Args:
         transport: httpx transport to use instead of one of its own, for instance
             `httpx.AsyncHTTPTransport(proxy=...)`; it is closed with this.
+        public: goes to public addresses only, for a URL that a stranger gave. They are looked up
+            before each request; a name that leads inside a moment later gets no further than a
+            TLS handshake that fails.
 
     Raises:
         ParseError, RefusedError: see `wallet.mint.urls.mint_url`.
@@ -58,9 +63,12 @@ class HttpTransport:
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         patience: Patience = PATIENCE,
+        public: bool = False,
+        resolve: network.Resolve = network.look_up,
     ) -> None:
         self.url = mint_url(url)
         self._patience = patience
+        self._public, self._resolve = public, resolve
         self._opened = transport
         wait_s = patience.connect_s
         self._timeouts = {"connect": wait_s, "pool": wait_s, "read": None, "write": None}
@@ -89,6 +97,7 @@ class HttpTransport:
 
         address = websocket_url(self.url)
         try:
+            await self._looked_at()
             async with connect(
                 address,
                 open_timeout=self._patience.connect_s,
@@ -113,6 +122,12 @@ class HttpTransport:
     async def _exchange(self, request: TransportRequest) -> TransportResponse:
         import httpx
 
+        try:
+            await self._looked_at()
+        except OSError as error:
+            raise MintUnreachableError(
+                f"mint {self.url} is not asked: {_cause(error)}", hint=_NEVER_SENT
+            ) from None
         sent = httpx.Request(
             request.method,
             self.url + request.path,
@@ -135,6 +150,13 @@ class HttpTransport:
                 f"mint {self.url} broke off without an answer ({type(error).__name__})",
                 hint=_UNKNOWN,
             ) from error
+
+    async def _looked_at(self) -> None:
+        """Raises OSError where a URL of a stranger's leads inside."""
+        if self._public:
+            parts = urlsplit(self.url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            await network.addresses(str(parts.hostname), port, resolve=self._resolve)
 
     async def _read(self, response: httpx.Response) -> bytes:
         if response.headers.get("content-encoding", "identity").lower() != "identity":

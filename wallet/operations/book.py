@@ -6,12 +6,14 @@ by refusing, and is then asked again. Nothing here moves money.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wallet.errors import (
+    MintError,
     MintMisbehavedError,
     MintUnreachableError,
     OutcomeUnknownError,
@@ -74,6 +76,7 @@ class Book(Turns):
         store: open and unlocked.
         seed: what secrets are derived from.
         connect: makes the client of a mint's URL.
+        meet: the same for a mint that only a token named.
         rules: what may be done without asking.
         now: Unix seconds.
         random: bytes of a secure generator.
@@ -85,6 +88,7 @@ class Book(Turns):
         seed: Seed,
         *,
         connect: Callable[[str], MintClient],
+        meet: Callable[[str], MintClient],
         rules: Rules,
         now: Callable[[], float],
         random: Callable[[int], bytes],
@@ -95,10 +99,11 @@ class Book(Turns):
         self.random = random
         self.change = Change(rules.small_change, rules.change_pieces)
         self._now = now
-        self._connect = connect
-        self._apis: dict[str, MintClient] = {}
+        self._connect, self._meet = connect, meet
+        self._apis: dict[tuple[str, bool], MintClient] = {}
         self._told: dict[str, tuple[float, MintInfo]] = {}
         self._mints = {mint.url: mint for mint in store.read(lambda t: t.keysets.mints())}
+        self._strangers = {mint.url for mint in self._mints.values() if mint.met}
         self._infos = store.read(lambda tables: tables.keysets.infos())
         self._keysets: dict[str, Keyset] = {}
         self._shared: dict[tuple[str, Unit], dict[str, KeysetInfo]] = {}
@@ -169,6 +174,23 @@ class Book(Turns):
         if record.operation.state != State.PENDING or record.operation.error != error.message:
             await self.keep(self.changed(record, state=State.PENDING, error=error.message), "doubt")
 
+    @contextlib.asynccontextmanager
+    async def doubting(self, record: Record) -> AsyncIterator[None]:
+        """What a mint does not tell within leaves the operation pending.
+
+        Raises:
+            OutcomeUnknownError: for any error of the mint's.
+        """
+        try:
+            yield
+        except OutcomeUnknownError as error:
+            await self.doubt(record, error)
+            raise
+        except (MintUnreachableError, MintError) as error:
+            lost = OutcomeUnknownError(error.message, hint="Run `recover` when the mint is back.")
+            await self.doubt(record, lost)
+            raise lost from error
+
     # ── mints ───────────────────────────────────────────────────────────────────────────────
 
     def mints(self) -> tuple[MintRow, ...]:
@@ -195,6 +217,7 @@ class Book(Turns):
         """Adds or changes a mint."""
         await self.store.write("mint", lambda tables: tables.keysets.put_mint(row))
         self._mints[row.url] = row
+        self.judge(row.url, stranger=row.met)
 
     async def remove_mint(self, url: str) -> None:
         """Takes it off the list; the file remembers its counters."""
@@ -203,10 +226,16 @@ class Book(Turns):
 
     def api(self, url: str) -> MintClient:
         """The client of a mint."""
-        found = self._apis.get(url)
+        stranger = url in self._strangers
+        found = self._apis.get((url, stranger))
         if found is None:
-            found = self._apis[url] = self._connect(url)
+            found = self._meet(url) if stranger else self._connect(url)
+            self._apis[url, stranger] = found
         return found
+
+    def judge(self, url: str, *, stranger: bool) -> None:
+        """Says whether nobody but a token named this mint, so how it is connected to."""
+        (self._strangers.add if stranger else self._strangers.discard)(url)
 
     async def info(self, url: str, *, fresh: bool = False) -> MintInfo:
         """What the mint offers; asked for once in `refresh_s`."""

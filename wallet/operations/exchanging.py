@@ -175,8 +175,10 @@ async def _steps(book: Book, own: OwnKeys, record: Record) -> Record:
 async def _know(book: Book, url: str) -> None:
     """The foreign mint is on the list, for nothing but this."""
     if url not in {row.url for row in book.mints()}:
+        book.judge(url, stranger=True)
         info = await book.info(url)
-        await mints.load(book, MintRow(url, info.name, spend=False, accept=False, refreshed=0))
+        row = MintRow(url, info.name, spend=False, accept=False, refreshed=0, met=True)
+        await mints.load(book, row)
 
 
 async def _redeem(book: Book, own: OwnKeys, record: Record, token: Token) -> Received:

@@ -210,27 +210,19 @@ async def _look(
         OutcomeUnknownError: the mint is silent, or contradicts itself.
     """
     api, inputs = book.api(record.operation.mint), codec.proofs_of(record.body, "inputs")
-    try:
+    async with book.doubting(record):
         told = await api.melt_quote(record.body["quote"]["id"])
         if told.state != MeltQuoteState.UNPAID:
             return await _told(book, record, told)
         states = await api.check([curve.y_of(proof.secret) for proof in inputs])
-    except OutcomeUnknownError as error:
-        await book.doubt(record, error)
-        raise
-    except (MintUnreachableError, MintError) as error:
-        lost = OutcomeUnknownError(error.message, hint="Run `recover` when the mint is back.")
-        await book.doubt(record, lost)
-        raise lost from error
-    spent = tuple(p for p, state in zip(inputs, states, strict=True) if state == ProofState.SPENT)
-    if ProofState.PENDING in states or (spent and refusal is None):
-        lost = OutcomeUnknownError(
-            f"mint {record.operation.mint} holds the proofs of a payment it calls unpaid",
-            hint="Run `recover` later.",
-        )
-        await book.doubt(record, lost)
-        raise lost
-    return spent
+        pairs = zip(inputs, states, strict=True)
+        spent = tuple(proof for proof, state in pairs if state == ProofState.SPENT)
+        if ProofState.PENDING in states or (spent and refusal is None):
+            raise OutcomeUnknownError(
+                f"mint {record.operation.mint} holds the proofs of a payment it calls unpaid",
+                hint="Run `recover` later.",
+            )
+        return spent
 
 
 async def _told(book: Book, record: Record, told: MeltQuote) -> Record:

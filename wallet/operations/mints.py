@@ -12,6 +12,7 @@ async def add(book: Book, url: str, *, spend: bool, accept: bool) -> MintRecord:
     from wallet.mint import mint_url
 
     url = mint_url(url)
+    book.judge(url, stranger=False)
     info = await book.info(url, fresh=True)
     if info.needs_auth:
         raise UnsupportedError(
@@ -28,7 +29,7 @@ async def load(book: Book, row: MintRow) -> None:
         UnsupportedError: it has no keyset of a unit this wallet keeps.
         MintMisbehavedError: its keysets collide with another's.
     """
-    known = {mint.url for mint in book.mints()}
+    known = next((mint for mint in book.mints() if mint.url == row.url), None)
     await book.put_mint(row)
     try:
         await book.refresh(row.url)
@@ -38,8 +39,7 @@ async def load(book: Book, row: MintRow) -> None:
         for unit in units:
             await book.snapshot(row.url, unit)  # fetches the keys, for the first payment
     except WalletError:
-        if row.url not in known:
-            await book.remove_mint(row.url)
+        await (book.put_mint(known) if known else book.remove_mint(row.url))
         raise
 
 

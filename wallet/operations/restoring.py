@@ -4,6 +4,9 @@ Every keyset of a mint, active or not, is asked about in batches of 100 counters
 row were never signed. What the mint signed and was not spent is ours again; the counter goes past
 the last that was ever used, and never down. A wallet in use may restore too: outputs of operations
 that are not settled are theirs to finish, and proofs that are here already stay as they are.
+
+A mint that signs whatever it is asked about would be asked for ever, so a keyset is asked about for
+so many counters past the last that the file knows; restoring again goes on from there.
 """
 
 from __future__ import annotations
@@ -24,16 +27,19 @@ from wallet.types import KeysetInfo, Output, Proof, ProofState
 
 BATCH: Final = 100
 EMPTY_BATCHES: Final = 3
+MOST_NEW: Final = 50_000
 
 
 @dataclass
 class _Found:
-    """What one keyset gave back; `used` is one more than its highest counter."""
+    """What one keyset gave back; `used` is one more than its highest counter. `more`: there may be
+    more of it."""
 
     by_state: dict[ProofState, list[Proof]] = field(
         default_factory=lambda: {state: [] for state in ProofState}
     )
     used: int = 0
+    more: bool = False
 
 
 async def restore(book: Book, mint: str) -> Restored:
@@ -47,13 +53,15 @@ async def restore(book: Book, mint: str) -> Restored:
         await book.refresh(url)
         back: Counter[str] = Counter()
         proofs = spent = 0
+        more = False
         for info in book.infos(url).values():
             found = await _scan(book, url, info, first=0)
             added = await _add(book, url, info, found)
             back[info.unit] += sum(proof.amount for proof in added)
             proofs += len(added)
             spent += len(found.by_state[ProofState.SPENT])
-    return Restored(url, dict(back), proofs, spent)
+            more = more or found.more
+    return Restored(url, dict(back), proofs, spent, more)
 
 
 async def catch_up(book: Book, mint: str, keyset: str) -> None:
@@ -70,7 +78,11 @@ async def _scan(book: Book, mint: str, info: KeysetInfo, *, first: int) -> _Foun
     """Asks about counters from `first`, at least to where this wallet knows it has been."""
     known = book.store.read(lambda tables: tables.keysets.counter(info.id))
     found, empty, counter = _Found(used=first), 0, first
+    end = max(first, known) + MOST_NEW
     while empty < EMPTY_BATCHES or counter < known:
+        if counter >= end and not empty:
+            found.more = True
+            break
         outputs = await asyncio.to_thread(_outputs, book, info.id, counter)
         signed = dict(await book.api(mint).restore([made.message for made in outputs]))
         here = [made for made in outputs if made.message in signed]

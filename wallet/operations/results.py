@@ -94,12 +94,14 @@ class Payment:
 
 @dataclass(frozen=True)
 class Restored:
-    """What the seed brought back from one mint, by unit."""
+    """What the seed brought back from one mint, by unit. `more`: the mint knew so many of the
+    seed's outputs that it was not asked about all; restore again to go on."""
 
     mint: str
     found: dict[str, int]
     proofs: int
     spent: int
+    more: bool = False
 
 
 @dataclass(frozen=True)

@@ -181,15 +181,8 @@ async def _look(book: Book, record: Record) -> _Looked:
         OutcomeUnknownError: the mint is silent, or the inputs are in a payment under way.
     """
     inputs, outputs = codec.proofs_of(record.body, "inputs"), codec.outputs_of(record.body)
-    try:
+    async with book.doubting(record):
         return await _states(book, record.operation.mint, inputs, outputs)
-    except OutcomeUnknownError as error:
-        await book.doubt(record, error)
-        raise
-    except (MintUnreachableError, MintError) as error:
-        lost = OutcomeUnknownError(error.message, hint="Run `recover` when the mint is back.")
-        await book.doubt(record, lost)
-        raise lost from error
 
 
 async def _states(

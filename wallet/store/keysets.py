@@ -2,7 +2,8 @@
 
 A keyset belongs to the first mint that showed it: NUT-02 wants colliding ids refused. So is, for
 version 1, one whose number in NUT-13's derivation path is another's, since both would be given the
-same secrets.
+same secrets. Keys are public, so a mint can show another's: it loses them to the other one once it
+is not on the user's list, and no ecash of them nor an operation there is open.
 """
 
 from __future__ import annotations
@@ -19,13 +20,30 @@ from wallet.types import Keyset, KeysetInfo
 
 @dataclass(frozen=True)
 class MintRow:
-    """A mint as kept. `refreshed`: when its keysets were last asked for, in Unix seconds."""
+    """A mint as kept.
+
+    Attributes:
+        refreshed: when its keysets were last asked for, in Unix seconds.
+        met: nobody but a token named it.
+    """
 
     url: str
     name: str
     spend: bool
     accept: bool
     refreshed: int
+    met: bool = False
+
+
+_TAKE_OVER = """
+UPDATE keysets SET mint = :mint WHERE id = :id AND mint != :mint
+AND (SELECT listed FROM mints WHERE url = :mint) = 1
+AND NOT EXISTS (SELECT 1 FROM mints WHERE url = keysets.mint AND listed = 1)
+AND NOT EXISTS (SELECT 1 FROM proofs WHERE keyset = keysets.id)
+AND NOT EXISTS (
+  SELECT 1 FROM operations WHERE mint = keysets.mint AND state IN ('prepared', 'pending')
+)
+"""
 
 
 class Keysets:
@@ -37,10 +55,10 @@ class Keysets:
     def put_mint(self, mint: MintRow) -> None:
         """Adds a mint, or changes one."""
         self._connection.execute(
-            "INSERT INTO mints VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT (url) DO UPDATE SET"
-            " name = excluded.name, spend = excluded.spend, accept = excluded.accept, listed = 1,"
-            " refreshed = excluded.refreshed",
-            (mint.url, mint.name, mint.spend, mint.accept, mint.refreshed),
+            "INSERT INTO mints VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (url) DO UPDATE SET"
+            " name = excluded.name, spend = excluded.spend, accept = excluded.accept,"
+            " listed = excluded.listed, refreshed = excluded.refreshed",
+            (mint.url, mint.name, mint.spend, mint.accept, 2 if mint.met else 1, mint.refreshed),
         )
 
     def remove_mint(self, url: str) -> None:
@@ -50,9 +68,13 @@ class Keysets:
     def mints(self) -> tuple[MintRow, ...]:
         """Those that are listed, by URL."""
         rows = self._connection.execute(
-            "SELECT url, name, spend, accept, refreshed FROM mints WHERE listed ORDER BY url"
+            "SELECT url, name, spend, accept, refreshed, listed FROM mints WHERE listed"
+            " ORDER BY url"
         )
-        return tuple(MintRow(url, name, bool(s), bool(a), at) for url, name, s, a, at in rows)
+        return tuple(
+            MintRow(url, name, bool(spend), bool(accept), refreshed, listed == 2)
+            for url, name, spend, accept, refreshed, listed in rows
+        )
 
     def put(self, mint: str, infos: Iterable[KeysetInfo], refreshed: int) -> None:
         """What a mint lists now. Its keysets that it lists no longer become inactive.
@@ -124,6 +146,7 @@ class Keysets:
         )
 
     def _put(self, mint: str, info: KeysetInfo) -> None:
+        self._connection.execute(_TAKE_OVER, {"id": info.id, "mint": mint})
         try:
             changed = self._connection.execute(
                 "INSERT INTO keysets VALUES (?, ?, ?, ?, ?, ?, ?, NULL, 0) ON CONFLICT (id)"
@@ -145,10 +168,19 @@ class Keysets:
             changed = 0
         if changed != 1:
             raise MintMisbehavedError(
-                f"keyset {info.id} of {mint} collides with one that is already known, or its fee "
-                "changed where it cannot",
-                hint="If both URLs are one mint, keep the first; otherwise do not use this mint.",
+                f"keyset {info.id} of {mint} collides with one that is already known"
+                f"{self._known(info.id, mint)}, or its fee changed where it cannot",
+                hint="If both URLs are one mint, keep the first. Otherwise one of them shows keys "
+                "that are not its own: do not use it. If it is the first, spend what you have "
+                "there, remove it, and add this one again.",
             )
+
+    def _known(self, keyset: str, mint: str) -> str:
+        row = self._connection.execute(
+            "SELECT mint FROM keysets WHERE (id = ? OR path = ?) AND mint != ?",
+            (keyset, _path(keyset), mint),
+        ).fetchone()
+        return f", of {row[0]}" if row else ""
 
 
 def _path(keyset: str) -> str:

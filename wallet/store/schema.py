@@ -20,7 +20,8 @@ CREATE TABLE mints (
   name TEXT NOT NULL,
   spend INTEGER NOT NULL,
   accept INTEGER NOT NULL,
-  listed INTEGER NOT NULL,   -- 0 once removed; the row stays, so that nothing is forgotten
+  listed INTEGER NOT NULL,   -- 1 by the user, 2 by a token alone; 0 once removed: the row stays,
+                             -- so that nothing is forgotten
   refreshed INTEGER NOT NULL -- Unix seconds at which its keysets were last asked for
 ) STRICT, WITHOUT ROWID;
 
