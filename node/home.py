@@ -110,17 +110,25 @@ class Home:
         )
 
     def create(self) -> None:
-        """Makes what is missing, 0700. Folders that are there keep their mode.
+        """A home to run in. Raises ConfigError as `check_path` and `make_folders`."""
+        self.check_path()
+        self.make_folders()
 
-        Raises:
-            ConfigError: a folder cannot be made, or the path is too long for a UNIX socket.
-        """
+    def check_path(self) -> None:
+        """Raises ConfigError where the path is too long for a UNIX socket."""
         if len(os.fsencode(self.socket)) > SOCKET_PATH_MAX:
             raise ConfigError(
                 f"{self.socket} is longer than a UNIX socket's path may be "
                 f"({SOCKET_PATH_MAX} bytes)",
                 hint="Set FREEHOLD_HOME to a shorter path.",
             )
+
+    def make_folders(self) -> None:
+        """Makes what is missing, 0700. Folders that are there keep their mode.
+
+        Raises:
+            ConfigError: a folder cannot be made.
+        """
         for folder in self.folders:
             try:
                 folder.mkdir(mode=0o700, parents=folder == self.root, exist_ok=True)

@@ -67,8 +67,10 @@ def restore(archive: Path, home: Home, *, force: bool = False) -> tuple[Archive,
         JournalRollbackError: its log is older than what this home has acknowledged.
         JournalDamagedError: its log is not what was signed.
         DaemonRunningError: a daemon works on the home.
+        ConfigError: the home's path is too long.
     """
     os.umask(0o077)
+    home.check_path()
     occupied = home.root.exists() and any(home.root.iterdir())
     if occupied and not force:
         raise BackupError(
@@ -84,7 +86,7 @@ def _restore(archive: Path, home: Home, occupied: bool) -> tuple[Archive, Path |
     staging = Home(home.root.with_name(f".{home.root.name}.restoring.{os.getpid()}"))
     try:
         about = _unpack(archive, staging.root)
-        staging.create()
+        staging.make_folders()
         _check(home, staging)
         if staging.wallet.exists():
             mark = staging.wallet.with_name(staging.wallet.name + STALE)

@@ -20,12 +20,13 @@ from node import backup, restore
 from node.client import Client
 from node.errors import (
     BackupError,
+    ConfigError,
     DaemonRunningError,
     FreeholdError,
     JournalDamagedError,
     JournalRollbackError,
 )
-from node.home import Home
+from node.home import SOCKET_PATH_MAX, Home
 
 if TYPE_CHECKING:
     from tests.conftest import Node
@@ -70,6 +71,13 @@ def test_the_archive_is_private_and_holds_one_node(archive: Path) -> None:
     assert "workspaces/clerk/note.txt" in names
     assert not [name for name in names if name.startswith(("run/", "cache/"))]
     assert "workspaces/link" not in names
+
+
+def test_a_home_may_be_as_long_as_its_socket_may(archive: Path, tmp_path: Path) -> None:
+    room = SOCKET_PATH_MAX - len(str(Home(tmp_path / "h").socket))
+    restore.restore(archive, Home(tmp_path / ("h" + "h" * room)))
+    with pytest.raises(ConfigError, match="longer than a UNIX socket"):
+        restore.restore(archive, Home(tmp_path / ("i" + "i" * room + "i")))
 
 
 def test_a_restored_node_goes_on(archive: Path, node: Node) -> None:
