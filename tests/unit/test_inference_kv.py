@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from node.inference.llama import states
 from node.inference.llama.backend import ToyBackend
 from node.inference.llama.batch import Batch
-from node.inference.llama.kvcache import KvCache
+from node.inference.llama.kvcache import IDLE_S, KvCache
 from node.inference.llama.kvtree import KvTree, common
 from node.inference.llama.states import StateStore, clear, state_key
 
@@ -213,8 +214,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "states"
 
 
-def store(folder: Path, key: bytes = KEY, max_bytes: int = 1 << 20) -> StateStore:
-    return StateStore(folder, key, max_bytes=max_bytes)
+def store(
+    folder: Path | None, key: bytes = KEY, max_bytes: int = 1 << 20, held_bytes: int = 0
+) -> StateStore:
+    return StateStore(folder, key, max_bytes=max_bytes, held_bytes=held_bytes)
 
 
 def test_a_state_comes_back_after_a_restart(folder: Path) -> None:
@@ -355,6 +358,103 @@ def test_the_best_state_is_found_and_beginnings_are_not_kept(
                 wanted[: found.length]
             )
         states_of.close()
+
+
+def test_a_state_that_is_held_is_no_file_until_the_end(folder: Path) -> None:
+    made = store(folder, held_bytes=100)
+    assert made.save(LONG, b"state of it")
+    made.flush()
+    assert list(folder.iterdir()) == []
+    saved = made.best([*LONG[:80], 0])
+    assert saved is not None
+    assert (saved.length, bytes(made.load(saved) or b"")) == (80, b"state of it")
+    made.close()
+    again = store(folder)
+    assert again.holds(LONG)
+    again.close()
+
+
+def test_what_is_too_much_to_hold_goes_to_disk_unused_longest_first(folder: Path) -> None:
+    made = store(folder, held_bytes=25)
+    for first in (1, 2):
+        assert made.save([first, *LONG], bytes([first]) * 10)
+    used = made.best([1, *LONG])
+    assert used is not None
+    assert bytes(made.load(used) or b"") == b"\1" * 10
+    assert made.save([3, *LONG], b"\3" * 10)
+    made.flush()
+    (written,) = folder.iterdir()
+    found = made.best([2, *LONG])
+    assert found is not None
+    assert found.path == written
+    for first in (1, 2, 3):
+        state = made.best([first, *LONG])
+        assert state is not None
+        assert bytes(made.load(state) or b"") == bytes([first]) * 10
+    assert made.save([4, *LONG], bytes(26)), "too large to be held: written"
+    assert made.save([1, *LONG, 5], b"new")  # takes the place of what it goes on from
+    made.close()
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_states_without_a_folder_are_held_and_nothing_more() -> None:
+    made = store(None, held_bytes=25)
+    for first in (1, 2, 3):
+        assert made.save([first, *LONG], bytes(10))
+    assert not made.save([4, *LONG], bytes(26))
+    assert [made.holds([first, *LONG]) for first in (1, 2, 3)] == [False, True, True]
+    made.close()
+
+
+def test_nothing_is_held_that_something_waiting_would_be_lost_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    write = StateStore._write
+    monkeypatch.setattr(StateStore, "_write", lambda *given: goes_on.wait() and write(*given))
+    made = store(folder, held_bytes=10)
+    kept = [made.save([first, *LONG], bytes(10)) for first in range(8)]
+    assert False in kept
+    assert kept == sorted(kept, reverse=True)
+    assert [made.holds([first, *LONG]) for first in range(8)] == kept
+    goes_on.set()
+    made.close()
+    assert len(list(folder.iterdir())) == sum(kept)
+
+
+def test_what_was_unused_for_a_while_leaves_memory_and_comes_back(folder: Path) -> None:
+    now = [0.0]
+    states_of = store(folder, held_bytes=1 << 20)
+    memory = ToyBackend(cells=4000)
+    cache = KvCache(memory, cells=4000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    talks = [[1000 * number + token for token in range(300)] for number in range(1, 6)]
+    for talk in talks:
+        evaluate(cache, memory, talk)
+    evaluate(cache, memory, [7, 8])
+    assert (cache.saved, cache.used) == (0, 1502), "used a moment ago"
+    now[0] = IDLE_S + 1
+    for _ in range(3):  # two at a time
+        evaluate(cache, memory, [7, 8])
+    assert cache.saved == 4
+    assert 300 < cache.used < 310, "little may stay"
+    for talk in talks:
+        assert evaluate(cache, memory, [*talk, 9]) == 300
+    assert cache.restored >= 4
+    states_of.close()
+
+
+def test_what_those_at_work_hold_does_not_count_as_unused(folder: Path) -> None:
+    now = [0.0]
+    states_of = store(folder, held_bytes=1 << 20)
+    memory = ToyBackend(cells=4000)
+    cache = KvCache(memory, cells=4000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    system = list(range(1, 1500))
+    evaluate(cache, memory, [*system, 5000])
+    assert cache.open([*system, 6000], 4) is not None
+    now[0] = IDLE_S + 1
+    assert cache.open([*system, 7000], 4) is not None
+    assert cache.saved == 0
+    states_of.close()
 
 
 def test_what_leaves_memory_comes_back_from_disk(folder: Path) -> None:

@@ -9,7 +9,7 @@ that came to the same tokens by themselves have cells of their own, and are sibl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -41,6 +41,11 @@ class KvTree:
         """The tokens of a sequence."""
         parts = [node.tokens for node in self._path(sequence)]
         return [token for part in reversed(parts) for token in part]
+
+    def cells_of(self, sequences: Iterable[int]) -> int:
+        """Cells that any of the sequences hold."""
+        nodes = {id(node): node for sequence in sequences for node in self._path(sequence)}
+        return sum(len(node.tokens) for node in nodes.values())
 
     def add(self, sequence: int) -> None:
         """Begins an empty sequence."""

@@ -30,6 +30,7 @@ from node.types import JsonObject
 _RENDER_BYTES: Final = 512 * 1024 * 1024
 _POOLED_CONTEXTS: Final = 2
 _LEAST_POOL_TOKENS: Final = 16_384
+_HELD_SHARE: Final = 8
 _POOL_SHARE: Final = 4  # of the memory that is available, the pool may take one in so many
 
 
@@ -70,7 +71,7 @@ def load_model(load: Load) -> Loaded:
         threads=load.threads,
     )
     size = min(size, context.cells)
-    states = _states(load)
+    states = _states(load, size * model.bytes_per_cell)
     cache = KvCache(
         context, cells=context.cells, sequences=sequences, reuse=load.reuse, states=states
     )
@@ -102,12 +103,15 @@ def pool_tokens(context_tokens: int, bytes_per_cell: int) -> int:
     return max(context_tokens, min(wanted, room))
 
 
-def _states(load: Load) -> StateStore | None:
-    """Where sequences are kept on disk. The layout of a state is its library's."""
-    if not load.state_folder or not load.reuse:
+def _states(load: Load, context_bytes: int) -> StateStore | None:
+    """Where sequences are kept outside the context: one context's worth of them in memory, or what
+    an eighth of free memory holds. The layout of a state is its library's."""
+    if not load.reuse:
         return None
     key = state_key(load.sha256, version("llama-cpp-python"), "kv f16", "flash auto")
-    return StateStore(Path(load.state_folder), key, max_bytes=load.state_bytes)
+    folder = Path(load.state_folder) if load.state_folder else None
+    held = min(context_bytes, psutil.virtual_memory().available // _HELD_SHARE)
+    return StateStore(folder, key, max_bytes=load.state_bytes, held_bytes=held)
 
 
 def _prompter(model: Model, source: str, form: CallFormat) -> Prompter:

@@ -1,4 +1,7 @@
-"""States of sequences on disk: what lets a conversation go on at once after a restart.
+"""States of sequences outside the KV cache: what lets a conversation go on at once.
+
+Up to so many bytes they are held in memory; what is over that goes to disk, those used longest ago
+first, as does everything at the end. So a conversation goes on after a restart, too.
 
 libllama ends the process on a state that is cut short, and takes one of another model of the same
 shape without a word. So a file here is bound to the model's digest and to the settings that change
@@ -40,7 +43,7 @@ State: TypeAlias = bytes | memoryview
 
 @dataclass(frozen=True)
 class Saved:
-    """A state on disk that begins with `length` of the tokens asked for."""
+    """A state that begins with `length` of the tokens asked for."""
 
     path: Path
     length: int
@@ -57,20 +60,32 @@ class StateStore:
 
     Writing is done by a thread of its own, since hashing and writing a long context takes a good
     part of a second; `flush` waits for it.
+
+    Args:
+        folder: where they go that are not held in memory; None loses them.
+        key: of the model and its settings; see `state_key`.
+        max_bytes: the most that the folder may hold, whoever's.
+        held_bytes: the most that is held in memory.
     """
 
-    def __init__(self, folder: Path, key: bytes, *, max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path | None, key: bytes, *, max_bytes: int, held_bytes: int = 0
+    ) -> None:
         self._folder = folder
         self._key = key
-        self._max_bytes = max_bytes
+        self._max_bytes = max_bytes if folder is not None else 0
+        self._most_held = held_bytes
+        self._held: dict[Path, tuple[list[int], State]] = {}  # used longest ago first
+        self._held_bytes = 0
         self._index = _Index()
         self._unwritten: set[Path] = set()
         self._queue: queue.Queue[tuple[Path, list[int], State] | None] = queue.Queue(_WAITING)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in folder.glob(f"*{SUFFIX}"):
-            tokens = _read_tokens(path, key)
-            if tokens is not None:
-                self._index.add(path, tokens)
+        if folder is not None:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in folder.glob(f"*{SUFFIX}"):
+                tokens = _read_tokens(path, key)
+                if tokens is not None:
+                    self._index.add(path, tokens)
         self._thread = threading.Thread(target=self._write_all, daemon=True)
         self._thread.start()
 
@@ -86,22 +101,34 @@ class StateStore:
         best = self.best(tokens)
         return best is not None and best.length == len(tokens)
 
-    def save(self, tokens: Sequence[int], state: State) -> bool:
-        """Has a state written; False where it is too large or too many wait, and it is not."""
+    def save(self, tokens: Sequence[int], state: State, *, hold: bool = True) -> bool:
+        """Keeps a state, in memory if `hold`; False where it is too large, or too many wait to be
+        written."""
         kept = list(tokens)
-        path = self._folder / (hashlib.sha256(self._key + _pack(kept)).hexdigest() + SUFFIX)
-        if _size(len(kept), len(state)) > self._max_bytes or self._queue.full():
+        hold = hold and len(state) <= self._most_held
+        if not hold and not self._writable(kept, state):
             return False
+        name = hashlib.sha256(self._key + _pack(kept)).hexdigest() + SUFFIX
+        path = self._folder / name if self._folder is not None else Path(name)
         self._forget_removed()
         while (older := self.best(kept, whole=True)) is not None:
             self._forget(older.path)  # what is new holds all that it has
+        if hold and not self._make_way(len(state)):
+            return False
         self._index.add(path, kept)
-        self._unwritten.add(path)
-        self._queue.put((path, kept, state))
+        if hold:
+            self._held[path] = kept, state
+            self._held_bytes += len(state)
+        else:
+            self._hand_over(path, kept, state)
         return True
 
     def load(self, saved: Saved) -> memoryview | None:
         """The state, verified; None where it is not as it was written, and then it is removed."""
+        held = self._held.pop(saved.path, None)
+        if held is not None:
+            self._held[saved.path] = held  # used now
+            return memoryview(held[1])
         self._queue.join()
         try:
             data = saved.path.read_bytes()
@@ -117,24 +144,61 @@ class StateStore:
         return memoryview(data)[start:-_DIGEST_BYTES]
 
     def flush(self) -> None:
-        """Waits until all is written."""
+        """Waits until all is written that is not held."""
         self._queue.join()
 
     def close(self) -> None:
-        """Writes what waits, and ends the thread."""
+        """Writes what is held, the latest used first, and what waits; ends the thread."""
+        for path, (tokens, state) in reversed(self._held.items()):
+            if self._fits(tokens, state):
+                self._hand_over(path, tokens, state)
+        self._held.clear()
         self._queue.put(None)
         self._thread.join()
 
+    def _fits(self, tokens: list[int], state: State) -> bool:
+        return _size(len(tokens), len(state)) <= self._max_bytes
+
+    def _writable(self, tokens: list[int], state: State) -> bool:
+        return self._fits(tokens, state) and not self._queue.full()
+
+    def _make_way(self, size: int) -> bool:
+        """Room in memory for so many bytes: what must go is written, or lost where it cannot be.
+        False while too many wait to be written."""
+        while self._held_bytes + size > self._most_held:
+            path, (tokens, state) = next(iter(self._held.items()))
+            if self._writable(tokens, state):
+                self._let_go(path)
+                self._hand_over(path, tokens, state)
+            elif self._fits(tokens, state):
+                return False
+            else:
+                self._forget(path)
+        return True
+
+    def _let_go(self, path: Path) -> None:
+        self._held_bytes -= len(self._held.pop(path)[1])
+
+    def _hand_over(self, path: Path, tokens: list[int], state: State) -> None:
+        """Has a state written."""
+        self._unwritten.add(path)
+        self._queue.put((path, tokens, state))
+
     def _forget(self, path: Path) -> None:
         self._index.remove(path)
-        with contextlib.suppress(OSError):
-            path.unlink()
+        if path in self._held:
+            self._let_go(path)
+        elif self._folder is not None:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _forget_removed(self) -> None:
         """Forgets what room was made of, here or by another model's runner."""
         there = self._unwritten.copy()  # before the folder is read: one of these may be done by now
-        with contextlib.suppress(OSError):
-            there.update(self._folder.iterdir())
+        there.update(self._held)
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                there.update(self._folder.iterdir())
         for path in [path for path in self._index if path not in there]:
             self._index.remove(path)
 
@@ -149,7 +213,7 @@ class StateStore:
 
     def _write(self, path: Path, tokens: list[int], state: State) -> None:
         body = memoryview(state)
-        make_room(self._folder, self._max_bytes - _size(len(tokens), len(body)))
+        make_room(path.parent, self._max_bytes - _size(len(tokens), len(body)))
         partial = path.with_suffix(".part")
         head = _HEAD.pack(_MAGIC, len(tokens), len(body), 0, 0, self._key)
         hasher = hashlib.sha256()
