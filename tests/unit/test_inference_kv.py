@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +52,10 @@ class Plain:
 
     def tokens(self, sequence: int) -> list[int]:
         return [token for token, _ in self.held[sequence]]
+
+    def own(self, sequence: int) -> int:
+        others = [cell for other, held in self.held.items() if other != sequence for cell in held]
+        return len(set(self.held[sequence]).difference(others))
 
     def longest(self, wanted: list[int], *, whole: bool) -> int:
         best = 0
@@ -107,6 +112,7 @@ def test_a_tree_is_what_its_sequences_hold(
         for sequence in plain.held:
             assert tree.tokens(sequence) == plain.tokens(sequence)
             assert tree.length(sequence) == len(plain.held[sequence])
+            assert tree.own(sequence) == plain.own(sequence)
 
 
 def test_nothing_is_left_of_what_is_removed() -> None:
@@ -360,6 +366,21 @@ def test_the_best_state_is_found_and_beginnings_are_not_kept(
         states_of.close()
 
 
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Writing stands still: set once it has begun, and what lets it go on."""
+    began, goes_on = threading.Event(), threading.Event()
+    write = StateStore._write
+
+    def wait(*given: Any) -> None:
+        began.set()
+        goes_on.wait(30)
+        write(*given)
+
+    monkeypatch.setattr(StateStore, "_write", wait)
+    return began, goes_on
+
+
 def test_a_state_that_is_held_is_no_file_until_the_end(folder: Path) -> None:
     made = store(folder, held_bytes=100)
     assert made.save(LONG, b"state of it")
@@ -407,19 +428,48 @@ def test_states_without_a_folder_are_held_and_nothing_more() -> None:
 
 
 def test_nothing_is_held_that_something_waiting_would_be_lost_for(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, stopped: tuple[threading.Event, threading.Event]
 ) -> None:
-    goes_on = threading.Event()
-    write = StateStore._write
-    monkeypatch.setattr(StateStore, "_write", lambda *given: goes_on.wait() and write(*given))
+    began, goes_on = stopped
     made = store(folder, held_bytes=10)
-    kept = [made.save([first, *LONG], bytes(10)) for first in range(8)]
+    kept = [made.save([first, *LONG], bytes(10)) for first in range(2)]
+    assert began.wait(30)
+    kept += [made.save([first, *LONG], bytes(10)) for first in range(2, 8)]
     assert False in kept
     assert kept == sorted(kept, reverse=True)
     assert [made.holds([first, *LONG]) for first in range(8)] == kept
     goes_on.set()
     made.close()
     assert len(list(folder.iterdir())) == sum(kept)
+
+
+def test_what_goes_on_needs_no_room_beside_what_it_goes_on_from(folder: Path) -> None:
+    made = store(folder, held_bytes=30)
+    assert made.save(LONG, bytes(20))
+    assert made.save([*LONG, 5], bytes(25))
+    made.flush()
+    assert (len(made), list(folder.iterdir())) == (1, [])
+    made.close()
+
+
+def test_what_goes_on_replaces_nothing_until_it_is_kept(
+    folder: Path, stopped: tuple[threading.Event, threading.Event]
+) -> None:
+    began, goes_on = stopped
+    made = store(folder, held_bytes=20)
+    assert made.save([0, *LONG], bytes(10), hold=False)
+    assert began.wait(30)
+    assert made.save(LONG, bytes(10))
+    assert made.save([1, *LONG], bytes(10))
+    for first in (2, 3):
+        assert made.save([first, *LONG], bytes(10), hold=False)
+    assert not made.save([*LONG, 5], bytes(15))
+    assert made.holds(LONG)
+    goes_on.set()
+    made.flush()
+    assert made.save([*LONG, 5], bytes(15))
+    assert len(made) == 5, "and then it does"
+    made.close()
 
 
 def test_what_was_unused_for_a_while_leaves_memory_and_comes_back(folder: Path) -> None:
@@ -433,7 +483,9 @@ def test_what_was_unused_for_a_while_leaves_memory_and_comes_back(folder: Path) 
     evaluate(cache, memory, [7, 8])
     assert (cache.saved, cache.used) == (0, 1502), "used a moment ago"
     now[0] = IDLE_S + 1
-    for _ in range(3):  # two at a time
+    evaluate(cache, memory, [7, 8])
+    assert cache.saved == 2, "two at a time"
+    for _ in range(2):
         evaluate(cache, memory, [7, 8])
     assert cache.saved == 4
     assert 300 < cache.used < 310, "little may stay"
@@ -443,18 +495,81 @@ def test_what_was_unused_for_a_while_leaves_memory_and_comes_back(folder: Path) 
     states_of.close()
 
 
+def test_memory_that_cannot_be_cut_is_left_as_it_is(folder: Path) -> None:
+    now = [0.0]
+    states_of = store(folder, held_bytes=1 << 20)
+    memory = ToyBackend(cells=4000, partial=False)
+    cache = KvCache(memory, cells=4000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    evaluate(cache, memory, list(range(1, 1001)))
+    now[0] = IDLE_S + 1
+    evaluate(cache, memory, [5000, 5001])
+    assert (cache.saved, cache.used) == (0, 1002)
+    states_of.close()
+
+
+def test_at_a_shutdown_each_is_written_in_its_turn(folder: Path) -> None:
+    states_of = store(folder, held_bytes=1 << 20)
+    memory = ToyBackend(cells=4000)
+    cache = KvCache(memory, cells=4000, sequences=20, states=states_of)
+    for talk in (range(1, 301), range(1001, 1301)):
+        evaluate(cache, memory, list(talk))
+    cache.save_all()
+    assert len(list(folder.iterdir())) == 2, "whenever the process is ended after this"
+    states_of.close()
+
+
 def test_what_those_at_work_hold_does_not_count_as_unused(folder: Path) -> None:
     now = [0.0]
     states_of = store(folder, held_bytes=1 << 20)
     memory = ToyBackend(cells=4000)
     cache = KvCache(memory, cells=4000, sequences=20, states=states_of, monotonic=lambda: now[0])
-    system = list(range(1, 1500))
-    evaluate(cache, memory, [*system, 5000])
+    system = list(range(1, 301))
+    evaluate(cache, memory, [*system, *range(5000, 5400)])
     assert cache.open([*system, 6000], 4) is not None
     now[0] = IDLE_S + 1
     assert cache.open([*system, 7000], 4) is not None
     assert cache.saved == 0
     states_of.close()
+
+
+def test_what_agents_share_stays_shared(folder: Path) -> None:
+    now = [0.0]
+    states_of = store(folder, held_bytes=1 << 20)
+    memory = ToyBackend(cells=20_000)
+    cache = KvCache(memory, cells=20_000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    system = list(range(1, 2001))
+    talks = [[*system, *range(agent, agent + 300)] for agent in range(5000, 13_000, 1000)]
+    for _ in range(3):
+        for talk in talks:
+            now[0] += 1
+            talk.append(0)
+            evaluate(cache, memory, talk)
+    assert cache.used == 2000 + 8 * 303, "each has the system prompt in cells of its own"
+    states_of.close()
+
+
+def test_what_cannot_be_kept_elsewhere_is_not_copied_at_every_opening() -> None:
+    now = [0.0]
+    states_of = store(None, held_bytes=10)
+    memory = Copied(cells=4000)
+    cache = KvCache(memory, cells=4000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    evaluate(cache, memory, list(range(1, 1001)))
+    now[0] = IDLE_S + 1
+    for _ in range(5):
+        evaluate(cache, memory, [5000, 5001])
+    assert memory.copies == 1
+    assert cache.held([*range(1, 1001), 0]) == 1000
+    states_of.close()
+
+
+class Copied(ToyBackend):
+    """Counts the states that were asked for."""
+
+    copies = 0
+
+    def save(self, sequence: int) -> bytes:
+        self.copies += 1
+        return super().save(sequence)
 
 
 def test_what_leaves_memory_comes_back_from_disk(folder: Path) -> None:

@@ -143,7 +143,7 @@ class KvCache:
         """Ends work on a sequence; it is kept for who may begin like it."""
         self._reserved.pop(sequence, None)
         if self._reuse and self._tree.length(sequence):
-            self._kept[sequence] = self._monotonic()
+            self._touch(sequence)
         else:
             self._drop(sequence)
 
@@ -167,17 +167,28 @@ class KvCache:
     def _tidy(self) -> None:
         """Moves away what was not used for a while, if it is much and can be had again.
 
-        Few at a time, since somebody waits for a first token.
+        Few at a time, since somebody waits for a first token. What shares most of its cells stays:
+        a state comes back into cells of its own, and a team's system prompt would be there once
+        for each of its agents.
         """
         if self._states is None or not self._memory.partial:
             return
         since = self._monotonic() - IDLE_S
-        for sequence, used in list(self._kept.items())[:_TIDIED]:
-            idle = self._tree.cells - self._tree.cells_of(self._reserved)
-            if idle <= IDLE_TOKENS or used > since or not self._save(sequence):
+        unused = [sequence for sequence, used in self._kept.items() if used <= since]
+        apart = [each for each in unused if 2 * self._tree.own(each) >= self._tree.length(each)]
+        for sequence in apart[:_TIDIED]:
+            if self._tree.cells - self._tree.cells_of(self._reserved) <= IDLE_TOKENS:
+                return
+            if not self._save(sequence):
+                self._touch(sequence)  # not copied again at every open, only to be refused
                 return
             del self._kept[sequence]
             self._drop(sequence)
+
+    def _touch(self, sequence: int) -> None:
+        """Keeps a sequence as the one used last."""
+        self._kept.pop(sequence, None)
+        self._kept[sequence] = self._monotonic()
 
     def _find(self, prompt: list[int]) -> Found | None:
         """Never all of the prompt: the logits of its last token are needed."""
@@ -194,8 +205,7 @@ class KvCache:
             if found.length == self._tree.length(found.sequence):
                 del self._kept[found.sequence]
                 return Opened(found.sequence, found.length)
-            del self._kept[found.sequence]
-            self._kept[found.sequence] = self._monotonic()
+            self._touch(found.sequence)
         sequence = self._unused_sequence(found.sequence if found else -1)
         if sequence is None:
             return None

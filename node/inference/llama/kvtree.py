@@ -47,6 +47,11 @@ class KvTree:
         nodes = {id(node): node for sequence in sequences for node in self._path(sequence)}
         return sum(len(node.tokens) for node in nodes.values())
 
+    def own(self, sequence: int) -> int:
+        """Cells that this sequence alone holds: those that its removal frees."""
+        tip = self._tips[sequence]
+        return 0 if tip.children or len(tip.tips) > 1 else len(tip.tokens)
+
     def add(self, sequence: int) -> None:
         """Begins an empty sequence."""
         self._root.tips.add(sequence)

@@ -62,8 +62,8 @@ class Load:
     """What a runner is to load, its first frame.
 
     `identity` is the file's, as it was hashed. Beside the sequences under way, `kept_sequences`
-    wait for their next turn. `kv_tokens` 0 lets the runner choose; states go nowhere without a
-    `state_folder`.
+    wait for their next turn. `kv_tokens` 0 lets the runner choose; without a `state_folder` states
+    are held in memory only.
     """
 
     path: str

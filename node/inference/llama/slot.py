@@ -42,7 +42,7 @@ class EngineLimits:
         idle_unload_s: a model unused for this long is unloaded; None keeps it.
         threads: of one runner; None is one for small models and the physical cores for others.
         reuse_prefix: begin where another sequence has been; off only to show what it saves.
-        state_folder: where sequences are kept when they must leave memory; None loses them.
+        state_folder: where states of sequences go that are not held in memory; None loses them.
         state_bytes: the most that folder may hold.
         memory_bytes: what all loaded models together may take; None is no cap.
     """

@@ -24,7 +24,7 @@ import queue
 import struct
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
@@ -111,10 +111,16 @@ class StateStore:
         name = hashlib.sha256(self._key + _pack(kept)).hexdigest() + SUFFIX
         path = self._folder / name if self._folder is not None else Path(name)
         self._forget_removed()
-        while (older := self.best(kept, whole=True)) is not None:
-            self._forget(older.path)  # what is new holds all that it has
-        if hold and not self._make_way(len(state)):
+        older: dict[Path, int] = {}  # what is new holds all that they have
+        while (found := self.best(kept, whole=True)) is not None:
+            older[found.path] = found.length
+            self._index.remove(found.path)
+        if hold and not self._make_way(len(state), older):
+            for one, length in older.items():
+                self._index.add(one, kept[:length])
             return False
+        for one in older:
+            self._forget(one)
         self._index.add(path, kept)
         if hold:
             self._held[path] = kept, state
@@ -162,11 +168,12 @@ class StateStore:
     def _writable(self, tokens: list[int], state: State) -> bool:
         return self._fits(tokens, state) and not self._queue.full()
 
-    def _make_way(self, size: int) -> bool:
-        """Room in memory for so many bytes: what must go is written, or lost where it cannot be.
-        False while too many wait to be written."""
+    def _make_way(self, size: int, going: Collection[Path]) -> bool:
+        """Room in memory for so many bytes once those `going` are gone: what else must go is
+        written, or lost where it cannot be. False while too many wait to be written."""
+        size -= sum(len(self._held[path][1]) for path in going if path in self._held)
         while self._held_bytes + size > self._most_held:
-            path, (tokens, state) = next(iter(self._held.items()))
+            path, (tokens, state) = next(one for one in self._held.items() if one[0] not in going)
             if self._writable(tokens, state):
                 self._let_go(path)
                 self._hand_over(path, tokens, state)
