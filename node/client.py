@@ -21,6 +21,7 @@ from node.errors import (
     ControlError,
     DaemonNotRunningError,
     FreeholdError,
+    NoAnswerError,
     NotFoundError,
     RequestError,
 )
@@ -245,7 +246,7 @@ class Client:
         except httpx.ConnectError as error:
             raise _not_running(self._where, _first_cause(error)) from error
         except httpx.TransportError as error:
-            raise ControlError(
+            raise NoAnswerError(
                 f"the daemon stopped answering: {str(error) or type(error).__name__}",
                 hint="`freehold status` tells whether it is up; run/daemon.log says why not.",
             ) from error

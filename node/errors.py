@@ -260,6 +260,10 @@ class DaemonNotRunningError(ControlError):
     exit_code = 3
 
 
+class NoAnswerError(ControlError):
+    """The daemon was asked and did not answer; whether it did what was asked nobody knows."""
+
+
 class DaemonRunningError(ControlError):
     """Another process works on this home."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
+from node.errors import NoAnswerError, PaymentPendingError
 from node.types import JsonObject
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class WalletClient:
 
     def receive(self, token: str, *, allow_unverified: bool = False) -> ReceivedReply:
         body = {"token": token, "allow_unverified": allow_unverified}
-        return cast("ReceivedReply", self._post("/wallet/receive", body, timeout=PAY_S))
+        return cast("ReceivedReply", self._move("/wallet/receive", body))
 
     def request(self, amount_sat: int | None = None, memo: str = "") -> RequestReply:
         body = {"amount_sat": amount_sat, "memo": memo}
@@ -114,7 +115,7 @@ class WalletClient:
     ) -> PaidReply:
         """Pays. Raises PaymentPendingError where nobody knows yet how it ends."""
         body = {"to": to, "amount_sat": amount_sat, "memo": memo, "mint": mint}
-        return cast("PaidReply", self._post("/wallet/pay", body, timeout=PAY_S))
+        return cast("PaidReply", self._move("/wallet/pay", body))
 
     def send(
         self,
@@ -128,7 +129,7 @@ class WalletClient:
         """Makes a token; the reply holds it."""
         body = {"amount_sat": amount_sat, "to": to, "memo": memo, "mint": mint}
         body["include_fee"] = include_fee
-        return cast("TokenReply", self._post("/wallet/send", body, timeout=PAY_S))
+        return cast("TokenReply", self._move("/wallet/send", body))
 
     def token(self, operation: str) -> str:
         """The token of a send that nobody redeemed yet."""
@@ -136,8 +137,7 @@ class WalletClient:
 
     def reclaim(self, operation: str) -> OperationReply:
         """Takes such a token back."""
-        reply = self._post("/wallet/reclaim", {"operation": operation}, timeout=PAY_S)
-        return cast("OperationReply", reply)
+        return cast("OperationReply", self._move("/wallet/reclaim", {"operation": operation}))
 
     def settle(self) -> list[OperationReply]:
         """Asks what became of all that is open; what ended by it."""
@@ -156,3 +156,13 @@ class WalletClient:
     def nwc(self, uri: str) -> str:
         """Connects another wallet to pay invoices from, or with "" ends that; its name."""
         return str(self._post("/wallet/nwc", {"uri": uri}, timeout=PAY_S)["nwc"])
+
+    def _move(self, path: str, body: Mapping[str, object]) -> JsonObject:
+        """Asks for what moves money. A daemon that goes away in between may have moved it."""
+        try:
+            return self._post(path, body, timeout=PAY_S)
+        except NoAnswerError as error:
+            raise PaymentPendingError(
+                f"{error.message}; whether the money moved nobody knows yet",
+                hint="Do not do it again before `freehold wallet history` says how it ended.",
+            ) from error

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from node.errors import FreeholdError
+from node.errors import FreeholdError, RequestError
 from node.home import Home
 
 if TYPE_CHECKING:
     from node.client import Client
+
+INTERRUPTED = 130  # the exit status of Ctrl-C
+INPUT_MAX_BYTES = 4 * 1024 * 1024  # what the daemon takes in one request
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -93,9 +96,14 @@ def size(count: float) -> str:
 
 
 def standard_input() -> str:
-    """All of standard input as text. Raises FreeholdError if it is not UTF-8."""
+    """All of standard input as text. Raises FreeholdError if it is not UTF-8, or has no end."""
+    content = sys.stdin.buffer.read(INPUT_MAX_BYTES + 1)
+    if len(content) > INPUT_MAX_BYTES:
+        raise RequestError(
+            f"standard input is larger than {INPUT_MAX_BYTES} bytes", hint="Is it the right file?"
+        )
     try:
-        return sys.stdin.buffer.read().decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         raise FreeholdError(
             f"standard input is not UTF-8 at byte {error.start}", hint="Convert it first."

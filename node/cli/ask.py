@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli._shared import (
+    INTERRUPTED,
     clean,
     connect,
     json_option,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 # how a run ended -> exit status; docs/cli.md has the same table
 EXIT = {"completed": 0, "failed": 1, "stopped": 4, "could_not": 6}
-PARKED, INTERRUPTED = 5, 130
+PARKED = 5
 # the loop opens a run with a look at the model; nothing a person waits for
 HIDDEN = ("model open", None)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from typing import Any
 
 import click
 
+from node.cli._shared import INTERRUPTED, clean
 from node.errors import FreeholdError
 
 # command -> (module, attribute, help): the one place that says what there is
@@ -52,6 +55,16 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As any group, but Ctrl-C ends with the status a shell knows, at a question too."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort) as stop:
+            if not any(isinstance(each, KeyboardInterrupt) for each in (stop, stop.__context__)):
+                raise
+            click.echo(err=True)  # ends the line of the terminal's ^C
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
@@ -65,13 +78,21 @@ def root() -> None:
 
 def main() -> None:
     """Entry point: errors of the node become a message, a hint and an exit code."""
+    _open_streams()
     try:
         root(prog_name="freehold")
     except FreeholdError as error:
-        click.echo(f"error: {error.message}", err=True)
+        click.echo(f"error: {clean(error.message)}", err=True)
         if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+            click.echo(f"hint: {clean(error.hint)}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # of a file the person named, or of a full disk under the output
         click.echo(f"error: {error.strerror or error}: {error.filename or 'output'}", err=True)
         sys.exit(FreeholdError.exit_code)
+
+
+def _open_streams() -> None:
+    """A standard stream that was closed before the start is empty, and not the next file opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until the process ends

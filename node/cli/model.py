@@ -23,7 +23,17 @@ from node.cli._model import (
     title,
 )
 from node.cli._progress import Bar
-from node.cli._shared import clean, home, json_option, leave, note, print_json, size, table
+from node.cli._shared import (
+    INTERRUPTED,
+    clean,
+    home,
+    json_option,
+    leave,
+    note,
+    print_json,
+    size,
+    table,
+)
 from node.cli.model_bench import bench
 from node.cli.model_connect import (
     connect,
@@ -236,7 +246,7 @@ def _fetch(
             got = fetch.run()
         except KeyboardInterrupt:
             note("stopped; what came is kept, and the same command goes on from there")
-            leave(130)
+            leave(INTERRUPTED)
     return store.adopt(got.path, chosen, sha256=got.sha256, size=got.size, source=source.shown)
 
 

@@ -6,6 +6,7 @@ never from the command line, which every user of the machine can read and a shel
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -279,7 +280,7 @@ def passphrase(removed: bool) -> None:
 
     home().require()
     key = WalletKey(home().keys)
-    lines: Iterator[str] = iter([] if sys.stdin.isatty() else standard_input().splitlines())
+    lines = io.StringIO("" if sys.stdin.isatty() else standard_input())
     old = _asked("Passphrase it has now", lines) if key.is_wrapped() else None
     new = None if removed else _asked("New passphrase", lines, twice=True)
     key.set_passphrase(old, new)
@@ -294,7 +295,7 @@ def _asked(what: str, lines: Iterator[str], *, twice: bool = False) -> str:
     line = next(lines, None)
     if line is None:
         raise FreeholdError(f"standard input ended before: {what}", hint="One on each line.")
-    return line
+    return line.rstrip("\r\n")
 
 
 # ── another wallet to pay from ──────────────────────────────────────────────────────────────

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
-from node.cli._shared import clean, connect, json_option, note, print_json, standard_input
-from node.errors import RequestError
+from node.cli._shared import clean, connect, json_option, leave, note, print_json, standard_input
+from node.errors import PaymentPendingError, RequestError
 
 Amount = click.IntRange(1, 21_000_000 * 100_000_000)
 WAIT_S = 50
@@ -24,15 +26,15 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 def invoice(amount: int, mint: str, wait: bool, as_json: bool) -> None:
     """Make a Lightning invoice of AMOUNT sat that pays this wallet.
 
-    What is paid is taken by itself, also without --wait.
+    What is paid is taken by itself, also without --wait. With it the exit status is 0 only once the
+    money is there; with --json, too, the invoice to be paid is shown on standard error meanwhile.
     """
     with connect() as client:
         made = client.wallet.invoice(amount, mint)
         if as_json and not wait:
             print_json(made)
             return
-        if not as_json:
-            click.echo(made["invoice"])
+        click.echo(made["invoice"], err=as_json)
         if not wait:
             return
         note("waiting until it is paid; Ctrl-C stops waiting only")
@@ -44,6 +46,8 @@ def invoice(amount: int, mint: str, wait: bool, as_json: bool) -> None:
         note(f"received {found['amount']} sat")
     else:
         note(f"it is {found['state']}: {found['error']}")
+    if found["state"] != "done":
+        leave(1 if found["state"] == "failed" else PaymentPendingError.exit_code)
 
 
 @click.command()
@@ -69,13 +73,16 @@ def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json
                 f"Pay {bill['amount_sat']} sat to {clean(bill['destination'])}{about}, and at most "
                 f"{bill['most_fee_sat']} sat of fees?"
             )
-        paid = client.wallet.pay(whom, amount, memo, mint)
+        with _under_way():
+            paid = client.wallet.pay(whom, amount, memo, mint)
     if as_json:
         print_json(paid)
     else:
         note(f"paid {paid['paid_sat']} sat and {paid['fee_sat']} sat of fees to {paid['to']}")
         if not paid.get("proven", True):
             note("no preimage was shown, so nothing proves it; usual for a mint's own invoices")
+        if bill["kind"] == "peer":
+            note(f"hand it over: `freehold wallet token {paid['operation']}` prints the token")
         note(f"run {paid['run']}, operation {paid['operation']}")
 
 
@@ -99,12 +106,13 @@ def send(
         if not yes:
             fees = f"and at most {bill['most_fee_sat']} sat of fees"
             confirm(f"Take {amount} sat {fees} out of the wallet, as a token?")
-        made = client.wallet.send(amount, to, memo, mint, include_fee=include_fee)
+        with _under_way():
+            made = client.wallet.send(amount, to, memo, mint, include_fee=include_fee)
     if as_json:
         print_json(made)
         return
-    click.echo(made["token"])
     note(f"until it is redeemed, `freehold wallet reclaim {made['operation']}` takes it back")
+    click.echo(made["token"])  # last: where nobody can read it, it is told how to get it back
 
 
 @click.command()
@@ -118,7 +126,7 @@ def receive(token: str | None, allow_unverified: bool, as_json: bool) -> None:
     given = secret("Token") if token in {None, "-"} else str(token)
     if given == token:
         note("a token on the command line can be read by others before it is redeemed: use a pipe")
-    with connect() as client:
+    with connect() as client, _under_way():
         got = client.wallet.receive(given.strip(), allow_unverified=allow_unverified)
     if as_json:
         print_json(got)
@@ -157,7 +165,7 @@ def token(operation: str, as_json: bool) -> None:
 @json_option
 def reclaim(operation: str, as_json: bool) -> None:
     """Take back a token that nobody redeemed yet."""
-    with connect() as client:
+    with connect() as client, _under_way():
         found = client.wallet.reclaim(operation)
     if as_json:
         print_json(found)
@@ -169,13 +177,27 @@ COMMANDS = (invoice, pay, send, receive, request, token, reclaim)
 
 
 def secret(what: str) -> str:
-    """Something that must not be on the command line: typed unseen, or from standard input."""
+    """Something that must not be on the command line: typed unseen, or from standard input.
+
+    Spaces at its ends stay, since a passphrase may have them.
+    """
     if sys.stdin.isatty():
         return str(click.prompt(what, hide_input=True))
-    found = standard_input().strip()
-    if not found:
+    found = standard_input().rstrip("\r\n")
+    if not found.strip():
         raise RequestError(f"nothing was given: {what}", hint="Give it on standard input.")
     return found
+
+
+@contextmanager
+def _under_way() -> Iterator[None]:
+    """Ctrl-C while the daemon moves money only stops the waiting, and that must be said."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("\nnot waiting; the node goes on with it, and it may happen all the same")
+        note("do not do it again before `freehold wallet history` says how it ended")
+        raise
 
 
 def confirm(question: str) -> None:

@@ -15,7 +15,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.errors import NotFoundError, PaymentError, PaymentPendingError
+from node.errors import (
+    NotFoundError,
+    PaymentError,
+    PaymentPendingError,
+    RequestError,
+    RunStoppedError,
+)
 from node.gateway.control import Control, control
 from node.gateway.http import Body, actor, read
 from node.gateway.wallet import Text, note, operation_json
@@ -33,6 +39,7 @@ from wallet.protocol import requests
 
 CLAIM_MAX_S = 50
 TEXT_MAX = 2_000_000
+_HISTORY = 1_000
 Amount = Annotated[int, Field(ge=1, le=21_000_000 * 100_000_000)]
 Token = Annotated[str, Field(min_length=1, max_length=TEXT_MAX)]
 
@@ -151,6 +158,10 @@ async def bill(request: Request) -> Response:
 
 async def pay(request: Request) -> Response:
     node, body = control(request), await read(request, Pay)
+    if body.to.strip() == BEARER:
+        raise RequestError(
+            f"{BEARER!r} is nobody to pay", hint="`freehold wallet send` makes a token for anybody."
+        )
     node.keeper.wallet()
     return JSONResponse(await _paid(node, Payment(**body.model_dump()), actor(request)))
 
@@ -160,6 +171,11 @@ async def send(request: Request) -> Response:
     node.keeper.wallet()
     asked = body.model_dump()
     payment = Payment(**{**asked, "to": body.to or BEARER})
+    if node.purse.bill(payment).kind not in ("peer", "bearer"):
+        raise RequestError(
+            "a token is for a public key (02… or 03…) or for whoever has it; nothing was sent",
+            hint="`freehold wallet pay` pays invoices, addresses and requests.",
+        )
     paid = await _paid(node, payment, actor(request))
     token = await node.purse.token(payment, key=paid["operation"])
     return JSONResponse(TokenReply(**paid, token=token))
@@ -170,21 +186,37 @@ async def _paid(node: Control, payment: Payment, who: str) -> PaidReply:
 
     Raises:
         PaymentError: it was not paid.
-        PaymentPendingError: it may have been; the run waits until that is known.
+        PaymentPendingError: it may have been, or will be when the node goes on.
     """
     node.purse.bill(payment)
     run = await node.runs.pay(payment, actor=who)
     async for event in node.runs.watch(run):
         if event.type == "approval.asked":
-            raise PaymentPendingError(
-                f"the payment is under way, and nobody knows yet how it ends (run {run})",
-                hint="`freehold wallet pending` shows it; do not pay again before it has ended.",
-            )
-    result = await node.runs.wait(run)
+            raise _open(run)
+    try:
+        result = await node.runs.wait(run)
+    except RunStoppedError as error:  # parked: it pays, or asks what became of it, when it goes on
+        raise _open(run, error.message) from error
+    if result.status == "stopped" and _is_begun(node, run):
+        raise _open(run, result.reason)
     value = json.loads(result.text) if result.status == "completed" else {}
     if "operation" not in value:
         raise PaymentError(result.reason or "it was not paid", hint=f"Run {run} has it all.")
     return cast("PaidReply", {"run": run, **value})
+
+
+def _open(run: str, why: str = "") -> PaymentPendingError:
+    return PaymentPendingError(
+        f"{why}{'; ' if why else ''}the payment is under way, and nobody knows yet how it ends "
+        f"(run {run})",
+        hint="`freehold wallet pending` shows it; do not pay again before it has ended.",
+    )
+
+
+def _is_begun(node: Control, run: str) -> bool:
+    """Whether the wallet began a payment for a run, and it did not fail."""
+    begun = node.keeper.wallet(stale=True).history(_HISTORY)
+    return any(each.key.startswith(f"{run}:") and each.state != "failed" for each in begun)
 
 
 async def token(request: Request) -> Response:

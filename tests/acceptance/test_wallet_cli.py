@@ -334,9 +334,9 @@ def test_up_asks_for_the_passphrase_at_a_terminal(node: Node, mint: ServedMint) 
     node.down()
     done = node.cli("wallet", "passphrase", stdin=b"short\n")
     assert (done.returncode, "at least 8" in done.stderr) == (1, True)
-    assert node.cli("wallet", "passphrase", stdin=b"eight small words\n").returncode == 0
+    assert node.cli("wallet", "passphrase", stdin=b" eight small words \n").returncode == 0
     try:
-        answers = [b"wrong\n", b"eight small words\n"]
+        answers = [b"wrong\n", b" eight small words \n"]
         said, status = typed(node, answers, "up", "--detach")
         assert status == 0, said
         with asking(node) as client:
@@ -350,7 +350,7 @@ def test_up_asks_for_the_passphrase_at_a_terminal(node: Node, mint: ServedMint) 
         assert (done.returncode, "wallet: locked" in done.stderr) == (0, True)
         done = node.cli("wallet", "unlock", stdin=b"wrong")
         assert (done.returncode, "not the wallet's passphrase" in done.stderr) == (8, True)
-        assert node.cli("wallet", "unlock", stdin=b"eight small words\n").returncode == 0
+        assert node.cli("wallet", "unlock", stdin=b" eight small words \n").returncode == 0
     finally:
         node.cli("down")
 

@@ -1,0 +1,177 @@
+"""`freehold wallet` where something ends in the middle: person, run, daemon or stream."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from node.client import Client
+from wallet.mint.testing import Outcome, ServedMint
+from wallet.types import MintQuoteState
+
+if TYPE_CHECKING:
+    from tests.conftest import Node
+    from wallet.types import TransportRequest
+
+KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+LIMIT_S = 50
+
+
+@pytest.fixture
+def rich(node: Node, mint: ServedMint) -> Node:
+    """A node that is up, holds some sat and waits long for payments."""
+    node.env["FREEHOLD_WALLET__PAYMENT_WAIT_S"] = str(LIMIT_S)
+    node.up()
+    with asking(node) as client:
+        client.wallet.add_mint(mint.url, spend=True, accept=True)
+        made = client.wallet.invoice(500)
+        mint.do(lambda: mint.mint.pay(made["invoice"]))
+        assert client.wallet.claim(made["operation"], 30)["state"] == "done"
+    return node
+
+
+def asking(node: Node) -> Client:
+    return Client.unix(node.root / "run" / "control.sock")
+
+
+def invoice(mint: ServedMint, sats: int) -> str:
+    return mint.do(lambda: mint.mint.lightning.invoice(sats * 1000))
+
+
+def start(node: Node, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "node.cli", "wallet", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=node.environment(),
+        text=True,
+    )
+
+
+@pytest.fixture
+def hanging(rich: Node, mint: ServedMint) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A `pay` whose payment is at the mint and does not end, and its invoice."""
+    asked = threading.Event()
+
+    def hook(moment: str, request: TransportRequest) -> None:
+        if moment == "after" and request.path == "/v1/melt/bolt11":
+            asked.set()
+
+    text = invoice(mint, 30)
+    mint.mint.lightning.outcome, mint.mint.hook = Outcome.PENDING, hook
+    process = start(rich, "pay", text, "--yes")
+    assert asked.wait(LIMIT_S)
+    yield process, text
+    process.kill()
+    process.communicate()
+
+
+# ── a payment is under way ──────────────────────────────────────────────────────────────────
+
+
+def test_ctrl_c_stops_the_waiting_only(
+    rich: Node, mint: ServedMint, hanging: tuple[subprocess.Popen[str], str]
+) -> None:
+    process, text = hanging
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130, said
+    assert "not waiting; the node goes on with it" in said
+    assert "`freehold wallet history`" in said
+    mint.do(lambda: mint.mint.lightning.end(text, Outcome.PAID))
+    with asking(rich) as client:
+        client.wallet.settle()
+        ended = client.wallet.history(1)[0]
+    assert (ended["kind"], ended["state"], ended["amount"]) == ("melt", "done", 30)
+
+
+@pytest.mark.parametrize("end", ["cancel", "estop"])
+def test_a_payment_whose_run_is_stopped_is_not_said_to_have_failed(
+    rich: Node, hanging: tuple[subprocess.Popen[str], str], end: str
+) -> None:
+    process, _ = hanging
+    with asking(rich) as client:
+        client.cancel("last", "enough") if end == "cancel" else client.estop()
+    _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 7, said
+    assert "the payment is under way" in said
+    assert "do not pay again" in said
+
+
+def test_a_daemon_that_dies_may_have_paid(
+    rich: Node, hanging: tuple[subprocess.Popen[str], str]
+) -> None:
+    process, _ = hanging
+    rich.end()
+    _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 7, said
+    assert "whether the money moved nobody knows yet" in said
+    assert rich.cli("wallet", "pay", KEY, "5", "--yes").returncode == 3  # nothing was asked
+
+
+# ── what would pay, and say that it had not ─────────────────────────────────────────────────
+
+
+def test_a_token_is_not_sent_to_who_is_paid_another_way(rich: Node, mint: ServedMint) -> None:
+    text = invoice(mint, 5)
+    done = rich.cli("wallet", "send", "5", "--to", text, "--yes")
+    assert (done.returncode, "freehold wallet pay" in done.stderr) == (2, True)
+    assert not mint.mint.lightning.is_paid(text)
+    done = rich.cli("wallet", "pay", "bearer", "5", "--yes")
+    assert (done.returncode, "freehold wallet send" in done.stderr) == (2, True)
+    with asking(rich) as client:
+        assert client.wallet.show()["balance_sat"] == 500
+    done = rich.cli("wallet", "pay", KEY, "5", "--yes")
+    assert done.returncode == 0
+    assert "hand it over: `freehold wallet token r-" in done.stderr
+
+
+def test_an_invoice_that_brings_nothing_is_no_success(rich: Node, mint: ServedMint) -> None:
+    process = start(rich, "invoice", "5", "--wait", "--json")
+    assert process.stderr is not None
+    shown = process.stderr.readline().strip()
+    assert shown.startswith("ln")
+
+    def taken() -> None:
+        (quote,) = (each for each in mint.mint.quotes.mints.values() if each.request == shown)
+        quote.state = MintQuoteState.ISSUED
+
+    mint.do(taken)
+    printed, _ = process.communicate(timeout=LIMIT_S)
+    found = json.loads(printed)
+    assert (process.returncode, found["state"], found["invoice"]) == (1, "failed", shown)
+
+
+# ── streams ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_streams_that_are_closed_full_or_endless(rich: Node) -> None:
+    for line, code, why in (
+        ("receive <&-", 2, "nothing was given"),
+        ("nwc connect <&-", 2, "nothing was given"),
+        ("backup <&-", 2, "--yes"),
+        ("pay - 5 --yes <&-", 2, "error:"),
+        ("balance >&-", 0, ""),
+        ("pay - 5 --yes </dev/zero", 2, "larger than"),
+        ("receive </dev/zero", 2, "larger than"),
+        ("send 5 --yes >/dev/full", 1, "freehold wallet reclaim r-"),
+    ):
+        shell = ["sh", "-c", f'exec "$0" -m node.cli wallet {line}', sys.executable]
+        done = subprocess.run(
+            shell, env=rich.environment(), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, why in done.stderr) == (code, True), (line, done.stderr)
+        assert "Traceback" not in done.stderr
+
+
+def test_what_is_repeated_of_an_argument_drives_no_terminal(rich: Node) -> None:
+    done = rich.cli("wallet", "reclaim", "\x1b[2Jevil")
+    assert (done.returncode, "\x1b" in done.stderr) == (1, False)
