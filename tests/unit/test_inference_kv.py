@@ -443,6 +443,41 @@ def test_nothing_is_held_that_something_waiting_would_be_lost_for(
     assert len(list(folder.iterdir())) == sum(kept)
 
 
+def test_a_state_that_waits_to_be_written_is_there_at_once(
+    folder: Path, stopped: tuple[threading.Event, threading.Event]
+) -> None:
+    made = store(folder)
+    for first in (1, 2):
+        assert made.save([first, *LONG], bytes([first]))
+    assert stopped[0].wait(30)
+    for first in (1, 2):
+        saved = made.best([first, *LONG])
+        assert saved is not None
+        assert not saved.path.exists()
+        assert bytes(made.load(saved) or b"") == bytes([first])
+    stopped[1].set()
+    made.flush()
+    assert saved is not None
+    saved.path.write_bytes(b"damaged")
+    assert made.load(saved) is None, "the file is what counts once there is one"
+    made.close()
+
+
+def test_what_is_forgotten_before_it_is_written_is_no_file(
+    folder: Path, stopped: tuple[threading.Event, threading.Event]
+) -> None:
+    made = store(folder, held_bytes=10)
+    assert made.save(LONG, bytes(10), hold=False)
+    assert stopped[0].wait(30)
+    assert made.save([1, *LONG], bytes(10), hold=False)
+    assert made.save([*LONG, 5], bytes(10), hold=False)
+    assert made.save([1, *LONG, 5], bytes(10))
+    stopped[1].set()
+    made.flush()
+    assert [states._read_tokens(path, KEY) for path in folder.iterdir()] == [[*LONG, 5]]
+    made.close()
+
+
 def test_what_goes_on_needs_no_room_beside_what_it_goes_on_from(folder: Path) -> None:
     made = store(folder, held_bytes=30)
     assert made.save(LONG, bytes(20))
@@ -507,14 +542,23 @@ def test_memory_that_cannot_be_cut_is_left_as_it_is(folder: Path) -> None:
     states_of.close()
 
 
-def test_at_a_shutdown_each_is_written_in_its_turn(folder: Path) -> None:
+def test_at_a_shutdown_each_is_written_in_its_turn(
+    folder: Path, stopped: tuple[threading.Event, threading.Event]
+) -> None:
+    began, goes_on = stopped
     states_of = store(folder, held_bytes=1 << 20)
     memory = ToyBackend(cells=4000)
     cache = KvCache(memory, cells=4000, sequences=20, states=states_of)
     for talk in (range(1, 301), range(1001, 1301)):
         evaluate(cache, memory, list(talk))
+    assert states_of.save([0, *LONG], bytes(10), hold=False)
+    assert began.wait(30)
+    for first in (1, 2):
+        assert states_of.save([first, *LONG], bytes(10), hold=False)
+    goes_on.set()
     cache.save_all()
-    assert len(list(folder.iterdir())) == 2, "whenever the process is ended after this"
+    states_of.flush()
+    assert len(list(folder.iterdir())) == 5, "whenever the process is ended after this"
     states_of.close()
 
 

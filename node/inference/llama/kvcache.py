@@ -160,9 +160,9 @@ class KvCache:
     def save_all(self) -> None:
         """Writes every sequence, also those at work, as at a shutdown: the latest used first."""
         for sequence in [*self._reserved, *reversed(self._kept)]:
-            self._save(sequence, hold=False)
             if self._states is not None:
-                self._states.flush()
+                self._states.flush()  # none is refused because others wait
+            self._save(sequence, hold=False)
 
     def _tidy(self) -> None:
         """Moves away what was not used for a while, if it is much and can be had again.

@@ -78,7 +78,7 @@ class StateStore:
         self._held: dict[Path, tuple[list[int], State]] = {}  # used longest ago first
         self._held_bytes = 0
         self._index = _Index()
-        self._unwritten: set[Path] = set()
+        self._unwritten: dict[Path, State] = {}
         self._queue: queue.Queue[tuple[Path, list[int], State] | None] = queue.Queue(_WAITING)
         if folder is not None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,7 +135,9 @@ class StateStore:
         if held is not None:
             self._held[saved.path] = held  # used now
             return memoryview(held[1])
-        self._queue.join()
+        unwritten = self._unwritten.get(saved.path)
+        if unwritten is not None:  # nobody waits for the disk
+            return memoryview(unwritten)
         try:
             data = saved.path.read_bytes()
         except OSError:
@@ -188,11 +190,12 @@ class StateStore:
 
     def _hand_over(self, path: Path, tokens: list[int], state: State) -> None:
         """Has a state written."""
-        self._unwritten.add(path)
+        self._unwritten[path] = state
         self._queue.put((path, tokens, state))
 
     def _forget(self, path: Path) -> None:
         self._index.remove(path)
+        self._unwritten.pop(path, None)
         if path in self._held:
             self._let_go(path)
         elif self._folder is not None:
@@ -201,8 +204,8 @@ class StateStore:
 
     def _forget_removed(self) -> None:
         """Forgets what room was made of, here or by another model's runner."""
-        there = self._unwritten.copy()  # before the folder is read: one of these may be done by now
-        there.update(self._held)
+        # before the folder is read, since one of them may be written by then
+        there = {*self._unwritten.copy(), *self._held}
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 there.update(self._folder.iterdir())
@@ -212,9 +215,12 @@ class StateStore:
     def _write_all(self) -> None:
         while (work := self._queue.get()) is not None:
             path, tokens, state = work
-            with contextlib.suppress(OSError):  # a full disk: a state less
-                self._write(path, tokens, state)
-            self._unwritten.discard(path)
+            if path in self._unwritten:
+                with contextlib.suppress(OSError):  # a full disk: a state less
+                    self._write(path, tokens, state)
+                if self._unwritten.pop(path, None) is None:  # forgotten while it was written
+                    with contextlib.suppress(OSError):
+                        path.unlink()
             self._queue.task_done()
         self._queue.task_done()
 
