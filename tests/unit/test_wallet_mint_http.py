@@ -237,6 +237,20 @@ async def test_a_mint_that_a_stranger_named_is_asked_in_public() -> None:
     assert (await transport.send(GET)).body == b"{}"
 
 
+async def test_a_name_that_is_looked_up_in_vain_is_a_mint_that_was_not_asked() -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    quick = Patience(connect_s=0.05, ask_s=5, melt_s=5)
+    transport = HttpTransport("https://mint.example", patience=quick, public=True, resolve=resolve)
+    with pytest.raises(MintUnreachableError, match="its name could not be looked up in time"):
+        await transport.send(POST)
+    with pytest.raises(MintUnreachableError):
+        async with asyncio.timeout(5), transport.socket():
+            pass
+
+
 async def test_closing_what_was_never_used_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(**options: object) -> httpx.AsyncHTTPTransport:
         raise AssertionError("opened, only to be closed")

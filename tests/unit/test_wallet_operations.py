@@ -513,6 +513,24 @@ async def test_restoring_has_an_end_and_goes_on_from_there(
     assert (second.more, lost.balance()) == (False, wallet.balance())
 
 
+async def test_the_end_of_restoring_is_a_mint_s_and_not_each_keyset_s(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wallet = await world.funded("cleo", 0, rules=Rules(cap_sat=100_000))
+    for _ in range(2):
+        for _ in range(25):
+            await world.fill(wallet, 1023)
+        world.mint.rotate()
+    monkeypatch.setattr(restoring, "MOST_NEW", 300)
+    lost = await world.wallet("cleo", file="new home", rules=Rules(cap_sat=100_000))
+    await lost.add_mint(world.mint.url)
+    first = await lost.restore(world.mint.url)
+    assert first.more
+    assert first.proofs <= 300 + restoring.BATCH < (await wallet.check()).proofs
+    second = await lost.restore(world.mint.url)
+    assert (second.more, lost.balance()) == (False, wallet.balance())
+
+
 @pytest.mark.parametrize("version", [1, 2])
 async def test_the_seed_alone_brings_all_back(tmp_path: Path, version: int) -> None:
     world = World(tmp_path, fee_ppk=100, version=version)

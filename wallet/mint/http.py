@@ -152,11 +152,15 @@ class HttpTransport:
             ) from error
 
     async def _looked_at(self) -> None:
-        """Raises OSError where a URL of a stranger's leads inside."""
+        """Raises OSError where a URL of a stranger's leads inside, or nobody says where."""
         if self._public:
             parts = urlsplit(self.url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            await network.addresses(str(parts.hostname), port, resolve=self._resolve)
+            try:
+                async with asyncio.timeout(self._patience.connect_s):
+                    await network.addresses(str(parts.hostname), port, resolve=self._resolve)
+            except TimeoutError:
+                raise OSError("its name could not be looked up in time") from None
 
     async def _read(self, response: httpx.Response) -> bytes:
         if response.headers.get("content-encoding", "identity").lower() != "identity":

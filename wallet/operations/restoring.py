@@ -5,8 +5,9 @@ row were never signed. What the mint signed and was not spent is ours again; the
 the last that was ever used, and never down. A wallet in use may restore too: outputs of operations
 that are not settled are theirs to finish, and proofs that are here already stay as they are.
 
-A mint that signs whatever it is asked about would be asked for ever, so a keyset is asked about for
-so many counters past the last that the file knows; restoring again goes on from there.
+A mint that signs whatever it is asked about, in as many keysets as it likes, would be asked for
+ever. So it is asked about so many counters past those that the file knows; restoring again goes on
+from there.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ MOST_NEW: Final = 50_000
 
 @dataclass
 class _Found:
-    """What one keyset gave back; `used` is one more than its highest counter. `more`: there may be
-    more of it."""
+    """What one keyset gave back; `used` is one more than its highest counter, `new` how many up to
+    there the file did not know. `more`: there may be more of it."""
 
     by_state: dict[ProofState, list[Proof]] = field(
         default_factory=lambda: {state: [] for state in ProofState}
     )
     used: int = 0
+    new: int = 0
     more: bool = False
 
 
@@ -53,9 +55,10 @@ async def restore(book: Book, mint: str) -> Restored:
         await book.refresh(url)
         back: Counter[str] = Counter()
         proofs = spent = 0
-        more = False
+        more, left = False, MOST_NEW
         for info in book.infos(url).values():
-            found = await _scan(book, url, info, first=0)
+            found = await _scan(book, url, info, first=0, most=left)
+            left = max(left - found.new, 0)
             added = await _add(book, url, info, found)
             back[info.unit] += sum(proof.amount for proof in added)
             proofs += len(added)
@@ -70,17 +73,18 @@ async def catch_up(book: Book, mint: str, keyset: str) -> None:
     What those outputs are worth comes back with `restore`.
     """
     first = book.store.read(lambda tables: tables.keysets.counter(keyset))
-    found = await _scan(book, mint, book.infos(mint)[keyset], first=first)
+    found = await _scan(book, mint, book.infos(mint)[keyset], first=first, most=MOST_NEW)
     await book.store.write("counter", lambda tables: tables.keysets.raise_to(keyset, found.used))
 
 
-async def _scan(book: Book, mint: str, info: KeysetInfo, *, first: int) -> _Found:
-    """Asks about counters from `first`, at least to where this wallet knows it has been."""
+async def _scan(book: Book, mint: str, info: KeysetInfo, *, first: int, most: int) -> _Found:
+    """Asks about counters from `first`, at least to where this wallet knows it has been, and about
+    `most` more where the mint goes on knowing them."""
     known = book.store.read(lambda tables: tables.keysets.counter(info.id))
     found, empty, counter = _Found(used=first), 0, first
-    end = max(first, known) + MOST_NEW
+    start = max(first, known)
     while empty < EMPTY_BATCHES or counter < known:
-        if counter >= end and not empty:
+        if counter >= start + most and not empty:
             found.more = True
             break
         outputs = await asyncio.to_thread(_outputs, book, info.id, counter)
@@ -95,6 +99,7 @@ async def _scan(book: Book, mint: str, info: KeysetInfo, *, first: int) -> _Foun
             found.by_state[state].append(proof)
         empty = 0 if here else empty + 1
         counter += BATCH
+    found.new = max(found.used - start, 0)
     return found
 
 
