@@ -65,10 +65,11 @@ class WalletPurse:
     async def pay(self, payment: Payment, bill: Bill, *, key: str) -> Found:
         wallet = self._keeper.wallet()
         found = await self._once(wallet, payment, bill, key)
-        left_s, pause_s = self._wait_s, FIRST_PAUSE_S
-        while found.state == "pending" and left_s > 0:
+        clock = asyncio.get_running_loop().time
+        end, pause_s = clock() + self._wait_s, FIRST_PAUSE_S
+        while found.state == "pending" and (left_s := end - clock()) > 0:
             await asyncio.sleep(min(pause_s, left_s))
-            left_s, pause_s = left_s - pause_s, min(pause_s * 2, LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             found = await self._once(wallet, payment, bill, key)
         return found
 

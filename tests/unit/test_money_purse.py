@@ -30,7 +30,7 @@ from wallet.mint import MintClient
 from wallet.mint.testing import MemoryLightning, MemoryMint, answers
 from wallet.mint.testing.lightning import Outcome
 from wallet.nwc.memory import MemoryRelay
-from wallet.nwc.testing import MemoryService
+from wallet.nwc.testing import Fault, MemoryService
 from wallet.protocol import p2pk, requests, tokens
 from wallet.protocol.requests import LockOption, PaymentRequest, Transport
 from wallet.wallet import Wallet
@@ -304,7 +304,7 @@ async def test_another_wallet_pays_invoices_and_is_remembered(money: Money) -> N
         assert service.text.rpartition("secret=")[2].encode() not in kept
         found = await money.pay(Payment(money.lightning.invoice(21_000), mint="nwc"), "r-1:2")
         assert (found.state, found.amount_sat, money.balance()) == ("paid", 21, 500)
-        assert len(service.paid) == 1
+        assert (len(service.paid), found.proven) == (1, True)
         with pytest.raises(PaymentError, match="only a mint"):
             await money.pay(Payment(BEARER, 5, mint="nwc"), "r-1:3")
         await money.keeper.aclose()
@@ -317,6 +317,30 @@ async def test_another_wallet_pays_invoices_and_is_remembered(money: Money) -> N
         money.keeper = money.make()
         await money.keeper.start()
         assert money.keeper.source is None
+
+
+async def test_another_wallets_word_is_no_proof(money: Money) -> None:
+    async with MemoryService(money.relay, lightning=money.lightning) as service:
+        await money.keeper.connect_source(service.text)
+        payment = Payment(money.lightning.invoice(21_000), mint="nwc")
+        service.faults.append(Fault.WRONG_PREIMAGE)
+        service.shows_preimages = False
+        found = await money.pay(payment)
+        assert (found.state, found.proven, len(service.paid)) == ("paid", False, 1)
+        assert await money.purse.found(payment, key="r-1:1") == found
+
+
+async def test_a_mint_that_takes_its_time_is_not_asked_on_and_on(money: Money) -> None:
+    def looks() -> int:
+        path = "/v1/melt/quote/bolt11/"
+        return sum(path in each.path and each.method == "GET" for each in money.mint.requests)
+
+    async def slow(moment: str, request: object) -> None:
+        await asyncio.sleep(0.3 if moment == "after" and looks() else 0)
+
+    money.lightning.outcome, money.mint.hook = Outcome.PENDING, slow
+    found = await money.pay(Payment(money.lightning.invoice(21_000)))
+    assert (found.state, looks()) == ("pending", 1)
 
 
 # ── the file ────────────────────────────────────────────────────────────────────────────────

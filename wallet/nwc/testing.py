@@ -101,6 +101,7 @@ class MemoryService:
         paid: payment hashes in the order in which money moved. The oracle.
         asked: the methods it was asked for.
         remembers: whether payments can be looked up.
+        shows_preimages: whether one that is looked up comes with its preimage.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class MemoryService:
         self.asked: list[str] = []
         self.entries: dict[bytes, Entry] = {}
         self.remembers = True
+        self.shows_preimages = True
         self._now, self._encryptions, self._methods = now, encryptions, methods
         self._relay = Relay(url, dial=dial)
         self._secret = nip44.conversation_key(self.key, self.client)
@@ -240,7 +242,7 @@ class MemoryService:
         entry = self.entries.get(bytes.fromhex(params["payment_hash"]))
         if entry is None or not self.remembers:
             raise Refusal("NOT_FOUND", "no such invoice")
-        return entry.fields()
+        return entry.fields() | ({} if self.shows_preimages else {"preimage": None})
 
     def _make(self, params: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
         def paid() -> None:

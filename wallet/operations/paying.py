@@ -66,7 +66,7 @@ async def settle(book: Book, record: Record) -> Record:
 def stands(record: Record) -> bool:
     """Whether this is a payment of an invoice that did not fail."""
     kind, state = record.operation.kind, record.operation.state
-    return kind in (Kind.MELT, Kind.MULTIPATH) and state != State.FAILED
+    return kind in (Kind.MELT, Kind.MULTIPATH, Kind.SOURCE) and state != State.FAILED
 
 
 def payment(record: Record) -> Payment:
