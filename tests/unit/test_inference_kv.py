@@ -562,6 +562,27 @@ def test_at_a_shutdown_each_is_written_in_its_turn(
     states_of.close()
 
 
+def test_at_a_shutdown_what_was_used_last_does_not_make_way(folder: Path) -> None:
+    one = 600
+    before = store(folder, max_bytes=4 * one)
+    for first in (8, 9):
+        assert before.save([first, *LONG], b"")
+        before.flush()
+    before.close()
+    made = store(folder, max_bytes=4 * one, held_bytes=10)
+    for first in (1, 2, 3):
+        assert made.save([first, *LONG], b"1")
+    for first in (5, 4):
+        assert made.save([first, *LONG], b"1", hold=False)
+        made.flush()
+    made.close()
+    again = store(folder)
+    assert [first for first in range(10) if again.holds([first, *LONG])] == [2, 3, 4, 5]
+    again.close()
+    by_use = sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime_ns)
+    assert [(states._read_tokens(path, KEY) or [0])[0] for path in by_use] == [5, 4, 3, 2]
+
+
 def test_what_those_at_work_hold_does_not_count_as_unused(folder: Path) -> None:
     now = [0.0]
     states_of = store(folder, held_bytes=1 << 20)

@@ -23,8 +23,9 @@ import os
 import queue
 import struct
 import threading
+import time
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
@@ -79,6 +80,7 @@ class StateStore:
         self._held_bytes = 0
         self._index = _Index()
         self._unwritten: dict[Path, State] = {}
+        self._ending: dict[Path, None] = {}  # used last first
         self._queue: queue.Queue[tuple[Path, list[int], State] | None] = queue.Queue(_WAITING)
         if folder is not None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,8 +105,12 @@ class StateStore:
 
     def save(self, tokens: Sequence[int], state: State, *, hold: bool = True) -> bool:
         """Keeps a state, in memory if `hold`; False where it is too large, or too many wait to be
-        written."""
-        kept = list(tokens)
+        written.
+
+        Without `hold` it is an end, and the latest used come first: none of them makes way for one
+        after it.
+        """
+        kept, ending = list(tokens), not hold
         hold = hold and len(state) <= self._most_held
         if not hold and not self._writable(kept, state):
             return False
@@ -126,7 +132,7 @@ class StateStore:
             self._held[path] = kept, state
             self._held_bytes += len(state)
         else:
-            self._hand_over(path, kept, state)
+            self._hand_over(path, kept, state, ending=ending)
         return True
 
     def load(self, saved: Saved) -> memoryview | None:
@@ -159,10 +165,14 @@ class StateStore:
         """Writes what is held, the latest used first, and what waits; ends the thread."""
         for path, (tokens, state) in reversed(self._held.items()):
             if self._fits(tokens, state):
-                self._hand_over(path, tokens, state)
+                self._hand_over(path, tokens, state, ending=True)
         self._held.clear()
         self._queue.put(None)
         self._thread.join()
+        now = time.time_ns()
+        for place, path in enumerate(self._ending):
+            with contextlib.suppress(OSError):
+                os.utime(path, ns=(now - place, now - place))
 
     def _fits(self, tokens: list[int], state: State) -> bool:
         return _size(len(tokens), len(state)) <= self._max_bytes
@@ -188,8 +198,12 @@ class StateStore:
     def _let_go(self, path: Path) -> None:
         self._held_bytes -= len(self._held.pop(path)[1])
 
-    def _hand_over(self, path: Path, tokens: list[int], state: State) -> None:
+    def _hand_over(
+        self, path: Path, tokens: list[int], state: State, *, ending: bool = False
+    ) -> None:
         """Has a state written."""
+        if ending:
+            self._ending[path] = None
         self._unwritten[path] = state
         self._queue.put((path, tokens, state))
 
@@ -226,7 +240,9 @@ class StateStore:
 
     def _write(self, path: Path, tokens: list[int], state: State) -> None:
         body = memoryview(state)
-        make_room(path.parent, self._max_bytes - _size(len(tokens), len(body)))
+        room = self._max_bytes - _size(len(tokens), len(body))
+        if not make_room(path.parent, room, spare=self._ending):
+            return
         partial = path.with_suffix(".part")
         head = _HEAD.pack(_MAGIC, len(tokens), len(body), 0, 0, self._key)
         hasher = hashlib.sha256()
@@ -282,8 +298,9 @@ class _Index:
         return Saved(self._paths[found.sequence], found.length, self._tree.length(found.sequence))
 
 
-def make_room(folder: Path, max_bytes: int) -> None:
-    """Removes the states used longest ago until one more of them may be written."""
+def make_room(folder: Path, max_bytes: int, *, spare: Container[Path] = ()) -> bool:
+    """Removes the states used longest ago until one more of them may be written, or until only
+    those to `spare` are left; whether it may."""
     files = []
     for path in folder.glob("*"):
         with contextlib.suppress(OSError):
@@ -292,10 +309,13 @@ def make_room(folder: Path, max_bytes: int) -> None:
     total, count = sum(size for _, size, _ in files), len(files)
     for _, size, path in sorted(files):
         if total <= max_bytes and count < MOST_STATES:
-            return
+            break
+        if path in spare:
+            continue
         with contextlib.suppress(OSError):
             path.unlink()
         total, count = total - size, count - 1
+    return total <= max_bytes and count < MOST_STATES
 
 
 def clear(folder: Path) -> int:
