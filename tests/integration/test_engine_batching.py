@@ -239,10 +239,24 @@ def feed(context, sequence, start, tokens):
 
 
 prompt = [number * 7 % 250 for number in range(300)]
-one, two = context(), context()
+one, two, three = context(), context(), context()
 feed(one, 0, 0, prompt)
 state = bytes(one.save(0))
 assert two.load(1, state)
+feed(three, 0, 0, prompt[:200])
+for sequence in range(1, 4):
+    assert three.load(sequence, state)
+    three.share(0, sequence, 200)
+assert three.cut(0, 0)
+for sequence in range(1, 4):
+    assert three.cut(sequence, 250)
+for start in range(0, 1600, 400):  # there is room: 200 cells are shared, 50 are each one's own
+    feed(three, 0, start, [1] * 400)
+shared = feed(three, 1, 250, prompt[250:])
+alone = feed(two, 2, 0, prompt)
+alone[258] = shared[258] = 0
+assert np.abs(alone - shared).max() < 0.02 * np.abs(alone).max()
+assert two.cut(2, 0)
 for step in range(8):
     token = [step * 3 + 1]
     assert np.array_equal(feed(one, 0, 300 + step, token), feed(two, 1, 300 + step, token)), step

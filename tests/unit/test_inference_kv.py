@@ -613,6 +613,23 @@ def test_what_agents_share_stays_shared(folder: Path) -> None:
     states_of.close()
 
 
+def test_what_comes_back_shares_what_is_there(folder: Path) -> None:
+    now = [0.0]
+    states_of = store(folder, held_bytes=1 << 20)
+    memory = ToyBackend(cells=20_000)
+    cache = KvCache(memory, cells=20_000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    system = list(range(1, 501))
+    talks = [[*system, *range(agent, agent + 600)] for agent in range(5000, 13_000, 1000)]
+    for talk in talks:
+        evaluate(cache, memory, talk)
+    now[0] = IDLE_S + 1
+    for talk in talks:
+        assert evaluate(cache, memory, [*talk, 0]) == 1100
+    assert cache.restored >= 2
+    assert cache.used <= 500 + 8 * 601, "the system prompt is there once"
+    states_of.close()
+
+
 def test_what_cannot_be_kept_elsewhere_is_not_copied_at_every_opening() -> None:
     now = [0.0]
     states_of = store(None, held_bytes=10)

@@ -81,6 +81,12 @@ class ToyBackend:
         assert self.partial or tokens == len(held), "a copy of a part that cannot be"
         self._held[target] = held[:tokens]
 
+    def share(self, source: int, target: int, tokens: int) -> None:
+        assert self.partial, "a copy of a part that cannot be"
+        held = self._held[target]
+        assert [token for token, _ in held[:tokens]] == self.tokens(source)[:tokens]
+        self._held[target] = self._held[source][:tokens] + held[tokens:]
+
     def cut(self, sequence: int, tokens: int) -> bool:
         held = self._held.get(sequence, [])
         if not self.partial and 0 < tokens < len(held):

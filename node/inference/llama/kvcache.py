@@ -37,6 +37,10 @@ class Memory(Protocol):
         """Lets `target` hold the first `tokens` cells of `source` too."""
         ...
 
+    def share(self, source: int, target: int, tokens: int) -> None:
+        """Lets `target`, which holds the same first `tokens`, hold those cells of `source`."""
+        ...
+
     def cut(self, sequence: int, tokens: int) -> bool:
         """Forgets all but the first `tokens`; False where it cannot, and the sequence is empty."""
         ...
@@ -168,14 +172,13 @@ class KvCache:
         """Moves away what was not used for a while, if it is much and can be had again.
 
         Few at a time, since somebody waits for a first token. What shares most of its cells stays:
-        a state comes back into cells of its own, and a team's system prompt would be there once
-        for each of its agents.
+        a state has them all.
         """
         if self._states is None or not self._memory.partial:
             return
         since = self._monotonic() - IDLE_S
         unused = [sequence for sequence, used in self._kept.items() if used <= since]
-        apart = [each for each in unused if 2 * self._tree.own(each) >= self._tree.length(each)]
+        apart = [each for each in unused if 4 * self._tree.own(each) >= self._tree.length(each)]
         for sequence in apart[:_TIDIED]:
             if self._tree.cells - self._tree.cells_of(self._reserved) <= IDLE_TOKENS:
                 return
@@ -248,8 +251,20 @@ class KvCache:
             return False
         if saved.length < saved.tokens and not self._memory.cut(sequence, saved.length):
             return False
-        self._tree.extend(sequence, prompt[: saved.length])
+        self._take_in(sequence, prompt[: saved.length])
         return True
+
+    def _take_in(self, sequence: int, tokens: list[int]) -> None:
+        """Notes what a sequence came back with. What others hold, too, is there once: a team's
+        system prompt, and not once for each of its agents."""
+        found = self._tree.match(tokens) if self._memory.partial else None
+        if found is not None:
+            self._memory.share(found.sequence, sequence, found.length)
+            self._tree.remove(sequence)
+            self._tree.fork(found.sequence, sequence, found.length)
+            tokens = tokens[found.length :]
+        if tokens:
+            self._tree.extend(sequence, tokens)
 
     def _save(self, sequence: int, *, hold: bool = True) -> bool:
         """Whether nothing would be lost with the sequence."""

@@ -307,6 +307,11 @@ class Context:
         end = tokens if self.partial else -1
         lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
 
+    def share(self, source: int, target: int, tokens: int) -> None:
+        """Lets `target`, which holds the same first `tokens`, hold those cells of `source`."""
+        lib.llama_memory_seq_rm(self._memory, target, 0, tokens)
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, tokens)
+
     def cut(self, sequence: int, tokens: int) -> bool:
         """Forgets all but the first `tokens`; False where it cannot, and the sequence is empty."""
         if lib.llama_memory_seq_rm(self._memory, sequence, tokens, -1):
