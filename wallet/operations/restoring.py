@@ -56,7 +56,7 @@ async def restore(book: Book, mint: str) -> Restored:
         back: Counter[str] = Counter()
         proofs = spent = 0
         more, left = False, MOST_NEW
-        for info in book.infos(url).values():
+        for info in sorted(book.infos(url).values(), key=lambda info: not info.active):
             found = await _scan(book, url, info, first=0, most=left)
             left = max(left - found.new, 0)
             added = await _add(book, url, info, found)
