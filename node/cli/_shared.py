@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # the exit status of Ctrl-C
 INPUT_MAX_BYTES = 4 * 1024 * 1024  # what the daemon takes in one request
+LINE_MAX_BYTES = 4_095  # of a line typed at a terminal (termios(3), canonical mode)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -108,6 +109,23 @@ def standard_input() -> str:
         raise FreeholdError(
             f"standard input is not UTF-8 at byte {error.start}", hint="Convert it first."
         ) from error
+
+
+def hidden(what: str, *, twice: bool = False) -> str:
+    """Something typed unseen. Raises RequestError if it is not UTF-8, or was cut off."""
+    try:
+        typed = str(click.prompt(what, hide_input=True, confirmation_prompt=twice))
+        is_cut = len(typed.encode()) >= LINE_MAX_BYTES
+    except UnicodeError:
+        raise RequestError(
+            "what you typed is not UTF-8", hint="Check the terminal's encoding, or use a pipe."
+        ) from None
+    if is_cut:
+        raise RequestError(
+            f"a terminal takes {LINE_MAX_BYTES} bytes a line, and what came after them is lost",
+            hint="Give it on standard input, from a file or a pipe.",
+        )
+    return typed
 
 
 def leave(code: int) -> NoReturn:

@@ -17,6 +17,7 @@ import click
 from node.cli._shared import (
     clean,
     connect,
+    hidden,
     home,
     json_option,
     leave,
@@ -291,7 +292,7 @@ def passphrase(removed: bool) -> None:
 
 def _asked(what: str, lines: Iterator[str], *, twice: bool = False) -> str:
     if sys.stdin.isatty():
-        return str(click.prompt(what, hide_input=True, confirmation_prompt=twice))
+        return hidden(what, twice=twice)
     line = next(lines, None)
     if line is None:
         raise FreeholdError(f"standard input ended before: {what}", hint="One on each line.")

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 
 import click
 
-from node.cli._shared import clean, connect, json_option, leave, note, print_json, standard_input
+from node.cli._shared import (
+    clean,
+    connect,
+    hidden,
+    json_option,
+    leave,
+    note,
+    print_json,
+    standard_input,
+)
 from node.errors import PaymentPendingError, RequestError
 
 Amount = click.IntRange(1, 21_000_000 * 100_000_000)
@@ -182,7 +191,7 @@ def secret(what: str) -> str:
     Spaces at its ends stay, since a passphrase may have them.
     """
     if sys.stdin.isatty():
-        return str(click.prompt(what, hide_input=True))
+        return hidden(what)
     found = standard_input().rstrip("\r\n")
     if not found.strip():
         raise RequestError(f"nothing was given: {what}", hint="Give it on standard input.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -238,9 +239,20 @@ def typed(node: Node, answers: list[bytes], *words: str) -> tuple[str, int]:
             asked += os.read(leader, 4096)
         said += asked
         os.write(leader, answer)
+    with contextlib.suppress(OSError):  # how a terminal that everybody has left ends
+        while rest := os.read(leader, 4096):
+            said += rest
     status = process.wait(60)
     os.close(leader)
     return said.decode(), status
+
+
+def test_what_is_typed_unseen_is_text_and_whole(rich: Node) -> None:
+    long = b"cashuB" + b"A" * 5_000
+    for answer, why in ((b"\xff\xfe", "not UTF-8"), (long, "what came after them is lost")):
+        said, status = typed(rich, [answer + b"\n"], "wallet", "receive")
+        assert (status, why in said, "Traceback" in said) == (2, True, False), said
+        assert "AAAA" not in said
 
 
 def test_the_same_invoice_is_not_paid_twice(rich: Node, mint: ServedMint) -> None:
