@@ -33,6 +33,7 @@ from node.money import in_sat, translated
 from node.types import JsonObject
 
 if TYPE_CHECKING:
+    from wallet.operations.results import Restored
     from wallet.store import MintRecord, Operation
     from wallet.wallet import Wallet
 
@@ -171,22 +172,23 @@ async def add_mint(request: Request) -> Response:
     known = {mint.url for mint in wallet.mints()}
     with translated():
         record = await wallet.add_mint(body.url, spend=body.spend, accept=body.accept)
-    found = 0
-    if not is_new and record.url not in known:
-        found = await _ask_for_ours(wallet, record.url)
-        record = next(mint for mint in wallet.mints() if mint.url == record.url)
     told: JsonObject = {"mint": record.url, "spend": record.spend, "accept": record.accept}
-    if found:
-        told["found_sat"] = found
+    more = False
+    if not is_new and record.url not in known:
+        restored = await _ask_for_ours(wallet, record.url)
+        record = next(mint for mint in wallet.mints() if mint.url == record.url)
+        more = restored.more
+        if found := _sats(restored.found):
+            told["found_sat"] = found
     await note(request, "wallet.mint_added", told)
-    return JSONResponse(_mint(record))
+    return JSONResponse(_mint(record) | ({"more": True} if more else {}))
 
 
-async def _ask_for_ours(wallet: Wallet, url: str) -> int:
-    """Brings back what the seed has at a mint, or takes the mint off the list again. In sat."""
+async def _ask_for_ours(wallet: Wallet, url: str) -> Restored:
+    """Brings back what the seed has at a mint, or takes the mint off the list again."""
     try:
         with translated():
-            return _sats((await wallet.restore(url)).found)
+            return await wallet.restore(url)
     except FreeholdError:
         await wallet.remove_mint(url, force=True)
         raise

@@ -6,7 +6,8 @@ from typing import NotRequired, TypedDict
 
 
 class MintReply(TypedDict):
-    """A mint of the wallet: whether it is paid from, and whether its tokens are taken."""
+    """A mint of the wallet: whether it is paid from, and whether its tokens are taken. `more` only
+    where it is true: a mint that was added may have more of the seed's ecash; restore goes on."""
 
     url: str
     name: str
@@ -15,6 +16,7 @@ class MintReply(TypedDict):
     units: list[str]
     balance_sat: int
     over_cap: bool
+    more: NotRequired[bool]
 
 
 class OperationReply(TypedDict):
