@@ -215,6 +215,28 @@ async def test_a_flood_is_bounded(memory: MemoryRelay, relay: Relay) -> None:
         assert await anext(events) == made
 
 
+@pytest.mark.parametrize("frame", ["[null]", '["EOSE", "s1"]', '["NOTICE", "hello"]'])
+async def test_a_relay_that_only_talks_nonsense_is_hung_up_on(
+    memory: MemoryRelay, relay: Relay, waits: Waits, frame: str
+) -> None:
+    async with relay.subscribe(ALL) as events:
+        await events.stored()
+        for number in range(2):  # what says something in between is no nonsense
+            for _ in range(relays.PATIENCE - 1):
+                memory.tell(frame)
+            memory.take(note(f"{number}"))
+            assert (await anext(events)).content == f"{number}"
+        assert memory.connections == 1
+        for _ in range(relays.PATIENCE):
+            memory.tell(frame)
+        assert await waits.asked.get() == relays.DELAYS_S[0]
+        assert not memory._sessions
+        waits.go.release()
+        memory.take(note("later"))
+        assert (await anext(events)).content == "later"
+    assert memory.connections == 2
+
+
 async def test_a_subscription_the_relay_ends(memory: MemoryRelay, relay: Relay) -> None:
     async with relay.subscribe(ALL) as events:
         await events.stored()

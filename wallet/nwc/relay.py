@@ -4,7 +4,8 @@ Everything a relay sends is checked before it is believed: an event that is malf
 signed, seen before on the same subscription, or not what was asked for is dropped without a word,
 since a relay is nobody's friend. A connection that breaks is made again while there are
 subscriptions, and they are asked for again; an event whose acknowledgement was lost with it is
-reported as `RelayLostError` and never sent a second time from here.
+reported as `RelayLostError` and never sent a second time from here. A relay that only talks
+nonsense is hung up on: reading on would take the time of everything else in the process.
 
 The seam is `Dial`: one coroutine that opens a `Socket` of text frames. Real: `websocket.dial`;
 double: `testing.MemoryRelay`.
@@ -23,6 +24,7 @@ from wallet.nwc.events import Event, Filter
 
 QUEUED = 256  # events a subscription keeps for a reader who is behind
 REMEMBERED = 4_096  # ids a subscription knows as seen
+PATIENCE = 4_096  # frames in a row that say nothing, before a connection is given up
 DELAYS_S = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # before each attempt to connect again
 _REASON = 200
 
@@ -84,26 +86,32 @@ class Subscription:
         self._relay = relay
         self._queue: asyncio.Queue[Event | RelayError | None] = asyncio.Queue()
         self._seen: dict[str, None] = {}
+        self._is_stored = False
 
     @property
     def request(self) -> list[Any]:
         """The message that asks for it."""
         return ["REQ", self.name, *(filter_.to_json() for filter_ in self.filters)]
 
-    def take(self, event: Event) -> None:
-        """Puts an event in the queue, unless it was seen or was not asked for."""
+    def take(self, event: Event) -> bool:
+        """Puts an event in the queue, unless it was seen or was not asked for; whether it did."""
         if event.id in self._seen or not any(wanted.matches(event) for wanted in self.filters):
-            return
+            return False
         if self._queue.qsize() >= QUEUED:
-            return
+            return False
         self._seen[event.id] = None
         if len(self._seen) > REMEMBERED:
             del self._seen[next(iter(self._seen))]
         self._queue.put_nowait(event)
+        return True
 
-    def end_of_stored(self) -> None:
-        """Marks that all stored events have come."""
+    def end_of_stored(self) -> bool:
+        """Marks that all stored events have come; whether that is news."""
+        if self._is_stored:
+            return False
+        self._is_stored = True
         self._queue.put_nowait(None)
+        return True
 
     def fail(self, error: RelayError) -> None:
         """Ends it with an error."""
@@ -276,9 +284,11 @@ class Relay:
         task.add_done_callback(self._tasks.discard)
 
     async def _read(self, socket: Socket) -> None:
+        left = PATIENCE
         try:
-            while True:
-                self._take(await socket.receive())
+            while left:
+                left = PATIENCE if self._take(await socket.receive()) else left - 1
+            raise RelayLostError(f"{self.url} only talks nonsense")
         except RelayLostError:
             if not self._closed and self._subscriptions:
                 self._run(self._reconnect())
@@ -302,33 +312,39 @@ class Relay:
 
     # ── what comes in ───────────────────────────────────────────────────────────────────────
 
-    def _take(self, text: str) -> None:
+    def _take(self, text: str) -> bool:
+        """Does what a frame says; whether it said anything."""
         try:
             kind, *rest = decode(text)
         except ParseError:
-            return
+            return False
         if kind == "OK" and len(rest) >= 2:
-            self._acknowledged(*rest[:3])
-        elif rest and isinstance(rest[0], str) and rest[0] in self._subscriptions:
-            self._told(kind, self._subscriptions[rest[0]], rest[1:])
+            return self._acknowledged(*rest[:3])
+        if rest and isinstance(rest[0], str) and rest[0] in self._subscriptions:
+            return self._told(kind, self._subscriptions[rest[0]], rest[1:])
+        return False
 
-    def _acknowledged(self, event_id: object, taken: object, reason: object = "") -> None:
+    def _acknowledged(self, event_id: object, taken: object, reason: object = "") -> bool:
         answer = self._answers.get(event_id) if isinstance(event_id, str) else None
-        if answer is not None and not answer.done() and isinstance(taken, bool):
-            answer.set_result((taken, plain(reason)))
+        if answer is None or answer.done() or not isinstance(taken, bool):
+            return False
+        answer.set_result((taken, plain(reason)))
+        return True
 
-    def _told(self, kind: str, subscription: Subscription, rest: list[Any]) -> None:
+    def _told(self, kind: str, subscription: Subscription, rest: list[Any]) -> bool:
         if kind == "EVENT" and rest:
             try:
-                subscription.take(Event.parse(rest[0]))
+                return subscription.take(Event.parse(rest[0]))
             except (ParseError, VerificationError):
-                return
-        elif kind == "EOSE":
-            subscription.end_of_stored()
-        elif kind == "CLOSED":
+                return False
+        if kind == "EOSE":
+            return subscription.end_of_stored()
+        if kind == "CLOSED":
             self._subscriptions.pop(subscription.name, None)
             why = plain(rest[0] if rest else "")
             subscription.fail(RelayError(f"{self.url} ended a subscription: {why}"))
+            return True
+        return False
 
 
 def _encode(message: list[Any]) -> str:
