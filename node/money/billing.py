@@ -124,13 +124,21 @@ def destination_of(transport: Transport) -> str:
 def _transport(request: PaymentRequest) -> Transport:
     """The first of the payee's that this wallet can use."""
     for each in request.transports:
-        is_post = each.kind == "post" and urlsplit(each.target).scheme in ("https", "http")
-        if is_post or (each.kind == "nostr" and "17" in each.values("n")):
+        if (each.kind == "post" and _is_web(each.target)) or (
+            each.kind == "nostr" and "17" in each.values("n")
+        ):
             return each
     raise PaymentError(
         "the request names no way to deliver the payment that this wallet knows",
         hint="HTTP POST and Nostr (NIP-17) are; a request without any is paid where it was found.",
     )
+
+
+def _is_web(target: str) -> bool:
+    try:
+        return urlsplit(target).scheme in ("https", "http")
+    except ValueError:
+        return False
 
 
 def _amount(asked: int | None, given: int | None) -> int:

@@ -96,8 +96,9 @@ def test_of_several_transports_the_one_that_is_used_is_judged() -> None:
     ):
         request = PaymentRequest(amount=9, unit="sat", transports=transports)
         assert read(encode(request)).destination == place
-    with pytest.raises(PaymentError, match="no way to deliver"):
-        read(encode(PaymentRequest(amount=9, unit="sat", transports=(ftp,))))
+    for wrong in (ftp, Transport("post", "https://[::1/pay")):
+        with pytest.raises(PaymentError, match="no way to deliver"):
+            read(encode(PaymentRequest(amount=9, unit="sat", transports=(wrong,))))
     with pytest.raises(PaymentError, match="no way to deliver"):
         read(encode(PaymentRequest(amount=9, unit="sat")))
 
