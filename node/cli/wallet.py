@@ -141,6 +141,8 @@ def add(url: str, no_spend: bool, no_accept: bool, as_json: bool) -> None:
         print_json(mint)
     else:
         note(f"added {mint['url']}" + (f" ({mint['name']})" if mint["name"] else ""))
+        if mint.get("more"):
+            note("it may have more of this seed's ecash: `freehold wallet restore` goes on")
 
 
 @mints.command("list")
