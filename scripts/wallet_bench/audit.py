@@ -188,7 +188,8 @@ class Audit:
         self._tally.differences.append(outstanding - held)
         self._must(outstanding == held, f"{outstanding} sat are outstanding, and {held} are held")
         kept = self._tally.mint_kept = by_lightning - outstanding
-        self._must(kept == 0 or (kept > 0 and self._tally.mint_kills > 0), f"it kept {kept} sat")
+        died = kept > 0 and self._tally.mint_kills > 0
+        self._must(kept == self._books.forgotten() or died, f"it kept {kept} sat")
         self._must(await self._at_rest(), "proofs stay pending at the mint")
         twice = [text for text, count in self._books.paid().items() if count > 1]
         self._must(not twice, f"{len(twice)} invoices were paid twice")

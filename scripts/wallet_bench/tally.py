@@ -25,7 +25,8 @@ class Tally:
         finished: operations that ended before, by name.
         again: operations whose key was asked for again, and gave the same answer.
         mint_kept: sat that the mint says it owes nobody, though they came in by Lightning. Nutshell
-            0.21 that is killed in a payment marks it as paid later, and forgets its change.
+            0.21 that is killed in a payment marks it as paid later, and forgets its change; one
+            that is asked for its state meanwhile may, too (see `Books.forgotten`).
         restored: sat that the seeds alone brought back, and how much it should be.
         problems: whatever must not be.
     """
@@ -73,12 +74,11 @@ def tell(tally: Tally) -> None:
     lost = [each for each in tally.differences if each]
     print(f"\n{tally.deaths:>6}  deaths, and the mint {tally.mint_kills} times")
     print(f"{tally.finished.total():>6}  operations ended before")
+    if tally.mint_kept:
+        print(f"{tally.mint_kept:>6}  sat of change that the mint forgot, in its own books")
     if tally.mint_kills:
         doubted = ", ".join(f"{tally.doubted[outcome]} {outcome}" for outcome in OUTCOMES)
         print(f"{tally.doubted.total():>6}  operations in doubt by the mint's deaths: {doubted}")
-        print(
-            f"{tally.mint_kept:>6}  sat of change that the mint forgot by dying, in its own books"
-        )
     print(f"{tally.again:>6}  asked for again by their key: the same answer, nothing moved")
     print(f"{len(tally.differences):>6}  times counted; books less wallets: {lost or 0} sat")
     print(f"{found:>6}  sat restored from the seeds alone, of {wanted}")
