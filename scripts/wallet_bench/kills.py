@@ -128,8 +128,7 @@ class Trial:
             return "at a point of an operation"
         await self._some_time(process.stdout)
         if kill_mint and self._mint.kill is not None:
-            await self._mint.kill()
-            self._mint.books.repair()
+            await self._mint.kill(True)
             self.tally.mint_kills += 1
             await self._some_time(process.stdout)
         _kill(process.pid)

@@ -22,7 +22,7 @@ class Place:
 
     url: str
     books: Books
-    kill: Callable[[], Awaitable[None]] | None = None
+    kill: Callable[[bool], Awaitable[None]] | None = None  # True: its books are repaired meanwhile
 
 
 @contextlib.asynccontextmanager
@@ -45,16 +45,20 @@ async def _nutshell(folder: Path, fee_ppk: int) -> AsyncIterator[Place]:
     running: list[Any] = [_mint.Nutshell(fee_ppk=fee_ppk, folder=folder)]
     url = await asyncio.to_thread(lambda: str(running[0].url))
 
-    async def kill() -> None:
+    books = NutshellBooks(folder)
+
+    async def kill(repair: bool) -> None:
         """SIGKILL, and the same mint again on the same port."""
         old = running.pop()
         old.process.kill()
         await asyncio.to_thread(old.end)
+        if repair:  # while nobody asks it: a request under way would be half repaired
+            books.repair()
         port = urlsplit(url).port or 0
         running.append(_mint.Nutshell(fee_ppk=fee_ppk, folder=folder, port=port))
         await asyncio.to_thread(lambda: str(running[0].url))
 
     try:
-        yield Place(url, NutshellBooks(folder), kill)
+        yield Place(url, books, kill)
     finally:
         await asyncio.to_thread(running[0].end)
