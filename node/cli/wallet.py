@@ -240,9 +240,10 @@ def restore(words: bool, urls: tuple[str, ...], as_json: bool) -> None:
         print_json({"mints": found, "state": state["state"]})
     else:
         for each in found:
-            brought = f"{each['found_sat']} sat in {each['proofs']} proofs"
-            said = [brought] * bool(each["proofs"] or not each["problem"]) + [each["problem"]]
-            click.echo(f"{clean(each['mint'])}: {clean('; '.join(filter(None, said)))}")
+            said = [each["problem"]] if each["problem"] else []
+            if each["proofs"] or not said:
+                said.insert(0, f"{each['found_sat']} sat in {each['proofs']} proofs")
+            click.echo(f"{clean(each['mint'])}: {clean('; '.join(said))}")
         told(state)
     leave(1 if any(each["problem"] for each in found) else 0)
 

@@ -507,39 +507,67 @@ def test_what_goes_on_replaces_nothing_until_it_is_kept(
     made.close()
 
 
+class Copied(ToyBackend):
+    """Counts the states that were asked for."""
+
+    copies = 0
+
+    def save(self, sequence: int) -> bytes:
+        self.copies += 1
+        return super().save(sequence)
+
+
+class Aged:
+    """A cache by a clock that is set, with states beside it."""
+
+    def __init__(
+        self, folder: Path | None, *, memory: ToyBackend | None = None, held_bytes: int = 1 << 20
+    ) -> None:
+        self.now = 0.0
+        self.memory = memory or ToyBackend(cells=20_000)
+        self.states = store(folder, held_bytes=held_bytes)
+        self.cache = KvCache(
+            self.memory,
+            cells=self.memory.cells,
+            sequences=20,
+            states=self.states,
+            monotonic=lambda: self.now,
+        )
+
+    def evaluate(self, prompt: list[int]) -> int:
+        return evaluate(self.cache, self.memory, prompt)
+
+    def close(self) -> None:
+        self.states.close()
+
+
 def test_what_was_unused_for_a_while_leaves_memory_and_comes_back(folder: Path) -> None:
-    now = [0.0]
-    states_of = store(folder, held_bytes=1 << 20)
-    memory = ToyBackend(cells=4000)
-    cache = KvCache(memory, cells=4000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    aged = Aged(folder)
     talks = [[1000 * number + token for token in range(300)] for number in range(1, 6)]
     for talk in talks:
-        evaluate(cache, memory, talk)
-    evaluate(cache, memory, [7, 8])
-    assert (cache.saved, cache.used) == (0, 1502), "used a moment ago"
-    now[0] = IDLE_S + 1
-    evaluate(cache, memory, [7, 8])
-    assert cache.saved == 2, "two at a time"
+        aged.evaluate(talk)
+    aged.evaluate([7, 8])
+    assert (aged.cache.saved, aged.cache.used) == (0, 1502), "used a moment ago"
+    aged.now = IDLE_S + 1
+    aged.evaluate([7, 8])
+    assert aged.cache.saved == 2, "two at a time"
     for _ in range(2):
-        evaluate(cache, memory, [7, 8])
-    assert cache.saved == 4
-    assert 300 < cache.used < 310, "little may stay"
+        aged.evaluate([7, 8])
+    assert aged.cache.saved == 4
+    assert 300 < aged.cache.used < 310, "little may stay"
     for talk in talks:
-        assert evaluate(cache, memory, [*talk, 9]) == 300
-    assert cache.restored >= 4
-    states_of.close()
+        assert aged.evaluate([*talk, 9]) == 300
+    assert aged.cache.restored >= 4
+    aged.close()
 
 
 def test_memory_that_cannot_be_cut_is_left_as_it_is(folder: Path) -> None:
-    now = [0.0]
-    states_of = store(folder, held_bytes=1 << 20)
-    memory = ToyBackend(cells=4000, partial=False)
-    cache = KvCache(memory, cells=4000, sequences=20, states=states_of, monotonic=lambda: now[0])
-    evaluate(cache, memory, list(range(1, 1001)))
-    now[0] = IDLE_S + 1
-    evaluate(cache, memory, [5000, 5001])
-    assert (cache.saved, cache.used) == (0, 1002)
-    states_of.close()
+    aged = Aged(folder, memory=ToyBackend(cells=4000, partial=False))
+    aged.evaluate(list(range(1, 1001)))
+    aged.now = IDLE_S + 1
+    aged.evaluate([5000, 5001])
+    assert (aged.cache.saved, aged.cache.used) == (0, 1002)
+    aged.close()
 
 
 def test_at_a_shutdown_each_is_written_in_its_turn(
@@ -584,74 +612,52 @@ def test_at_a_shutdown_what_was_used_last_does_not_make_way(folder: Path) -> Non
 
 
 def test_what_those_at_work_hold_does_not_count_as_unused(folder: Path) -> None:
-    now = [0.0]
-    states_of = store(folder, held_bytes=1 << 20)
-    memory = ToyBackend(cells=4000)
-    cache = KvCache(memory, cells=4000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    aged = Aged(folder)
     system = list(range(1, 301))
-    evaluate(cache, memory, [*system, *range(5000, 5400)])
-    assert cache.open([*system, 6000], 4) is not None
-    now[0] = IDLE_S + 1
-    assert cache.open([*system, 7000], 4) is not None
-    assert cache.saved == 0
-    states_of.close()
+    aged.evaluate([*system, *range(5000, 5400)])
+    assert aged.cache.open([*system, 6000], 4) is not None
+    aged.now = IDLE_S + 1
+    assert aged.cache.open([*system, 7000], 4) is not None
+    assert aged.cache.saved == 0
+    aged.close()
 
 
 def test_what_agents_share_stays_shared(folder: Path) -> None:
-    now = [0.0]
-    states_of = store(folder, held_bytes=1 << 20)
-    memory = ToyBackend(cells=20_000)
-    cache = KvCache(memory, cells=20_000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    aged = Aged(folder)
     system = list(range(1, 2001))
     talks = [[*system, *range(agent, agent + 300)] for agent in range(5000, 13_000, 1000)]
     for _ in range(3):
         for talk in talks:
-            now[0] += 1
+            aged.now += 1
             talk.append(0)
-            evaluate(cache, memory, talk)
-    assert cache.used == 2000 + 8 * 303, "each has the system prompt in cells of its own"
-    states_of.close()
+            aged.evaluate(talk)
+    assert aged.cache.used == 2000 + 8 * 303, "each has the system prompt in cells of its own"
+    aged.close()
 
 
 def test_what_comes_back_shares_what_is_there(folder: Path) -> None:
-    now = [0.0]
-    states_of = store(folder, held_bytes=1 << 20)
-    memory = ToyBackend(cells=20_000)
-    cache = KvCache(memory, cells=20_000, sequences=20, states=states_of, monotonic=lambda: now[0])
+    aged = Aged(folder)
     system = list(range(1, 501))
     talks = [[*system, *range(agent, agent + 600)] for agent in range(5000, 13_000, 1000)]
     for talk in talks:
-        evaluate(cache, memory, talk)
-    now[0] = IDLE_S + 1
+        aged.evaluate(talk)
+    aged.now = IDLE_S + 1
     for talk in talks:
-        assert evaluate(cache, memory, [*talk, 0]) == 1100
-    assert cache.restored >= 2
-    assert cache.used <= 500 + 8 * 601, "the system prompt is there once"
-    states_of.close()
+        assert aged.evaluate([*talk, 0]) == 1100
+    assert aged.cache.restored >= 2
+    assert aged.cache.used <= 500 + 8 * 601, "the system prompt is there once"
+    aged.close()
 
 
 def test_what_cannot_be_kept_elsewhere_is_not_copied_at_every_opening() -> None:
-    now = [0.0]
-    states_of = store(None, held_bytes=10)
-    memory = Copied(cells=4000)
-    cache = KvCache(memory, cells=4000, sequences=20, states=states_of, monotonic=lambda: now[0])
-    evaluate(cache, memory, list(range(1, 1001)))
-    now[0] = IDLE_S + 1
+    aged = Aged(None, memory=Copied(cells=4000), held_bytes=10)
+    aged.evaluate(list(range(1, 1001)))
+    aged.now = IDLE_S + 1
     for _ in range(5):
-        evaluate(cache, memory, [5000, 5001])
-    assert memory.copies == 1
-    assert cache.held([*range(1, 1001), 0]) == 1000
-    states_of.close()
-
-
-class Copied(ToyBackend):
-    """Counts the states that were asked for."""
-
-    copies = 0
-
-    def save(self, sequence: int) -> bytes:
-        self.copies += 1
-        return super().save(sequence)
+        aged.evaluate([5000, 5001])
+    assert aged.memory.copies == 1
+    assert aged.cache.held([*range(1, 1001), 0]) == 1000
+    aged.close()
 
 
 def test_what_leaves_memory_comes_back_from_disk(folder: Path) -> None:

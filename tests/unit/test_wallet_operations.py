@@ -498,21 +498,6 @@ async def test_many_small_proofs_become_few(world: World) -> None:
     assert await world.missing() == 0
 
 
-async def test_restoring_has_an_end_and_goes_on_from_there(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wallet = await world.funded("cleo", 0, rules=Rules(cap_sat=100_000))
-    for _ in range(45):
-        await world.fill(wallet, 1023)
-    monkeypatch.setattr(restoring, "MOST_NEW", 300)
-    lost = await world.wallet("cleo", file="new home", rules=Rules(cap_sat=100_000))
-    await lost.add_mint(world.mint.url)
-    first = await lost.restore(world.mint.url)
-    assert (first.more, first.proofs) == (True, 300)
-    second = await lost.restore(world.mint.url)
-    assert (second.more, lost.balance()) == (False, wallet.balance())
-
-
 async def test_the_end_of_restoring_is_a_mint_s_and_not_each_keyset_s(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
