@@ -9,6 +9,8 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Protocol
 
@@ -65,7 +67,11 @@ class NutshellBooks:
 
     def by_lightning(self) -> int:
         """See `Books`."""
-        came = self._number("SELECT SUM(amount) FROM mint_quotes WHERE state = 'ISSUED'")
+        came = self._number(
+            "SELECT SUM(amount) FROM mint_quotes WHERE state = 'ISSUED'"
+            # its listener for payments may write PAID over that, on SQLite
+            " OR quote IN (SELECT mint_quote FROM promises WHERE c_ IS NOT NULL)"
+        )
         went = self._number(
             "SELECT SUM(amount + COALESCE(fee_paid, 0)) FROM melt_quotes WHERE state = 'PAID'"
         )
@@ -108,11 +114,13 @@ class NutshellBooks:
         with contextlib.closing(sqlite3.connect(self._file, timeout=30)) as books, books:
             books.execute("DELETE FROM proofs_pending WHERE melt_quote IS NULL")
             books.execute("DELETE FROM promises WHERE c_ IS NULL AND melt_quote IS NULL")
-            books.execute(
-                "UPDATE mint_quotes SET state = CASE WHEN EXISTS"
-                " (SELECT 1 FROM promises WHERE mint_quote = mint_quotes.quote)"
-                " THEN 'ISSUED' ELSE 'PAID' END WHERE state = 'PENDING'"
-            )
+            pending = books.execute(
+                "SELECT quote, amount, (SELECT SUM(amount) FROM promises WHERE mint_quote = quote)"
+                " FROM mint_quotes WHERE state = 'PENDING'"
+            ).fetchall()
+            issued = _issued(pending)
+            states = [("ISSUED" if row[0] in issued else "PAID", row[0]) for row in pending]
+            books.executemany("UPDATE mint_quotes SET state = ? WHERE quote = ?", states)
 
     def _number(self, query: str) -> int:
         return int(self._rows(query)[0][0] or 0)
@@ -121,6 +129,19 @@ class NutshellBooks:
         with contextlib.closing(sqlite3.connect(f"file:{self._file}?mode=ro", uri=True)) as books:
             books.execute("PRAGMA busy_timeout = 30000")
             return books.execute(query).fetchall()
+
+
+def _issued(pending: Sequence[tuple[str, int, int | None]]) -> set[str]:
+    """Which of these quotes (with amounts, and what was signed) were issued. What was signed for
+    several at once (NUT-29) is kept with the first of them: the others make up its sum."""
+    issued = {quote for quote, _, signed in pending if signed}
+    for _, amount, signed in pending:
+        others = [row for row in pending if row[0] not in issued]
+        sets = (some for size in range(len(others) + 1) for some in combinations(others, size))
+        rest = (signed or amount) - amount
+        found = next((some for some in sets if sum(row[1] for row in some) == rest), ())
+        issued.update(row[0] for row in found)
+    return issued
 
 
 class MemoryBooks:

@@ -7,6 +7,7 @@ at a real Nutshell, or at a mint in memory where Nutshell is not set up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -63,6 +64,28 @@ async def test_a_book_that_is_a_sat_short_is_noticed(tmp_path: Path) -> None:
     assert tally.problems == [
         "after 0 deaths: 1 sat are outstanding, and 0 are held",
     ]
+
+
+def test_of_quotes_that_a_killed_mint_held_those_it_signed_for_were_issued(tmp_path: Path) -> None:
+    import sqlite3
+
+    from wallet_bench.books import NutshellBooks
+
+    (tmp_path / "mint").mkdir()
+    file = tmp_path / "mint" / "mint.sqlite3"
+    quotes = {"one": 5, "first": 8, "none": 9, "second": 16, "third": 4}
+    with contextlib.closing(sqlite3.connect(file)) as books, books:
+        books.execute("CREATE TABLE proofs_pending (melt_quote)")
+        books.execute("CREATE TABLE promises (amount, c_, mint_quote, melt_quote)")
+        books.execute("CREATE TABLE mint_quotes (quote, amount, state DEFAULT 'PENDING')")
+        books.executemany("INSERT INTO mint_quotes (quote, amount) VALUES (?, ?)", quotes.items())
+        signed = [(4, "c", "one"), (1, "c", "one"), (28, "c", "first"), (9, None, "none")]
+        books.executemany("INSERT INTO promises (amount, c_, mint_quote) VALUES (?, ?, ?)", signed)
+    NutshellBooks(tmp_path).repair()
+    with contextlib.closing(sqlite3.connect(file)) as books:
+        states = dict(books.execute("SELECT quote, state FROM mint_quotes").fetchall())
+    assert states.pop("none") == "PAID"
+    assert set(states.values()) == {"ISSUED"}, "one alone, and three at once"
 
 
 @pytest.mark.timeout(300)

@@ -32,7 +32,7 @@ from wallet.mint.testing import Fault
 from wallet.operations.results import Rules
 from wallet.store import Hold, State
 from wallet.testing import World, lowered
-from wallet.types import TransportRequest
+from wallet.types import MintQuoteState, TransportRequest
 from wallet.wallet import Wallet
 
 pytestmark = pytest.mark.timeout(600)
@@ -247,7 +247,10 @@ async def test_the_disk_is_full(name: str, tmp_path: Path) -> None:
             await nothing_lost(world, wallet, points[number])
 
 
-async def test_an_old_backup_never_gives_one_secret_to_two_proofs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [None, Fault.LOST_REQUEST])
+async def test_an_old_backup_never_gives_one_secret_to_two_proofs(
+    fault: Fault | None, tmp_path: Path
+) -> None:
     async with ready(tmp_path / "w") as (world, _wallet, given):
         await world.stop()
         shutil.copy(tmp_path / "w" / "ann.db", tmp_path / "w" / "old.db")
@@ -260,6 +263,8 @@ async def test_an_old_backup_never_gives_one_secret_to_two_proofs(tmp_path: Path
         shutil.copy(tmp_path / "w" / "old.db", tmp_path / "w" / "ann.db")
         old = await world.wallet(rules=RULES)
         assert lowered(counters, world.counters(old)), "it is an old file indeed"
+        if fault is not None:
+            world.mint.faults.add(fault, "/v1/mint/bolt11")
         await world.fill(old, 9)  # its outputs were signed in the file's later life
         assert lowered(counters, world.counters(old)) == []
         with contextlib.suppress(AlreadySpentError, PaymentFailedError):
@@ -267,6 +272,34 @@ async def test_an_old_backup_never_gives_one_secret_to_two_proofs(tmp_path: Path
         await old.check()
         await old.restore(world.mint.url)
         assert await world.missing() == 0
+
+
+@pytest.mark.parametrize("invoices", [1, 2])
+async def test_a_mint_that_forgets_that_it_issued_is_not_asked_for_more(
+    invoices: int, tmp_path: Path
+) -> None:
+    """The answer is lost, and its quotes count as still to be issued: it signed all the same."""
+    async with ready(tmp_path / "w") as (world, wallet, _given):
+        hook, outstanding = world.mint.hook, world.mint.outstanding()
+
+        async def forgets(moment: str, request: TransportRequest) -> None:
+            assert hook is not None
+            done = hook(moment, request)
+            if done is not None:
+                await done
+            for quote in world.mint.quotes.mints.values():
+                if quote.state == MintQuoteState.ISSUED:
+                    quote.state = MintQuoteState.PAID
+
+        world.mint.hook = forgets
+        for _ in range(invoices - 1):  # beside the one that is there
+            invoice = await wallet.request_invoice(16)
+            world.lightning.pay(invoice.bolt11)
+        path = "/v1/mint/bolt11/batch" if invoices > 1 else "/v1/mint/bolt11"
+        world.mint.faults.add(Fault.LOST_REPLY, path)
+        await wallet.recover()
+        assert world.mint.outstanding() == outstanding + 16 * invoices
+        await nothing_lost(world, wallet, path)
 
 
 async def test_a_copy_of_the_wallet_that_spent_first_costs_nothing_twice(tmp_path: Path) -> None:
@@ -358,6 +391,25 @@ async def test_a_proxy_that_refuses_settles_nothing(name: str, tmp_path: Path) -
         operation = wallet.operation("k")
         assert operation is not None
         assert operation.state == State.DONE
+
+
+async def test_a_proxy_that_refuses_several_invoices_settles_nothing(tmp_path: Path) -> None:
+    path = "/v1/mint/bolt11/batch"
+    async with ready(tmp_path / "w") as (world, wallet, given):
+        other = await wallet.request_invoice(8)
+        world.lightning.pay(other.bolt11)
+        world.mint.faults.add(Fault.LOST_REQUEST, path)
+        for each in (path, "/v1/mint/bolt11"):
+            world.mint.faults.add(Fault.NOT_A_MINT, each, times=2)
+        await wallet.recover()
+        world.mint.faults.clear()
+        first = next(each for each in world.mint.requests if each.path == path)
+        await world.mint.send(first)  # here it is
+        await nothing_lost(world, wallet, path)
+        for key in (given["invoice"], other.operation):
+            operation = wallet.operation(key)
+            assert operation is not None
+            assert operation.state == State.DONE
 
 
 async def test_a_refusal_without_a_code_counts_once_no_copy_can_arrive(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from wallet.errors import MintError, MintMisbehavedError, MintUnreachableError, OutcomeUnknownError
-from wallet.operations import locking, minting, unblinding
+from wallet.operations import locking, minting, restoring, unblinding
 from wallet.operations.book import Book, Snapshot, must
+from wallet.operations.swapping import SIGNED_BEFORE, heard, unknown
 from wallet.store import Kind, Record, State, Tables, codec
 from wallet.types import BlindedMessage, BlindSignature, MintQuoteState, Unit
 
@@ -96,8 +97,14 @@ async def _drive(book: Book, batch: Record, *, sent: bool) -> bool:
         if number or not sent:
             try:
                 return await _finish(book, batch, await _post(book, batch))
-            except (MintError, MintUnreachableError):
-                refused = True
+            except MintUnreachableError as error:
+                refused, lost = not sent, unknown(error)
+            except MintError as error:
+                signed = await _signed_before(book, batch, error, sent=sent)
+                if signed:
+                    return await _finish(book, batch, signed)
+                refused = heard(book, batch, error, sent=sent) is not None
+                lost = unknown(error)
             except OutcomeUnknownError as error:
                 lost = error
         issued = await _issued(book, batch)
@@ -162,6 +169,17 @@ async def _issued(book: Book, batch: Record) -> tuple[BlindSignature, ...] | Non
         await book.doubt(batch, odd)
         raise odd
     return tuple(found[made.message] for made in outputs) if found else None
+
+
+async def _signed_before(
+    book: Book, batch: Record, refusal: MintError, *, sent: bool
+) -> tuple[BlindSignature, ...]:
+    """See `restoring.signed_before`."""
+    if refusal.code != SIGNED_BEFORE:
+        return ()
+    async with book.doubting(batch):
+        outputs = codec.outputs_of(batch.body)
+        return await restoring.signed_before(book, batch.operation.mint, outputs, sent=sent)
 
 
 async def _finish(book: Book, batch: Record, signatures: Sequence[BlindSignature]) -> bool:

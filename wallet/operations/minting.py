@@ -160,7 +160,8 @@ async def _wait(book: Book, record: Record, seconds: float) -> None:
 
 
 async def _drive(book: Book, record: Record) -> Record:
-    quote, lost = None, OutcomeUnknownError("the request may be at the mint already")
+    lost = OutcomeUnknownError("the request may be at the mint already")
+    sent = "outputs" in record.body
     for number in range(MOST_TRIES):
         quote = await _state(book, record)
         settled = await _settled(book, record, quote)
@@ -171,11 +172,18 @@ async def _drive(book: Book, record: Record) -> Record:
         try:
             return await _post(book, record)
         except OutcomeUnknownError as error:
-            lost = error
+            lost, sent = error, True
         except MintError as refusal:
+            if refusal.code == SIGNED_BEFORE:
+                outputs = codec.outputs_of(record.body)
+                signed = await restoring.signed_before(
+                    book, record.operation.mint, outputs, sent=sent
+                )
+                if signed:
+                    return await _finish(book, record, outputs, signed)
             if refusal.code not in OUTDATED or number == MOST_TRIES - 1:
                 raise
-            record = await _prepare_again(book, record, refusal)
+            record, sent = await _prepare(book, record, fresh=True), False
     await book.doubt(record, lost)
     raise lost
 
@@ -223,13 +231,6 @@ async def _prepare(book: Book, record: Record, *, fresh: bool = False) -> Record
         return planned
 
     return await book.store.write("reserve", work)
-
-
-async def _prepare_again(book: Book, record: Record, refusal: MintError) -> Record:
-    if refusal.code == SIGNED_BEFORE:
-        keyset = codec.outputs_of(record.body)[0].message.id
-        await restoring.catch_up(book, record.operation.mint, keyset)
-    return await _prepare(book, record, fresh=True)
 
 
 def outputs_for(book: Book, tables: Tables, now: Snapshot, amount: int) -> list[Output]:

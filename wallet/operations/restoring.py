@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,7 +25,7 @@ from wallet.operations.results import Restored
 from wallet.protocol import curve
 from wallet.protocol import outputs as making
 from wallet.store import Hold, Tables, codec
-from wallet.types import KeysetInfo, Output, Proof, ProofState
+from wallet.types import BlindSignature, KeysetInfo, Output, Proof, ProofState
 
 BATCH: Final = 100
 EMPTY_BATCHES: Final = 3
@@ -67,14 +68,42 @@ async def restore(book: Book, mint: str) -> Restored:
     return Restored(url, dict(back), proofs, spent, more)
 
 
-async def catch_up(book: Book, mint: str, keyset: str) -> None:
-    """Raises a counter past what the mint signed before: the file is older than its last use.
-
-    What those outputs are worth comes back with `restore`.
-    """
+async def catch_up(book: Book, mint: str, keyset: str) -> bool:
+    """Raises a counter past what the mint signed before; whether it had to be raised, because the
+    file is older than its last use. What those outputs are worth comes back with `restore`."""
     first = book.store.read(lambda tables: tables.keysets.counter(keyset))
     found = await _scan(book, mint, book.infos(mint)[keyset], first=first, most=MOST_NEW)
-    await book.store.write("counter", lambda tables: tables.keysets.raise_to(keyset, found.used))
+
+    def work(tables: Tables) -> bool:
+        behind = tables.keysets.counter(keyset) < found.used
+        tables.keysets.raise_to(keyset, found.used)
+        return behind
+
+    return await book.store.write("counter", work)
+
+
+async def signed_before(
+    book: Book, mint: str, outputs: Sequence[Output], *, sent: bool
+) -> tuple[BlindSignature, ...]:
+    """What the mint signed of a request that it refuses because it signed its outputs before.
+
+    Args:
+        sent: the request may have been at the mint before this refusal.
+
+    Returns:
+        The signatures, where they can only be the lost answer to this very request: the mint says
+        that it is still to be answered, and is wrong. () where an older copy of this file used the
+        counters for something else; then they are past that now.
+    """
+    behind = await catch_up(book, mint, outputs[0].message.id)
+    if behind or not sent:
+        return ()
+    found = dict(await book.api(mint).restore([made.message for made in outputs]))
+    signatures = tuple(found[made.message] for made in outputs if made.message in found)
+    if [each.amount for each in signatures] != [made.message.amount for made in outputs]:
+        return ()
+    states = await book.api(mint).check([curve.y_of(made.secret) for made in outputs])
+    return signatures if set(states) == {ProofState.UNSPENT} else ()
 
 
 async def _scan(book: Book, mint: str, info: KeysetInfo, *, first: int, most: int) -> _Found:
