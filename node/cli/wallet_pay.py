@@ -78,10 +78,11 @@ def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json
         bill = client.wallet.bill(whom, amount, memo, mint)
         if not yes:
             about = f" ({clean(bill['description'])[:100]})" if bill["description"] else ""
-            confirm(
-                f"Pay {bill['amount_sat']} sat to {clean(bill['destination'])}{about}, and at most "
-                f"{bill['most_fee_sat']} sat of fees?"
-            )
+            fees = f"at most {bill['most_fee_sat']} sat of fees"
+            if not bill["fee_bounded"]:
+                fees = "the fees that the connected wallet takes; only its own budget bounds them"
+            payee = clean(bill["destination"])
+            confirm(f"Pay {bill['amount_sat']} sat to {payee}{about}, and {fees}?")
         with _under_way():
             paid = client.wallet.pay(whom, amount, memo, mint)
     if as_json:

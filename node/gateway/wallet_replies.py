@@ -52,13 +52,15 @@ class WalletReply(TypedDict):
 
 
 class BillReply(TypedDict):
-    """What a payment comes to before it is made."""
+    """What a payment comes to before it is made; not `fee_bounded`: a connected wallet pays it, and
+    only that bounds its fees."""
 
     kind: str
     destination: str
     amount_sat: int
     most_fee_sat: int
     description: str
+    fee_bounded: bool
 
 
 class PaidReply(TypedDict):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 4.0  # between two looks at a payment on its way
 WAIT_S = 20.0
 _HISTORY = 1000
+_LIGHTNING = ("invoice", "address")
 
 
 class WalletPurse:
@@ -60,7 +61,8 @@ class WalletPurse:
         self._wait_s = wait_s
 
     def bill(self, payment: Payment) -> Bill:
-        return billing.bill(payment, self._fees, self._now())
+        found = billing.bill(payment, self._fees, self._now())
+        return replace(found, fee_bounded=not self._by_other(payment, found))
 
     async def pay(self, payment: Payment, bill: Bill, *, key: str) -> Found:
         wallet = self._keeper.wallet()
@@ -141,9 +143,8 @@ class WalletPurse:
         return _found(wallet, key)
 
     async def _way(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
-        lightning = bill.kind in ("invoice", "address")
-        if payment.mint == NWC or (not payment.mint and self._invoices_from == NWC and lightning):
-            source = self._keeper.source
+        if self._by_other(payment, bill):
+            source, lightning = self._keeper.source, bill.kind in _LIGHTNING
             if source is None or not lightning:
                 raise PaymentError(
                     "no other wallet is connected" if lightning else "only a mint can pay that",
@@ -152,6 +153,12 @@ class WalletPurse:
             await self._ways.pay_from(source, wallet, payment, bill, key)
         else:
             await self._ways.pay(wallet, payment, bill, key)
+
+    def _by_other(self, payment: Payment, bill: Bill) -> bool:
+        """Whether another wallet of the owner's is to pay (NIP-47)."""
+        lightning = bill.kind in _LIGHTNING
+        usual = not payment.mint and self._invoices_from == NWC and lightning
+        return usual or payment.mint == NWC
 
     async def _undelivered(self, wallet: Wallet, key: str, why: MoneyError) -> Found:
         """Takes back what the payee did not take; ecash that is locked to it waits for it."""

@@ -67,7 +67,8 @@ class Bill:
 
     `destination` is what policy and the log call the payee: `lightning:NODE`, `NAME@HOST`,
     `cashu:PUBKEY`, `nostr:PUBKEY`, a URL, or `bearer`. `most_fee_sat` is the most that mints and
-    Lightning may take on top.
+    Lightning may take on top. Not `fee_bounded`: another wallet of the owner's pays, and it alone
+    bounds what it takes, since NIP-47 has no word for that.
     """
 
     kind: Kind
@@ -75,6 +76,7 @@ class Bill:
     amount_sat: int
     most_fee_sat: int
     description: str = ""
+    fee_bounded: bool = True
 
     @property
     def most_msat(self) -> int:

@@ -247,6 +247,8 @@ async def test_invoices_are_paid_from_another_wallet(node: Node, mint: ServedMin
             assert paid.returncode == 0, paid.stderr
             with client(node) as asked:
                 assert asked.wallet.show()["nwc"].startswith("nwc:")
+                assert not asked.wallet.bill(invoice, mint="nwc")["fee_bounded"]
+                assert asked.wallet.bill(invoice)["fee_bounded"]
             assert node.cli("wallet", "nwc", "disconnect").returncode == 0
             return invoice, paid.stdout
 
