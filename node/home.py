@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from node.disk import sync, sync_folder
 from node.errors import ConfigError, DaemonRunningError
 
 # sun_path is 108 bytes on Linux and 104 on macOS, its closing NUL among them
@@ -212,18 +213,14 @@ def private_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
             os.fchmod(file.fileno(), 0o600)
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         if replace:
             temporary.replace(path)
         else:
             os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:

@@ -24,6 +24,7 @@ from typing import IO
 
 from node.backup import FORMAT, LEFT_OUT, MANIFEST
 from node.config import load
+from node.disk import sync
 from node.errors import BackupError, JournalDamagedError
 from node.home import Home, write_private
 from node.journal import Journal, verify
@@ -151,7 +152,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
     with source, open(os.open(path, flags, 0o700 if member.mode & 0o100 else 0o600), "wb") as file:
         shutil.copyfileobj(source, file)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def _check(home: Home, staging: Home) -> None:

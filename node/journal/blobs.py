@@ -27,6 +27,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from node.disk import sync
 from node.errors import JournalError
 from node.journal.storage import AppendFile, Storage
 from node.journal.types import BlobRef
@@ -228,7 +229,7 @@ class BlobStore(BlobReader):
         fd = os.open(self.path(slot.segment, "keys"), os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.pwrite(fd, _ERASED, slot.number * SLOT_BYTES + 32)
-            os.fsync(fd)
+            sync(fd)
         finally:
             os.close(fd)
 

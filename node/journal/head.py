@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from node.disk import sync
 from node.errors import JournalDamagedError, JournalError
 from node.journal.note import Checkpoint, Note, VerifierKey
 
@@ -42,7 +43,7 @@ class KeptHead:
         """Syncs, as far as the disk lets it, and closes."""
         if self._fd >= 0:
             with suppress(OSError):
-                os.fsync(self._fd)
+                sync(self._fd)
             os.close(self._fd)
         self._fd = -1
 

@@ -8,14 +8,14 @@ medium's own erasure; use an encrypted disk.)
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from typing import Protocol
 
+from node.disk import sync, sync_folder
 from node.errors import JournalError
 from node.journal.note import Signer, VerifierKey
-from node.journal.storage import sync_folder, write_durably
+from node.journal.storage import write_durably
 
 
 class EpochKeys(Protocol):
@@ -88,7 +88,7 @@ def _destroy(path: Path) -> None:
     with path.open("r+b") as file:
         file.write(bytes(32))
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     path.unlink()
     sync_folder(path.parent)
 

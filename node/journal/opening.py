@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
 
+from node.disk import sync
 from node.errors import (
     JournalBusyError,
     JournalDamagedError,
@@ -275,7 +276,7 @@ def mend(path: Path, key: VerifierKey) -> bool:
             return False
         file.write(b"\n")
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     return True
 
 
@@ -289,7 +290,7 @@ def set_aside(path: Path, end: int) -> None:
         name = f"{path.stem}.{end}.{secrets.token_hex(4)}"
         write_durably(folder / name, tail)
         file.truncate(end)
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def _check_head(folder: Path, path: Path, opened: Opened, hashes: HashFiles) -> None:

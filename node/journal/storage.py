@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from node.disk import sync, sync_data, sync_folder
 from node.errors import JournalError
 
 
@@ -59,19 +60,16 @@ class _File:
             done += os.write(self._fd, memoryview(data)[done:])
 
     def sync(self) -> None:
-        _datasync(self._fd)
+        sync_data(self._fd)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
-        os.fsync(self._fd)
+        sync(self._fd)
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
-
-
-_datasync = getattr(os, "fdatasync", os.fsync)
 
 
 class FileStorage:
@@ -180,15 +178,6 @@ def storage_from(environ: Mapping[str, str]) -> Storage:
         ) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replaces a file as a whole: after a crash it holds the old or the new bytes."""
     temporary = path.with_name(path.name + ".new")
@@ -196,6 +185,6 @@ def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
     with os.fdopen(fd, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)

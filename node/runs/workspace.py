@@ -73,6 +73,7 @@ class Workspaces:
         self._written: dict[str, dict[str, str]] = {}  # by agent: the last run that wrote a path
         for level in (ConfigLevel.GLOBAL, ConfigLevel.XDG, ConfigLevel.SYSTEM):
             pygit2.settings.search_path[level] = ""  # no configuration but the repository's own
+        pygit2.settings.enable_fsync_gitdir(True)  # a power cut would leave empty objects
 
     def root(self, agent: str) -> Path:
         """The agent's folder; need not exist."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from node.disk import sync
 from node.errors import WorkspaceError
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -145,7 +146,7 @@ def _write(root: Path, path: str, content: bytes) -> None:
         with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         try:
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         except (IsADirectoryError, NotADirectoryError) as error:

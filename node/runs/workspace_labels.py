@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from node.disk import sync, sync_folder
 from node.runs.effect import Label
 
 _BOTH: frozenset[Label] = frozenset({"untrusted", "private"})
@@ -97,8 +98,9 @@ class FileLabels:
         with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
             json.dump(data, file)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)  # before the files that they are about are written
 
 
 def _marks(data: Any) -> Marks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pygit2
 import pytest
 
 from node.clock import ManualClock
@@ -63,6 +64,16 @@ async def test_an_empty_workspace_has_no_history(workspaces: Workspaces) -> None
     assert await workspaces.keep("clerk", run="r1", key="r1:9", note="completed") is None
     assert await workspaces.log("clerk") == ()
     assert await workspaces.diff("clerk") == ""
+
+
+def test_the_history_is_synced_as_the_files_are(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libgit2 leaves its objects to the system unless it is told."""
+    told: list[bool] = []
+    monkeypatch.setattr(type(pygit2.settings), "enable_fsync_gitdir", lambda _, on: told.append(on))
+    Workspaces(home, clock=ManualClock())
+    assert told == [True]
 
 
 async def test_a_step_commits_once(workspaces: Workspaces, files: Path) -> None:

@@ -122,6 +122,8 @@ def _pragmas(connection: sqlite3.Connection) -> None:
     for pragma in (
         "journal_mode = WAL",
         "synchronous = FULL",  # a commit is on the disk before it is acted on
+        "fullfsync = ON",  # macOS's own fsync leaves it in the drive's cache
+        "checkpoint_fullfsync = ON",
         "foreign_keys = ON",
         "trusted_schema = OFF",
         "temp_store = MEMORY",

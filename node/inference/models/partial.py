@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from node.disk import sync
 from node.errors import DownloadError
 from node.inference.models.files import replacing
 
@@ -130,7 +131,7 @@ class Partial:
 
     def _sync(self) -> None:
         self.file.flush()
-        os.fsync(self.file.fileno())
+        sync(self.file.fileno())
         self.note = replace(self.note, durable=self.have)
         self._write_note()
 

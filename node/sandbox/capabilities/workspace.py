@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
+from node.disk import sync
 from node.errors import CapabilityError
 from node.sandbox import abi
 from node.sandbox.abi import Err
@@ -208,7 +209,7 @@ def _replace(name: str, folder: int, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
-        os.fsync(fd)
+        sync(fd)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 

@@ -1,0 +1,42 @@
+"""Stable storage: what is still there after a power cut.
+
+On Linux fsync(2) and fdatasync(2) empty the drive's own cache too. On macOS they leave it be, and
+only fcntl(2)'s F_FULLFSYNC does it; file systems that do not know that are told by fsync.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+_FULL: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+_UNKNOWN: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
+
+
+def sync(fd: int) -> None:
+    """Returns when a file, or a folder's names, are on stable storage. Raises OSError."""
+    if _FULL is not None:
+        try:
+            fcntl.fcntl(fd, _FULL)
+        except OSError as error:
+            if error.errno not in _UNKNOWN:
+                raise
+        else:
+            return
+    os.fsync(fd)
+
+
+sync_data = getattr(os, "fdatasync", sync)
+"""As `sync`, but times and the like may be lost. macOS has no such call."""
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,63 @@
+"""What is told to be durable is so on macOS as well, where fsync alone does not do it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from node import disk
+
+FULL = 51  # F_FULLFSYNC of macOS
+
+
+class MacOs:
+    """Its fcntl and fsync, written down."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: int = 0) -> None:
+        self.calls: list[str] = []
+        self.error = error
+        monkeypatch.setattr(disk, "_FULL", FULL)
+        monkeypatch.setattr(fcntl, "fcntl", self._fcntl)
+        monkeypatch.setattr(os, "fsync", lambda _fd: self.calls.append("fsync"))
+
+    def _fcntl(self, _fd: int, command: int) -> int:
+        assert command == FULL
+        if self.error:
+            raise OSError(self.error, os.strerror(self.error))
+        self.calls.append("full")
+        return 0
+
+
+def test_the_drives_own_cache_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = MacOs(monkeypatch)
+    disk.sync_folder(tmp_path)
+    assert mac.calls == ["full"]
+
+
+def test_a_file_system_that_cannot_do_that_is_asked_for_what_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mac = MacOs(monkeypatch, errno.ENOTSUP)
+    disk.sync_folder(tmp_path)
+    assert mac.calls == ["fsync"]
+
+
+def test_a_disk_that_fails_is_not_asked_until_it_says_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mac = MacOs(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        disk.sync_folder(tmp_path)
+    assert mac.calls == []
+
+
+def test_here_files_are_synced_too(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        disk.sync(file.fileno())
+        disk.sync_data(file.fileno())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        disk.sync(1 << 20)
