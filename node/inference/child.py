@@ -8,6 +8,7 @@ file with texts in it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -92,7 +93,8 @@ def settle_in() -> socket.socket:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        Path("/proc/self/oom_score_adj").write_text("500")
+        with contextlib.suppress(OSError):  # a container may not let it
+            Path("/proc/self/oom_score_adj").write_text("500")
     if os.getppid() != parent:
         os._exit(0)
     return socket.socket(fileno=descriptor)
