@@ -57,6 +57,11 @@ class Life:
         self.begin()
 
     @property
+    def parked(self) -> bool:
+        """Whether it is, or is about to be, left unfinished to be resumed."""
+        return bool(self._parked)
+
+    @property
     def waiting(self) -> bool:
         """Whether nothing happens until a person answers."""
         state = self.run.state

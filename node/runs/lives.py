@@ -49,11 +49,20 @@ class Lives:
         return [line.id for line in self._survey.unfinished() if await self.resume(line)]
 
     async def resume(self, line: RunLine) -> bool:
-        """Resumes a run, or leaves it alone for a while if it keeps going down with the process."""
-        pause = pause_s(line)
+        """Resumes a run, or leaves it alone for a while if it keeps going down with the process.
+
+        One that is alive goes on as it is: two tasks would take its steps twice. One that is being
+        parked is resumed when it is.
+        """
+        life = self._lives.get(line.id)
+        if life is not None and life.parked:
+            await life.over.wait()
+        pause = pause_s(line) if self._may_begin(line) else None
         if pause is not None:
             until = self._door.clock.wall() + pause
             await self._log.append(crash_loop_draft(line, until))
+        if not self._may_begin(line):
+            return False
         if line.until is not None and line.until > self._door.clock.wall():
             self._later(line, line.until - self._door.clock.wall())
             return False
@@ -63,6 +72,12 @@ class Lives:
             await self._log.append(unreadable_draft(line, error))
             return False
         return True
+
+    def _may_begin(self, line: RunLine) -> bool:
+        """Whether the run has neither an end nor a life, and the door is open."""
+        life = self._lives.get(line.id)
+        alive = life is not None and not life.over.is_set()
+        return line.unfinished and not alive and not self._door.shut
 
     def no_more(self) -> None:
         """Drops what was to be resumed later."""
@@ -78,12 +93,13 @@ class Lives:
             life.run.stream.emit(event, index=entry.index)
 
     def _later(self, line: RunLine, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+        loop, earlier = asyncio.get_running_loop(), self._timers.pop(line.id, None)
+        if earlier is not None:
+            earlier.cancel()
         self._timers[line.id] = loop.call_later(seconds, self._now, line)
 
     def _now(self, line: RunLine) -> None:
         self._timers.pop(line.id, None)
-        if not self._door.shut and line.unfinished:
-            task = asyncio.ensure_future(self.resume(line))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = asyncio.ensure_future(self.resume(line))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

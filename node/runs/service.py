@@ -75,6 +75,7 @@ class Runs:
         self._random = random
         self._survey = Survey()
         self._draining = False
+        self._stops = 0
         self._starting = asyncio.Lock()  # what a run says of older ones must hold when it starts
         self.failure: JournalWriteError | None = None
         self.failed = asyncio.Event()
@@ -116,7 +117,7 @@ class Runs:
         async with self._starting:
             first = started.draft(self._log, oldest=self._survey.oldest())
             await self._log.append(first)
-        self._lives.take_up(started.id).begin()
+        self._bring_up(started.id)
         return started.id
 
     async def wait(self, run_id: str) -> RunResult:
@@ -206,6 +207,7 @@ class Runs:
         Raises:
             JournalWriteError: the door is shut all the same, but only in this process.
         """
+        self._stops += 1
         self._door.shut = f"the node was stopped by {actor}"
         lives = self._lives.alive()
         for life in lives:
@@ -216,12 +218,19 @@ class Runs:
         await all_over(lives)
 
     async def resume(self, actor: str) -> builtins.list[str]:
-        """Lifts the emergency stop and takes the unfinished runs up again; returns their ids."""
+        """Lifts the emergency stop and takes the unfinished runs up again; returns their ids.
+
+        Without a stop there is nothing to lift; runs that are alive go on as they are.
+        """
         if self.failure is not None:
             raise self.failure
-        await self._log.append(Draft("node.resumed", actor=actor))
-        self._door.shut = ""
-        return await self._lives.resume_all()
+        if self._door.shut or self.stopped:
+            stops = self._stops
+            await self._log.append(Draft("node.resumed", actor=actor))
+            if stops != self._stops:  # somebody stopped it again meanwhile
+                return []
+            self._door.shut = ""
+        return [] if self._draining else await self._lives.resume_all()
 
     async def drain(self, seconds: float) -> None:
         """Takes no more runs; lets those under way finish for `seconds`, then parks them.
@@ -309,7 +318,7 @@ class Runs:
                 oldest=oldest,
             )  # fmt: skip
             await self._log.append(*drafts)
-        self._lives.take_up(new).begin()
+        self._bring_up(new)
         return new
 
     async def refresh_agents(self) -> tuple[AgentChange, ...]:
@@ -334,6 +343,11 @@ class Runs:
                 f"{unfinished} runs are unfinished, the most this node keeps",
                 hint="Wait for some to end, or cancel them: `freehold runs list`.",
             )
+
+    def _bring_up(self, run_id: str) -> None:
+        """Begins a run that is on the log; one that was stopped meanwhile is resumed later."""
+        if not (self._door.shut or self._draining):
+            self._lives.take_up(run_id).begin()
 
     def _startable(self, agent: str) -> AgentManifest:
         manifest = self._agents.get(agent)
