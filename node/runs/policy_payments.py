@@ -8,7 +8,7 @@ before it pays one that only a `*` covers, whoever chose that.
 from __future__ import annotations
 
 from node.journal import PolicyVerdict
-from node.runs.agent import AgentManifest
+from node.runs.agent import NODE_AGENT, AgentManifest
 from node.runs.effect import Effect, Label
 from node.runs.payment_effect import OWNER, PAYWALL
 from node.sandbox import is_listed
@@ -20,7 +20,7 @@ def decide_payment(
     effect: Effect, agent: AgentManifest, labels: frozenset[Label], *, ask_over_sats: int
 ) -> PolicyVerdict:
     """The verdict on one payment. `ask_over_sats` is for manifests that say nothing."""
-    if effect.needs.tool == OWNER:
+    if effect.needs.tool == OWNER and agent.name == NODE_AGENT:  # a tool may have that name, too
         return PolicyVerdict("owner", ALLOW)
     rule, allowed = _list(effect, agent)
     places = effect.needs.destinations  # none where it cannot be read: then nothing will be paid
@@ -54,7 +54,9 @@ def covers_payee(listed: str, destination: str) -> bool:
     if colon and payee == "*":
         return destination.startswith(f"{kind}:")
     host = listed.removeprefix("*@")
-    return host != listed and destination.partition("@")[2] == host
+    if host == listed or "://" in destination:  # a URL may hold an @ anywhere
+        return False
+    return destination.partition("@")[2] == host
 
 
 def _is_anyone(listed: str) -> bool:

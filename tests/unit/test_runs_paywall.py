@@ -13,9 +13,11 @@ from node.clock import ManualClock
 from node.errors import FreeholdError, JournalWriteError, ToolError
 from node.gateway.trace import trace
 from node.journal import Draft, MemoryLog, spend
+from node.money import Payment
 from node.money.testing import FEE_SAT, MOST_FEE_SAT, MemoryPurse
 from node.runs import AgentManifest, Answer, NoGuards, Places, ProgramRun, Runs, Toolset
 from node.runs.agent import BudgetLimits, PaymentGrant, ToolGrant
+from node.runs.payment_effect import OWNER, PAYWALL, PaymentEffect
 from node.runs.policy import ManifestPolicy
 from node.runs.testing import MemoryAgents, agent
 from node.sandbox import Grant, ToolManifest
@@ -358,3 +360,11 @@ async def test_a_call_that_is_said_to_have_happened_has_its_payments_settled(
         await node.runs.wait(run)
     assert node.spent("agent") == {"clerk": 11_000}
     assert node.runs.list()[0].usage.msat == 11_000
+
+
+@pytest.mark.parametrize(("url", "verdict"), [(f"{SHOP}/a", "allow"), ("https://b.net/", "deny")])
+def test_a_tool_that_is_named_owner_has_its_own_grant_only(url: str, verdict: str) -> None:
+    manifest = agent("clerk", tools=(ToolGrant(OWNER, http=(f"{SHOP}/*",), pay=(f"{SHOP}/*",)),))
+    price = PaymentEffect(MemoryPurse(), Payment("request|x|10", url=url), name=PAYWALL, tool=OWNER)
+    decided = ManifestPolicy(ask_over_sats=50).decide(price, manifest, frozenset())
+    assert (decided.rule, decided.verdict) == ("tools.owner.pay", verdict)
