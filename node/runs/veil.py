@@ -29,29 +29,32 @@ class Veil:
         self._show = show
         self._known = known
         self._held = ""
+        self._read = 0  # up to where `held` is words of the list, and spaces
 
     def add(self, piece: str) -> None:
         """The next piece of text."""
         self._held += piece
         if _SPACE.search(piece):
-            self._release(_harmless(self._held))
+            self._release(self._harmless())
 
     def end(self) -> None:
         """The text is whole: shows the rest."""
         self._release(len(self._held))
 
+    def _harmless(self) -> int:
+        """Up to where no secret can have begun that is not whole. Reads each word once: a model
+        may say a thousand words of the list in a row."""
+        pem = self._held.find(_PEM, max(0, self._read - len(_PEM)))
+        until = len(self._held) if pem < 0 else pem
+        end = 0
+        for space in _SPACE.finditer(self._held, self._read, until):
+            if not is_listed(self._held[self._read : space.start()]):
+                end = space.end()
+            self._read = space.end()
+        return end
+
     def _release(self, end: int) -> None:
         text, self._held = self._held[:end], self._held[end:]
+        self._read = max(0, self._read - end)
         if text:
             self._show(redact(text, self._known)[0])
-
-
-def _harmless(text: str) -> int:
-    """Up to where no secret can have begun that is not whole."""
-    pem = text.find(_PEM)
-    text = text if pem < 0 else text[:pem]
-    end = 0
-    for space in _SPACE.finditer(text):
-        if not is_listed(text[end : space.start()]):
-            end = space.end()
-    return end

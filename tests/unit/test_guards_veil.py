@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,3 +56,15 @@ def test_words_are_shown_as_they_come() -> None:
 @settings(max_examples=150, deadline=None)
 def test_text_without_secrets_arrives_whole(text: str, size: int) -> None:
     assert "".join(shown(text, size)) == text
+
+
+@pytest.mark.parametrize("word", ["again ", "again", "again \n ", "-----BEGIN again "])
+def test_time_grows_with_the_words_and_no_faster(word: str) -> None:
+    """A model that says words of the list on and on must not hold up the node."""
+
+    def seconds(words: int) -> float:
+        started = time.thread_time()
+        assert "".join(shown(word * words, len(word))) == word * words
+        return time.thread_time() - started
+
+    assert seconds(4000) <= 25 * seconds(400) + 0.2
