@@ -81,10 +81,12 @@ async def add_checked(store: ToolStore, source: Path, cache: Path) -> ToolManife
 
 
 def _tool_folder(source: Path) -> Path | None:
-    """The folder with the tool's manifest; None where a component stands alone."""
+    """The folder with the tool's manifest; None where a component stands alone, even if it lies
+    beside the manifest of another."""
     folder = source if source.is_dir() else source.parent
     if (folder / MANIFEST).is_file():
-        return folder
+        is_its = source.is_dir() or source.name in (MANIFEST, read_manifest(folder).component)
+        return folder if is_its else None
     if source.is_dir():
         raise ToolError(f"there is no {MANIFEST} in {source}", hint="docs/tools.md shows one.")
     return None
@@ -118,20 +120,22 @@ async def _write_described(sandbox: Sandbox, component: Path, folder: Path) -> N
     }
     try:
         (folder / MANIFEST).write_text(tomlkit.dumps(document), encoding="utf-8")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"{component} describes itself in a way TOML cannot hold") from error
     shutil.copyfile(component, folder / "tool.wasm")
 
 
 def _unknown(component: Path) -> ToolManifest:
     """A manifest under which a component may be asked what it is."""
+    with component.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return ToolManifest(
         name=component.stem,
         version="0.0.0",
         about="",
         language="",
         capabilities=frozenset(get_args(Capability)),
-        sha256=hashlib.sha256(component.read_bytes()).hexdigest(),
+        sha256=sha256,
         functions=(),
         folder=component.parent,
         component=component.name,
@@ -189,15 +193,12 @@ async def _try(sandbox: Sandbox, manifest: ToolManifest, example: Example) -> Ch
 def _grant(scratch: Path, example: Example) -> Grant:
     """Everything a tool may be granted, over an empty folder with the example's files in it."""
     root = scratch / "workspace"
-    for name, content in {"": None, **example.files}.items():
-        path = root / name
-        if not path.resolve().is_relative_to(root.resolve()):
-            raise ToolError(f"the example's file {name} is outside the workspace")
-        if content is None:
-            path.mkdir()
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8", newline="")
+    root.mkdir()
+    for name, content in example.files.items():
+        try:
+            _put_file(root, name, content)
+        except (OSError, ValueError) as error:
+            raise ToolError(f"the example's file {name!r} cannot be written: {error}") from error
     return Grant(
         workspace=WorkspaceGrant(root=root, mode="rw"),
         http=NOWHERE,
@@ -206,6 +207,14 @@ def _grant(scratch: Path, example: Example) -> Grant:
         clock=True,
         random=True,
     )
+
+
+def _put_file(root: Path, name: str, content: str) -> None:
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ToolError(f"the example's file {name} is outside the workspace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8", newline="")
 
 
 async def _no_knowledge(_query: str, _limit: int) -> Json:

@@ -1,7 +1,9 @@
 """A function's JSON Schema (draft 2020-12), compiled once, and what is wrong with arguments.
 
 References are resolved within the schema only: jsonschema would fetch a remote one, and a tool's
-schema must not be able to make the daemon open a connection.
+schema must not be able to make the daemon open a connection. Nor to hold it up: a pattern that goes
+back and forth over a text, or references that branch, can take for ever, so both compiling and
+applying have a time limit.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from node.alarm import time_limit
 from node.runs.content import clean_text
 from node.types import Json, JsonObject, canonical
 
 _LONGEST_MESSAGE = 300
+MOST_S = 0.5
 
 
 class Checker:
@@ -31,7 +35,10 @@ class Checker:
     def wrong(self, arguments: Json) -> str:
         """Empty if the arguments are right; never raises."""
         try:
-            error = best_match(self._validator.iter_errors(arguments))
+            with time_limit(MOST_S):
+                error = best_match(self._validator.iter_errors(arguments))
+        except TimeoutError:
+            return f"the schema cannot be applied within {MOST_S:g} s"
         except (Unresolvable, RecursionError, ArithmeticError, ValueError) as broken:
             return f"the schema cannot be applied: {type(broken).__name__}"
         return _words(error) if error is not None else ""
@@ -44,8 +51,9 @@ def checker(schema: JsonObject) -> Checker:
         ValueError: it is not a JSON Schema.
     """
     try:
-        return _compiled(canonical(schema))
-    except (SchemaError, RecursionError) as error:
+        with time_limit(MOST_S):
+            return _compiled(canonical(schema))
+    except (SchemaError, RecursionError, ArithmeticError, TimeoutError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
 
 

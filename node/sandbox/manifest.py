@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -15,13 +16,17 @@ from typing import Annotated, Any, get_args
 import jsonschema
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from node.alarm import time_limit
 from node.errors import ToolError
 from node.sandbox.types import Capability, Example, Function, ToolManifest
-from node.types import JsonObject
+from node.types import Json, JsonObject, canonical
 
 MANIFEST = "tool.toml"
 PIN = "tool.sha256"
 _MANIFEST_BYTES = 256 * 1024
+_MOST_DEEP = 64
+_CHECKED_S = 2.0
+_LONGEST = 300
 _NAME = r"[a-z][a-z0-9_]{0,31}"
 _SHA256 = r"[0-9a-f]{64}"
 _Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$")]
@@ -131,6 +136,8 @@ def _example(path: Path, example: _Example, names: list[str]) -> Example:
         raise ToolError(f"{where}: there is no such function")
     if ("result" in example.model_fields_set) == (example.error is not None):
         raise ToolError(f"{where}: it takes either result or error")
+    for value in (example.arguments, example.result):
+        _check_json(where, value)
     return Example(
         function=example.function,
         arguments=example.arguments,
@@ -142,13 +149,16 @@ def _example(path: Path, example: _Example, names: list[str]) -> Example:
 
 def _function(path: Path, function: _Function) -> Function:
     schema: JsonObject = function.parameters
+    where = f"{path}: functions.{function.name}.parameters"
+    _check_json(where, schema)
     try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except (jsonschema.SchemaError, RecursionError) as error:
+        with time_limit(_CHECKED_S):
+            jsonschema.Draft202012Validator.check_schema(schema)
+    except (jsonschema.SchemaError, RecursionError, ArithmeticError, TimeoutError) as error:
         message = getattr(error, "message", str(error))
-        raise ToolError(f"{path}: functions.{function.name}.parameters: {message}") from None
+        raise ToolError(f"{where}: {message[:_LONGEST]}") from None
     if schema.get("type") != "object":
-        raise ToolError(f"{path}: functions.{function.name}.parameters: type must be object")
+        raise ToolError(f"{where}: type must be object")
     return Function(
         name=function.name,
         description=function.description,
@@ -156,6 +166,25 @@ def _function(path: Path, function: _Function) -> Function:
         read_only=function.read_only,
         idempotent=function.idempotent,
     )
+
+
+def _check_json(where: str, value: Any) -> None:
+    """TOML has what JSON has not: times, dates, NaN and infinities."""
+    level: list[Json] = [value]
+    for _ in range(_MOST_DEEP):
+        level = [part for each in level for part in _parts(each)]
+    if level:
+        raise ToolError(f"{where}: it is nested over {_MOST_DEEP} deep")
+    try:
+        canonical(value)
+    except ValueError as error:
+        raise ToolError(f"{where}: a value that is not JSON: {error}") from None
+
+
+def _parts(value: Json) -> Iterable[Json]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def all_capabilities() -> tuple[Capability, ...]:

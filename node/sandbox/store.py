@@ -8,7 +8,6 @@ installing it, so a name always means one thing. A component whose SHA-256 is no
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from dataclasses import replace
@@ -102,6 +101,11 @@ class ToolStore:
         """
         folder = source.parent if source.is_file() else source
         manifest = read_manifest(folder)
+        if source.is_file() and source.name not in (MANIFEST, manifest.component):
+            raise ToolError(
+                f"{source} is not the component that {folder / MANIFEST} names",
+                hint=f"That is {manifest.component}.",
+            )
         self._verify(manifest)
         if (self._shipped / manifest.name / MANIFEST).exists():
             raise ToolError(
@@ -114,30 +118,49 @@ class ToolStore:
     def _install(self, manifest: ToolManifest) -> None:
         self._installed.mkdir(mode=0o700, parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=self._installed))
-        files = [MANIFEST, manifest.component]
-        files += [PIN] if (manifest.folder / PIN).exists() else []
         try:
-            for name in files:
-                shutil.copyfile(manifest.folder / name, staging / name)
-            target = self._installed / manifest.name
-            if target.exists():
-                target.rename(staging / "replaced")
-            new = staging / "new"
-            new.mkdir(mode=0o700)
-            for name in files:
-                os.rename(staging / name, new / name)
-            new.rename(target)
+            self._copy(manifest, staging / "new")
+            _put(staging / "new", self._installed / manifest.name, staging / "replaced")
         except OSError as error:
             raise ToolError(f"tool {manifest.name} cannot be installed: {error}") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    def _copy(self, manifest: ToolManifest, folder: Path) -> None:
+        """A copy, found to be of what was looked at: what was there can change meanwhile."""
+        folder.mkdir(mode=0o700)
+        pin = [PIN] if (manifest.folder / PIN).exists() else []
+        for name in (MANIFEST, manifest.component, *pin):
+            shutil.copyfile(manifest.folder / name, folder / name)
+        copied = read_manifest(folder)
+        if replace(copied, folder=manifest.folder) != manifest:
+            raise ToolError(
+                f"tool {manifest.name}: {manifest.folder / MANIFEST} changed meanwhile",
+                hint="Look at what it says now, and add it again.",
+            )
+        self._verify(copied)
 
     def remove(self, name: str) -> None:
         """Removes an installed tool. Raises ToolError where it is not an installed one."""
         folder = self._installed / name
         if not is_tool_name(name) or not (folder / MANIFEST).is_file():
             raise ToolError(f"{name!r} is not an installed tool", hint="Shipped tools stay.")
-        shutil.rmtree(folder)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise ToolError(f"tool {name} cannot be removed: {error}") from error
+
+
+def _put(new: Path, target: Path, replaced: Path) -> None:
+    """Moves `new` to `target`; what was there goes to `replaced`, and comes back if that fails."""
+    if target.exists():
+        target.rename(replaced)
+    try:
+        new.rename(target)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(target)
+        raise
 
 
 def read_component(path: Path, limits: Limits) -> bytes:

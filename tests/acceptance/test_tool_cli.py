@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,25 @@ def test_a_component_that_stands_alone_describes_itself(tmp_path: Path) -> None:
     assert added.exit_code == 0, added.exception
     assert json.loads(added.stdout)["name"] == "echo"
     assert run("test", "echo").exit_code == 0
+
+
+def test_the_component_that_is_named_is_added_whatever_lies_beside_it(tmp_path: Path) -> None:
+    beside = describing(tmp_path, ECHO, name="other")
+    made = describing(tmp_path / "made", ECHO)
+    named = beside / "echo.wasm"
+    named.write_bytes((made / "tool.wasm").read_bytes())
+    added = run("add", str(named), "--json")
+    assert added.exit_code == 0, added.exception
+    assert json.loads(added.stdout)["name"] == "echo"
+
+
+def test_an_example_s_file_that_cannot_be_is_told(tmp_path: Path) -> None:
+    folder = describing(tmp_path, ECHO)
+    manifest = folder / "tool.toml"
+    function = tomllib.loads(manifest.read_text())["functions"][0]["name"]
+    example = f'\n[[examples]]\nfunction = "{function}"\nresult = 1\nfiles = {{"a\\u0000" = ""}}\n'
+    manifest.write_text(manifest.read_text() + example)
+    assert "cannot be written" in error_of(run("test", str(folder))).message
 
 
 def test_a_component_that_says_otherwise_is_refused(tmp_path: Path, home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -238,3 +239,84 @@ def test_a_component_has_a_size(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="component_bytes = 10"):
         store.get("one")
     assert read_manifest(tool.folder) == tool
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("{type = 'string', pattern = 'x{99999999999}'}", "repetition"),
+        ("{type = 'string', default = 1979-05-27}", "not JSON"),
+        ("{type = 'number', default = nan}", "not JSON"),
+        ("{type = 'number', maximum = inf}", "not JSON"),
+        ("{type = 'array', default = " + "[" * 70 + "]" * 70 + "}", "over 64 deep"),
+    ],
+)
+def test_a_schema_is_json_that_can_be_applied(rule: str, words: str) -> None:
+    schema = f"parameters = {{type = 'object', properties = {{x = {rule}}}}}"
+    with pytest.raises(ToolError, match=words):
+        parse(GOOD.replace('parameters = {type = "object", required = ["x"]}', schema))
+
+
+@pytest.mark.parametrize("what", ["arguments = {x = 1979-05-27}\nresult = 1", "result = {a = nan}"])
+def test_an_example_is_json(what: str) -> None:
+    with pytest.raises(ToolError, match="not JSON"):
+        parse(f'{GOOD}\n[[examples]]\nfunction = "do_it"\n{what}\n')
+
+
+def test_what_changes_while_it_is_installed_replaces_nothing(
+    tmp_path: Path, store: ToolStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_tool(tmp_path / "elsewhere", WAT, name="mine")
+    kept = store.add(source.folder).sha256
+    copy = shutil.copyfile
+
+    def copy_and_change(one: Path, other: Path) -> None:
+        copy(one, other)
+        with other.open("ab") as file:
+            file.write(b"#")
+
+    monkeypatch.setattr(shutil, "copyfile", copy_and_change)
+    with pytest.raises(ToolError, match="is not the file"):
+        store.add(source.folder)
+    assert store.get("mine").sha256 == kept
+    assert [path.name for path in (tmp_path / "installed").iterdir()] == ["mine"]
+
+
+def test_a_tool_that_cannot_be_replaced_stays(
+    tmp_path: Path, store: ToolStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_tool(tmp_path / "elsewhere", WAT, name="mine")
+    kept = store.add(source.folder)
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise PermissionError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(ToolError, match="cannot be installed"):
+        store.add(source.folder)
+    assert store.get("mine") == kept
+
+
+def test_a_component_beside_the_manifest_of_another_is_not_that_one(
+    tmp_path: Path, store: ToolStore
+) -> None:
+    source = write_tool(tmp_path / "elsewhere", WAT, name="mine")
+    other = source.folder / "other.wasm"
+    other.write_bytes(b"another")
+    with pytest.raises(ToolError, match="is not the component"):
+        store.add(other)
+    assert store.names() == []
+
+
+def test_a_link_to_a_tool_is_not_followed_when_it_is_removed(
+    tmp_path: Path, store: ToolStore
+) -> None:
+    source = write_tool(tmp_path / "elsewhere", WAT, name="mine")
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "mine").symlink_to(source.folder)
+    with pytest.raises(ToolError, match="cannot be removed"):
+        store.remove("mine")
+    assert read_manifest(source.folder) == source

@@ -9,14 +9,13 @@ it runs in the runner process, never in the daemon. The environment follows what
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 from jinja2 import TemplateError as JinjaError
 from jinja2.exceptions import SecurityError
 
+from node.alarm import time_limit
 from node.errors import TemplateError
 from node.inference.prompts.template_env import MAX_OUTPUT_CHARS, environment_of
 
@@ -48,10 +47,10 @@ class ChatTemplate:
         self._globals = {"bos_token": bos, "eos_token": eos}
         self._environment = environment_of(wall)
         try:
-            with _deadline(deadline_s):
+            with time_limit(deadline_s):
                 self._template = self._environment.from_string(source)
-        except TemplateError:
-            raise
+        except TimeoutError:
+            raise self._over_time() from None
         except Exception as error:  # constants are folded here, by Python's own operators
             raise TemplateError(
                 f"the chat template does not compile: {_said(error)}",
@@ -65,10 +64,12 @@ class ChatTemplate:
             TemplateError: the template refuses the messages, or goes over a limit.
         """
         try:
-            with _deadline(self._deadline_s):
+            with time_limit(self._deadline_s):
                 return self._collect(variables)
         except TemplateError:
             raise
+        except TimeoutError:
+            raise self._over_time() from None
         except (JinjaError, SecurityError) as error:
             raise TemplateError(
                 f"the chat template refuses this conversation: {_said(error)}",
@@ -78,6 +79,9 @@ class ChatTemplate:
             raise TemplateError(
                 f"the chat template failed: {type(error).__name__}: {_said(error)}"
             ) from error
+
+    def _over_time(self) -> TemplateError:
+        return TemplateError(f"the chat template ran for over {self._deadline_s:g} seconds")
 
     def _collect(self, variables: Mapping[str, object]) -> str:
         parts, size = [], 0
@@ -92,19 +96,3 @@ class ChatTemplate:
 def _said(error: BaseException) -> str:
     """What an error says, for a message: short, and on one line."""
     return " ".join(str(error).split())[:_MAX_SAID]
-
-
-@contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Raises TemplateError in the block after `seconds`. Uses SIGALRM: main thread only."""
-
-    def expire(_signal: int, _frame: object) -> None:
-        raise TemplateError(f"the chat template ran for over {seconds:g} seconds")
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -11,12 +11,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
+from node.alarm import time_limit
 from node.inference.grammar.gbnf import dumps
 from node.inference.grammar.strict_json import StrictJsonError, parse_prefix
 from node.inference.types import FunctionSpec, Generation, ToolCall
 from node.types import Json, JsonObject, canonical
 
 MAX_CALLS: Final = 64
+SCHEMA_S: Final = 0.5
 _LONGEST_REASON = 300
 
 
@@ -73,7 +75,10 @@ def schema_fault(schema: JsonObject, value: Json) -> str:
     from referencing.exceptions import Unresolvable
 
     try:
-        error = best_match(_validator(canonical(schema)).iter_errors(value))
+        with time_limit(SCHEMA_S):  # a pattern, or references that branch, can take for ever
+            error = best_match(_validator(canonical(schema)).iter_errors(value))
+    except TimeoutError:
+        return f"the schema cannot be applied within {SCHEMA_S:g} s"
     except (SchemaError, Unresolvable, RecursionError, ArithmeticError, ValueError) as broken:
         return f"the schema cannot be applied ({type(broken).__name__})"
     if error is None:
