@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import numpy as np
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from node.errors import DownloadError, ModelError
 from node.inference import ModelStore
-from node.inference.models import download
+from node.inference.models import download, partial
 from node.inference.models.download import Download, Fetched, Wanted
 from node.inference.models.gguf import read_header
 from node.inference.models.gguf_header import Header
@@ -229,6 +230,72 @@ def test_without_an_etag_or_digest_it_begins_anew(server: Server, models: Path) 
     assert server.ranges[-1] == ""
 
 
+def test_a_break_does_not_join_two_files_that_nothing_tells_apart(
+    server: Server, models: Path, tmp_path: Path
+) -> None:
+    other = write_tiny_gguf(tmp_path / "b.gguf", TinyModel(seed=2)).read_bytes()
+    assert len(other) == len(server.body)
+    server.etag = 'W/"weak"'
+
+    def swapped(ask: Handler) -> None:
+        serve(ask, cut=9_000 if len(server.seen) == 1 else None)
+        server.body = other
+
+    server.answers["/a"] = swapped
+    assert fetch(models, f"{server.url}/a").path.read_bytes() == other
+
+
+def test_a_part_of_another_version_is_not_appended(
+    server: Server, models: Path, tmp_path: Path
+) -> None:
+    other = write_tiny_gguf(tmp_path / "b.gguf", TinyModel(seed=2)).read_bytes()
+
+    def careless(ask: Handler) -> None:
+        """Answers every range, whatever If-Range says."""
+        del ask.headers["If-Range"]
+        serve(ask, cut=9_000 if len(server.seen) == 1 else None)
+        server.body, server.etag = other, '"v2"'
+
+    server.answers["/a"] = careless
+    assert fetch(models, f"{server.url}/a").path.read_bytes() == other
+
+
+def test_a_part_without_an_etag_leaves_the_one_there_was(server: Server, models: Path) -> None:
+    def terse(ask: Handler) -> None:
+        if len(server.seen) == 2:
+            start, size = 9_000, len(server.body)
+            span = f"bytes {start}-{size - 1}/{size}"
+            ask.head(206, Content_Range=span, Content_Length=size - start)
+            ask.wfile.write(server.body[start:12_000])
+            ask.hang_up()
+        else:
+            serve(ask, cut=9_000 if len(server.seen) == 1 else None)
+
+    server.answers["/a"] = terse
+    assert fetch(models, f"{server.url}/a").path.read_bytes() == server.body
+    assert server.ranges[-1] == "bytes=12000-"
+    assert server.seen[-1][1]["if-range"] == '"v1"'
+
+
+def test_a_file_that_grew_meanwhile_is_looked_at_anew(
+    server: Server, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MAX_HEADER_BYTES", 64 << 10)
+    model = TinyModel(seed=2, layers=TinyModel().layers + 1)
+    other = write_tiny_gguf(tmp_path / "b.gguf", model).read_bytes()
+    assert len(other) > len(server.body) > 100_000
+
+    def grows(ask: Handler) -> None:
+        serve(ask, cut=100_000 if len(server.seen) == 1 else None)
+        server.body, server.etag = other, '"v2"'
+
+    headers: list[Header] = []
+    server.answers["/a"] = grows
+    got = fetch(models, f"{server.url}/a", on_header=headers.append)
+    assert got.path.read_bytes() == other
+    assert got.header.file_bytes == headers[-1].file_bytes == read_header(got.path).file_bytes
+
+
 def test_with_a_digest_it_needs_no_etag(server: Server, models: Path) -> None:
     server.etag = 'W/"weak"'
     sha256 = hashlib.sha256(server.body).hexdigest()
@@ -302,6 +369,22 @@ def test_a_hub_whose_store_sends_other_bytes_is_caught(server: Server, models: P
     assert kept(models) == []
 
 
+def test_a_hub_s_word_is_not_taken_back_by_where_it_redirects(
+    server: Server, models: Path, tmp_path: Path
+) -> None:
+    env = hub(server, X_Linked_Etag=f'"{"0" * 64}"')
+    sha256 = hashlib.sha256(server.body).hexdigest()
+
+    def stored(ask: Handler) -> None:
+        size = len(server.body)
+        ask.head(200, X_Linked_Etag=f'"{sha256}"', X_Linked_Size=size, Content_Length=size)
+        ask.wfile.write(server.body)
+
+    server.answers["/bytes"] = stored
+    with pytest.raises(DownloadError, match="where 0000"):
+        fetch(models, "hf:o/r/sub/a b.gguf", env=env)
+
+
 def test_a_store_that_sends_another_length_than_the_hub_said(server: Server, models: Path) -> None:
     env = hub(server, X_Linked_Size=len(server.body) + 1)
     with pytest.raises(DownloadError, match="bytes of a file that has"):
@@ -360,6 +443,14 @@ def test_any_text_is_a_source_or_none(text: str) -> None:
         assert source.url.scheme in ("http", "https")
         assert source.url.host
         assert source.file_name
+
+
+@pytest.mark.parametrize("token", ["hf_\u00e9", "hf_a\nX-Other: b", "two words"])
+def test_a_token_that_no_header_can_hold_is_told_and_not_shown(token: str) -> None:
+    with pytest.raises(DownloadError, match="HF_TOKEN is not a token") as caught:
+        parse_source("hf:o/r/a.gguf", {"HF_TOKEN": token})
+    assert token not in str(caught.value)
+    assert parse_source("hf:o/r/a.gguf", {"HF_TOKEN": " hf_a\n"}).token == "hf_a"
 
 
 def test_plain_http_needs_a_digest() -> None:
@@ -514,9 +605,11 @@ def test_nobody_listens(models: Path) -> None:
 
 
 def test_https_is_not_left_for_http_nor_for_this_machine(models: Path) -> None:
+    here = ("127.0.0.1", "127.0.0.2", "127.1", "2130706433", "0x7f.1", "0.0.0.0", "localhost.")
+    here += ("a.localhost", "[::1]", "[::]", "[::ffff:127.0.0.1]")
     for where, problem in (
         ("http://store.test/x", "plain http"),
-        ("https://127.0.0.1/x", "this machine"),
+        *((f"https://{host}/x", "this machine") for host in here),
     ):
         answer = httpx.Response(302, headers={"Location": where})
         transport = httpx.MockTransport(lambda _request, answer=answer: answer)
@@ -568,6 +661,23 @@ def test_two_do_not_fetch_the_same_at_once(server: Server, models: Path) -> None
         forget_unfinished(models)  # leaves what is being fetched
 
     assert fetch(models, f"{server.url}/a", progress=again).path.read_bytes() == server.body
+
+
+def test_a_file_that_was_just_moved_to_its_place_is_not_begun_anew(
+    server: Server, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is second opened the file before the first moved it, and locks it after."""
+    got = fetch(models, f"{server.url}/a")
+    lock = partial._lock
+
+    def move_and_lock(file: BinaryIO, what: str) -> None:
+        got.path.rename(models / "a.gguf")
+        lock(file, what)
+
+    monkeypatch.setattr(partial, "_lock", move_and_lock)
+    with pytest.raises(DownloadError, match="just fetched by another"):
+        fetch(models, f"{server.url}/a")
+    assert (models / "a.gguf").read_bytes() == server.body
 
 
 @pytest.mark.parametrize(

@@ -280,3 +280,18 @@ def test_a_copy_wants_room_on_the_disk(
         store.add(gguf, "a")
     assert "--in-place" in caught.value.hint
     store.add(gguf, "a", in_place=True)
+
+
+def test_a_copy_never_takes_the_place_of_a_file_pinned_in_place(
+    store: ModelStore, gguf: Path, tmp_path: Path
+) -> None:
+    mine = Path(shutil.copy(gguf, tmp_path / "mine.gguf"))
+    store.add(gguf, "first")
+    here = tmp_path / "models" / "big.gguf"
+    write_tiny_gguf(here, TinyModel(seed=2))
+    store.add(here, "favourite", in_place=True)
+    with pytest.raises(ModelError, match="is the file of the model 'favourite'"):
+        store.add(gguf, "big")
+    with pytest.raises(ModelError, match="is the file of the model 'favourite'"):
+        store.adopt(mine, "big", sha256=sha256(mine), size=mine.stat().st_size, source="x")
+    assert store.verify("favourite").path == here

@@ -27,7 +27,7 @@ from node.inference.models.files import Progress
 from node.inference.models.gguf import MAX_HEADER_BYTES, read_open
 from node.inference.models.gguf_header import Header
 from node.inference.models.partial import FOLDER, Partial
-from node.inference.models.sources import Source, is_loopback
+from node.inference.models.sources import Source, is_here, is_loopback
 from node.inference.models.store import KEEP_FREE_BYTES
 
 MAX_BYTES: Final = 4 << 40
@@ -87,11 +87,12 @@ class _Promise:
     size: int | None = None
 
     def joined(self, headers: httpx.Headers) -> _Promise:
+        """What the first that spoke said counts: who comes later was only redirected to."""
         sha256 = headers.get("x-linked-etag", "").strip('"').lower()
         size = _length(headers.get("x-linked-size", ""))
         return _Promise(
-            sha256 if _SHA256.fullmatch(sha256) else self.sha256,
-            self.size if size is None else size,
+            self.sha256 or (sha256 if _SHA256.fullmatch(sha256) else ""),
+            size if self.size is None else self.size,
         )
 
 
@@ -173,6 +174,8 @@ class Download:
         """One request, and its body to the end."""
         if self._part.have and self._part.have == self._size:
             return
+        if not (self._part.note.etag or self._part.note.sha256 or self._wanted.sha256):
+            self._start_anew()  # nothing would show that it goes on with another file
         url, promise = self._wanted.source.url, _Promise()
         for _ in range(MAX_REDIRECTS + 1):
             headers = {**self._range(), **self._wanted.source.headers(url)}
@@ -201,7 +204,7 @@ class Download:
             raise self._strange(f"redirects to {target.scheme[:20]!r}, which is not the web")
         if target.scheme == "http" and url.scheme == "https":
             raise self._strange("redirects from https to plain http")
-        if is_loopback(target) and not is_loopback(url):
+        if is_here(target) and not is_here(url):
             raise self._strange("redirects to this machine")
         return target
 
@@ -217,7 +220,7 @@ class Download:
         if promise.sha256 and wanted.sha256 not in ("", promise.sha256):
             raise self._strange(f"says that its SHA-256 is {promise.sha256}, not {wanted.sha256}")
         self._part.describe(
-            etag=answer.headers.get("etag", ""),
+            etag=answer.headers.get("etag", self._part.note.etag),
             size=wanted.size if size is None else size,
             sha256=promise.sha256 or self._part.note.sha256,
         )
@@ -226,7 +229,7 @@ class Download:
 
     def _check_status(self, status: int) -> None:
         if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and self._part.have:
-            self._part.start_anew()
+            self._start_anew()
             raise _TransientError("the server has no such part of the file")
         if status in _TRANSIENT:
             raise _TransientError(f"the server answers {status}")
@@ -240,7 +243,7 @@ class Download:
         """Looks where the body goes on; the whole file's size, if it is said."""
         note = self._part.note
         if answer.status_code == httpx.codes.OK:
-            self._part.start_anew()
+            self._start_anew()
             length = _length(answer.headers.get("content-length", ""))
             if None not in (length, promise.size) and length != promise.size:
                 raise self._strange(f"sends {length} bytes of a file that has {promise.size}")
@@ -249,12 +252,19 @@ class Download:
         if not self._part.have or found is None or int(found[1]) != self._part.have:
             raise self._strange("answers with another part of the file than was asked for")
         size = None if found[3] == "*" else int(found[3])
-        if (note.size is not None and size not in (None, note.size)) or (
-            note.sha256 and promise.sha256 not in ("", note.sha256)
+        if (
+            (note.size is not None and size not in (None, note.size))
+            or (note.sha256 and promise.sha256 not in ("", note.sha256))
+            or (note.etag and answer.headers.get("etag", note.etag) != note.etag)
         ):
-            self._part.start_anew()
+            self._start_anew()
             raise _TransientError("the file changed on the server")
         return note.size if size is None else size
+
+    def _start_anew(self) -> None:
+        """Forgets what is here, and what it said of itself."""
+        self._part.start_anew()
+        self._header = None
 
     def _check_disk(self) -> None:
         size, free = self._size, shutil.disk_usage(self._folder).free

@@ -65,6 +65,7 @@ class Partial:
             descriptor = os.open(folder / f"{key}.part", flags, 0o600)
             with os.fdopen(descriptor, "r+b") as file:
                 _lock(file, source)
+                _check_there(file, folder / f"{key}.part", source)
                 partial = cls(folder, key, source, file)
                 try:
                     yield partial
@@ -176,6 +177,14 @@ def read_note(path: Path) -> Note | None:
     right = all(isinstance(getattr(note, key), kind) for key, kind in kinds.items())
     sound = right and note.durable >= 0 and (not note.etag or bool(_ETAG.fullmatch(note.etag)))
     return note if sound else None
+
+
+def _check_there(file: BinaryIO, path: Path, what: str) -> None:
+    """Whoever fetched it may have moved it to its place just before it was locked here."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return
+    raise DownloadError(f"{what} was just fetched by another", hint="Look whether it is here.")
 
 
 def _lock(file: BinaryIO, what: str) -> None:

@@ -7,7 +7,9 @@ token goes to that endpoint and nowhere else, above all not to where it redirect
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +23,7 @@ HUB: Final = "https://huggingface.co"
 _HUB_FILE = re.compile(
     r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+?)(?:@(?P<revision>[\w./-]+))?", re.ASCII
 )
+_TOKEN = re.compile(r"[\x21-\x7e]*")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,23 @@ def is_loopback(url: httpx.URL) -> bool:
     return url.host in ("localhost", "127.0.0.1", "::1")
 
 
+def is_here(url: httpx.URL) -> bool:
+    """Whether the host is this machine by its name or address, however that is written."""
+    host = url.host.rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(host))  # 127.1, 0x7f000001
+        except (OSError, UnicodeError):
+            return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or int(address) >> 24 == 0
+
+
 def _hub(text: str, env: Mapping[str, str]) -> Source:
     found = _HUB_FILE.fullmatch(text)
     if found is None or ".." in text:
@@ -79,7 +99,16 @@ def _hub(text: str, env: Mapping[str, str]) -> Source:
     base = (env.get("HF_ENDPOINT") or HUB).rstrip("/")
     file, revision = quote(found["file"]), quote(found["revision"] or "main", safe="")
     address = f"{base}/{found['repo']}/resolve/{revision}/{file}"
-    return Source(_url(address), text, env.get("HF_TOKEN", ""))
+    return Source(_url(address), text, _token(env))
+
+
+def _token(env: Mapping[str, str]) -> str:
+    token = env.get("HF_TOKEN", "").strip()
+    if not _TOKEN.fullmatch(token):
+        raise DownloadError(
+            "HF_TOKEN is not a token", hint="It is one word of letters, digits and marks."
+        )
+    return token
 
 
 def _url(text: str) -> httpx.URL:

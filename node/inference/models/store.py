@@ -148,6 +148,8 @@ class ModelStore:
         with self._alone():
             mine = self._mine()
             _check_taken(chosen, mine)
+            if not in_place:
+                self._check_free(f"{chosen}.gguf", mine)
             pin = self._take_in(source.resolve(), chosen, in_place, sha256.lower(), progress)
             self._write(mine, {**mine.pins, chosen: pin})
         return pin
@@ -162,6 +164,7 @@ class ModelStore:
         with self._alone():
             mine = self._mine()
             _check_taken(name, mine)
+            self._check_free(pin.file, mine)
             try:
                 file.chmod(0o600)
                 file.replace(self._folder / pin.file)
@@ -208,19 +211,19 @@ class ModelStore:
         Raises:
             ModelError: there is no such model, or it is the shipped one.
         """
-        pin = self.get(name)
-        if pin.shipped:
-            raise ModelError(
-                f"the model {name!r} comes with Freehold and cannot be removed",
-                hint='Agents use another model by `model = "NAME"` in their manifest.',
-            )
         with self._alone():
+            pin = self.get(name)
+            if pin.shipped:
+                raise ModelError(
+                    f"the model {name!r} comes with Freehold and cannot be removed",
+                    hint='Agents use another model by `model = "NAME"` in their manifest.',
+                )
             mine = self._mine()
             bench = {key: record for key, record in mine.bench.items() if key != name}
             pins = {key: kept for key, kept in mine.pins.items() if key != name}
             self._write(replace(mine, bench=bench), pins)
-        if not Path(pin.file).is_absolute():
-            self.path(pin).unlink(missing_ok=True)
+            if not Path(pin.file).is_absolute():
+                self.path(pin).unlink(missing_ok=True)
 
     def _take_in(
         self, source: Path, name: str, in_place: bool, expected: str, progress: Progress | None
@@ -278,6 +281,16 @@ class ModelStore:
                 f"and {KEEP_FREE_BYTES} of them are kept",
                 hint="Make room, or pin the file where it is with --in-place.",
             )
+
+    def _check_free(self, file: str, lock: Lock) -> None:
+        """Raises ModelError where a model that was pinned in place has the file of that name."""
+        target = self._folder / file
+        for pin in lock.pins.values():
+            if target.exists() and self.path(pin).exists() and self.path(pin).samefile(target):
+                raise ModelError(
+                    f"{target} is the file of the model {pin.name!r}",
+                    hint="Give another name with --name.",
+                )
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
