@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = "dict[str, Json]"
 
+JSON_DEPTH = 128
+"""How deep a value's lists and objects may be nested. What is written at the very edge of Python's
+stack cannot be read back where less of the stack is left, so the edge is kept far away."""
 
 _encode = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -23,12 +27,32 @@ def canonical(value: Json) -> bytes:
     """The canonical UTF-8 bytes of a JSON value.
 
     Raises:
-        ValueError: the value holds NaN or an infinity, a lone surrogate, or is not JSON.
+        ValueError: the value holds NaN or an infinity, a lone surrogate, is nested over
+            `JSON_DEPTH` deep, or is not JSON.
     """
     try:
-        return _encode(value).encode()
-    except TypeError as error:
+        raw = _encode(value).encode()
+    except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from error
+    if deeper(raw, JSON_DEPTH):
+        raise ValueError(f"nested over {JSON_DEPTH} deep")
+    return raw
+
+
+_FLESH = re.compile(rb'"(?:[^"\\]|\\.)*"|[^"\[\]{}]+')
+_ALIKE = bytes.maketrans(b"{}", b"[]")
+
+
+def deeper(raw: bytes, depth: int) -> bool:
+    """Whether JSON text is nested over `depth` deep."""
+    if raw.count(b"[") + raw.count(b"{") <= depth:
+        return False
+    bones = _FLESH.sub(b"", raw).translate(_ALIKE)
+    for _ in range(depth):
+        if not bones:
+            return False
+        bones = bones.replace(b"[]", b"")
+    return bool(bones)
 
 
 def digest(value: Json) -> str:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from node.journal.blobs import BlobReader, Slot
+from node.journal.entry import parse
 
 _CHUNK = 1 << 20
 _NAMED = 20
-_ONE = rb'\{"id":"([0-9a-f]{64})","len":(\d+),"role":"(?:[^"\\]|\\.)*"\}'
-_REFS = re.compile(rb'"blobs":\[((?:' + _ONE.replace(b"(", b"(?:", 2) + rb",?)+)\],")
-_REF = re.compile(_ONE)
+_TEXT = rb'"(?:[^"\\]|\\.)*"'
+_BEFORE = re.compile(
+    rb'\{"v":1,"i":\d+,"ts":-?\d+,"boot":T,"mono":-?\d+,"type":T,"run":(?:null|T),'
+    rb'"path":(?:null|T),"cause":\[[\d,-]*\],"agent":(?:null|T),"actor":T,'
+    rb'"policy":(?:null|\{"rule":T,"verdict":T\}),"blobs":\['.replace(b"T", _TEXT)
+)
+_REF = re.compile(rb'\{"id":"([0-9a-f]{64})","len":\d+,"role":' + _TEXT + rb"\}[,\]]")
 _ERASURE = re.compile(rb'"type":"blob\.erased".*"data":\{"id":"([0-9a-f]{64})"\}\}\Z', re.DOTALL)
 
 
@@ -44,6 +50,22 @@ class BlobReport:
         return not self.counts[BlobState.MISSING] and not self.counts[BlobState.DAMAGED]
 
 
+def referred(line: bytes) -> Iterator[bytes]:
+    """The ids of the blobs an entry refers to. What its data holds may look the same, and is not.
+
+    Raises:
+        JournalDamagedError: the line is not an entry.
+    """
+    before = _BEFORE.match(line)
+    if before is None:
+        yield from (bytes.fromhex(ref.id) for ref in parse(line).draft.blobs)
+        return
+    at = before.end()
+    while found := _REF.match(line, at):
+        yield bytes.fromhex(found.group(1).decode())
+        at = found.end()
+
+
 class BlobAudit:
     """Gathers references segment by segment and looks for each blob where it must be."""
 
@@ -57,10 +79,8 @@ class BlobAudit:
     def entries(self, lines: list[bytes], first: int) -> None:
         """Takes the references of entries' lines, the first of them at index `first`."""
         for place in [n for n, x in enumerate(lines) if b'"blobs":[{' in x]:
-            if refs := _REFS.search(lines[place]):
-                for found in _REF.finditer(refs.group(1)):
-                    identity = bytes.fromhex(found.group(1).decode())
-                    self._refs.setdefault(identity, first + place)
+            for identity in referred(lines[place]):
+                self._refs.setdefault(identity, first + place)
         for line in [x for x in lines if b'"type":"blob.erased"' in x]:
             if erasure := _ERASURE.search(line):
                 self._erasures.add(bytes.fromhex(erasure.group(1).decode()))

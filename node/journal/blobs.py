@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from node.disk import sync
 from node.errors import JournalError
-from node.journal.storage import AppendFile, Storage
+from node.journal.storage import AppendFile, Storage, make_folder
 from node.journal.types import BlobRef
 
 MAX_BLOB_BYTES = 256 * 1024 * 1024
@@ -127,6 +127,9 @@ class BlobReader:
 
     def find(self, identity: bytes) -> Slot | None:
         """The slot of a blob, newest segment first."""
+        return next(self._slots_of(identity), None)
+
+    def _slots_of(self, identity: bytes) -> Iterator[Slot]:
         for segment in reversed(self.segments()):
             raw = self.path(segment, "keys").read_bytes()
             at = raw.find(identity)
@@ -135,9 +138,8 @@ class BlobReader:
                     segment, at // SLOT_BYTES, raw[at : at + SLOT_BYTES]
                 )
                 if slot:
-                    return slot
+                    yield slot
                 at = raw.find(identity, at + 1)
-        return None
 
     def sealed(self, slot: Slot) -> Sealed:
         """The blob of a slot. Raises JournalError where its ciphertext is not there."""
@@ -169,7 +171,7 @@ class BlobStore(BlobReader):
         self._waiting: dict[str, Sealed] = {}
         self._segment = -1
         self._files: tuple[AppendFile, AppendFile] | None = None
-        self._sizes = [0, 0]
+        self._sizes = self._grown = (0, 0)  # of what is durable, and with what was written since
 
     def put(self, content: bytes, role: str) -> BlobRef:
         """Encrypts and keeps in memory until an entry that names it is committed."""
@@ -205,11 +207,12 @@ class BlobStore(BlobReader):
             offset += length
         for file, data in zip(files, (b"".join(packs), b"".join(slots)), strict=True):
             file.write(data)
-        self._sizes = [offset, self._sizes[1] + SLOT_BYTES * len(slots)]
+        self._grown = offset, self._sizes[1] + SLOT_BYTES * len(slots)
         return files
 
     def written(self, blobs: list[Sealed]) -> None:
         """Forgets blobs from memory; they are durable now."""
+        self._sizes = self._grown
         for blob in blobs:
             self._waiting.pop(blob.id.hex(), None)
 
@@ -219,19 +222,39 @@ class BlobStore(BlobReader):
             file.truncate(size)
 
     def erase(self, identity: str) -> None:
-        """Destroys a blob's key and salt, durably. Raises JournalError where there is none."""
+        """Destroys a blob's key and salt, durably, wherever they are.
+
+        Raises:
+            JournalError: there is none, or the disk refuses.
+        """
         raw = _identity(identity)
         if self._waiting.pop(identity, None):
             return
-        slot = self.find(raw)
-        if slot is None:
+        try:
+            slots = list(self._slots_of(raw))
+            for slot in slots:
+                self._wipe(slot)
+        except OSError as error:
+            raise JournalError(
+                f"the key of blob {identity} cannot be destroyed: {error.strerror}",
+                hint="Check the disk and start the node again: it takes this up where it can.",
+            ) from error
+        if not slots:
             raise JournalError(f"blob {identity} is not in this log")
+
+    def _wipe(self, slot: Slot) -> None:
         fd = os.open(self.path(slot.segment, "keys"), os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.pwrite(fd, _ERASED, slot.number * SLOT_BYTES + 32)
             sync(fd)
         finally:
             os.close(fd)
+
+    def before(self, size: int) -> list[int]:
+        """The segments before entry `size` that have a pack or keys, in order."""
+        paths = [*self.folder.glob("*.keys"), *self.folder.glob("*.pack")]
+        names = {path.stem for path in paths if path.stem.isdecimal()}
+        return sorted(first for first in map(int, names) if first < size)
 
     def remove(self, segment: int) -> None:
         """Deletes a segment's blobs, keys first."""
@@ -248,14 +271,14 @@ class BlobStore(BlobReader):
         if self._files and segment == self._segment:
             return self._files
         self.close()
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self.folder)
         pack, keys = (self.path(segment, kind) for kind in ("pack", "keys"))
         files = self._storage.open_append(pack), self._storage.open_append(keys)
         whole = keys.stat().st_size // SLOT_BYTES * SLOT_BYTES
         if whole != keys.stat().st_size:
             files[1].truncate(whole)
         self._files, self._segment = files, segment
-        self._sizes = [pack.stat().st_size, whole]
+        self._sizes = self._grown = pack.stat().st_size, whole
         return files
 
 

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple, cast
 
 from node.errors import JournalDamagedError, JournalError
 from node.journal.types import BlobRef, Draft, Entry, PolicyVerdict
-from node.types import JsonObject
+from node.types import JSON_DEPTH, JsonObject, deeper
 
 MAX_ENTRY_BYTES = 65_535
 """Longest entry line, newline not counted: the limit of a tlog-tiles entry bundle."""
+MAX_DEPTH = JSON_DEPTH + 32
+"""Deepest nesting of `data`: a value and what an entry puts around it."""
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*\Z")
 _BLOB_ID = re.compile(r"[0-9a-f]{64}\Z")
@@ -62,6 +64,11 @@ def prepare(draft: Draft) -> Prepared:
             f"an entry of type {draft.type} is not JSON: {error}",
             hint="data holds only objects, lists, text, finite numbers, booleans and null.",
         ) from error
+    if deeper(made.after[:-1], MAX_DEPTH):  # without the brace that ends the entry
+        raise JournalError(
+            f"an entry of type {draft.type} is nested over {MAX_DEPTH} deep",
+            hint="Keep deep content as a blob and refer to it.",
+        )
     if len(made.before) + len(made.after) + 24 * len(draft.cause) + 160 > MAX_ENTRY_BYTES:
         raise JournalError(
             f"an entry of type {draft.type} would be over {MAX_ENTRY_BYTES} bytes",

@@ -88,6 +88,10 @@ class Group:
         self._bell.put(False)
         self._thread.join()
         self._ended = True
+        with self._turn:  # what was queued while the thread ended
+            late = list(self._queue)
+            self._queue.clear()
+        self._tell(late, JournalError("the log is closed"), None)
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         """Commits what is queued, here if that is soon done."""

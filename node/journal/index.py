@@ -73,6 +73,11 @@ class Index:
                 values.append(value)
         return self._select(" and ".join(where), values, last)
 
+    def begin_anew(self) -> None:
+        """Forgets all it holds, also what it deleted; the next question builds it again."""
+        with self._lock:
+            self._discard()
+
     def close(self) -> None:
         """Closes the database."""
         with self._lock:
@@ -82,18 +87,24 @@ class Index:
 
     def _select(self, where: str, values: list[str | int], last: int | None) -> list[int]:
         order = "order by i" if last is None else f"order by i desc limit {int(last)}"
+        query = f"select i from entry where {where} {order}"  # noqa: S608
         with self._lock:
             try:
-                rows = self._caught_up().execute(
-                    f"select i from entry where {where} {order}",  # noqa: S608
-                    values,
-                )
-                return sorted(row[0] for row in rows)
+                try:
+                    return self._rows(query, values)
+                except sqlite3.OperationalError:  # locked, or no room
+                    raise
+                except sqlite3.DatabaseError:
+                    self._discard()
+                    return self._rows(query, values)
             except sqlite3.Error as error:
                 raise JournalError(
                     f"the index {self._path} cannot be read: {error}",
-                    hint="Delete it; it is rebuilt from the log.",
+                    hint="Is the disk full? Else delete it; it is rebuilt from the log.",
                 ) from error
+
+    def _rows(self, query: str, values: list[str | int]) -> list[int]:
+        return sorted(row[0] for row in self._caught_up().execute(query, values))
 
     def _caught_up(self) -> sqlite3.Connection:
         db = self._db or self._opened()
@@ -116,13 +127,19 @@ class Index:
             db.close()
         except sqlite3.DatabaseError:
             pass
+        self._discard()
+        return self._connect()
+
+    def _discard(self) -> None:
+        if self._db:
+            self._db.close()
+        self._db = None
         for suffix in ("", "-wal", "-shm", "-journal"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, check_same_thread=False, timeout=5)
-        db.executescript(f"pragma journal_mode=wal; pragma synchronous=off; {_SCHEMA}")
+        db.executescript(f"pragma journal_mode=wal; pragma synchronous=normal; {_SCHEMA}")
         if db.execute("pragma user_version").fetchone()[0] == 0:
             db.execute(f"pragma user_version={_VERSION}")
         return db
@@ -134,6 +151,10 @@ class Index:
         if row is None or row[0] <= self._reader.start:
             return row is None and not db.execute("select 1 from entry").fetchone()
         if row[0] > self._reader.size:
+            return False
+        found = "select count(*) from entry where i >= ? and i < ?"
+        count = db.execute(found, [self._reader.start, row[0]]).fetchone()[0]
+        if count != row[0] - self._reader.start:
             return False
         return bool(hashlib.sha256(self._reader.raw(row[0] - 1)).digest() == row[1])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 from node.clock import Clock, SystemClock
+from node.disk import sync_folder
 from node.errors import JournalError
 from node.journal.blobs import BlobStore
 from node.journal.entry import Prepared, prepare
@@ -21,7 +22,8 @@ from node.journal.keys import EpochKeys, FolderKeys
 from node.journal.note import Checkpoint, VerifierKey
 from node.journal.opening import FolderLock, open_log
 from node.journal.proof import prove, prove_consistency
-from node.journal.prune import prunable, prune
+from node.journal.prune import finish, prunable, prune
+from node.journal.pruned import read_pruned
 from node.journal.reader import LogReader
 from node.journal.segment import SEGMENT_ENTRIES
 from node.journal.storage import FileStorage, Storage
@@ -45,6 +47,7 @@ class Journal:
             self._commit, turn=self._commits, room=writer.room, quick=lambda: writer.quick
         )
         self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._erasing: set[asyncio.Future[None]] = set()
         self._closed = False
         self.index = Index(folder / "index.db", self._reader)
         self._reader.follow(writer.tip.first, writer.tip.offsets)
@@ -95,8 +98,7 @@ class Journal:
         segment_entries: int = SEGMENT_ENTRIES,
     ) -> Journal:
         """`open`, for callers without an event loop; blocks."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FolderLock(folder)
+        lock = _locked(folder)
         try:
             keys = keys or FolderKeys(folder / "keys")
             storage = storage or FileStorage()
@@ -111,11 +113,19 @@ class Journal:
             )  # fmt: skip
             writer.begin(fresh=opened.fresh)
             keys.keep_only(signer.key)
+            finish(folder, read_pruned(folder, opened.keys[0]).size, blobs)
+        except OSError as error:
+            lock.release()
+            raise _unopened(folder, error) from error
         except BaseException:
             lock.release()
             raise
         journal = cls(folder, lock=lock, writer=writer, blobs=blobs, vkey=opened.keys[0])
-        journal._go_on()
+        try:
+            journal._go_on()
+        except BaseException:
+            journal.close()
+            raise
         return journal
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────
@@ -157,8 +167,10 @@ class Journal:
         """
         identity = blob.id if isinstance(blob, BlobRef) else blob
         await asyncio.to_thread(self.blob, identity)
-        await self.append(Draft("blob.erased", actor=actor, data={"id": identity}))
-        await asyncio.to_thread(self._blobs.erase, identity)
+        erasing = asyncio.ensure_future(self._erase(identity, actor))
+        self._erasing.add(erasing)
+        erasing.add_done_callback(self._erasing.discard)
+        await asyncio.shield(erasing)  # who is cancelled must not leave it announced and not done
 
     async def rotate(self) -> None:
         """Seals the segment and hands over to a new key, if it holds any entry."""
@@ -261,9 +273,10 @@ class Journal:
         try:
             while not self._closed:
                 changed.clear()
-                for entry in self.entries(from_index):
+                size = self.size
+                for entry in self.entries(from_index, size):
                     yield entry
-                    from_index += 1
+                from_index = max(from_index, size)
                 if from_index >= self.size:
                     await changed.wait()
         finally:
@@ -280,6 +293,10 @@ class Journal:
             with suppress(JournalError):  # it is gone, as it should be
                 self.blob(identity := str(entry.data.get("id")))
                 self._blobs.erase(identity)
+
+    async def _erase(self, identity: str, actor: str) -> None:
+        await self.append(Draft("blob.erased", actor=actor, data={"id": identity}))
+        await asyncio.to_thread(self._blobs.erase, identity)
 
     def _prepare(self, drafts: Sequence[Draft]) -> tuple[Prepared, ...]:
         if self._closed:
@@ -311,6 +328,7 @@ class Journal:
 
     def _prune(self, size: int) -> None:
         with self._commits:
+            self.index.begin_anew()
             prune(self.folder, size, self._writer.seals, self._writer.hashes, self._blobs)
             self._reader.refresh()
             self._reader.follow(self._writer.tip.first, self._writer.tip.offsets)
@@ -320,3 +338,21 @@ class Journal:
         for changed, loop in list(self._followers.items()):
             with suppress(RuntimeError):  # a loop that was closed has nobody to wake
                 loop.call_soon_threadsafe(changed.set)
+
+
+def _locked(folder: Path) -> FolderLock:
+    try:
+        made = not folder.exists()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if made:
+            sync_folder(folder.parent)
+        return FolderLock(folder)
+    except OSError as error:
+        raise _unopened(folder, error) from error
+
+
+def _unopened(folder: Path, error: OSError) -> JournalError:
+    return JournalError(
+        f"the log in {folder} cannot be opened: {error.strerror or error}",
+        hint="Free some space, or check the disk and who owns the folder.",
+    )

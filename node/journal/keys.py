@@ -15,7 +15,7 @@ from typing import Protocol
 from node.disk import sync, sync_folder
 from node.errors import JournalError
 from node.journal.note import Signer, VerifierKey
-from node.journal.storage import write_durably
+from node.journal.storage import make_folder, write_durably
 
 
 class EpochKeys(Protocol):
@@ -41,7 +41,7 @@ class FolderKeys:
         self._folder = folder
 
     def make(self, origin: str) -> Signer:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self._folder)
         signer = Signer(origin, seed := secrets.token_bytes(32))
         write_durably(self._path(signer.key), seed)
         return signer

@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
@@ -38,7 +39,7 @@ from node.journal.segment import (
     signed_commit,
     unfinished,
 )
-from node.journal.storage import write_durably
+from node.journal.storage import make_folder, write_durably
 from node.journal.tree import Frontier
 from node.journal.writer import Tip
 
@@ -76,8 +77,9 @@ class FolderLock:
                 f"the log in {folder} is being written by process {holder or 'unknown'}",
                 hint="Stop that process (freehold down), or use another home.",
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk: the lock holds all the same
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Lets others in."""
@@ -286,7 +288,7 @@ def set_aside(path: Path, end: int) -> None:
         file.seek(end)
         tail = file.read()
         folder = path.parent / "quarantine"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(folder)
         name = f"{path.stem}.{end}.{secrets.token_hex(4)}"
         write_durably(folder / name, tail)
         file.truncate(end)

@@ -1,18 +1,19 @@
 """Pruning: whole sealed segments go, the log stays verifiable.
 
 First the file `pruned` takes over what the segments proved (their seals and the tree's right
-edge), then the segments are deleted, so a crash between leaves files that are no longer looked at
-and are deleted by the next pruning. Tile hashes are kept, 32 bytes an entry, so that proofs and
-older checkpoints can still be checked.
+edge), then their content goes, and last the segments: where a crash came between, some are still
+there when the log is opened again, and the rest is done then. Tile hashes are kept, 32 bytes an
+entry, so that proofs and older checkpoints can still be checked.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from node.disk import sync_folder
 from node.errors import JournalError
+from node.journal.blobaudit import referred
 from node.journal.blobs import BlobStore
 from node.journal.hashes import HashFiles
 from node.journal.note import Checkpoint, commit_line
@@ -21,8 +22,6 @@ from node.journal.pruned import checked, write_pruned
 from node.journal.reader import LogReader
 from node.journal.segment import previous_hash, segment_path, segments
 from node.journal.tree import Frontier, ranges
-
-_ID = re.compile(rb'\{"id":"([0-9a-f]{64})","len":')
 
 
 def prunable(seals: Sequence[Checkpoint], before: int, size: int) -> int:
@@ -46,22 +45,28 @@ def prune(
     frontier = Frontier(size, [hashes.subtree(*part) for part in ranges(0, size)])
     chain = previous_hash(commit_line(kept[-1].note))
     write_pruned(folder, checked(frontier, chain, kept, genesis))
+    finish(folder, size, blobs)
+
+
+def finish(folder: Path, size: int, blobs: BlobStore) -> bool:
+    """Deletes what there still is before entry `size`; says whether there was anything."""
     gone = [first for first in segments(folder) if first < size]
+    if not gone:
+        return False
+    _forget(size, folder, blobs)
+    for suffix in ("", "-wal", "-shm"):  # SQLite keeps the rows it deletes; it is made anew
+        (folder / f"index.db{suffix}").unlink(missing_ok=True)
     for first in gone:
         segment_path(folder, first).unlink()
-    _forget(gone, folder, blobs)
+    sync_folder(folder)
+    return True
 
 
-def _forget(gone: list[int], folder: Path, blobs: BlobStore) -> None:
-    """Erases the blobs of segments, but for those that entries still there refer to."""
-    reader = LogReader(folder)
-    wanted = {
-        bytes.fromhex(identity.decode())
-        for line in reader.lines(reader.start)
-        if b'"blobs":[{' in line
-        for identity in _ID.findall(line)
-    }
-    for first in gone:
+def _forget(size: int, folder: Path, blobs: BlobStore) -> None:
+    """Erases the blobs before entry `size`, but for those that entries still there refer to."""
+    lines = LogReader(folder).lines(size)
+    wanted = {one for line in lines if b'"blobs":[{' in line for one in referred(line)}
+    for first in blobs.before(size):
         slots = list(blobs.slots(first))
         if not any(slot.id in wanted for slot in slots):
             blobs.remove(first)

@@ -85,7 +85,9 @@ class LogReader:
         marks = [f',"type":"{name}",'.encode() for name in types]
         for index, raw in enumerate(self.lines(start, end), start):
             if not marks or any(mark in raw[:_BEFORE_RUN] for mark in marks):
-                yield parse(raw, index)
+                entry = parse(raw, index)
+                if not types or entry.type in types:  # a mark may also stand in the data
+                    yield entry
 
     def run_entries(self, run: str) -> list[Entry]:
         """All entries of a run, in order; the others are not parsed."""

@@ -3,18 +3,26 @@
 An origin never goes back: what was acknowledged and cannot be shown any more stays lost, and the
 log says so. The old folder is set aside whole; the new log, of another origin, begins with an
 entry `log.linked` that carries the old log's kept head and the head of what was found.
+
+The new log is made beside the old one, whole, and takes its place only then; the old kept head goes
+last. Where it is interrupted, no log can be opened that forgets the old one, and it can be done
+again.
 """
 
 from __future__ import annotations
 
 import base64
+import shutil
+from contextlib import closing, suppress
 from pathlib import Path
 
 from node.clock import Clock
+from node.disk import sync_folder
 from node.errors import JournalError
 from node.journal.head import read_head
 from node.journal.journal import Journal
 from node.journal.keys import EpochKeys
+from node.journal.note import VerifierKey
 from node.journal.opening import FolderLock, first_key
 from node.journal.reader import tip_checkpoint
 from node.journal.types import Draft
@@ -33,7 +41,8 @@ def relink(
     """Sets a log aside as `<folder>.old-<n>` and begins a new one that links it.
 
     Args:
-        folder: of the old log; of the new one afterwards.
+        folder: of the old log; of the new one afterwards. Where the old one is gone, its kept head
+            is linked.
         origin: the new log's; not the old one's.
         head: the file of the kept head; by default beside the folder.
 
@@ -42,32 +51,61 @@ def relink(
 
     Raises:
         JournalBusyError: a process is writing the old log.
-        JournalError: there is no old log, or it has this origin.
+        JournalError: there is neither an old log nor its kept head, or it has this origin; or the
+            disk refuses.
     """
     head = head or folder.with_name(folder.name + ".head")
-    old = first_key(folder)
-    if old is None:
-        raise JournalError(f"there is no log in {folder} to link")
-    if old.name == origin:
+    made, old, aside = _beside(folder, "new"), _old(folder, head), _free(folder)
+    _linked(old, head, origin)  # before a lock is put where there is nothing
+    try:
+        lock = FolderLock(folder) if folder.is_dir() else None
+        try:
+            shutil.rmtree(made, ignore_errors=True)
+            _head(made).unlink(missing_ok=True)
+            data = _linked(old, head, origin)
+            data["folder"] = (aside if old == folder else old).name
+            with closing(Journal.open_sync(made, origin=origin, clock=clock, keys=keys)) as journal:
+                journal.append_sync(Draft("log.linked", actor=actor, data=data))
+            if lock:
+                folder.rename(aside)
+        finally:
+            if lock:
+                lock.release()
+        made.rename(folder)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(head, _head(aside if old == folder else old))
+        _head(made).replace(head)  # until here the old head is there, and binds no other origin
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise JournalError(
+            f"the log in {folder} cannot be linked: {error.strerror or error}",
+            hint="Free some space, or check the disk, and do it again.",
+        ) from error
+    return Journal.open_sync(folder, origin=origin, clock=clock, keys=keys, head=head)
+
+
+def _linked(old: Path, head: Path, origin: str) -> dict[str, Json]:
+    """What the new log says of the old one."""
+    key, heads = _key(old), read_head(head)
+    if key is None and not heads:
+        raise JournalError(f"there is no log in {old} to link")
+    name = key.name if key else heads[0].origin
+    if name == origin:
         raise JournalError(
             f"the new log cannot be {origin!r} again", hint="Choose another origin, as NAME-2."
         )
-    heads = read_head(head)
-    data: dict[str, Json] = {
-        "origin": old.name,
-        "vkey": str(old),
+    return {
+        "origin": name,
+        "vkey": str(key) if key else None,
         "kept": _b64(heads[0].note) if heads else None,
-        "found": _b64(_found(folder)),
+        "found": _b64(_found(old)),
     }
-    lock = FolderLock(folder)
-    aside = _free(folder)
-    folder.rename(aside)
-    lock.release()
-    if head.exists():
-        head.rename(aside.with_name(aside.name + ".head"))
-    journal = Journal.open_sync(folder, origin=origin, clock=clock, keys=keys, head=head)
-    journal.append_sync(Draft("log.linked", actor=actor, data={**data, "folder": aside.name}))
-    return journal
+
+
+def _key(folder: Path) -> VerifierKey | None:
+    with suppress(JournalError):
+        return first_key(folder)
+    return None
 
 
 def _found(folder: Path) -> bytes:
@@ -81,8 +119,29 @@ def _b64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f"{folder.name}.{what}")
+
+
+def _head(folder: Path) -> Path:
+    return _beside(folder, "head")
+
+
+def _old(folder: Path, head: Path) -> Path:
+    """Where the old log is: where an attempt that was interrupted has put it, or in its place."""
+    before = [path for path in _asides(folder) if path.exists()]
+    if before and _key(folder) is None and head.exists() and not _head(before[-1]).exists():
+        return before[-1]
+    return folder
+
+
 def _free(folder: Path) -> Path:
-    number = 1
-    while (path := folder.with_name(f"{folder.name}.old-{number}")).exists():
-        number += 1
-    return path
+    return _asides(folder)[-1]
+
+
+def _asides(folder: Path) -> list[Path]:
+    """The names of logs that were set aside, and the next that is free."""
+    found = [_beside(folder, "old-1")]
+    while found[-1].exists():
+        found.append(_beside(folder, f"old-{len(found) + 1}"))
+    return found

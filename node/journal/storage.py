@@ -48,11 +48,9 @@ class Storage(Protocol):
 
 class _File:
     def __init__(self, path: Path) -> None:
-        new = not path.exists()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(path, flags, 0o600)
-        if new:
-            sync_folder(path.parent)
+        sync_folder(path.parent)  # also where it was there: who made it may have died before this
 
     def write(self, data: bytes) -> None:
         done = os.write(self._fd, data)
@@ -176,6 +174,15 @@ def storage_from(environ: Mapping[str, str]) -> Storage:
             f"FREEHOLD_JOURNAL_FAULT is {text!r}",
             hint="It is FAULT:BOUNDARY:COUNT, as kill:after-sync:3; unset it outside of tests.",
         ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder of mode 0700, durably; one that is there is left as it is."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    sync_folder(folder.parent)
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -130,6 +130,7 @@ class _Verification:
         self.heads: list[Checkpoint] = []
         self.roots: dict[int, bytes] = {}
         self.keys: list[VerifierKey] = []
+        self.unsaid = 0  # where the log begins, until an entry says that what was before it went
 
     def expect(self, since: Sequence[tuple[str, bytes]], heads: list[Checkpoint]) -> None:
         """Takes the checkpoints whose roots must be met on the way."""
@@ -151,8 +152,12 @@ class _Verification:
         self.keys = list(pruned.keys)
         self.report.origin, self.report.pruned = genesis.name, pruned.size
         self.report.internal = Verdict.VERIFIED
+        self.unsaid = pruned.size
         found = self._segments(pruned, live)
         self._trust()
+        if self.unsaid:
+            text = f"the entries before {self.unsaid} are gone, and no entry says they were pruned"
+            raise JournalDamagedError(text)
         self.report.size, self.report.root = found.frontier.size, found.frontier.root().hex()
         self.report.epochs = len(self.keys)
         self.report.against = [self._compare(name, point) for name, point in self.since]
@@ -175,7 +180,7 @@ class _Verification:
 
     def _segment(self, before: Scan, *, last: bool, live: bool) -> Scan:
         path = segment_path(self.folder, before.frontier.size)
-        watch = self if self.thorough or self.blobs or self.roots else None
+        watch = self if self.thorough or self.blobs or self.roots or self.unsaid else None
         found = scan(path, before.frontier, before.chain, self.keys[0].name, watch)
         if found.last:
             self._signed(found.last.line, f"entries {found.doubtful} to {found.last.size}")
@@ -235,6 +240,8 @@ class _Verification:
         """See `Watch`."""
         if self.blobs:
             self.blobs.entries(batch.lines, batch.first)
+        if self.unsaid:
+            self._said(batch)
         if self.thorough:
             self._signed(batch.commit, f"the entries from {batch.first}")
             for index, line in enumerate(batch.lines, batch.first):
@@ -245,6 +252,14 @@ class _Verification:
             self._meet(frontier)
         frontier.extend(batch.leaves[frontier.size - batch.first :])
         self._meet(frontier)
+
+    def _said(self, batch: Batch) -> None:
+        """Looks for the entry that comes before any pruning."""
+        for line in [x for x in batch.lines if b',"type":"log.pruned",' in x]:
+            entry = parse(line)
+            if entry.type == "log.pruned" and entry.data.get("size") == self.unsaid:
+                self.unsaid = 0
+                return
 
     def _meet(self, frontier: Frontier) -> None:
         if frontier.size in self.roots:

@@ -1,0 +1,366 @@
+"""What agents, tools, crashes and strangers with the folder must not achieve."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext, suppress
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from node.errors import JournalError, JournalRollbackError, JournalWriteError
+from node.journal import (
+    BlobState,
+    Boundary,
+    Draft,
+    Fault,
+    FaultyStorage,
+    Journal,
+    Verdict,
+    relink,
+    verify,
+)
+from node.journal.blobs import BlobReader
+from node.journal.hashes import HashFiles
+from node.journal.note import commit_line
+from node.journal.opening import first_key, read_tree
+from node.journal.pruned import checked, write_pruned
+from node.journal.segment import previous_hash, segment_path, segments
+from node.journal.tree import Frontier, ranges
+from node.types import JSON_DEPTH, Json, canonical
+
+ORIGIN = "test.example/log"
+
+
+def opened(folder: Path, **options: Any) -> Journal:
+    return Journal.open_sync(folder, origin=ORIGIN, **options)
+
+
+def nested(depth: int, *, lists: bool = True) -> Json:
+    value: Json = 1
+    for _ in range(depth):
+        value = [value] if lists else {"a": value}
+    return value
+
+
+# ── what a run puts into an entry ───────────────────────────────────────────────────────────
+
+
+def test_data_that_looks_like_an_erasure_erases_nothing(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "journal")) as log:
+        ref = log.put_blob(b"evidence", "prompt")
+        log.append_sync(Draft("a.b", blobs=(ref,)))
+        log.append_sync(Draft("a.c", data={"x": 1, "type": "blob.erased", "id": ref.id}))
+        assert list(log.entries(types=("blob.erased",))) == []
+    with closing(opened(tmp_path / "journal")) as log:
+        assert log.blob(ref) == b"evidence"
+
+
+def test_data_that_looks_like_content_is_not_missed(tmp_path: Path) -> None:
+    named: Json = [{"id": "ab" * 32, "len": 1, "role": "x"}]
+    with closing(opened(tmp_path / "journal")) as log:
+        ref = log.put_blob(b"content", 'a "role" \\')
+        log.append_sync(Draft("a.b", actor='"blobs":[', data={"blobs": named, "z": 1}))
+        log.append_sync(Draft("a.b", run='r"\\', blobs=(ref, ref), data={"blobs": named}))
+    report = verify(tmp_path / "journal")
+    assert report.verdict is Verdict.VERIFIED, report.blobs.problems
+    assert report.blobs.counts[BlobState.PRESENT] == 1
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_what_is_nested_too_deep_to_be_read_back_is_not_written(
+    tmp_path: Path, lists: bool
+) -> None:
+    """The log would be read where less of Python's stack is left than where it was written."""
+    with closing(opened(tmp_path / "journal")) as log:
+        for depth in (5_000, 985, 970, 950, 500, 200):
+            with pytest.raises(JournalError, match=r"JSON|deep"):
+                log.append_sync(Draft("a.b", run="r", data={"v": nested(depth, lists=lists)}))
+        log.append_sync(Draft("a.b", run="r", data={"v": nested(JSON_DEPTH, lists=lists)}))
+        assert len(log.run_entries("r")) == log.size == 1
+    for depth, fits in ((JSON_DEPTH, True), (JSON_DEPTH + 1, False), (985, False)):
+        with nullcontext() if fits else pytest.raises(ValueError, match=r"deep|recursion"):
+            assert canonical(nested(depth, lists=lists))
+    flat: Json = {"v": [[] for _ in range(5_000)], "text": "[" * 5_000 + '\\"{'}
+    assert canonical(flat) == canonical(flat)
+
+
+# ── following ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_follower_of_a_pruned_log_sees_each_entry_once(tmp_path: Path) -> None:
+    log = await Journal.open(tmp_path / "journal", origin=ORIGIN, segment_entries=10)
+    for _ in range(25):
+        await log.append(Draft("a.b"))
+    assert await log.prune(25) == 20
+    seen, size = [], log.size
+    async for entry in log.subscribe(3):
+        seen.append(entry.index)
+        if len(seen) == size - 20:
+            await log.append(Draft("a.last"))
+        elif entry.type == "a.last":
+            break
+    assert seen == list(range(20, size + 1))
+    await log.aclose()
+
+
+async def test_a_follower_ahead_of_the_log_waits_for_its_entry(tmp_path: Path) -> None:
+    log = await Journal.open(tmp_path / "journal", origin=ORIGIN)
+    await log.append(Draft("a.b"))
+    ahead = asyncio.ensure_future(anext(log.subscribe(3)))
+    for _ in range(3):
+        await log.append(Draft("a.b"))
+    assert (await ahead).index == 3
+    await log.aclose()
+
+
+# ── erasing ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_erasure_whose_caller_went_away_is_done(tmp_path: Path) -> None:
+    log = await Journal.open(tmp_path / "journal", origin=ORIGIN)
+    ref = log.put_blob(b"secret", "prompt")
+    await log.append(Draft("a.b", blobs=(ref,)))
+    busy = Event()
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        erasing = asyncio.ensure_future(log.erase(ref))
+        await asyncio.sleep(0)
+        pool.submit(busy.wait)  # all that comes after the first look waits in a queue
+        assert (await anext(log.subscribe(1))).type == "blob.erased"
+        for _ in range(10):
+            await asyncio.sleep(0)
+        erasing.cancel()
+        with suppress(asyncio.CancelledError):
+            await erasing
+        busy.set()
+        await asyncio.to_thread(lambda: None)  # has its turn after what was queued before
+        with pytest.raises(JournalError, match="erased"):
+            log.blob(ref)
+        log.close()
+
+
+def test_what_was_written_twice_is_erased_twice(tmp_path: Path) -> None:
+    """A full disk refuses the entry after its content was written; then the entry comes again."""
+    disk = FaultyStorage(Fault.ENOSPC, Boundary.BEFORE_WRITE, nth=3)
+    with closing(opened(tmp_path / "journal", storage=disk)) as log:
+        log.append_sync(Draft("a.b", blobs=(log.put_blob(b"before", "x"),)))
+        ref = log.put_blob(b"secret", "x")
+        with pytest.raises(JournalWriteError):
+            log.append_sync(Draft("a.b", blobs=(ref,)))
+        log.append_sync(Draft("a.b", blobs=(ref,)))
+        assert log.blob(ref) == b"secret"
+        reader = BlobReader(tmp_path / "journal" / "blobs")
+        assert [slot.id.hex() for slot in reader.slots(0)].count(ref.id) == 1
+        asyncio.run(log.erase(ref))
+    # slots that crashes and older versions left
+    keys = tmp_path / "journal" / "blobs" / f"{0:012d}.keys"
+    with closing(opened(tmp_path / "journal")) as log:
+        ref = log.put_blob(b"secret", "x")
+        log.append_sync(Draft("a.b", blobs=(ref,)))
+        slot = keys.read_bytes()[-128:]
+        keys.write_bytes(keys.read_bytes() + slot)
+        asyncio.run(log.erase(ref))
+    assert slot[32:96] not in keys.read_bytes()
+
+
+# ── pruning ─────────────────────────────────────────────────────────────────────────────────
+
+
+def fill(folder: Path) -> Journal:
+    """A log of segments of ten, the first with content."""
+    log = opened(folder, segment_entries=10)
+    for number in range(25):
+        blobs = (log.put_blob(b"content", "x"),) if number % 10 == 0 else ()
+        log.append_sync(Draft("a.b", run=f"run-{number}", blobs=blobs))
+    assert log.run_entries("run-0")
+    return log
+
+
+@pytest.mark.parametrize("step", ["pruned", "blobs", "segments"])
+def test_an_interrupted_pruning_is_finished(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "journal"
+    log = fill(folder)
+    left: list[int] = []
+
+    def stop(*_: object) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+
+    if step == "pruned":
+        monkeypatch.setattr("node.journal.prune.finish", stop)
+    elif step == "blobs":
+        left.append(1)
+        real = log._blobs.remove
+
+        def remove(segment: int) -> None:
+            stop()
+            real(segment)
+
+        monkeypatch.setattr(log._blobs, "remove", remove)
+    else:
+        real_unlink = Path.unlink
+        left.append(1)
+
+        def unlink(path: Path, missing_ok: bool = False) -> None:
+            if path.suffix == ".jsonl":
+                stop()
+            real_unlink(path, missing_ok=missing_ok)
+
+        monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(log.prune(20))
+    log.close()
+    monkeypatch.undo()
+    with closing(opened(folder)) as log:
+        assert log.start == 20
+        assert log.index.find(types=("a.b",))[0] == 20
+    assert segments(folder)[0] == 20
+    assert {int(path.stem) for path in (folder / "blobs").iterdir()} == {20}
+    assert verify(folder).verdict is Verdict.VERIFIED
+
+
+def test_a_pruned_entry_leaves_nothing_in_the_index(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    with closing(fill(folder)) as log:
+        asyncio.run(log.prune(20))
+        assert log.index.find(run="run-24")
+    held = b"".join(path.read_bytes() for path in folder.glob("index.db*"))
+    assert b"run-24" in held
+    assert b"run-7" not in held
+
+
+def test_a_front_that_a_stranger_removed_is_seen(tmp_path: Path) -> None:
+    """All that `pruned` holds is public: anyone with the folder can write one."""
+    folder = tmp_path / "journal"
+    fill(folder).close()
+    genesis, hashes = first_key(folder), HashFiles(folder / "tree")
+    assert genesis is not None
+    seals = read_tree(folder, genesis, hashes).seals[:1]
+    frontier = Frontier(10, [hashes.subtree(*part) for part in ranges(0, 10)])
+    chain = previous_hash(commit_line(seals[0].note))
+    write_pruned(folder, checked(frontier, chain, seals, genesis))
+    segment_path(folder, 0).unlink()
+    report = verify(folder, blobs=False)
+    assert report.verdict is Verdict.FAILED
+    assert "no entry says" in report.problems[0]
+
+
+# ── the index ───────────────────────────────────────────────────────────────────────────────
+
+
+def damage_page(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("pragma wal_checkpoint(truncate)")
+        (page,) = db.execute("select rootpage from sqlite_master where name='entry_run'").fetchone()
+        (size,) = db.execute("pragma page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(os.urandom(size))
+
+
+def lose_rows(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("delete from entry where i between 3 and 5")
+
+
+@pytest.mark.parametrize("damage", [damage_page, lose_rows])
+def test_a_damaged_index_is_made_anew(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    """Recovery reads a run's entries by it: one that is short would repeat what was done."""
+    folder = tmp_path / "journal"
+    fill(folder).close()
+    damage(folder / "index.db")
+    with closing(opened(folder)) as log:
+        for number in range(25):
+            assert [entry.index for entry in log.run_entries(f"run-{number}")] == [number]
+
+
+# ── linking ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_log_that_is_gone_is_linked_by_its_kept_head(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    fill(folder).close()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with closing(relink(folder, origin=f"{ORIGIN}-2")) as log:
+        data = log.entry(0).data
+    assert (data["origin"], data["vkey"]) == (ORIGIN, None)
+    assert b"\n25\n" in base64.b64decode(str(data["kept"]))
+    with closing(Journal.open_sync(folder, origin=f"{ORIGIN}-2")) as log:
+        assert log.size == 1
+    assert verify(folder).verdict is Verdict.VERIFIED
+    with pytest.raises(JournalError, match="no log"):
+        relink(tmp_path / "nothing", origin=ORIGIN)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("daemon", [True, False])
+def test_a_linking_that_was_interrupted_forgets_nothing(
+    tmp_path: Path, nth: int, daemon: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "journal"
+    fill(folder).close()
+    root = verify(folder).root
+    left = [nth]
+    steps = {name: getattr(Path, name) for name in ("rename", "replace")}
+
+    def counted(name: str) -> Callable[[Path, Path], Path]:
+        def step(path: Path, target: Path) -> Path:
+            if path.suffix in {"", ".new", ".head"} and path.parent == tmp_path:
+                left[0] -= 1
+                if not left[0]:
+                    raise KeyboardInterrupt
+            return steps[name](path, target)
+
+        return step
+
+    for name in steps:
+        monkeypatch.setattr(Path, name, counted(name))
+    with pytest.raises(KeyboardInterrupt):
+        relink(folder, origin=f"{ORIGIN}-2")
+    monkeypatch.undo()
+    if nth == 3:  # the new log is there whole
+        log = Journal.open_sync(folder, origin=f"{ORIGIN}-2")
+    else:
+        if nth == 2:
+            if daemon:  # it makes the folder, and is refused
+                folder.mkdir()
+            with pytest.raises(JournalRollbackError):
+                opened(folder)
+        log = relink(folder, origin=f"{ORIGIN}-2")
+    with closing(log):
+        data = log.entry(0).data
+    assert data["origin"] == ORIGIN
+    assert verify(tmp_path / str(data["folder"])).root == root
+    with closing(Journal.open_sync(folder, origin=f"{ORIGIN}-2")) as log:
+        assert log.size == 1
+
+
+# ── a disk that refuses ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_folder_that_cannot_be_used_is_an_error_of_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "journal" / "lock").mkdir(parents=True)
+    with pytest.raises(JournalError, match="cannot be opened"):
+        opened(tmp_path / "journal")
+    folder = tmp_path / "other"
+    fill(folder).close()
+    with segment_path(folder, 20).open("ab") as file:
+        file.write(b'{"v":1,"i":25,"ts":')
+    (folder / "quarantine").write_text("in the way")
+    with pytest.raises(JournalError, match="cannot be opened"):
+        opened(folder)
+    (folder / "quarantine").unlink()
+    opened(folder).close()
