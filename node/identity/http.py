@@ -19,6 +19,7 @@ from node.identity.keystore import KeyStore
 
 _HEADER = re.compile(r"\A[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 _VALUE = re.compile(r"\A[\x20-\x7e]{1,8192}\Z")
+_Stamp = tuple[str, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ def decode(name: str, content: bytes) -> HttpSecret:
 
 
 class HttpSecrets:
-    """The secrets in a keystore, read again when a file came, went or was replaced."""
+    """The secrets in a keystore, read again when a file came, went, was replaced or changed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._store = KeyStore(folder)
-        self._seen: frozenset[tuple[str, int]] = frozenset()
+        self._seen: frozenset[_Stamp] = frozenset()
         self._known: dict[str, HttpSecret] = {}
         self._values: tuple[str, ...] = ()
 
@@ -117,7 +118,8 @@ class HttpSecrets:
 
     def _read(self) -> dict[str, HttpSecret]:
         try:
-            files = frozenset((entry.name, entry.inode()) for entry in os.scandir(self._folder))
+            with os.scandir(self._folder) as entries:
+                files = frozenset(stamp for entry in entries if (stamp := _stamp(entry)))
         except FileNotFoundError:
             return {}
         if files != self._seen:
@@ -127,3 +129,12 @@ class HttpSecrets:
             self._values = (*whole, *(v.rpartition(" ")[2] for v in whole if " " in v))
             self._seen = files
         return self._known
+
+
+def _stamp(entry: os.DirEntry[str]) -> _Stamp | None:
+    """What tells a file from one that took its name, and may have been given its inode too."""
+    try:
+        facts = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:  # gone since the folder was listed
+        return None
+    return entry.name, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns

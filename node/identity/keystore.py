@@ -12,13 +12,13 @@ import re
 import stat
 from pathlib import Path
 
+from node.disk import sync_folder
 from node.errors import IdentityError
 from node.home import write_private
 
 NAME = re.compile(r"\A[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?\Z")
 SUFFIX = ".secret"
 SECRET_MAX_BYTES = 65_536
-_Stamp = tuple[str, int, int]
 
 
 class KeyStore:
@@ -26,7 +26,6 @@ class KeyStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._texts: tuple[frozenset[_Stamp], tuple[str, ...]] = (frozenset(), ())
 
     def get(self, name: str) -> bytes:
         """The secret's bytes.
@@ -78,13 +77,19 @@ class KeyStore:
         return sorted(name for name in names if NAME.match(name))
 
     def remove(self, name: str) -> None:
-        """Raises IdentityError if there is none of that name."""
+        """Durably. Raises IdentityError if there is none of that name, or the disk refuses."""
+        path = self._path(name)
         try:
-            self._path(name).unlink()
+            path.unlink()
+            sync_folder(self._folder)
         except FileNotFoundError:
             raise IdentityError(
                 f"there is no secret named {name}", hint="`freehold secret list` shows them."
             ) from None
+        except OSError as error:
+            raise IdentityError(
+                f"cannot remove {path}: {error.strerror}", hint="See `freehold doctor`."
+            ) from error
 
     def problems(self) -> list[str]:
         """What others can read or replace, as sentences; empty when all is well."""
@@ -108,11 +113,6 @@ class KeyStore:
     @staticmethod
     def _wide(path: Path) -> str | None:
         return _judge(path, path.lstat())
-
-
-def _stamp(entry: os.DirEntry[str]) -> _Stamp:
-    facts = entry.stat(follow_symlinks=False)
-    return entry.name, facts.st_ino, facts.st_mtime_ns
 
 
 def _judge(path: Path, status: os.stat_result) -> str | None:

@@ -121,6 +121,24 @@ def test_a_secret_is_for_the_agents_it_names(store: KeyStore, tmp_path: Path) ->
     assert secrets.headers("clerk") == {}
 
 
+def test_a_secret_that_took_anothers_inode_is_read(store: KeyStore, tmp_path: Path) -> None:
+    """A file system gives a number that is free again to the next file."""
+    url, path = "https://a.org/*", tmp_path / "keys" / "one.secret"
+    store.set("one", HttpSecret(url, "X-Key", "old", ("clerk",)).encode())
+    secrets = HttpSecrets(tmp_path / "keys")
+    assert secrets.values() == ("old",)
+    path.write_bytes(HttpSecret(url, "X-Key", "new", ("clerk",)).encode())
+    assert secrets.headers("clerk") == {url: {"X-Key": "new"}}
+    assert secrets.values() == ("new",), "what is not known is not kept out of the log"
+    for value in ("a", "b", "c"):
+        store.remove("one")
+        store.set("one", HttpSecret(url, "X-Key", value, ("clerk",)).encode())
+        assert secrets.values() == (value,)
+    path.chmod(0o644)
+    with pytest.raises(IdentityError, match="open to others"):
+        secrets.headers("clerk")
+
+
 def test_a_secret_others_can_read_is_not_sent(store: KeyStore, tmp_path: Path) -> None:
     store.set("one", HttpSecret("https://a.org/*", "X-Key", "v", ("clerk",)).encode())
     (tmp_path / "keys" / "one.secret").chmod(0o644)
