@@ -35,8 +35,9 @@ class FeeRule:
         return max(self.sats, -(-amount_sat * self.percent // 100))
 
 
-def bill(payment: Payment, fees: FeeRule, now: float) -> Bill:
-    """Reads a payment. Raises PaymentError where it cannot be made."""
+def bill(payment: Payment, fees: FeeRule, now: float | None) -> Bill:
+    """Reads a payment. Raises PaymentError where it cannot be made; `now` in Unix seconds, None
+    for one that was begun in time."""
     if len(payment.to) > _MOST_TEXT:
         raise PaymentError("what is to be paid is longer than anything that can be")
     try:
@@ -79,7 +80,7 @@ def address_of(text: str) -> str | None:
     return plain if _ADDRESS.fullmatch(plain) else None
 
 
-def _read(payment: Payment, now: float) -> tuple[Kind, str, int | None, str]:
+def _read(payment: Payment, now: float | None) -> tuple[Kind, str, int | None, str]:
     text = payment.to.strip()
     if payment.url:
         request = request_of(payment)
@@ -105,9 +106,9 @@ def _read(payment: Payment, now: float) -> tuple[Kind, str, int | None, str]:
     )
 
 
-def _invoice(text: str, now: float) -> tuple[Kind, str, int | None, str]:
+def _invoice(text: str, now: float | None) -> tuple[Kind, str, int | None, str]:
     invoice = invoices.read(text)
-    if invoice.expired(now):
+    if now is not None and invoice.expired(now):
         raise PaymentError("the invoice has expired", hint="Ask the payee for a new one.")
     msat = invoice.amount_msat
     sats = None if msat is None else -(-msat // 1000)

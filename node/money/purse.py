@@ -60,8 +60,8 @@ class WalletPurse:
         self._now = now
         self._wait_s = wait_s
 
-    def bill(self, payment: Payment) -> Bill:
-        found = billing.bill(payment, self._fees, self._now())
+    def bill(self, payment: Payment, *, late: bool = False) -> Bill:
+        found = billing.bill(payment, self._fees, None if late else self._now())
         return replace(found, fee_bounded=not self._by_other(payment, found))
 
     async def pay(self, payment: Payment, bill: Bill, *, key: str) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from node.errors import PaymentError, PaymentPendingError
+from node.errors import PaymentError, PaymentPendingError, WalletLockedError
 from node.money.types import BEARER, Bill, Found, Kind, Payment
 
 FEE_SAT = 1
@@ -20,7 +20,8 @@ class MemoryPurse:
 
     `made` counts what really happened by key, which must never exceed one. `fail` are
     destinations that refuse; `hang` those where nobody knows until `settle` says; `lose` those
-    whose payment happens though its answer is lost.
+    whose payment happens though its answer is lost; `expired` those whose time to be paid is over.
+    A `locked` purse neither pays nor tells.
     """
 
     balance_sat: int = 1_000_000
@@ -31,15 +32,20 @@ class MemoryPurse:
     fail: set[str] = field(default_factory=set)
     hang: set[str] = field(default_factory=set)
     lose: set[str] = field(default_factory=set)
+    expired: set[str] = field(default_factory=set)
+    locked: bool = False
     unproven: bool = False
 
-    def bill(self, payment: Payment) -> Bill:
+    def bill(self, payment: Payment, *, late: bool = False) -> Bill:
         kind, destination, amount = _read(payment)
+        if destination in self.expired and not late:
+            raise PaymentError("the invoice has expired", hint="Ask the payee for a new one.")
         if amount is None or amount < 1:
             raise PaymentError("the amount is missing", hint="Say how many sat.")
         return Bill(kind, payment.url or destination, amount, MOST_FEE_SAT)
 
     async def pay(self, payment: Payment, bill: Bill, *, key: str) -> Found:
+        self._check_open()
         if key in self.kept:
             return self.kept[key]
         if bill.destination in self.fail:
@@ -52,6 +58,7 @@ class MemoryPurse:
         return self.kept[key]
 
     async def found(self, payment: Payment, *, key: str) -> Found | None:
+        self._check_open()
         return self.kept.get(key)
 
     async def token(self, payment: Payment, *, key: str) -> str:
@@ -73,6 +80,10 @@ class MemoryPurse:
         self.kept[key] = ended
         self.made[key] += paid
         self.balance_sat -= (found.amount_sat + found.fee_sat) * paid
+
+    def _check_open(self) -> None:
+        if self.locked:
+            raise WalletLockedError("the wallet is locked")
 
     def _make(self, key: str, bill: Bill, *, pending: bool) -> None:
         proven = not self.unproven

@@ -58,6 +58,9 @@ _TEXTS = tuple(
 
 
 def _whole(value: Json) -> int | None:
+    """A whole number; 5.0 is one to a schema, and must not be left out here."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -101,8 +104,12 @@ class Found:
 class Purse(Protocol):
     """Pays. `node.money.purse.WalletPurse` is the real one, `testing.MemoryPurse` its double."""
 
-    def bill(self, payment: Payment) -> Bill:
-        """Reads what is asked for; asks nobody. Raises PaymentError where it cannot be paid."""
+    def bill(self, payment: Payment, *, late: bool = False) -> Bill:
+        """Reads what is asked for; asks nobody. Raises PaymentError where it cannot be paid.
+
+        Args:
+            late: also where the time to pay it is over: it was begun before.
+        """
         ...
 
     async def pay(self, payment: Payment, bill: Bill, *, key: str) -> Found:

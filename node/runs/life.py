@@ -75,6 +75,7 @@ class Life:
     def park(self, reason: str, *, announced: bool = False) -> None:
         """Leaves the run unfinished, to be resumed; what is under way is cancelled."""
         self._parked, self._announced = reason, announced
+        self.run.state.parked = True
         self._stop(reason)
 
     async def wait(self) -> RunResult:
@@ -158,8 +159,7 @@ class Life:
     async def _settle_flying(self) -> None:
         for path, passage in list(self.run.state.flying.items()):
             try:
-                async with asyncio.timeout(SETTLE_S):
-                    await passage.close()
+                await passage.close(SETTLE_S)
             except JournalWriteError:
                 raise
             except Exception:

@@ -8,12 +8,15 @@ an intent without a result is settled, never blindly performed again.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from node.errors import (
     BudgetExceededError,
     FreeholdError,
+    JournalWriteError,
     OutcomeUnknownError,
     RunStoppedError,
     StepFailedError,
@@ -33,6 +36,9 @@ from node.types import canonical
 
 if TYPE_CHECKING:
     from node.runs.run import Run
+
+AGAIN = "step.again"
+logger = logging.getLogger(__name__)
 
 
 class Passage:
@@ -54,6 +60,7 @@ class Passage:
         self._key = f"{run.id}:{path}"
         self._cause: tuple[int, ...] = under._cause if under else (run.tip,)
         self._day = ""
+        self._recorded: StepRecord | None = None  # where an earlier process meant to do it
 
     async def go(self) -> Outcome:
         """The outcome, from the record or from the world."""
@@ -96,6 +103,7 @@ class Passage:
 
     async def _resume(self, recorded: StepRecord) -> Outcome:
         """An earlier process meant to do this, and no result is left of it."""
+        self._recorded = recorded
         self._cause = (recorded.intent.index,)
         self._door.ledger.take_over(self._run.id, self._path)
         self._rewrite_again()
@@ -112,14 +120,18 @@ class Passage:
 
     async def _taken_up(self, hold: Hold) -> Performed:
         """What an interrupted effect came to; a run that was stopped only finds out."""
-        if not self._effect.needs.traceless:
-            if self._run.halted:
-                return Performed(await self._found_out(), 0.0)
-            settled = await self._settle()
-            if settled:
-                return Performed(settled, 0.0)
+        if self._effect.needs.traceless:
+            self._run.check_open()
+            return await self._perform(hold)
+        if self._run.halted:
+            return Performed(await self._found_out(), 0.0)
+        settled = await self._settle(else_now=True)
+        if settled:
+            return Performed(settled, 0.0)
         self._run.check_open()
-        return await self._perform(hold)
+        again = self._run.scribe.draft(AGAIN, self._path, {}, cause=self._cause)
+        self._cause = await self._run.commit(again)
+        return await self._perform_open(hold)
 
     # ── a step for the first time ───────────────────────────────────────────────────────────
 
@@ -148,12 +160,24 @@ class Passage:
             intent = self._entries.intent(admitted.decision, self._cause)
             self._cause = (await self._run.commit(intent, *admitted.judged))[:1]
             self._entries.show_intent(admitted.decision, self._cause[0])
-            done = await self._perform(hold)
+            done = await self._perform_open(hold)
             return await self._finish(done, hold, before=())
 
-    async def close(self) -> None:
-        """Finds out what became of a step whose run was cancelled while it was under way."""
-        result = await self._found_out()
+    async def close(self, limit_s: float) -> None:
+        """Finds out what became of a step whose run was cancelled while it was under way. What
+        cannot be found out in `limit_s` seconds is unknown, and counts as used."""
+        try:
+            async with asyncio.timeout(limit_s):
+                result = await self._found_out()
+        except JournalWriteError:
+            raise
+        except Exception as error:
+            if not isinstance(error, TimeoutError):
+                logger.exception("step %s could not be settled", self._key)
+            result = OutcomeUnknownError(
+                f"step {self._path} ({self._effect.name}) may or may not have happened: that could "
+                "not be found out before the run ended"
+            )
         with Hold(self._pockets(), self._wanted()) as hold:
             await self._write(Performed(result, 0.0), hold, before=())
 
@@ -169,9 +193,18 @@ class Passage:
             refused = Refused(PolicyVerdict(f"budget.{error.dimension}", DENY), error)
         return await self._refuse(refused)
 
+    async def _perform_open(self, hold: Hold) -> Performed:
+        """Performs it, unless the run was stopped while it was written that it would be."""
+        if not self._run.halted:
+            return await self._perform(hold)
+        stopped = RunStoppedError(f"step {self._path} did not happen: the run was stopped")
+        if self._run.parked:  # the log has no result, so that it happens when the run goes on
+            raise stopped
+        return Performed(stopped, 0.0)
+
     async def _perform(self, hold: Hold) -> Performed:
         limit_s, clock, effect = hold.usage.seconds, self._door.clock, self._effect
-        if hold.usage.egress_bytes and isinstance(effect, Bounded):
+        if effect.needs.usage.egress_bytes and isinstance(effect, Bounded):
             effect = effect.bounded(hold.usage)
         done = await perform(effect, self._key, limit_s=limit_s, clock=clock)
         if done.sure or self._effect.needs.traceless:
@@ -179,14 +212,16 @@ class Passage:
         settled = await self._settle()
         return replace(done, result=settled) if settled else done
 
-    async def _settle(self) -> Result | None:
-        """What became of the effect; a person is asked where nothing else can tell."""
+    async def _settle(self, *, else_now: bool = False) -> Result | None:
+        """What became of the effect; a person is asked where nothing else can tell, and told
+        whether it is done now (`else_now`) if it was not."""
         try:
             return await self._effect.settle(self._key)
         except OutcomeUnknownError as error:
             if not self._admission.asks:
                 return error
-            question = f"{error.message} Did it happen? If not, it is done now."
+            question = f"{error.message} Did it happen?"
+            question += " If not, it is done now." if else_now else ""
             answer = await self._admission.person("outcome_unknown", "settle", question)
         return await self._as_told(answer)
 
@@ -196,7 +231,7 @@ class Passage:
             return await self._effect.settle(self._key)
         except OutcomeUnknownError:
             told = {"settled_by": answer.actor, "reason": answer.reason}
-            usage = self._effect.needs.usage
+            usage = self._needed()
             return Outcome(ok=True, value={**told}, usage=usage) if answer.yes else None
 
     async def _found_out(self) -> Result:
@@ -266,8 +301,12 @@ class Passage:
     def _is_bounded(self, wanted: Usage) -> bool:
         return bool(wanted.egress_bytes) and isinstance(self._effect, Bounded)
 
+    def _needed(self) -> Usage:
+        """The most it may use: as it was let through, since a price or a time may be over now."""
+        return self._recorded.needs if self._recorded else self._effect.needs.usage
+
     def _wanted(self) -> Usage:
-        usage = self._effect.needs.usage
+        usage = self._needed()
         calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
         seconds = usage.seconds or self._door.limits.step_seconds
         return replace(usage, steps=1, tool_calls=calls, seconds=seconds)
@@ -276,7 +315,7 @@ class Passage:
         """What the step used. Where nobody knows whether it happened, all that it might have."""
         usage = done.result.usage if isinstance(done.result, Outcome) else Usage()
         if isinstance(done.result, OutcomeUnknownError):
-            usage = replace(self._effect.needs.usage, egress_bytes=hold.usage.egress_bytes)
+            usage = replace(self._needed(), egress_bytes=hold.usage.egress_bytes)
         elif isinstance(done.result, FreeholdError) and not done.sure:
             usage = Usage(egress_bytes=hold.usage.egress_bytes)
         calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls

@@ -9,7 +9,7 @@ Nothing here holds a token: those stay in the wallet, and go to the payee alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from node.errors import MoneyError, OutcomeUnknownError, PaymentError, PaymentPendingError
@@ -20,6 +20,13 @@ from node.types import Json, JsonObject
 PAY, PAYWALL, TAKE_BACK = "pay", "pay_402", "take_back"
 OWNER = "owner"  # the `tool` of what the owner pays, whose grant is that they ask
 _SECONDS = 60.0
+
+
+@dataclass
+class Doubt:
+    """Whether an earlier attempt may have paid, for all that is known."""
+
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class PaymentEffect:
     payment: Payment
     name: str = PAY
     tool: str = ""
+    doubt: Doubt = field(default_factory=Doubt, compare=False, repr=False)
 
     kind = StepKind.PAYMENT
 
@@ -69,6 +77,9 @@ class PaymentEffect:
 
     async def perform(self, key: str) -> Outcome:
         """Pays. What surely did not happen is an answer; raises OutcomeUnknownError otherwise."""
+        earlier = await self.settle(key) if self.doubt.is_open else None
+        if earlier is not None:
+            return earlier
         bill = self.bill
         if isinstance(bill, PaymentError):
             return self._failed(bill)
@@ -79,14 +90,24 @@ class PaymentEffect:
 
     async def settle(self, key: str) -> Outcome | None:
         """Asks the wallet. Raises OutcomeUnknownError where it does not know either, yet."""
+        self.doubt.is_open = True
         try:
             found = await self.purse.found(self.payment, key=key)
         except MoneyError as error:
             raise _pending(f"what became of the payment cannot be told: {error.message}") from error
-        return None if found is None else self._outcome(found)
+        outcome = None if found is None else self._outcome(found)
+        self.doubt.is_open = False
+        return outcome
+
+    def _payee(self) -> str:
+        """Whom it pays, or paid: an invoice may be over by now."""
+        try:
+            return self.purse.bill(self.payment, late=True).destination
+        except PaymentError:
+            return ""
 
     def _outcome(self, found: Found) -> Outcome:
-        place = next(iter(self.needs.destinations), "")
+        place = self._payee()
         if found.state == "pending":
             raise _pending(f"the payment of {found.amount_sat} sat to {place} is under way.")
         if found.state == "failed":

@@ -40,6 +40,12 @@ class StepRecord:
         return usage_from(self.results[-1].data.get("usage")) if self.results else Usage()
 
     @property
+    def needs(self) -> Usage:
+        """The most the step was let through to use."""
+        needs = self.intent.data.get("needs")
+        return usage_from(needs.get("usage") if isinstance(needs, dict) else None)
+
+    @property
     def held(self) -> bool:
         """Whether a person must let the result into the run."""
         return bool(self.results and self.results[-1].data.get("held"))
@@ -76,6 +82,8 @@ class Record:
             self._add_step(path, entry)
         elif entry.type == "step.result" and path in self.steps:
             self.steps[path].results.append(entry)
+        elif entry.type == "step.again":
+            self._forget(path, "outcome_unknown")
         elif entry.type == "approval.asked":
             self.questions[entry.index] = Question(entry)
         elif entry.type == "approval.settled":
@@ -109,6 +117,13 @@ class Record:
             self.verdicts.setdefault((under, stage), {})[guard] = step
         elif new and more and under in self.steps:
             self._within.setdefault(under, []).append(step)
+
+    def _forget(self, path: str, kind: str) -> None:
+        """What was said of an attempt says nothing of the next."""
+        for index, question in list(self.questions.items()):
+            asked = question.asked
+            if (asked.draft.path, asked.data.get("kind")) == (path, kind):
+                del self.questions[index]
 
     def _settle(self, entry: Entry) -> None:
         for index in entry.draft.cause:

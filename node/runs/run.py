@@ -224,6 +224,11 @@ class Run:
         """Whether this run or the node was stopped."""
         return bool(self.state.stopped or self.door.shut)
 
+    @property
+    def parked(self) -> bool:
+        """Whether it is left unfinished, to be resumed."""
+        return self.state.parked or not self.state.stopped
+
     def check_open(self) -> None:
         """Raises RunStoppedError if this run or the node was stopped."""
         if self._joined:

@@ -22,8 +22,8 @@ class RunState:
     """The state of a run in this process.
 
     `replaying`: only the record may answer; nothing is performed and nothing written. `stopped`
-    says why no further step may be taken; `ended`: the log has the run's end, or is about to.
-    `compared` are the paths answered from the record.
+    says why no further step may be taken, `parked` that the run is to go on later; `ended`: the
+    log has the run's end, or is about to. `compared` are the paths answered from the record.
     `spent` is what the run used itself, by UTC day.
     """
 
@@ -36,6 +36,7 @@ class RunState:
     replaying: bool = False
     divergence: DivergenceError | None = None
     stopped: str = ""
+    parked: bool = False
     ended: bool = False
     results: list[Json] = field(default_factory=list)
     flying: dict[str, Passage] = field(default_factory=dict)

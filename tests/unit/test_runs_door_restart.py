@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node import errors
-from node.clock import ManualClock, SystemClock
-from node.errors import FreeholdError, RunStoppedError
-from node.journal import Draft, MemoryLog
+from node.clock import ManualClock
+from node.errors import FreeholdError
+from node.journal import MemoryLog
 from node.runs import (
     Answer,
     Edit,
@@ -28,7 +28,6 @@ from node.runs import (
     Usage,
 )
 from node.runs.coding import error_from, error_json, usage_from, usage_json
-from node.runs.steady import steadily
 from node.runs.testing import (
     CountingEffect,
     FixedGuards,
@@ -302,121 +301,3 @@ async def test_what_may_have_happened_counts_as_used() -> None:
     await begun.wait()
     await runs.cancel(run_id)
     assert (await runs.wait(run_id)).usage.egress_bytes == 500
-
-
-# ── one life a run ──────────────────────────────────────────────────────────────────────────
-
-
-class SlowLog(MemoryLog):
-    """Writes a moment after it was asked to, as a disk does."""
-
-    async def append(self, *drafts: Draft) -> tuple[int, ...]:
-        return await steadily(self._in_a_moment(*drafts))
-
-    async def _in_a_moment(self, *drafts: Draft) -> tuple[int, ...]:
-        await asyncio.sleep(0)
-        return self.append_sync(*drafts)
-
-
-def writes() -> WaitingEffect:
-    return WaitingEffect(name="plain.write", traceless=False)
-
-
-@pytest.mark.parametrize("stopped", [False, True])
-async def test_resuming_takes_no_run_up_that_is_alive(stopped: bool) -> None:
-    slow = writes()
-    runs, log = make(ScriptedProgram(lambda _: [slow]))
-    if stopped:
-        await runs.estop("uid:1")
-        await runs.resume("uid:1")
-    run_id = await runs.start("clerk", "go", actor="uid:1")
-    await slow.begun.wait()
-    assert await runs.resume("uid:1") == []
-    slow.release.set()
-    await runs.wait(run_id)
-    await settled()
-    assert slow.performed == [f"{run_id}:1"]
-    kinds = [entry.type for entry in log.entries()]
-    assert (kinds.count("step.result"), kinds.count("node.resumed")) == (1, stopped)
-
-
-async def settled() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-async def test_a_run_that_is_being_parked_is_resumed_when_it_is() -> None:
-    ending = asyncio.Event()
-    slow = writes()
-
-    async def program(run: ProgramRun) -> Answer:
-        try:
-            await run.step(slow)
-        finally:
-            await ending.wait()
-        return Answer("completed")
-
-    runs, log = make(program)
-    run_id = await runs.start("clerk", "go", actor="uid:1")
-    await slow.begun.wait()
-    stop = asyncio.create_task(runs.estop("uid:1"))
-    await settled()
-    resume = asyncio.create_task(runs.resume("uid:1"))
-    await settled()
-    slow.release.set()
-    assert slow.performed == []
-    ending.set()
-    await stop
-    assert await resume == [run_id]
-    assert (await runs.wait(run_id)).status == "completed"
-    assert slow.performed == [f"{run_id}:1"]
-    assert [entry.type for entry in log.entries()].count("run.finished") == 1
-
-
-async def test_a_run_that_is_left_alone_comes_back_once_however_often_it_is_resumed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    slow = writes()
-    runs, log = make(ScriptedProgram(lambda _: [slow]))
-    run_id = await runs.start("clerk", "go", actor="uid:1")
-    await slow.begun.wait()
-    left = MemoryLog(clock=ManualClock())
-    left._blobs.update(log._blobs)
-    for entry in log.entries():
-        await left.append(entry.draft)
-    for _ in range(3):
-        await left.append(Draft("run.resumed", run=run_id, agent="clerk"))
-    monkeypatch.setattr("node.runs.recover.FIRST_PAUSE_S", 0.02)
-    again = writes()
-    after, _ = make(ScriptedProgram(lambda _: [again]), left, clock=SystemClock())
-    assert await after.recover() == []
-    await after.estop("uid:1")
-    assert await after.resume("uid:1") == []
-    await again.begun.wait()
-    assert await after.resume("uid:1") == []
-    again.release.set()
-    await after.wait(run_id)
-    await settled()
-    assert again.performed == [f"{run_id}:1"]
-    slow.release.set()
-
-
-async def test_a_stop_that_comes_while_another_is_lifted_stands() -> None:
-    runs, log = make(ScriptedProgram(lambda _: [PlainEffect()]), SlowLog(clock=ManualClock()))
-    await runs.estop("uid:1")
-    await asyncio.gather(runs.resume("uid:1"), runs.estop("uid:2"))
-    with pytest.raises(RunStoppedError):
-        await runs.start("clerk", "go", actor="uid:1")
-    assert [entry.type for entry in log.entries()][-1] == "node.estop"
-
-
-async def test_a_run_that_was_stopped_as_it_started_is_resumed() -> None:
-    step = PlainEffect()
-    runs, _ = make(ScriptedProgram(lambda _: [step]), SlowLog(clock=ManualClock()))
-    start = asyncio.create_task(runs.start("clerk", "go", actor="uid:1"))
-    await asyncio.sleep(0)
-    await runs.estop("uid:1")
-    run_id = await start
-    assert step.performed == []
-    assert await runs.resume("uid:1") == [run_id]
-    assert (await runs.wait(run_id)).status == "completed"

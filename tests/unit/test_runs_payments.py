@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from node.runs.policy_payments import covers_payee
 from node.runs.testing import MemoryAgents, PlainEffect, ScriptedProgram, agent
 
 ANNA = "anna@example.org"
+BOB = "bob@example.org"
 NODE = "lightning:02" + "ab" * 32
 BUDGET = BudgetLimits(sats=100, sats_per_day=150)
 
@@ -392,3 +394,65 @@ def test_a_manifest_says_what_is_wrong_with_its_payments(tmp_path, more: str, pr
     path.write_text(f'name = "clerk"\ninstructions = "x"\n{more}\n')
     with pytest.raises(ManifestError, match=problem):
         read_manifest(path)
+
+
+# ── a payment that is taken up again ────────────────────────────────────────────────────────
+
+
+class Hanging(Node):
+    """A node that died while a payment hung, and whose invoice is over since."""
+
+    async def come_back(self) -> str:
+        self.payments = (to(ANNA, 90),)
+        run = await self.runs.start("clerk", "go", actor="uid:1")
+        await self.asked(run)
+        await self.runs.drain(0)
+        left = MemoryLog(clock=self.clock)
+        left._blobs.update(self.log._blobs)
+        for entry in self.log.entries():
+            if not entry.type.startswith("approval."):
+                await left.append(entry.draft)
+        self.log = left
+        self.purse.expired.add(ANNA)
+        self.runs = self.make()
+        assert await self.runs.recover() == [run]
+        return run
+
+
+async def test_what_hangs_is_held_although_its_invoice_is_over() -> None:
+    node = Hanging(payer(ANNA, BOB, over=100), MemoryPurse(hang={ANNA}))
+    run = await node.come_back()
+    await node.asked(run)
+    assert await node.pay(to(BOB, 90)) == [{"error": "BudgetExceededError"}]
+    node.purse.settle(f"{run}:1", paid=True)
+    await node.runs.found_out(f"{run}:1", happened=True, reason="the wallet knows")
+    (value,) = json.loads((await node.runs.wait(run)).text)
+    assert (value["paid_sat"], value["to"]) == (90, ANNA)
+    assert node.spent()[ANNA] == (90 + FEE_SAT) * 1000
+
+
+@pytest.mark.parametrize("locked", [False, True])
+async def test_what_may_be_paid_yet_is_never_told_as_failed(locked: bool) -> None:
+    node = Hanging(payer(), MemoryPurse(hang={ANNA}))
+    node.purse.locked = False
+    run = await node.come_back()
+    node.purse.locked = locked
+    await node.runs.deny(await node.asked(run), "uid:1")
+    while (await settled(), node.runs.approvals())[1]:
+        (again,) = node.runs.approvals()
+        await node.runs.deny(again.id, "uid:1")
+    (value,) = json.loads((await node.runs.wait(run)).text)
+    assert value == {"error": "PaymentPendingError"}
+    assert node.spent() == {ANNA: (90 + MOST_FEE_SAT) * 1000}
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_an_amount_that_a_model_writes_with_a_point_is_that_amount() -> None:
+    asked = Payment.from_json({"to": f"address|{ANNA}|", "amount_sat": 5.0})
+    assert asked.amount_sat == 5
+    assert Payment.from_json({"to": "x", "amount_sat": 5.5}).amount_sat is None
+    assert Payment.from_json({"to": "x", "amount_sat": float("inf")}).amount_sat is None

@@ -1,0 +1,340 @@
+"""Stops, resumptions and second deaths: one life a run, and nothing that was stopped happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from node.clock import Clock, ManualClock, SystemClock
+from node.errors import RunStoppedError
+from node.journal import Draft, MemoryLog
+from node.runs import (
+    AgentManifest,
+    Answer,
+    NodeLimits,
+    NoGuards,
+    Outcome,
+    ProgramRun,
+    Runs,
+    Usage,
+)
+from node.runs.agent import BudgetLimits
+from node.runs.approvals import Approval
+from node.runs.program import Program
+from node.runs.steady import steadily
+from node.runs.testing import (
+    BoundedEffect,
+    CountingEffect,
+    MemoryAgents,
+    PlainEffect,
+    ScriptedProgram,
+    WaitingEffect,
+    agent,
+)
+
+
+def make(
+    program: Program,
+    log: MemoryLog | None = None,
+    clerk: AgentManifest | None = None,
+    *,
+    clock: Clock | None = None,
+    limits: NodeLimits | None = None,
+) -> tuple[Runs, MemoryLog]:
+    clock = clock or ManualClock()
+    log = log or MemoryLog(clock=clock)
+    runs = Runs(
+        log=log,
+        program=program,
+        agents=MemoryAgents(clerk or agent()),
+        clock=clock,
+        guards=NoGuards(),
+        limits=limits,
+    )
+    return runs, log
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came to that")
+
+
+# ── one life a run ──────────────────────────────────────────────────────────────────────────
+
+
+class SlowLog(MemoryLog):
+    """Writes a moment after it was asked to, as a disk does; `then` comes while an entry of the
+    type `when` is written."""
+
+    when = ""
+    then: Callable[[], object] = staticmethod(lambda: None)
+
+    async def append(self, *drafts: Draft) -> tuple[int, ...]:
+        return await steadily(self._in_a_moment(*drafts))
+
+    async def _in_a_moment(self, *drafts: Draft) -> tuple[int, ...]:
+        if any(draft.type == self.when for draft in drafts):
+            self.when = ""
+            self.then()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return self.append_sync(*drafts)
+
+
+def writes() -> WaitingEffect:
+    return WaitingEffect(name="plain.write", traceless=False)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_resuming_takes_no_run_up_that_is_alive(stopped: bool) -> None:
+    slow = writes()
+    runs, log = make(ScriptedProgram(lambda _: [slow]))
+    if stopped:
+        await runs.estop("uid:1")
+        await runs.resume("uid:1")
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await slow.begun.wait()
+    assert await runs.resume("uid:1") == []
+    slow.release.set()
+    await runs.wait(run_id)
+    await settled()
+    assert slow.performed == [f"{run_id}:1"]
+    kinds = [entry.type for entry in log.entries()]
+    assert (kinds.count("step.result"), kinds.count("node.resumed")) == (1, stopped)
+
+
+async def test_a_run_that_is_being_parked_is_resumed_when_it_is() -> None:
+    ending = asyncio.Event()
+    slow = writes()
+
+    async def program(run: ProgramRun) -> Answer:
+        try:
+            await run.step(slow)
+        finally:
+            await ending.wait()
+        return Answer("completed")
+
+    runs, log = make(program)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await slow.begun.wait()
+    stop = asyncio.create_task(runs.estop("uid:1"))
+    await settled()
+    resume = asyncio.create_task(runs.resume("uid:1"))
+    await settled()
+    slow.release.set()
+    assert slow.performed == []
+    ending.set()
+    await stop
+    assert await resume == [run_id]
+    assert (await runs.wait(run_id)).status == "completed"
+    assert slow.performed == [f"{run_id}:1"]
+    assert [entry.type for entry in log.entries()].count("run.finished") == 1
+
+
+async def test_a_run_that_is_left_alone_comes_back_once_however_often_it_is_resumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = writes()
+    runs, log = make(ScriptedProgram(lambda _: [slow]))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await slow.begun.wait()
+    left = MemoryLog(clock=ManualClock())
+    left._blobs.update(log._blobs)
+    for entry in log.entries():
+        await left.append(entry.draft)
+    for _ in range(3):
+        await left.append(Draft("run.resumed", run=run_id, agent="clerk"))
+    monkeypatch.setattr("node.runs.recover.FIRST_PAUSE_S", 0.02)
+    again = writes()
+    after, _ = make(ScriptedProgram(lambda _: [again]), left, clock=SystemClock())
+    assert await after.recover() == []
+    await after.estop("uid:1")
+    assert await after.resume("uid:1") == []
+    await again.begun.wait()
+    assert await after.resume("uid:1") == []
+    again.release.set()
+    await after.wait(run_id)
+    await settled()
+    assert again.performed == [f"{run_id}:1"]
+    slow.release.set()
+
+
+async def test_a_stop_that_comes_while_another_is_lifted_stands() -> None:
+    runs, log = make(ScriptedProgram(lambda _: [PlainEffect()]), SlowLog(clock=ManualClock()))
+    await runs.estop("uid:1")
+    await asyncio.gather(runs.resume("uid:1"), runs.estop("uid:2"))
+    with pytest.raises(RunStoppedError):
+        await runs.start("clerk", "go", actor="uid:1")
+    assert [entry.type for entry in log.entries()][-1] == "node.estop"
+
+
+async def test_a_run_that_was_stopped_as_it_started_is_resumed() -> None:
+    step = PlainEffect()
+    runs, _ = make(ScriptedProgram(lambda _: [step]), SlowLog(clock=ManualClock()))
+    start = asyncio.create_task(runs.start("clerk", "go", actor="uid:1"))
+    await asyncio.sleep(0)
+    await runs.estop("uid:1")
+    run_id = await start
+    assert step.performed == []
+    assert await runs.resume("uid:1") == [run_id]
+    assert (await runs.wait(run_id)).status == "completed"
+
+
+# ── answers, stops and what is counted ──────────────────────────────────────────────────────
+
+
+async def copied(log: MemoryLog, *without: str) -> MemoryLog:
+    """What a crash leaves: the log but for entries of these types."""
+    left = MemoryLog(clock=ManualClock())
+    left._blobs.update(log._blobs)
+    for entry in log.entries():
+        if entry.type not in without:
+            await left.append(entry.draft)
+    return left
+
+
+async def question_of(runs: Runs, run_id: str) -> Approval:
+    async for event in runs.watch(run_id):
+        if event.type == "approval.asked" and runs.approvals():
+            (question,) = runs.approvals()
+            return question
+    raise AssertionError("nobody was asked")
+
+
+async def test_what_was_said_of_one_attempt_says_nothing_of_the_next(tmp_path) -> None:
+    """It did not happen, so it was done; and the node died again before the log had the result."""
+    step = CountingEffect(tmp_path / "n", 1, knows=False)
+    runs, log = make(ScriptedProgram(lambda _: [step]))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await runs.wait(run_id)
+    step.file.unlink()
+    first = await copied(log, "step.result", "run.finished")
+    runs, _ = make(ScriptedProgram(lambda _: [step]), first)
+    await runs.recover()
+    question = await question_of(runs, run_id)
+    assert question.reason.endswith("Did it happen? If not, it is done now.")
+    await runs.deny(question.id, "uid:1")
+    await runs.wait(run_id)
+    second = await copied(first, "step.result", "run.finished")
+    runs, _ = make(ScriptedProgram(lambda _: [step]), second)
+    await runs.recover()
+    again = await question_of(runs, run_id)
+    assert step.happened(f"{run_id}:1") == 1
+    await runs.approve(again.id, "uid:1")
+    assert (await runs.wait(run_id)).status == "completed"
+    assert step.happened(f"{run_id}:1") == 1
+
+
+async def test_an_answer_that_came_while_the_run_was_parked_is_taken(tmp_path) -> None:
+    step = CountingEffect(tmp_path / "n", 1, knows=False)
+    runs, log = make(ScriptedProgram(lambda _: [step]))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await runs.wait(run_id)
+    step.file.unlink()
+    runs, _ = make(
+        ScriptedProgram(lambda _: [step]), await copied(log, "step.result", "run.finished")
+    )
+    await runs.recover()
+    question = await question_of(runs, run_id)
+    await runs.estop("uid:1")
+    await runs.deny(question.id, "uid:1")
+    await runs.resume("uid:1")
+    assert (await runs.wait(run_id)).status == "completed"
+    assert step.happened(f"{run_id}:1") == 1
+
+
+@pytest.mark.parametrize("how", ["estop", "cancel"])
+async def test_a_stop_while_the_intent_is_written_stops_the_step(tmp_path, how: str) -> None:
+    step = CountingEffect(tmp_path / "n", 1)
+    log = SlowLog(clock=ManualClock())
+    runs, _ = make(ScriptedProgram(lambda _: [step]), log)
+    log.when = "step.intent"
+    log.then = lambda: stopping.append(
+        asyncio.ensure_future(runs.estop("uid:1") if how == "estop" else runs.cancel(run_id))
+    )
+    stopping: list[asyncio.Task[None]] = []
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await until(lambda: stopping)
+    await stopping[0]
+    assert step.happened(f"{run_id}:1") == 0
+    if how == "estop":
+        await runs.resume("uid:1")
+        assert (await runs.wait(run_id)).status == "completed"
+        assert step.happened(f"{run_id}:1") == 1
+    else:
+        assert (await runs.wait(run_id)).status == "stopped"
+        (result,) = (entry for entry in log.entries() if entry.type == "step.result")
+        assert "did not happen" in str(result.data["error"])
+
+
+class Late(PlainEffect):
+    """Is under way for ever, and takes for ever to find out about."""
+
+    async def perform(self, key: str) -> Outcome:
+        self.performed.append(key)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def settle(self, key: str) -> Outcome | None:
+        return await self.perform(key)
+
+
+async def test_what_cannot_be_found_out_in_time_counts_as_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("node.runs.life.SETTLE_S", 0.01)
+    step = Late(traceless=False, needs_usage=Usage(egress_bytes=500))
+    runs, log = make(ScriptedProgram(lambda _: [step]))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await until(lambda: step.performed)
+    await runs.cancel(run_id)
+    assert (await runs.wait(run_id)).usage.egress_bytes == 500
+    (result,) = (entry for entry in log.entries() if entry.type == "step.result")
+    assert "may or may not have happened" in str(result.data["error"])
+
+
+async def test_who_asks_after_a_timeout_does_not_say_that_it_is_done_now(tmp_path) -> None:
+    class Slow(CountingEffect):
+        async def perform(self, key: str) -> Outcome:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    step = Slow(tmp_path / "n", 1, knows=False)
+    clerk = agent(budget=BudgetLimits(seconds=0.01))
+    runs, _ = make(ScriptedProgram(lambda _: [step]), None, clerk)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await question_of(runs, run_id)
+    assert question.reason.endswith("Did it happen?")
+    await runs.deny(question.id, "uid:1")
+    assert (await runs.wait(run_id)).text == '[{"error":"BudgetExceededError"}]'
+
+
+async def test_a_call_that_is_taken_up_sends_no_more_than_is_left() -> None:
+    class Died(BoundedEffect):
+        async def perform(self, key: str) -> Outcome:
+            if not self.given:
+                self.given.append(-1)
+                await asyncio.Event().wait()
+            return await super().perform(key)
+
+    call = Died(traceless=False, needs_usage=Usage(egress_bytes=500), sends=500, most=500)
+    clerk = agent(budget=BudgetLimits(egress_bytes=500))
+    runs, log = make(ScriptedProgram(lambda _: [call]), None, clerk)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await until(lambda: call.given)
+    limits = NodeLimits(egress_bytes_per_day=0)  # others used up the node's day meanwhile
+    again, _ = make(ScriptedProgram(lambda _: [call]), await copied(log), clerk, limits=limits)
+    await again.recover()
+    assert (await again.wait(run_id)).usage.egress_bytes == 0
+    assert call.given == [-1, 0]
+    await runs.drain(0)
