@@ -13,6 +13,7 @@ import pytest
 
 from node.errors import ContextOverflowError, InferenceError, ModelError, RunnerCrashedError
 from node.inference import EngineLimits, LlamaEngine, ModelStore
+from node.inference.embeddings import embedder as embedder_module
 from node.inference.embeddings.embedder import EmbedderLimits, LlamaEmbedder
 from node.inference.testing.bert import TinyBert, write_tiny_bert
 from node.inference.testing.gguf import write_tiny_gguf
@@ -88,6 +89,21 @@ async def test_a_process_that_died_is_started_afresh(embedder: LlamaEmbedder) ->
     os.kill(first, signal.SIGKILL)
     with pytest.raises(RunnerCrashedError, match="runner of words died"):
         await _again_and_again(embedder)
+    assert np.array_equal(await embedder.embed("words", TEXTS[:3]), expected)
+    assert embedder.loaded()["words"] != first
+
+
+async def test_a_process_that_hangs_is_ended_and_started_afresh(
+    embedder: LlamaEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedder_module, "_SILENT_S", 5.0)
+    expected = await embedder.embed("words", TEXTS[:3])
+    first = embedder.loaded()["words"]
+    os.kill(first, signal.SIGSTOP)
+    with pytest.raises(TimeoutError):  # who asks may give up sooner
+        await asyncio.wait_for(embedder.embed("words", TEXTS[:3]), 0.1)
+    with pytest.raises(RunnerCrashedError, match="said nothing for"):
+        await asyncio.wait_for(embedder.embed("words", TEXTS[:3]), 20)
     assert np.array_equal(await embedder.embed("words", TEXTS[:3]), expected)
     assert embedder.loaded()["words"] != first
 

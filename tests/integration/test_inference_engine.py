@@ -559,3 +559,27 @@ async def test_unloading_stops_a_load_and_says_so(store: ModelStore) -> None:
             await task
     assert (await run(engine, ask()))[1].completion_tokens > 0
     await engine.aclose()
+
+
+async def test_a_runner_whose_work_was_all_cancelled_is_not_taken_for_one_that_hangs(
+    store: ModelStore,
+) -> None:
+    engine = LlamaEngine(store, limits=EngineLimits(silent_s=1.0))
+    await engine.preload("long")
+    before = engine.loaded()
+    for round_number in range(6):
+        streams = [
+            asyncio.create_task(first(engine.generate(ask("z" * 4000 * at, model="long"))))
+            for at in range(3)
+        ]
+        for _ in range(round_number):  # from not even sent to being evaluated
+            await engine.count(ask("c", model="long"))
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+    with pytest.raises(TimeoutError):  # nobody asks anything for longer than it may be silent
+        await asyncio.wait_for(asyncio.Event().wait(), 1.6)
+    assert engine.loaded() == before
+    assert (await run(engine, ask(model="long")))[1].completion_tokens > 0
+    assert engine.loaded() == before
+    await engine.aclose()

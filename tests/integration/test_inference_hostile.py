@@ -6,11 +6,12 @@ import contextlib
 import os
 import random
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from node.errors import InferenceError, ModelError, ModelMemoryError
+from node.errors import InferenceError, ModelError, ModelMemoryError, RunnerCrashedError
 from node.inference import (
     EngineLimits,
     Generation,
@@ -23,7 +24,7 @@ from node.inference import (
 from node.inference import engine as engine_module
 from node.inference.llama import slot as slot_module
 from node.inference.models.gguf import read_header
-from node.inference.testing.gguf import TinyModel, write_tiny_gguf
+from node.inference.testing.gguf import USER_DEFINED, TinyModel, write_tiny_gguf
 
 FILES = int(os.environ.get("FREEHOLD_TEST_HOSTILE_FILES", "6"))
 MIB = 2**20
@@ -113,3 +114,26 @@ async def test_damaged_files_are_errors_of_that_model(
         await engine.unload(f"d{seed}")
         assert isinstance(await said(engine, "a"), str)
         assert list(engine.loaded()) == ["a"]
+
+
+async def test_words_of_a_megabyte_do_not_fill_the_daemon(
+    store: ModelStore, engine: LlamaEngine, tmp_path: Path
+) -> None:
+    """A vocabulary may have any words; an answer of some tokens is no gigabyte all the same."""
+    words = tuple(("A" * 1_000_000 + str(number), USER_DEFINED) for number in range(20))
+    model = TinyModel(specials=TinyModel().specials + words)
+    store.add(write_tiny_gguf(tmp_path / "wordy.gguf", model))
+    request = Generation(
+        "wordy", (Message("user", "hi"),), sampling=Sampling(max_tokens=1000, temperature=2.0)
+    )
+    came = 0
+
+    async def listen() -> None:
+        nonlocal came
+        async with aclosing(engine.generate(request)) as tokens:
+            async for token in tokens:
+                came += len(token.text) + len(token.reasoning)
+
+    with pytest.raises(RunnerCrashedError, match="more text than was asked for"):
+        await listen()
+    assert came < 2_000_000

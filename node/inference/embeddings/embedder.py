@@ -29,6 +29,7 @@ from node.inference.engine import LlamaEngine
 from node.inference.llama import protocol
 from node.inference.llama.protocol import Frame
 from node.inference.llama.slot import default_threads
+from node.inference.llama.watch import Watch
 from node.inference.models.store import CheckedFile, ModelStore
 from node.inference.types import EmbedderInfo, Vectors
 
@@ -37,6 +38,8 @@ Pooling = Literal["", "mean", "cls", "last", "rank"]
 _PART_TEXTS: Final = 32
 _STDERR_LINES: Final = 20
 _LAST_WORDS_S: Final = 5.0
+_MOST_DIMENSIONS: Final = 1 << 20
+_SILENT_S: Final = 600.0  # a part of a request takes a fraction of it, however slow the machine
 
 
 @dataclass(frozen=True)
@@ -215,8 +218,8 @@ class _Runner:
             sha256=checked.pin.sha256,
             architecture=protocol.field(frame, "architecture", str),
             pooling=protocol.field(frame, "pooling", str),
-            dimensions=protocol.field(frame, "dimensions", int),
-            context_tokens=protocol.field(frame, "context_tokens", int),
+            dimensions=protocol.natural(frame, "dimensions", most=_MOST_DIMENSIONS),
+            context_tokens=protocol.natural(frame, "context_tokens"),
         )
 
     async def _end(self) -> None:
@@ -241,6 +244,7 @@ class _Process:
         self._stderr = asyncio.create_task(self._drain())
         self._asked: dict[int, asyncio.Future[Frame | None]] = {}
         self._count = 0
+        self._watch = Watch(_SILENT_S, self._fell_silent)
         self._frames = asyncio.create_task(self._dispatch())
         self.pid = process.pid
         self.alive = True
@@ -265,6 +269,7 @@ class _Process:
             if not self.alive:
                 raise await self._crash()
             self._writer.write(data)
+            self._watch.asked()
             found = await answer
         finally:
             del self._asked[number]
@@ -275,6 +280,7 @@ class _Process:
     async def aclose(self) -> None:
         """Kills the process and waits for its end."""
         self.alive = False
+        self._watch.close()
         self._writer.close()
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -293,6 +299,7 @@ class _Process:
                 answer = self._asked.get(protocol.field(frame, "id", int))
                 if answer is not None and not answer.done():
                     answer.set_result(frame)
+                self._watch.heard(owes=any(not one.done() for one in self._asked.values()))
         except protocol.ProtocolError as error:
             self._lines.append(error.message.encode())
         finally:
@@ -300,6 +307,11 @@ class _Process:
             for answer in self._asked.values():
                 if not answer.done():
                     answer.set_result(None)
+
+    def _fell_silent(self) -> None:
+        self._lines.append(f"it said nothing for {_SILENT_S:g} s, and was ended".encode())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     async def _crash(self) -> RunnerCrashedError:
         await self.aclose()

@@ -1,4 +1,8 @@
-"""The engine's end of one runner process: start it, talk to it, notice its death."""
+"""The engine's end of one runner process: start it, talk to it, notice its death or its silence.
+
+The process runs native code on a file from anywhere. So what it sends is held to what was asked:
+the kinds of fields, how much text there may be; and the digest is the one that was checked here.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,37 @@ import signal
 import socket
 from collections import deque
 from collections.abc import AsyncGenerator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 
 from node.errors import EngineBusyError, InferenceError, RunnerCrashedError
 from node.inference import child
 from node.inference.llama import protocol
 from node.inference.llama.barriers import ENVIRONMENT
 from node.inference.llama.protocol import Frame, Load
-from node.inference.types import Generation, Token
+from node.inference.llama.watch import Watch
+from node.inference.types import Finish, Generation, Token
 
 _STDERR_LINES = 30
 _LAST_WORDS_S = 5.0
 _STDERR_LINE_CHARS = 500
+_TEXT_CHARS = 1 << 20
+_TOKEN_CHARS = 256  # more than the longest words of a vocabulary, on the average
+_PIECE_CHARS = 64  # what a piece counts at the least
+
+
+@dataclass
+class _Asked:
+    """A request under way, and the characters that may still come for it."""
+
+    room: int
+    frames: asyncio.Queue[Frame | None] = field(default_factory=asyncio.Queue)
+
+    def take(self, text: str, thought: str) -> None:
+        """Raises ProtocolError where more comes than was asked for."""
+        self.room -= max(_PIECE_CHARS, len(text) + len(thought))
+        if self.room < 0:
+            raise protocol.ProtocolError("it sent far more text than was asked for")
+        self.frames.put_nowait({"event": "token", "text": text, "reasoning": thought})
 
 
 class RunnerProcess:
@@ -32,8 +55,10 @@ class RunnerProcess:
         connection: socket.socket,
         *,
         name: str,
+        sha256: str,
         running: int,
         waiting: int,
+        silent_s: float,
     ) -> None:
         self.context_tokens = 0
         self.kv_tokens = 0
@@ -45,30 +70,44 @@ class RunnerProcess:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
         self._name = name
+        self._sha256 = sha256
         self._most_running = running
         self._most_waiting = waiting
         self._next_id = 1
-        self._requests: dict[int, asyncio.Queue[Frame | None]] = {}
+        self._requests: dict[int, _Asked] = {}
         self._generating: set[int] = set()
         self._lines: deque[str] = deque(maxlen=_STDERR_LINES)
         self._stderr = asyncio.create_task(self._drain_stderr())
         self._frames: asyncio.Task[None] | None = None
         self._dead = False
+        self._silent_s = silent_s
+        self._watch = Watch(silent_s, self._fell_silent)
 
     @classmethod
-    async def start(cls, load: Load, *, name: str, max_waiting: int) -> RunnerProcess:
+    async def start(
+        cls, load: Load, *, name: str, max_waiting: int, load_s: float, silent_s: float
+    ) -> RunnerProcess:
         """Starts a process and waits until the model is loaded.
 
-        Generations over `load.max_running` wait, at most `max_waiting` of them.
+        Generations over `load.max_running` wait, at most `max_waiting` of them. It is ended where
+        loading takes over `load_s`, or where it owes an answer and says nothing for `silent_s`.
 
         Raises:
             ModelError, TemplateError: the model cannot be loaded.
             RunnerCrashedError: the process died while loading it.
         """
         process, ours = await child.start("node.inference.llama.runner", **ENVIRONMENT)
-        runner = cls(process, ours, name=name, running=load.max_running, waiting=max_waiting)
+        runner = cls(
+            process,
+            ours,
+            name=name,
+            sha256=load.sha256,
+            running=load.max_running,
+            waiting=max_waiting,
+            silent_s=silent_s,
+        )
         try:
-            await runner._load(load)
+            await runner._load(load, load_s)
         except BaseException:
             await runner.aclose()
             raise
@@ -92,14 +131,14 @@ class RunnerProcess:
                 f"the model {self._name} is busy, {waiting} waiting",
                 hint="Try again later, or run fewer agents on this model at once.",
             )
-        number, queue = self._send("generate", request)
+        number, asked = self._send("generate", request)
         self._generating.add(number)
         ended = False
         try:
             while not ended:
-                frame = await self._next(queue)
+                frame = await self._next(asked)
                 ended = frame.get("event") != "token"
-                yield self._token(frame)
+                yield self._token(frame, request)
         finally:
             self._forget(number)
             if not ended and self.alive:
@@ -107,14 +146,14 @@ class RunnerProcess:
 
     async def count(self, request: Generation) -> int:
         """Tokens of the request's prompt."""
-        number, queue = self._send("count", request)
+        number, asked = self._send("count", request)
         try:
-            frame = await self._next(queue)
+            frame = await self._next(asked)
         finally:
             self._forget(number)
         if frame.get("event") == "error":
             raise protocol.to_error(frame)
-        return protocol.field(frame, "tokens", int)
+        return protocol.natural(frame, "tokens")
 
     async def aclose(self, *, grace_s: float = 0.0) -> None:
         """Ends the process and waits for its end; its memory is the system's again.
@@ -131,6 +170,7 @@ class RunnerProcess:
         else:
             self._writer.close()
         await self._end()
+        self._watch.close()
         if self._frames is not None:
             self._frames.cancel()
             await asyncio.gather(self._frames, return_exceptions=True)
@@ -151,18 +191,22 @@ class RunnerProcess:
         await asyncio.wait([self._stderr], timeout=_LAST_WORDS_S)
         return status
 
-    async def _load(self, load: Load) -> None:
+    async def _load(self, load: Load, load_s: float) -> None:
         self._reader, self._writer = await asyncio.open_connection(sock=self._connection)
-        self._write(asdict(load))
-        frame = await protocol.receive(self._reader)
+        self._writer.write(protocol.encode(asdict(load)))
+        try:
+            async with asyncio.timeout(load_s):
+                frame = await protocol.receive(self._reader)
+        except TimeoutError:
+            raise await self._crash(f"after it had not loaded in {load_s:g} s") from None
         if frame is None:
             raise await self._crash("while loading")
         if frame.get("event") == "failed":
             raise await self._refusal(frame)
-        self.context_tokens = protocol.field(frame, "context_tokens", int)
-        self.kv_tokens = protocol.field(frame, "kv_tokens", int)
-        self.architecture = protocol.field(frame, "architecture", str)
-        self.format = protocol.field(frame, "format", str)
+        self.context_tokens = protocol.natural(frame, "context_tokens", most=load.context_tokens)
+        self.kv_tokens = protocol.natural(frame, "kv_tokens")
+        self.architecture = protocol.field(frame, "architecture", str)[:_STDERR_LINE_CHARS]
+        self.format = protocol.field(frame, "format", str)[:_STDERR_LINE_CHARS]
         self._frames = asyncio.create_task(self._dispatch())
 
     async def _refusal(self, frame: Frame) -> InferenceError:
@@ -174,64 +218,79 @@ class RunnerProcess:
             f"{error.message} ({reason})" if reason else error.message, hint=error.hint
         )
 
-    def _send(self, operation: str, request: Generation) -> tuple[int, asyncio.Queue[Frame | None]]:
+    def _send(self, operation: str, request: Generation) -> tuple[int, _Asked]:
         number, self._next_id = self._next_id, self._next_id + 1
         self._write({"op": operation, "id": number, "request": protocol.pack_request(request)})
-        queue: asyncio.Queue[Frame | None] = asyncio.Queue()
-        self._requests[number] = queue
+        asked = _Asked(_TEXT_CHARS + _TOKEN_CHARS * request.sampling.max_tokens)
+        self._requests[number] = asked
         if self._dead:
-            queue.put_nowait(None)
-        return number, queue
+            asked.frames.put_nowait(None)
+        return number, asked
 
     def _write(self, frame: Frame) -> None:
         data = protocol.encode(frame)
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(data)
+            self._watch.asked()
+
+    def _fell_silent(self) -> None:
+        self._lines.append(f"it said nothing for {self._silent_s:g} s, and was ended")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
 
     def _forget(self, number: int) -> None:
         self._requests.pop(number, None)
         self._generating.discard(number)
 
-    async def _next(self, queue: asyncio.Queue[Frame | None]) -> Frame:
-        frame = await queue.get()
+    async def _next(self, asked: _Asked) -> Frame:
+        frame = await asked.frames.get()
         if frame is None:
             raise await self._crash("during a generation")
         return frame
 
-    def _token(self, frame: Frame) -> Token:
+    def _token(self, frame: Frame, request: Generation) -> Token:
         match frame.get("event"):
             case "token":
-                return Token(frame["text"], reasoning=frame["reasoning"])
+                text = protocol.field(frame, "text", str)
+                return Token(text, reasoning=protocol.field(frame, "reasoning", str))
             case "end":
-                return Token("", protocol.unpack_finish(protocol.field(frame, "finish", dict)))
+                return Token("", self._finish(frame, request))
             case "error":
                 raise protocol.to_error(frame)
             case event:
-                raise InferenceError(f"the runner of {self._name} sent an unknown event {event}")
+                raise protocol.ProtocolError(f"{event} in the place of an answer")
+
+    def _finish(self, frame: Frame, request: Generation) -> Finish:
+        finish = protocol.unpack_finish(protocol.field(frame, "finish", dict))
+        return replace(finish, model_sha256=self._sha256, remote="", sampling=request.sampling)
 
     async def _dispatch(self) -> None:
         """Gives each frame to the request it is for, until the process ends."""
         try:
             while (frame := await protocol.receive(self._reader)) is not None:
                 self._deliver(frame)
+                self._watch.heard(owes=bool(self._requests))
         except protocol.ProtocolError as error:
             self._lines.append(error.message)
         finally:
             self._dead = True
-            for queue in self._requests.values():
-                queue.put_nowait(None)
+            for asked in self._requests.values():
+                asked.frames.put_nowait(None)
 
     def _deliver(self, frame: Frame) -> None:
         match frame.get("event"):
             case "tokens":
                 for number, text, thought in protocol.pieces(frame):
-                    if (queue := self._requests.get(number)) is not None:
-                        queue.put_nowait({"event": "token", "text": text, "reasoning": thought})
+                    if (asked := self._requests.get(number)) is not None:
+                        asked.take(text, thought)
             case "stats":
                 self.stats = protocol.numbers(frame, "stats")
-            case _:
-                if (queue := self._requests.get(protocol.field(frame, "id", int))) is not None:
-                    queue.put_nowait(frame)
+            case "end" | "error" | "counted" | "cancelled":  # nothing comes for it after this
+                asked = self._requests.pop(protocol.field(frame, "id", int), None)
+                if asked is not None:
+                    asked.frames.put_nowait(frame)
+            case event:
+                raise protocol.ProtocolError(f"the unknown event {str(event)[:40]!r}")
 
     async def _crash(self, when: str) -> RunnerCrashedError:
         self._dead = True

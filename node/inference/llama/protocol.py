@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import re
 import struct
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, Final, NoReturn, TypeVar
+from typing import Any, BinaryIO, Final, NoReturn, TypeVar, get_args
 
 from node.errors import (
     ContextOverflowError,
@@ -23,7 +25,16 @@ from node.errors import (
     ModelError,
     TemplateError,
 )
-from node.inference.types import Finish, FunctionSpec, Generation, Message, Sampling, ToolCall
+from node.inference.types import (
+    Finish,
+    FinishReason,
+    FunctionSpec,
+    Generation,
+    Message,
+    Sampling,
+    ToolCall,
+)
+from node.types import canonical
 
 KEPT_SEQUENCES: Final = 24
 MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
@@ -40,19 +51,18 @@ _ERRORS: Final = {
     )
 }
 _FINISH: Final[dict[str, type[Any]]] = {
-    "reason": str,
     "text": str,
     "raw": str,
-    "prompt_tokens": int,
-    "completion_tokens": int,
     "seconds": float,
-    "prompt_tokens_cached": int,
     "model_sha256": str,
     "remote": str,
     "estimated": bool,
     "reasoning": str,
-    "reasoning_tokens": int,
 }
+_COUNTS: Final = ("prompt_tokens", "completion_tokens", "prompt_tokens_cached", "reasoning_tokens")
+_ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_MESSAGE_CHARS: Final = 2000
+_MOST: Final = 1 << 53
 Frame = dict[str, Any]
 T = TypeVar("T")
 
@@ -112,6 +122,8 @@ def decode(body: bytes) -> Frame:
     """
     try:
         frame = json.loads(body, parse_constant=_refuse)
+        if _ESCAPED_SURROGATE.search(body):
+            _json(frame).encode()
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a frame that is not JSON: {error}") from error
     if not isinstance(frame, dict):
@@ -130,6 +142,14 @@ def field(frame: Frame, key: str, kind: type[T]) -> T:
     value = frame.get(key)
     if type(value) is not kind:
         raise ProtocolError(f"a frame whose {key} is not a {kind.__name__}")
+    return value
+
+
+def natural(frame: Frame, key: str, *, most: int = _MOST) -> int:
+    """The count at `key`. Raises ProtocolError if it is none, or over `most`."""
+    value = field(frame, key, int)
+    if not 0 <= value <= most:
+        raise ProtocolError(f"a frame whose {key} is not 0 to {most}")
     return value
 
 
@@ -154,7 +174,7 @@ def numbers(frame: Frame, key: str) -> dict[str, float]:
         ProtocolError: one is no number.
     """
     values = field(frame, key, dict)
-    if not all(type(value) in (int, float) for value in values.values()):
+    if not all(type(value) in (int, float) and abs(value) <= _MOST for value in values.values()):
         raise ProtocolError(f"a frame whose {key} are not numbers")
     return values
 
@@ -204,7 +224,8 @@ def error_frame(request: int, error: InferenceError) -> Frame:
 def to_error(frame: Frame) -> InferenceError:
     """The error in an `error` or `failed` frame."""
     kind = _ERRORS.get(str(frame.get("kind")), InferenceError)
-    return kind(str(frame.get("message", "")), hint=str(frame.get("hint", "")))
+    message, hint = (str(frame.get(key, ""))[:_MESSAGE_CHARS] for key in ("message", "hint"))
+    return kind(message, hint=hint)
 
 
 def pack_request(request: Generation) -> Frame:
@@ -256,8 +277,13 @@ def unpack_finish(frame: Frame) -> Finish:
         ProtocolError: a field is missing or of the wrong kind.
     """
     try:
+        if frame["reason"] not in get_args(FinishReason) or not math.isfinite(frame["seconds"]):
+            raise ProtocolError("a finish without a reason or a time")
+        counts: dict[str, Any] = {key: natural(frame, key) for key in _COUNTS}
         return Finish(
+            reason=frame["reason"],
             **{key: field(frame, key, kind) for key, kind in _FINISH.items()},
+            **counts,
             malformed=None if frame["malformed"] is None else field(frame, "malformed", str),
             tool_calls=tuple(_call(call) for call in field(frame, "tool_calls", list)),
             sampling=_sampling(frame["sampling"]),
@@ -269,7 +295,9 @@ def unpack_finish(frame: Frame) -> Finish:
 def _call(frame: Any) -> ToolCall:
     if not isinstance(frame, dict):
         raise ProtocolError("a call that is not an object")
-    return ToolCall(field(frame, "name", str), field(frame, "arguments", dict))
+    arguments = field(frame, "arguments", dict)
+    canonical(arguments)  # raises ValueError for what is not JSON, or nested too deep
+    return ToolCall(field(frame, "name", str), arguments)
 
 
 def _message(frame: Frame) -> Message:

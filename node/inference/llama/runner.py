@@ -130,7 +130,10 @@ class Runner:
                 self._send(protocol.error_frame(number, broken))
             with self._changed:
                 self._preparing.discard(number)
+                is_gone = number in self._gone
                 self._gone.discard(number)
+            if is_gone:
+                self._send({"event": "cancelled", "id": number})
 
     def _take_in(self, number: int, frame: Frame) -> None:
         if number in self._gone:

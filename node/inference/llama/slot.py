@@ -45,6 +45,9 @@ class EngineLimits:
         state_folder: where states of sequences go that are not held in memory; None loses them.
         state_bytes: the most that folder may hold.
         memory_bytes: what all loaded models together may take; None is no cap.
+        load_s: a model that has not loaded after this long is given up.
+        silent_s: a runner that owes an answer and says nothing for so long hangs, and is ended. One
+            step takes a part of it at most, however slow the machine.
     """
 
     context_tokens: int = 16_384
@@ -57,6 +60,8 @@ class EngineLimits:
     state_folder: Path | None = None
     state_bytes: int = 2 * 1024**3
     memory_bytes: int | None = None
+    load_s: float = 1800.0
+    silent_s: float = 600.0
 
 
 class Slot:
@@ -192,7 +197,11 @@ class Slot:
         )
         try:
             self._runner = await RunnerProcess.start(
-                load, name=self._name, max_waiting=self._limits.max_waiting
+                load,
+                name=self._name,
+                max_waiting=self._limits.max_waiting,
+                load_s=self._limits.load_s,
+                silent_s=self._limits.silent_s,
             )
         except RunnerCrashedError:
             self._crashed()

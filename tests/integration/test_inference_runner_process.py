@@ -1,0 +1,258 @@
+"""A runner that has been taken over, hangs, or dies at any place: an error, and nothing worse.
+
+The process here is a script that says what a test tells it to; the engine's end is the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import psutil
+import pytest
+
+from node.errors import FreeholdError, InferenceError, RunnerCrashedError
+from node.inference import child
+from node.inference.llama import protocol
+from node.inference.llama.process import RunnerProcess
+from node.inference.llama.protocol import Load
+from node.inference.llama.watch import Watch
+from node.inference.types import Finish, Generation, Message, Sampling
+
+READY = {
+    "event": "ready",
+    "context_tokens": 64,
+    "kv_tokens": 64,
+    "architecture": "a",
+    "format": "f",
+}
+LOAD = Load("x.gguf", "ab" * 32, (1,), 64, 1, reuse=False)
+ASK = Generation("m", (Message("user", "hello"),), sampling=Sampling(max_tokens=16))
+FINISH = protocol.pack_finish(
+    Finish("stop", "hi", "hi", (), prompt_tokens=3, completion_tokens=1, seconds=0.1)
+)
+
+DEEP = json.loads('{"a":' * 300 + "1" + "}" * 300)
+
+SCRIPT = """
+import socket, struct, sys, time
+connection = socket.socket(fileno=int(sys.argv[1]))
+stream = connection.makefile("rb")
+def take():
+    (size,) = struct.unpack(">I", stream.read(4))
+    return stream.read(size)
+def say(*frames):
+    import json
+    for frame in frames:
+        body = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
+        connection.sendall(struct.pack(">I", len(body)) + body)
+take()
+"""
+HANG = "time.sleep(600)\n"
+
+
+@asynccontextmanager
+async def runner(
+    script: str, monkeypatch: pytest.MonkeyPatch, *, load_s: float = 30, silent_s: float = 30
+) -> AsyncIterator[RunnerProcess]:
+    async def start(
+        _module: str, **_environment: str
+    ) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-S", "-c", SCRIPT + script, str(theirs.fileno())),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        return process, ours
+
+    monkeypatch.setattr(child, "start", start)
+    process = await RunnerProcess.start(
+        LOAD, name="m", max_waiting=4, load_s=load_s, silent_s=silent_s
+    )
+    try:
+        yield process
+    finally:
+        await process.aclose()
+        assert not psutil.pid_exists(process.pid)
+
+
+def says(*frames: object) -> str:
+    """Loads, and answers the first request so."""
+    return f"say({READY!r})\ntake()\nsay({', '.join(map(repr, frames))})\n{HANG}"
+
+
+async def whole(process: RunnerProcess) -> tuple[str, Finish | None]:
+    text, finish = "", None
+    async with aclosing(process.generate(ASK)) as tokens:
+        async for token in tokens:
+            text, finish = text + token.text, token.finish
+    return text, finish
+
+
+def end(**changed: object) -> dict[str, Any]:
+    return {"event": "end", "id": 1, "finish": {**FINISH, **changed}}
+
+
+def piece(text: str, number: int = 1) -> dict[str, Any]:
+    return {"event": "tokens", "tokens": [[number, text, ""]]}
+
+
+async def test_what_is_true_of_the_end_is_known_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    lies = end(
+        model_sha256="cd" * 32,
+        remote="https://elsewhere",
+        sampling={**FINISH["sampling"], "seed": 7},
+    )
+    async with runner(says(piece("hi"), lies, piece("more"), end()), monkeypatch) as process:
+        text, finish = await whole(process)
+    assert text == "hi"
+    assert finish is not None
+    assert (finish.model_sha256, finish.remote) == (LOAD.sha256, "")
+    assert finish.sampling == ASK.sampling
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"event": "token", "id": 1},
+        {"event": "token", "id": 1, "text": 1, "reasoning": None},
+        {"event": ["x"], "id": 1},
+        {"event": "end", "id": 1},
+        {"event": "end", "id": 1, "finish": {}},
+        {"event": "counted", "id": 1, "tokens": 1},
+        {"event": "cancelled", "id": 1},
+        {"event": "tokens", "tokens": [[1, "a"]]},
+        {"event": "stats", "stats": {"waiting": "many"}},
+        end(seconds=None),
+        end(reason="because"),
+        end(reason=[]),
+        end(completion_tokens=-1_000_000),
+        end(prompt_tokens=True),
+        end(text="\ud800"),
+        end(tool_calls=[{"name": "f", "arguments": {"a": "\ud800"}}]),
+        json.dumps(end(tool_calls=[{"name": "f", "arguments": DEEP}])).encode(),
+        json.dumps(end()).replace("0.1", "1e999").encode(),
+        b"no frame",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
+async def test_what_is_no_answer_is_an_error(
+    frame: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runner(says(frame), monkeypatch) as process:
+        with pytest.raises(InferenceError):
+            await asyncio.wait_for(whole(process), 20)
+
+
+@pytest.mark.parametrize(
+    "ready",
+    [
+        {**READY, "context_tokens": -1},
+        {**READY, "context_tokens": 1 << 40},
+        {**READY, "kv_tokens": "64"},
+        {"event": "stats"},
+        {"event": "failed", "kind": "OSError", "message": "x" * 9_000_000},
+    ],
+)
+async def test_a_runner_that_loads_strangely_is_not_used(
+    ready: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        f"say({ready!r})\n"
+        if "message" not in str(ready)[:60]
+        else ("say({'event': 'failed', 'kind': 'OSError', 'message': 'x' * 9000000})\n")
+    )
+    with pytest.raises(InferenceError) as caught:
+        async with runner(script, monkeypatch):
+            pass
+    assert len(caught.value.message) < 3_000
+
+
+@pytest.mark.parametrize(
+    "last",
+    ["", "connection.sendall(b'\\0\\0')\n", "connection.sendall(b'\\0\\0\\0\\x09abc')\n"],
+    ids=["between frames", "in a length", "in a frame"],
+)
+async def test_a_runner_that_dies_anywhere_is_a_crash(
+    last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"say({READY!r})\ntake()\nsay({piece('a')!r})\n{last}import os; os._exit(3)\n"
+    async with runner(script, monkeypatch) as process:
+        with pytest.raises(RunnerCrashedError, match="exit status 3"):
+            await asyncio.wait_for(whole(process), 20)
+        assert not process.alive
+        with pytest.raises(RunnerCrashedError):
+            await process.count(ASK)
+
+
+@pytest.mark.parametrize("flood", ["'x' * 100000", "''"])
+async def test_a_runner_that_never_stops_talking_is_ended(
+    flood: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piece = f"{{'event': 'tokens', 'tokens': [[1, {flood}, '']] * 50}}"
+    script = f"say({READY!r})\ntake()\nwhile True: say({piece})\n"
+    async with runner(script, monkeypatch) as process:
+        with pytest.raises(RunnerCrashedError, match="more text than was asked for"):
+            await asyncio.wait_for(whole(process), 60)
+
+
+async def test_a_length_over_the_cap_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"say({READY!r})\ntake()\nconnection.sendall(b'\\xff' * 4)\n{HANG}"
+    async with runner(script, monkeypatch) as process:
+        with pytest.raises(RunnerCrashedError, match="over the limit"):
+            await asyncio.wait_for(whole(process), 20)
+
+
+async def test_a_model_that_never_loads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RunnerCrashedError, match="not loaded in"):
+        async with asyncio.timeout(20), runner(HANG, monkeypatch, load_s=0.2):
+            pass
+
+
+async def test_a_runner_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with runner(f"say({READY!r})\n{HANG}", monkeypatch, silent_s=0.5) as process:
+        with pytest.raises(RunnerCrashedError, match="said nothing for"):
+            await asyncio.wait_for(whole(process), 20)
+        assert not process.alive
+
+
+async def test_a_runner_that_hangs_is_ended_though_nobody_waited_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of those who ask gives up sooner; the runner is not excused by that."""
+    async with runner(f"say({READY!r})\n{HANG}", monkeypatch, silent_s=1.0) as process:
+        async with asyncio.timeout(20):
+            while process.alive:
+                try:
+                    await asyncio.wait_for(whole(process), 0.2)
+                except TimeoutError:
+                    pass
+                except FreeholdError:
+                    break
+        assert not process.alive
+
+
+async def test_an_idle_runner_owes_nothing() -> None:
+    rang = asyncio.Event()
+    watch = Watch(0.05, rang.set)
+    watch.asked()
+    watch.heard(owes=False)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(rang.wait(), 0.15)
+    watch.asked()
+    await asyncio.wait_for(rang.wait(), 5)
+    rang.clear()
+    watch.asked()
+    watch.close()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(rang.wait(), 0.15)
