@@ -3,11 +3,13 @@
 The log is the only store. A step counts on the day its hold was taken, even if it ends, or a person
 lets it happen, on the next: its result says which day that was. A run that ended says in its last
 entry what it spent on which day, so that a restart need not read all its steps. An intent without a
-result counts as held until the run that left it is resumed.
+result counts as held until the run that left it is resumed. Days that passed are kept: a clock may be
+set back, and the day that it is then was not spent a second time.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -33,27 +35,29 @@ def _named(day: int) -> str:
     return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
 
 
+@dataclass
+class _Day:
+    """The pockets of one UTC day."""
+
+    node: Pocket
+    agents: dict[str, Pocket] = field(default_factory=dict)
+
+
 class Ledger:
-    """The day's pockets."""
+    """The days' pockets."""
 
     def __init__(self, *, limits: NodeLimits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
         self._day = self._today()
-        self._node = self._node_pocket()
-        self._agents: dict[str, Pocket] = {}
+        self._days: dict[str, _Day] = {}
         self._left_open: dict[tuple[str, str], Hold] = {}
-
-    @property
-    def day_start_ms(self) -> int:
-        """The first millisecond of today, as entries are stamped."""
-        return self._today() * DAY_S * 1000
 
     def pockets(self, agent: AgentManifest) -> tuple[Pocket, ...]:
         """Today's pockets of the agent and of the node; what the owner does is limited by nothing
         here, and takes nothing from the agents."""
-        self._turn_over()
-        pocket, *node = self._pockets_of(agent.name)
+        self._day = self._today()
+        pocket, *node = self._pockets_of(agent.name, self._day)
         if not node:
             return (pocket,)
         tokens = agent.budget.tokens_per_day
@@ -66,31 +70,39 @@ class Ledger:
     @property
     def day(self) -> str:
         """The day of the pockets that were last given."""
-        return _named(self._day)
+        return self._day
+
+    def is_of_today(self, finished: Entry) -> bool:
+        """Whether a finished run spent something today, or ended today."""
+        spent, today = finished.data.get("spent"), self._today()
+        return _named(finished.ts // (DAY_S * 1000)) == today or (
+            isinstance(spent, dict) and today in spent
+        )
 
     def count_finished(self, entry: Entry) -> bool:
-        """Counts what a finished run spent today; False if its last entry does not say."""
+        """Counts what a finished run spent, by day; False if its last entry does not say."""
         spent = entry.data.get("spent")
         if not isinstance(spent, dict):
             return False
-        self._turn_over()
-        for pocket in self._pockets_of(entry.draft.agent or ""):
-            pocket.used += usage_from(spent.get(self.day))
+        for day, usage in spent.items():
+            for pocket in self._pockets_of(entry.draft.agent or "", day):
+                pocket.used += usage_from(usage)
         return True
 
     def count(self, entry: Entry) -> None:
-        """Counts one entry of a run; its entries must come in order, those before today too."""
+        """Counts one entry of a run; its entries must come in order."""
         draft, data = entry.draft, entry.data
-        if entry.ts < self.day_start_ms or draft.run is None or "copied_from" in data:
+        if draft.run is None or "copied_from" in data:
             return
-        self._turn_over()
-        step = (draft.run, draft.path or "")
-        pockets = self._pockets_of(draft.agent or "")
+        step, agent = (draft.run, draft.path or ""), draft.agent or ""
         if entry.type == "step.intent" and _was_let_through(entry):
-            self._left_open[step] = Hold(pockets, usage_from(_needs(data)))
+            held = self._pockets_of(agent, self._today())
+            self._left_open[step] = Hold(held, usage_from(_needs(data)))
         elif entry.type == "step.result":
-            hold = self._left_open.pop(step, None) or Hold(pockets, Usage())
-            hold.reconcile(usage_from(data.get("usage") if day_of(entry) == self.day else None))
+            self.take_over(*step)
+            Hold(self._pockets_of(agent, day_of(entry)), Usage()).reconcile(
+                usage_from(data.get("usage"))
+            )
 
     def take_over(self, run: str, path: str) -> None:
         """Gives back what an interrupted step held; whoever resumes it reserves anew."""
@@ -98,9 +110,10 @@ class Ledger:
         if hold is not None:
             hold.release()
 
-    def _pockets_of(self, agent: str) -> tuple[Pocket, ...]:
-        own = self._agents.setdefault(agent, Pocket(f"agent {agent} today", {}))
-        return (own,) if agent == NODE_AGENT else (own, self._node)
+    def _pockets_of(self, agent: str, day: str) -> tuple[Pocket, ...]:
+        known = self._days.get(day) or self._days.setdefault(day, _Day(self._node_pocket()))
+        own = known.agents.setdefault(agent, Pocket(f"agent {agent} today", {}))
+        return (own,) if agent == NODE_AGENT else (own, known.node)
 
     def _node_pocket(self) -> Pocket:
         limits = self._limits
@@ -114,12 +127,8 @@ class Ledger:
             },
         )
 
-    def _turn_over(self) -> None:
-        if self._today() != self._day:
-            self._day, self._node, self._agents = self._today(), self._node_pocket(), {}
-
-    def _today(self) -> int:
-        return int(self._clock.wall() // DAY_S)
+    def _today(self) -> str:
+        return _named(int(self._clock.wall() // DAY_S))
 
 
 def _was_let_through(entry: Entry) -> bool:

@@ -6,7 +6,7 @@ without one is settled, and where the record ends the run is live.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections.abc import Iterator
 
 from node.errors import JournalError
 from node.journal import Draft, Entry
@@ -32,6 +32,7 @@ TURNS = (
     "node.resumed",
 )
 FRUITLESS = 3
+NOT_OF_TODAY = 1000  # finished runs in a row
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 86_400.0
 
@@ -40,7 +41,8 @@ def read_log(log: RunLog, survey: Survey, door: Door) -> None:
     """Rebuilds the index of runs, the day's ledger and the open questions from the log.
 
     Reads from the oldest run on that may be unfinished: how runs began and ended, the steps of
-    those that did not end, and what those that ended today spent.
+    those that did not end, and what those that ended today spent. Entries are not sorted by time,
+    since a clock may be set: those of today end where many in a row are not.
     """
     for entry in log.entries(_horizon(log), types=TURNS):
         survey.add(entry)
@@ -48,9 +50,7 @@ def read_log(log: RunLog, survey: Survey, door: Door) -> None:
         entries = log.run_entries(line.id)
         survey.recount(line, entries)
         _count(door, entries)
-    for entry in log.entries(_first_since(log, door.ledger.day_start_ms), types=("run.finished",)):
-        if not door.ledger.count_finished(entry):
-            _count(door, log.run_entries(entry.draft.run or ""))
+    _count_finished(log, door)
     for asked in survey.questions.values():
         door.approvals.restore(asked)
 
@@ -73,16 +73,21 @@ def _count(door: Door, entries: list[Entry]) -> None:
         door.ledger.count(entry)
 
 
-def _first_since(log: RunLog, ts: int) -> int:
-    """Index of the first entry at or after a time in ms."""
+def _count_finished(log: RunLog, door: Door) -> None:
+    others = 0
+    finished = log.newest("run.finished")
+    while others < NOT_OF_TODAY and (entry := _next(finished)) is not None:
+        is_of_today = door.ledger.is_of_today(entry)
+        others = 0 if is_of_today else others + 1
+        if not door.ledger.count_finished(entry) and is_of_today:
+            _count(door, log.run_entries(entry.draft.run or ""))
 
-    def time_of(index: int) -> int:
-        try:
-            return log.entry(index).ts
-        except JournalError:  # pruned away, so older than all that is left
-            return 0
 
-    return bisect_left(range(log.size), ts, key=time_of)
+def _next(entries: Iterator[Entry]) -> Entry | None:
+    try:
+        return next(entries, None)
+    except JournalError:  # pruned away, as all before it
+        return None
 
 
 def revive(door: Door, entries: list[Entry], *, replaying: bool = False) -> Run:

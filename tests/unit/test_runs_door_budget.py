@@ -298,3 +298,33 @@ async def test_a_branch_has_a_name_its_paths_can_be_read_by(name: str) -> None:
     runs, _, run_id = await run_one(program)
     await runs.wait(run_id)
     assert caught
+
+
+async def test_a_clock_that_is_set_back_gives_no_day_twice() -> None:
+    clock = ManualClock()
+    clock.advance(86_400 - clock.wall_s % 86_400 + 5)  # five seconds past midnight
+    clerk = agent("clerk", "plain", budget=BudgetLimits(tokens=80, tokens_per_day=100))
+    runs, log, first = await run_one(one_step(tokens(70)), clerk, clock=clock)
+    assert (await runs.wait(first)).status == "completed"
+    for seconds in (-10, 10):  # the day before, and this one again
+        clock.wall_s += seconds
+        run_id = await runs.start("clerk", "go", actor="uid:1")
+        status = (await runs.wait(run_id)).status
+        assert status == ("completed" if seconds < 0 else "stopped")
+    clock.wall_s -= 10
+    again, _, last = await run_one(one_step(tokens(70)), clerk, clock=clock, log=log)
+    assert "agent clerk today" in (await again.wait(last)).reason
+
+
+async def test_a_clock_that_was_wrong_hides_nothing_of_today() -> None:
+    clock = ManualClock()
+    clerk = agent("clerk", "plain", budget=BudgetLimits(tokens=80, tokens_per_day=100))
+    runs, log, first = await run_one(one_step(tokens(70)), clerk, clock=clock)
+    assert (await runs.wait(first)).status == "completed"
+    now, clock.wall_s = clock.wall_s, 0.0  # a machine that keeps no time, before it has asked
+    for _ in range(5):
+        runs, _, run_id = await run_one(one_step(tokens(5)), clerk, clock=clock, log=log)
+        await runs.wait(run_id)
+    clock.wall_s = now
+    again, _, last = await run_one(one_step(tokens(70)), clerk, clock=clock, log=log)
+    assert "limit 100, used 70" in (await again.wait(last)).reason
