@@ -44,6 +44,7 @@ class JournalCut:
 
     segments: tuple[tuple[Path, int], ...]
     keys: tuple[tuple[Path, bytes], ...]
+    pruned: bytes | None
 
 
 def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
@@ -76,7 +77,7 @@ def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
                 _add(tar, home, path)
     except BrokenPipeError:
         raise
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, RecursionError) as error:
         raise BackupError(
             f"cannot back up {home.root}: {error}", hint="Try again; nothing was kept."
         ) from error
@@ -90,20 +91,36 @@ def cut(folder: Path) -> JournalCut:
 
     Sealing a segment makes the next key before the seal and destroys the old one after the next
     segment was opened. So keys that were read between two equal listings of the segments belong to
-    what was read before them; else it is done again.
+    what was read before them; else it is done again. Pruning puts an entry on the log, then writes
+    `pruned`, then deletes: so that file is read before the sizes, and again after.
     """
     while True:
-        names = sorted(folder.glob("*.jsonl"))
-        segments = tuple((path, path.stat().st_size) for path in names)
-        if segments:
-            last, size = segments[-1]
-            segments = (*segments[:-1], (last, _last_commit(last, size)))
+        pruned, names = _pruned(folder), sorted(folder.glob("*.jsonl"))
         try:
+            segments = tuple((path, path.stat().st_size) for path in names)
+            if segments:
+                last, size = segments[-1]
+                segments = (*segments[:-1], (last, _last_commit(last, size)))
             keys = tuple((p, p.read_bytes()) for p in sorted((folder / "keys").glob("*.key")))
         except FileNotFoundError:
             continue
-        if sorted(folder.glob("*.jsonl")) == names:
-            return JournalCut(segments, keys)
+        if sorted(folder.glob("*.jsonl")) == names and _pruned(folder) == pruned:
+            return JournalCut(tuple(one for one in segments if _kept(one[0], pruned)), keys, pruned)
+
+
+def _pruned(folder: Path) -> bytes | None:
+    try:
+        return (folder / "pruned").read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _kept(segment: Path, pruned: bytes | None) -> bool:
+    """Whether a segment is not among those that are about to be deleted."""
+    try:
+        return pruned is None or int(segment.stem) >= json.loads(pruned)["size"]
+    except (ValueError, KeyError, TypeError):  # the log is damaged: it is archived as it is
+        return True
 
 
 def _last_commit(path: Path, size: int) -> int:
@@ -126,6 +143,8 @@ def _add_journal(tar: tarfile.TarFile, home: Home) -> None:
         _add(tar, home, path, length=length)
     for path, content in taken.keys:
         _add_bytes(tar, path.relative_to(home.root).as_posix(), content)
+    if taken.pruned is not None:
+        _add_bytes(tar, (home.journal / "pruned").relative_to(home.root).as_posix(), taken.pruned)
     done = {path for path, _ in (*taken.segments, *taken.keys)}
     rest = (path for path in _below(home.journal) if path not in done and not _derived(path))
     for path in sorted(rest, key=lambda path: (path.suffix == ".pack", "tree" in path.parts)):
@@ -138,7 +157,8 @@ def _add_journal(tar: tarfile.TarFile, home: Home) -> None:
 
 def _derived(path: Path) -> bool:
     """What is made anew: the index, the lock, and what appeared since the cut was made."""
-    return path.name.startswith("index.db") or path.name == "lock" or path.suffix in _OF_THE_CUT
+    again = path.name.startswith("index.db") or path.name in {"lock", "pruned"}
+    return again or path.suffix in _OF_THE_CUT
 
 
 # ── the wallet ──────────────────────────────────────────────────────────────────────────────
@@ -148,17 +168,14 @@ def _add_wallet(tar: tarfile.TarFile, home: Home) -> None:
     """One consistent copy of the wallet's file, as of now, without its log beside it."""
     if not home.wallet.is_file():
         return
-    copy = home.run / f"wallet.{os.getpid()}.copy"
-    try:
-        with (
-            closing(sqlite3.connect(f"{home.wallet.as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-            target.execute("PRAGMA journal_mode = DELETE")
-        _add_bytes(tar, home.wallet.name, copy.read_bytes())
-    finally:
-        copy.unlink(missing_ok=True)
+    with (
+        closing(sqlite3.connect(f"{home.wallet.as_uri()}?mode=ro", uri=True)) as source,
+        closing(sqlite3.connect(":memory:")) as target,  # no copy of secrets is left anywhere
+    ):
+        source.backup(target)
+        content = bytearray(target.serialize())
+    content[18:20] = b"\1\1"  # not WAL: https://www.sqlite.org/fileformat.html, 1.3.3
+    _add_bytes(tar, home.wallet.name, bytes(content))
 
 
 # ── the rest ────────────────────────────────────────────────────────────────────────────────
@@ -184,7 +201,11 @@ def _below(top: Path) -> Iterator[Path]:
     if top.is_file():
         yield top
     elif top.is_dir():
-        for path in sorted(top.iterdir(), key=lambda path: (path.name == "objects", path.name)):
+        try:
+            found = sorted(top.iterdir(), key=lambda path: (path.name == "objects", path.name))
+        except (FileNotFoundError, NotADirectoryError):  # gone since it was listed
+            return
+        for path in found:
             yield from _below(path)
 
 

@@ -4,6 +4,10 @@ An archive may come from anyone: only plain files with plain relative names are 
 folder that becomes the home once its log has been verified and shown not to be older than what
 this machine has acknowledged. Until then nothing of the home that is there has changed.
 
+tarfile takes an archive that ends too early, or has a header it cannot read, for a whole one. So
+gzip's checksum at the end is read too, and nothing but zeros may stand between it and the last
+file.
+
 A wallet that comes out of an archive is older than what its mints know: some of its ecash may be
 spent, and secrets it would use next may be used. It is marked, and neither pays nor takes anything
 until its mints were asked (`freehold wallet restore`).
@@ -12,6 +16,7 @@ until its mints were asked (`freehold wallet restore`).
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import shutil
@@ -20,11 +25,11 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import TypeGuard
 
 from node.backup import FORMAT, LEFT_OUT, MANIFEST
 from node.config import load
-from node.disk import sync
+from node.disk import sync, sync_folder
 from node.errors import BackupError, JournalDamagedError
 from node.home import Home, write_private
 from node.journal import Journal, verify
@@ -88,7 +93,7 @@ def _restore(archive: Path, home: Home, occupied: bool) -> tuple[Archive, Path |
     try:
         about = _unpack(archive, staging.root)
         staging.make_folders()
-        _check(home, staging)
+        _check(home, staging, about.journal_entries)
         if staging.wallet.exists():
             mark = staging.wallet.with_name(staging.wallet.name + STALE)
             write_private(mark, f"{about.created}\n".encode())
@@ -103,22 +108,55 @@ def _unpack(archive: Path, root: Path) -> Archive:
     """Writes the archive's files below `root`, which is new."""
     root.mkdir(mode=0o700, parents=True)
     try:
-        with open(archive, "rb") as file, _open(file) as tar:
-            members = iter(tar)
-            about = _about(tar, next(members, None))
-            total = 0
-            for count, member in enumerate(members):
-                total += member.size
-                if count > MEMBERS_MAX or total > TOTAL_MAX_BYTES:
-                    raise BackupError("the archive is larger than any node's", hint=_HINT)
-                _extract(tar, member, root)
+        with gzip.open(archive, "rb") as packed:
+            stream = _Stream(packed)
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=BoundedInfo) as tar:
+                about, end = _members(tar, root)
+            stream.finish(end)
             return about
     except _BROKEN as error:
         raise BackupError(f"{archive} is not a whole archive: {error}", hint=_HINT) from error
 
 
-def _open(file: IO[bytes]) -> tarfile.TarFile:
-    return tarfile.open(fileobj=file, mode="r|gz", tarinfo=BoundedInfo)
+def _members(tar: tarfile.TarFile, root: Path) -> tuple[Archive, int]:
+    """Writes all files; what the archive says, and where in it the last file ends."""
+    members = iter(tar)
+    first = next(members, None)
+    about = _about(tar, first)
+    total, end = 0, _end(first)
+    for count, member in enumerate(members):
+        total, end = total + member.size, _end(member)
+        if count > MEMBERS_MAX or total > TOTAL_MAX_BYTES:
+            raise BackupError("the archive is larger than any node's", hint=_HINT)
+        _extract(tar, member, root)
+    return about, end
+
+
+def _end(member: tarfile.TarInfo | None) -> int:
+    return member.offset_data + member.size if member else 0
+
+
+class _Stream(io.BufferedIOBase):
+    """What was packed, read once; remembers where its last byte is that is not zero."""
+
+    def __init__(self, packed: gzip.GzipFile) -> None:
+        self._packed = packed
+        self._at = self._last = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes. Raises EOFError or BadGzipFile where they are not what was packed."""
+        data = self._packed.read(-1 if size is None else size)
+        if filled := len(data.rstrip(b"\0")):
+            self._last = self._at + filled
+        self._at += len(data)
+        return data
+
+    def finish(self, end: int) -> None:
+        """Reads to the checksum. Raises ValueError if there is more than zeros after `end`."""
+        while self.read(_CHUNK):
+            pass
+        if self._last > end:
+            raise ValueError("it goes on behind what can be read")
 
 
 def _about(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> Archive:
@@ -131,17 +169,22 @@ def _about(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> Archive:
     entries, created = found.get("journal_entries"), found.get("created")
     return Archive(
         name=str(found.get("name")),
-        created=float(created) if isinstance(created, int | float) else 0.0,
+        created=float(created) if _is_time(created) else 0.0,
         version=str(found.get("version")),
         journal_entries=entries if isinstance(entries, int) else 0,
     )
 
 
+def _is_time(value: object) -> TypeGuard[int | float]:
+    """Whether it is a time in seconds since 1970 that a date can be made of."""
+    return isinstance(value, int | float) and 0 <= value < _YEAR_3000
+
+
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
     """Writes one plain file; anything else is refused."""
     name = PurePosixPath(member.name)
-    plain = not name.is_absolute() and ".." not in name.parts and name.parts
-    if not plain or "\0" in member.name or name.parts[0] in LEFT_OUT or not member.isreg():
+    plain = member.isreg() and not member.issparse() and member.size >= 0
+    if not plain or "\0" in member.name or name.is_absolute() or not _is_a_nodes(name.parts):
         raise BackupError(f"the archive holds {member.name!r}, which no node writes", hint=_HINT)
     path = root.joinpath(*name.parts)
     for folder in reversed(path.relative_to(root).parents[:-1]):
@@ -155,7 +198,16 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
         sync(file.fileno())
 
 
-def _check(home: Home, staging: Home) -> None:
+def _is_a_nodes(parts: tuple[str, ...]) -> bool:
+    """Whether `backup.py` would write a file of this name."""
+    if not parts or ".." in parts or parts[0] in LEFT_OUT or parts[0].startswith("."):
+        return False
+    if parts[0] == "journal":  # what is derived is derived again, and not believed
+        return len(parts) != 2 or not (parts[1] == "lock" or parts[1].startswith("index.db"))
+    return parts == ("wallet.db",) or not parts[0].startswith("wallet.db")
+
+
+def _check(home: Home, staging: Home, least: int) -> None:
     """Verifies the log that was unpacked, and opens it against the head this home has kept."""
     kept = _head(home)
     if kept.is_file():
@@ -168,6 +220,11 @@ def _check(home: Home, staging: Home) -> None:
         raise JournalDamagedError(
             f"the archive's log is damaged: {report.problems[0]}", hint="Restore another archive."
         )
+    if report.size < least:
+        raise JournalDamagedError(
+            f"the archive's log has {report.size} entries, but there were {least}",
+            hint="Restore another archive.",
+        )
     Journal.open_sync(staging.journal, origin=config.node.origin).close()
 
 
@@ -176,16 +233,25 @@ def _head(home: Home) -> Path:
 
 
 def _swap(home: Home, staging: Home, occupied: bool) -> Path | None:
-    """Puts the new home in place; the old one is kept beside it."""
+    """Puts the new home in place, once all of it is durable; the old one is kept beside it."""
+    os.sync()
     kept = None
     if occupied:
         kept = home.root.with_name(f"{home.root.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
         home.root.rename(kept)
     elif home.root.exists():
         home.root.rmdir()
-    staging.root.rename(home.root)
+    try:
+        staging.root.rename(home.root)
+    except OSError:
+        if kept:
+            kept.rename(home.root)
+        raise
+    sync_folder(home.root.parent)
     return kept
 
 
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
+_CHUNK = 1 << 20
+_YEAR_3000 = 32_503_680_000
 _HINT = "Is it a file that `freehold backup` wrote?"

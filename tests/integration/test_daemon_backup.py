@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
 import shutil
+import sqlite3
 import stat
 import tarfile
+import zlib
 from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +32,7 @@ from node.errors import (
     JournalRollbackError,
 )
 from node.home import SOCKET_PATH_MAX, Home
+from node.journal import Draft, Journal
 
 if TYPE_CHECKING:
     from tests.conftest import Node
@@ -195,6 +201,10 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
         member("agents/x", tarfile.CHRTYPE),
         member("run/control.sock"),
         member("journal.head"),
+        member("journal/index.db"),
+        member("journal/lock"),
+        member("wallet.db-journal"),
+        member(".home.restoring.1/config.toml"),
         member("."),
     ],
     ids=lambda bad: f"{bad.name}-{bad.type.decode()}",
@@ -231,6 +241,103 @@ def test_a_cut_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="whole"):
         restore.restore(tmp_path / "cut", Home(tmp_path / "h"))
     assert [path.name for path in tmp_path.iterdir()] == ["cut"]
+
+
+# ── archives that were damaged on their way ─────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small archive, not packed."""
+    home = Home(tmp_path_factory.mktemp("short") / "h")
+    home.create()
+    with closing(Journal.open_sync(home.journal, origin="freehold/n")) as log:
+        log.append_sync(Draft("node.started"))
+    with closing(sqlite3.connect(home.wallet)) as wallet, wallet:
+        wallet.execute("create table proof (secret text)")
+    home.config.write_text('[node]\nname = "n"\n')
+    home.stores.joinpath("a").write_bytes(b"kept")
+    home.workspaces.joinpath("last.txt").write_bytes(b"x" * 600)
+    packed = io.BytesIO()
+    backup.write(home, "n", 1, packed)
+    return gzip.decompress(packed.getvalue())
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_an_archive_that_was_cut_anywhere_is_refused(short: bytes, tmp_path: Path) -> None:
+    """tarfile takes one that is cut between two files for whole: the rest would be gone, unsaid."""
+    whole = written(tmp_path / "whole", gzip.compress(short))
+    restore.restore(whole, Home(tmp_path / "good"))
+    assert (tmp_path / "good" / "wallet.db").is_file()
+    for at in range(512, len(short), 256):
+        packer = zlib.compressobj(wbits=31)
+        cut = packer.compress(short[:at]) + packer.flush(zlib.Z_SYNC_FLUSH)
+        with pytest.raises((BackupError, JournalDamagedError)):
+            restore.restore(written(tmp_path / "cut", cut), Home(tmp_path / "h"))
+        assert not (tmp_path / "h").exists()
+
+
+def test_a_bit_that_fell_over_is_refused(short: bytes, tmp_path: Path) -> None:
+    """Most files say nothing of what they should hold: only the checksum at the end does."""
+    for at in (*range(0, len(short), 2048), short.rindex(b"kept"), short.rindex(b"xxx")):
+        packer = zlib.compressobj(level=0, wbits=31)
+        stored = bytearray(packer.compress(short) + packer.flush())
+        stored[min(15 + at, len(stored) - 1)] ^= 0x10
+        with pytest.raises((BackupError, JournalDamagedError)):
+            restore.restore(written(tmp_path / "bad", bytes(stored)), Home(tmp_path / "h"))
+
+
+def test_a_header_that_cannot_be_read_is_not_the_end(short: bytes, tmp_path: Path) -> None:
+    bad, at = bytearray(short), short.rindex(b"workspaces/last.txt")
+    bad[at + 148 : at + 156] = b"\xff" * 8  # its checksum
+    with pytest.raises(BackupError, match="whole"):
+        restore.restore(written(tmp_path / "bad", gzip.compress(bad)), Home(tmp_path / "h"))
+
+
+def about(short: bytes, folder: Path, said: str) -> Path:
+    """The short archive, saying something else of itself."""
+
+    def change(name: str, content: bytes) -> bytes:
+        return said.encode() if name == backup.MANIFEST else content
+
+    return rewritten(written(folder / "a", gzip.compress(short)), folder / "b", change)
+
+
+@pytest.mark.parametrize("created", ["NaN", "1e300", "-1e300", "9" * 400, "true", "[]"])
+def test_a_time_that_is_none_is_no_traceback(short: bytes, tmp_path: Path, created: str) -> None:
+    source = about(short, tmp_path, f'{{"format": 1, "created": {created}}}')
+    found, _ = restore.restore(source, Home(tmp_path / "h"))
+    assert datetime.fromtimestamp(found.created, tz=UTC).year < 3001
+
+
+def test_a_log_with_less_than_was_archived_is_refused(short: bytes, tmp_path: Path) -> None:
+    source = about(short, tmp_path, '{"format": 1, "journal_entries": 2}')
+    with pytest.raises(JournalDamagedError, match="there were 2"):
+        restore.restore(source, Home(tmp_path / "h"))
+
+
+def test_what_cannot_be_put_in_place_leaves_the_old_home(
+    short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, home = written(tmp_path / "a", gzip.compress(short)), Home(tmp_path / "h")
+    home.create()
+    home.config.write_text("mine")
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if ".restoring." in path.name:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(BackupError, match="cannot restore"):
+        restore.restore(source, home, force=True)
+    assert home.config.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "h"]
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 import threading
@@ -73,6 +74,40 @@ def test_a_log_that_goes_on_in_the_middle_of_a_cut(
     monkeypatch.undo()
     log.close()
     check(opened, 2)
+
+
+@pytest.mark.parametrize("moment", ["announced", "written", "done"])
+def test_a_log_that_is_pruned_in_the_middle_of_a_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    home = Home(tmp_path / "h")
+    home.create()
+    log = Journal.open_sync(home.journal, origin="test/log", segment_entries=ENTRIES)
+    for _ in range(8):
+        append(log)
+    original, waiting = backup._last_commit, [True]
+
+    def first_prunes(path: Path, size: int) -> int:
+        found = original(path, size)
+        if waiting:
+            waiting.clear()
+            asyncio.run(log.prune(8))
+        return found
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if moment == "done":
+        monkeypatch.setattr(backup, "_last_commit", first_prunes)
+    else:
+        name = "write_pruned" if moment == "announced" else "finish"
+        monkeypatch.setattr(f"node.journal.prune.{name}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(log.prune(8))
+    opened = unpack(home, tmp_path / "cut")
+    log.close()
+    check(opened, 16)
+    assert verify(opened).pruned == (0 if moment == "announced" else 8)
 
 
 def append(log: Journal) -> None:
