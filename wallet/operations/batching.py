@@ -2,7 +2,7 @@
 
 The batch is an operation of its own whose body holds the request; while it is open, its invoices
 name it in theirs and are left alone. It is done with all of them, or given up with none of them:
-then each is claimed by itself.
+then each is claimed by itself. It is not given up while a copy of its request may be under way.
 """
 
 from __future__ import annotations
@@ -12,10 +12,16 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-from wallet.errors import MintError, MintMisbehavedError, MintUnreachableError, OutcomeUnknownError
-from wallet.operations import locking, minting, restoring, unblinding
+from wallet.errors import (
+    MintError,
+    MintMisbehavedError,
+    MintUnreachableError,
+    OutcomeUnknownError,
+    UnsupportedError,
+)
+from wallet.operations import copies, locking, minting, restoring, unblinding
 from wallet.operations.book import Book, Snapshot, must
-from wallet.operations.swapping import SIGNED_BEFORE, heard, unknown
+from wallet.operations.swapping import SIGNED_BEFORE, unknown
 from wallet.store import Kind, Record, State, Tables, codec
 from wallet.types import BlindedMessage, BlindSignature, MintQuoteState, Unit
 
@@ -81,7 +87,7 @@ async def _reserve(book: Book, key: str, snapshot: Snapshot, paid: Sequence[Reco
             "total": total,
             "outputs": codec.from_outputs(outputs),
         }
-        batch = book.begun(key, Kind.BATCH, snapshot, 0, **body)
+        batch = copies.first(book, book.begun(key, Kind.BATCH, snapshot, 0, **body))
         tables.operations.insert(batch)
         for record in paid:
             tables.operations.update(replace(record, body={**record.body, "batch": key}))
@@ -95,22 +101,28 @@ async def _drive(book: Book, batch: Record, *, sent: bool) -> bool:
     for number in range(2):
         refused = False
         if number or not sent:
+            batch = await copies.again(book, batch) if sent else batch
             try:
                 return await _finish(book, batch, await _post(book, batch))
             except MintUnreachableError as error:
+                batch = await copies.answered(book, batch, again=sent)
                 refused, lost = not sent, unknown(error)
+            except UnsupportedError as error:  # it does not do so many at once any more
+                batch = await copies.answered(book, batch, again=sent)
+                refused, lost = not copies.may_come(book, batch), unknown(error)
             except MintError as error:
+                batch = await copies.answered(book, batch, again=sent)
                 signed = await _signed_before(book, batch, error, sent=sent)
                 if signed:
                     return await _finish(book, batch, signed)
-                refused = heard(book, batch, error, sent=sent) is not None
+                refused = copies.heard(book, batch, error) is not None
                 lost = unknown(error)
             except OutcomeUnknownError as error:
                 lost = error
         issued = await _issued(book, batch)
         if issued:
             return await _finish(book, batch, issued)
-        if refused or issued is None:
+        if refused or (issued is None and not copies.may_come(book, batch)):
             return await _give_up(book, batch)
         sent = True
     await book.doubt(batch, lost)

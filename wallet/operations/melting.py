@@ -7,7 +7,8 @@ state is asked again, later. A request that may have been lost is repeated as it
 is paid at most once; it is never replaced by another.
 
 Change whose signatures do not hold is owed by the mint: the payment is done, the blanks are kept,
-and `recover` asks for it again.
+and `recover` asks for it again. What was paid once is never sent again, nor told as failed, should
+the mint's books go back to before.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from wallet.errors import (
     PaymentFailedError,
     WalletError,
 )
-from wallet.operations import bills, restoring, unblinding
+from wallet.operations import bills, copies, restoring, unblinding
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book, Snapshot
 from wallet.operations.swapping import (
@@ -36,7 +37,6 @@ from wallet.operations.swapping import (
     MOST_TRIES,
     OUTDATED,
     SIGNED_BEFORE,
-    heard,
     unknown,
 )
 from wallet.protocol import curve
@@ -44,6 +44,7 @@ from wallet.protocol import outputs as making
 from wallet.store import Coin, Hold, Kind, Record, State, Tables, codec, select_inputs, selection
 from wallet.types import BlindSignature, MeltQuote, MeltQuoteState, Output, Proof, ProofState, Unit
 
+_NOT_PAID: Final = 20004
 _OWED: Final = "paid; the mint owes the change of this payment"
 
 
@@ -129,7 +130,8 @@ def _plan(book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
         "outputs": codec.from_outputs(blanks),
         "input_fee": fee,
     }
-    return book.changed(record, state=State.PREPARED, fee=fee + told["reserve"], body=body)
+    ready = book.changed(record, state=State.PREPARED, fee=fee + told["reserve"], body=body)
+    return copies.first(book, ready)
 
 
 def check_fee(asked: Mapping[str, Any], fee: int, unit: Unit) -> None:
@@ -161,22 +163,23 @@ def _inputs(coins: list[Coin], need: int, now: Snapshot, *, exact: bool) -> tupl
 
 
 async def _drive(book: Book, record: Record, *, sent: bool) -> Record:
+    if owes_change(record):
+        return await _owed(book, record)
     lost = OutcomeUnknownError("the payment may be at the mint already")
     for number in range(MOST_TRIES):
         refusal: MintError | None = None
         if number or not sent:
+            record = await copies.again(book, record) if sent else record
             try:
-                told = await _post(book, record)
-                if told.state != MeltQuoteState.UNPAID:
-                    return await _told(book, record, told)
-                refusal = MintError("the mint did not pay it", code=20004)
+                return await _posted(book, record, again=sent)
             except MintUnreachableError as error:
                 if not sent:
                     raise await _failed(book, record, error) from None
-                lost = unknown(error)
+                record, lost = await copies.answered(book, record, again=True), unknown(error)
                 break
             except MintError as error:
-                refusal, lost = heard(book, record, error, sent=sent), unknown(error)
+                record = await copies.answered(book, record, again=sent)
+                refusal, lost = copies.heard(book, record, error), unknown(error)
             except OutcomeUnknownError as error:
                 lost = error
         looked = await _look(book, record, refusal)
@@ -193,10 +196,15 @@ async def _drive(book: Book, record: Record, *, sent: bool) -> Record:
     raise lost
 
 
-async def _post(book: Book, record: Record) -> MeltQuote:
+async def _posted(book: Book, record: Record, *, again: bool) -> Record:
     inputs, blanks = codec.proofs_of(record.body, "inputs"), codec.outputs_of(record.body)
-    messages = [made.message for made in blanks]
-    return await book.api(record.operation.mint).melt(record.body["quote"]["id"], inputs, messages)
+    api, messages = book.api(record.operation.mint), [made.message for made in blanks]
+    told = await api.melt(record.body["quote"]["id"], inputs, messages)
+    if told.state == MeltQuoteState.UNPAID:
+        raise MintError("the mint did not pay it", code=_NOT_PAID)
+    if told.state == MeltQuoteState.PENDING:
+        record = await copies.answered(book, record, again=again)
+    return await _told(book, record, told)
 
 
 async def _look(
@@ -213,7 +221,7 @@ async def _look(
     async with book.doubting(record):
         told = await api.melt_quote(record.body["quote"]["id"])
         if told.state != MeltQuoteState.UNPAID:
-            return await _told(book, record, told)
+            return await _told(book, record if _is_told(record) else copies.landed(record), told)
         states = await api.check([curve.y_of(proof.secret) for proof in inputs])
         pairs = zip(inputs, states, strict=True)
         spent = tuple(proof for proof, state in pairs if state == ProofState.SPENT)
@@ -225,23 +233,39 @@ async def _look(
         return spent
 
 
+async def _owed(book: Book, record: Record) -> Record:
+    """Asks once more for the change of what was paid."""
+    try:
+        told = await book.api(record.operation.mint).melt_quote(record.body["quote"]["id"])
+    except WalletError:
+        return record
+    return await _paid(book, record, told) if told.state == MeltQuoteState.PAID else record
+
+
 async def _told(book: Book, record: Record, told: MeltQuote) -> Record:
     """The mint says that it is paid, or under way."""
     if told.state == MeltQuoteState.PENDING:
-        if record.operation.state == State.PENDING and not record.operation.error:
+        if _is_told(record):
             return record
         return await book.keep(book.changed(record, state=State.PENDING, error=""), "pending")
     return await _paid(book, record, told)
 
 
+def _is_told(record: Record) -> bool:
+    """Whether the mint said last that it is at it."""
+    return record.operation.state == State.PENDING and not record.operation.error
+
+
 async def _paid(book: Book, record: Record, told: MeltQuote) -> Record:
     mint, blanks = record.operation.mint, codec.outputs_of(record.body)
-    preimage = _preimage(record, told)
+    preimage = _preimage(record, told) or record.body.get("preimage")
     try:
         signatures = told.change
-        if _kept(record, signatures) > record.body["quote"]["reserve"]:
+        if not signatures or _kept(record, signatures) > record.body["quote"]["reserve"]:
             restored = await _restored_change(book, mint, blanks)
             signatures = max(signatures, restored, key=_sum)
+        if _kept(record, signatures) < 0:
+            raise MintMisbehavedError(f"mint {mint} gives more back than was left of a payment")
         change = await unblinding.finish_blank(book, mint, blanks, signatures)
     except WalletError:
         body = {**record.body, "preimage": preimage}
@@ -266,8 +290,8 @@ def _sum(change: Sequence[BlindSignature]) -> int:
 async def _restored_change(
     book: Book, mint: str, blanks: Sequence[Output]
 ) -> tuple[BlindSignature, ...]:
-    """The change by NUT-09, for a mint that keeps more than its fee reserve: its answer does not
-    repeat the change, or leaves some out. In the blanks' order."""
+    """The change by NUT-09, for a mint that gives none, or keeps more than its fee reserve: its
+    answer may not repeat the change, or leave some out. In the blanks' order."""
     if not blanks or not (await book.info(mint)).supports(9):
         return ()
     found = dict(await book.api(mint).restore([made.message for made in blanks]))

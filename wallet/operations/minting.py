@@ -21,7 +21,7 @@ from wallet.errors import (
     ParseError,
     RefusedError,
 )
-from wallet.operations import locking, restoring, unblinding
+from wallet.operations import copies, locking, restoring, unblinding
 from wallet.operations.book import Book, Snapshot, must
 from wallet.operations.results import Invoice
 from wallet.operations.sending import check_amount
@@ -169,11 +169,13 @@ async def _drive(book: Book, record: Record) -> Record:
             return settled
         if "outputs" not in record.body:
             record = await _prepare(book, record)
+        record = await copies.again(book, record) if sent else record
         try:
             return await _post(book, record)
         except OutcomeUnknownError as error:
             lost, sent = error, True
         except MintError as refusal:
+            record = await copies.answered(book, record, again=sent)
             if refusal.code == SIGNED_BEFORE:
                 outputs = codec.outputs_of(record.body)
                 signed = await restoring.signed_before(
@@ -198,19 +200,37 @@ async def _settled(book: Book, record: Record, quote: MintQuote) -> Record | Non
         return None
     if quote.state == MintQuoteState.UNPAID:
         return await _unpaid(book, record)
-    for outputs in _all_outputs(record):
-        found = dict(await book.api(record.operation.mint).restore([o.message for o in outputs]))
-        if len(found) == len(outputs):
-            return await _finish(book, record, outputs, [found[o.message] for o in outputs])
+    async with book.doubting(record):
+        for outputs in _all_outputs(record):
+            signed = await _signed(book, record.operation.mint, outputs)
+            if signed:
+                return await _finish(book, record, outputs, signed)
+        if "outputs" in record.body and copies.may_come(book, record):
+            raise OutcomeUnknownError(
+                f"mint {record.operation.mint} says that it issued, and does not know to whom",
+                hint="Run `recover` later.",
+            )
     return await book.keep(
         book.changed(record, state=State.FAILED, error="the mint gave its ecash to somebody else")
     )
 
 
+async def _signed(book: Book, mint: str, outputs: Sequence[Output]) -> list[BlindSignature]:
+    """What the mint signed of a request: all or nothing."""
+    found = dict(await book.api(mint).restore([made.message for made in outputs]))
+    if found and len(found) < len(outputs):
+        raise MintMisbehavedError(
+            f"mint {mint} restores {len(found)} of {len(outputs)} outputs",
+            hint="Run `recover` later; if it stays so, do not use this mint.",
+        )
+    return [found[made.message] for made in outputs] if found else []
+
+
 async def _unpaid(book: Book, record: Record) -> Record:
     operation, expiry = record.operation, record.body["quote"]["expiry"]
     end = expiry + GRACE_S if expiry else operation.when + _NEVER_TOLD_S
-    if operation.state.final or book.now() <= end:
+    was_paid = "outputs" in record.body  # the mint once said so
+    if operation.state.final or was_paid or book.now() <= end:
         return record
     return await book.keep(
         book.changed(record, state=State.FAILED, error="the invoice expired and was not paid")
@@ -226,7 +246,7 @@ async def _prepare(book: Book, record: Record, *, fresh: bool = False) -> Record
         outputs = outputs_for(book, tables, snapshot, operation.amount)
         before = [*record.body.get("before", []), record.body.get("outputs", [])]
         body = {**record.body, "outputs": codec.from_outputs(outputs), "before": before}
-        planned = book.changed(record, state=State.PREPARED, body=body)
+        planned = copies.first(book, book.changed(record, state=State.PREPARED, body=body))
         tables.operations.update(planned)
         return planned
 

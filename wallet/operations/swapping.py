@@ -7,12 +7,12 @@ one transaction that finishes. When the answer is missing, nothing is guessed:
     inputs spent, no output of ours                  ->  somebody else spent them: failed
     inputs unspent, and the mint refused             ->  plan again where its keysets or fees
                                                          changed, else release and fail
-    inputs unspent, and nobody refused               ->  the same bytes again
+    inputs unspent, and nobody refused for good      ->  the same bytes again
     inputs pending, or the mint silent               ->  the operation stays pending
 
 The inputs are asked about first: outputs alone prove nothing where an old backup made this wallet
-use counters twice. A request that may still be under way is repeated rather than released, since
-only an answer to these very bytes says that they can do no more.
+use counters twice. A request that may still be under way is repeated rather than released; which
+refusals of a repetition say that the bytes can do no more is `copies`' to tell.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ from wallet.errors import (
     OutcomeUnknownError,
     WalletError,
 )
-from wallet.operations import restoring, unblinding
+from wallet.operations import copies, restoring, unblinding
 from wallet.operations.book import Book, Snapshot
 from wallet.protocol import curve
 from wallet.store import Hold, Kind, Record, State, Tables, codec
 from wallet.types import BlindSignature, Output, Proof, ProofState
 
 MOST_TRIES: Final = 3
-COPY_LIVES_S: Final = 600  # how long a request that was given up may still arrive
 SIGNED_BEFORE: Final = 11003
 EXPIRED: Final = 12003
 CLOCKS_DIFFER_S: Final = 86_400  # by so much; a keyset that a mint calls expired is, then
@@ -84,7 +83,7 @@ async def start(book: Book, saga: Swapping, record: Record, snapshot: Snapshot) 
     """
 
     def work(tables: Tables) -> Record:
-        planned = saga.plan(book, tables, record, snapshot)
+        planned = _planned(book, saga, tables, record, snapshot)
         tables.operations.insert(planned)
         return planned
 
@@ -114,15 +113,17 @@ async def _drive(book: Book, saga: Swapping, record: Record, *, sent: bool) -> R
     for number in range(MOST_TRIES):
         refusal: MintError | None = None
         if number or not sent:
+            record = await copies.again(book, record) if sent else record
             try:
                 return await _post(book, saga, record)
             except MintUnreachableError as error:
                 if not sent:
                     raise await _failed(book, saga, record, error) from None
-                lost = unknown(error)
+                record, lost = await copies.answered(book, record, again=True), unknown(error)
                 break
             except MintError as error:
-                refusal, lost = heard(book, record, error, sent=sent), unknown(error)
+                record = await copies.answered(book, record, again=sent)
+                refusal, lost = copies.heard(book, record, error), unknown(error)
             except OutcomeUnknownError as error:
                 lost = error
         looked = await _look(book, record)
@@ -143,13 +144,6 @@ async def _drive(book: Book, saga: Swapping, record: Record, *, sent: bool) -> R
         sent = refusal is None
     await book.doubt(record, lost)
     raise lost
-
-
-def heard(book: Book, record: Record, refusal: MintError, *, sent: bool) -> MintError | None:
-    """The refusal, if it settles anything: a rate limit or a proxy's page (no NUT code) says
-    nothing of an earlier copy of the request that may still be under way."""
-    young = 0 <= book.now() - record.operation.when < COPY_LIVES_S
-    return None if sent and young and not refusal.code else refusal
 
 
 def unknown(error: WalletError) -> OutcomeUnknownError:
@@ -242,11 +236,16 @@ async def _plan_again(book: Book, saga: Swapping, record: Record, refusal: MintE
 
         def work(tables: Tables) -> Record:
             tables.proofs.release(record.key)
-            return _written(tables, saga.plan(book, tables, record, snapshot))
+            return _written(tables, _planned(book, saga, tables, record, snapshot))
 
         return await book.store.write("reserve", work)
     except WalletError as error:
         raise await _failed(book, saga, record, error) from None
+
+
+def _planned(book: Book, saga: Swapping, tables: Tables, record: Record, now: Snapshot) -> Record:
+    planned = saga.plan(book, tables, record, now)
+    return planned if planned.operation.state.final else copies.first(book, planned)
 
 
 def _written(tables: Tables, record: Record) -> Record:
