@@ -14,7 +14,8 @@ before the point as well.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 
 from node.runs.content import scalars
@@ -56,17 +57,13 @@ class CitationsGuard:
 
 def _missing(claims: Iterable[Figure], seen: set[Decimal]) -> list[str]:
     """The claims, as written, that are no seen value, exactly or rounded."""
-    percents = {_context_scaled(value, 2) for value in seen}
-    left = [c for c in claims if c.value not in (seen | percents if c.percent else seen)]
-    rounded: dict[tuple[int, bool], set[Decimal]] = {}
-    missing = []
-    for claim in left:
-        key = (claim.exponent, claim.percent)
-        if key not in rounded:
-            rounded[key] = _rounded(seen | percents if claim.percent else seen, claim.exponent)
-        if claim.value not in rounded[key]:
-            missing.append(claim.text)
-    return sorted(set(missing))
+    percents = seen | {_context_scaled(value, 2) for value in seen}
+    left = [c for c in claims if c.value not in (percents if c.percent else seen)]
+    sought = {
+        percent: sorted(percents if percent else seen) for percent in {c.percent for c in left}
+    }
+    missing = {claim.text for claim in left if not _is_rounded(claim, sought[claim.percent])}
+    return sorted(missing)
 
 
 def _values(contents: Iterable[Json]) -> set[Decimal]:
@@ -101,13 +98,24 @@ def _context_scaled(value: Decimal, places: int) -> Decimal:
     return Decimal((sign, digits, exponent + places))
 
 
-def _rounded(values: Iterable[Decimal], exponent: int) -> set[Decimal]:
-    """The values rounded to a power of ten."""
-    step, made = Decimal((0, (1,), exponent)), set()
-    for value in values:
-        digits, own = len(value.as_tuple().digits), value.as_tuple().exponent
-        if digits > _LONGEST_ROUNDED or not isinstance(own, int) or own >= exponent:
-            continue
-        for way in (ROUND_HALF_EVEN, ROUND_HALF_UP):
-            made.add(value.quantize(step, rounding=way, context=_CONTEXT))
-    return made
+def _is_rounded(claim: Figure, seen: Sequence[Decimal]) -> bool:
+    """Whether the claim is a value, in order of size, rounded to the claim's last digit.
+
+    Such a value is at most half of that digit away, so that few need a look: an answer may hold
+    as many figures as the results, and each a last digit of its own.
+    """
+    if len(claim.value.as_tuple().digits) > _LONGEST_ROUNDED:
+        return False
+    half = Decimal((0, (5,), claim.exponent - 1))
+    low, high = _CONTEXT.subtract(claim.value, half), _CONTEXT.add(claim.value, half)
+    first, last = bisect_left(seen, low), bisect_right(seen, high)
+    if bisect_left(seen, high) > bisect_right(seen, low):  # one nearer than half
+        return True
+    at_half = {seen[place] for place in (first, last - 1) if first <= place < last}
+    return any(_rounds_to(value, claim) for value in at_half)
+
+
+def _rounds_to(value: Decimal, claim: Figure) -> bool:
+    step = Decimal((0, (1,), claim.exponent))
+    ways = (ROUND_HALF_EVEN, ROUND_HALF_UP)
+    return any(value.quantize(step, rounding=way, context=_CONTEXT) == claim.value for way in ways)

@@ -3,8 +3,8 @@
 The log is the only store. A step counts on the day its hold was taken, even if it ends, or a person
 lets it happen, on the next: its result says which day that was. A run that ended says in its last
 entry what it spent on which day, so that a restart need not read all its steps. An intent without a
-result counts as held until the run that left it is resumed. Days that passed are kept: a clock may be
-set back, and the day that it is then was not spent a second time.
+result counts as held until the run that left it is resumed. Days that passed are kept: a clock may
+be set back, and the day that it is then must not be spent a second time.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -235,6 +237,41 @@ def test_a_figure_is_found_however_it_is_rounded(value: object, places: int) -> 
 def test_any_text_is_read_and_holds_itself(text: str) -> None:
     assert verdict_on(text, text) == "pass"
     assert all(figure.digits for figure in figures(text))
+
+
+def test_time_does_not_grow_with_figures_times_results() -> None:
+    """A page of numbers, and an answer of numbers that each end at another digit."""
+    page = " ".join(f"{number / 7:.6f}" for number in range(8_000))
+
+    def seconds(claims: int) -> float:
+        answer = " ".join(f"12e{place}" for place in range(3, 3 + claims))
+        started = time.thread_time()
+        assert verdict_on(answer, page) == "fail"
+        return time.thread_time() - started
+
+    assert seconds(800) <= 3 * seconds(8) + 0.3
+
+
+@pytest.mark.parametrize(
+    ("said", "seen", "passes"),
+    [
+        ("0.12", "0.125", True),
+        ("0.13", "0.125", True),
+        ("0.14", "0.125", False),
+        ("0.12", "0.115", True),
+        ("-0.13", "-0.125", True),
+        ("-0.12", "-0.125", True),
+        ("12.5", "12.46 and 11 and 13", True),
+        ("12.5", "12.4499 and 12.5501", False),
+        ("about 1200", "1249.99", True),
+        ("about 1200", "1250", True),
+        ("about 1200", "1150", True),
+        ("about 1200", "1149.99", False),
+        ("12.3%", "0.1234", True),
+    ],
+)
+def test_a_figure_is_rounded_one_of_two_ways(said: str, seen: str, passes: bool) -> None:
+    assert verdict_on(f"It is {said}.", seen) == ("pass" if passes else "fail")
 
 
 # ── all of them ─────────────────────────────────────────────────────────────────────────────
