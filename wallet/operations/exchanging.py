@@ -4,25 +4,29 @@ The swap is made of operations that can each be interrupted: the token is redeem
 (from then on it is ours alone), a mint of ours gives an invoice, and the foreign mint pays it. Each
 has a key made of this one's, so going on after an interruption is doing it all again. What the
 fees did not take stays at the foreign mint, which is listed, neither for spending nor accepting.
+Once the token is redeemed, what is refused for now (a rate limit, a proxy's page) ends nothing;
+and once the invoice is paid, nothing does but its ecash.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Final
 
 from wallet.errors import (
     AlreadySpentError,
     BalanceCapError,
     FeeTooHighError,
+    MintError,
     MintUnreachableError,
     OutcomeUnknownError,
     RefusedError,
     UntrustedMintError,
     WalletError,
 )
-from wallet.operations import bills, failures, melting, minting, mints, quoting, receiving
-from wallet.operations.book import Book, Snapshot
+from wallet.operations import bills, failures, melting, minting, mints, paying, quoting, receiving
+from wallet.operations.book import Book, Snapshot, must
 from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import Received
 from wallet.store import Kind, MintRow, Record, State, Tables, codec
@@ -92,16 +96,23 @@ async def settle(book: Book, own: OwnKeys, record: Record) -> Record:
     except OutcomeUnknownError as error:
         await book.doubt(_latest(book, record), error)
         raise
-    except MintUnreachableError as error:
-        if not _is_redeemed(book, record):
-            await _failed(book, record, error)
+    except WalletError as error:
+        if not _goes_on(book, record, error):
+            await _failed(book, _latest(book, record), error)
             raise
-        lost = OutcomeUnknownError(error.message, hint="Run `recover` when the mint is back.")
+        lost = OutcomeUnknownError(error.message, hint="Run `recover` later.")
         await book.doubt(_latest(book, record), lost)
         raise lost from error
-    except WalletError as error:
-        await _failed(book, _latest(book, record), error)
-        raise
+
+
+def _goes_on(book: Book, record: Record, error: WalletError) -> bool:
+    """Whether it may come to its end all the same, later."""
+    paid = book.record(f"{record.key}/pay")
+    if paid is not None and paying.stands(paid):
+        return True
+    for_now = isinstance(error, MintUnreachableError)
+    for_now = for_now or (isinstance(error, MintError) and not error.code)
+    return for_now and _is_redeemed(book, record)
 
 
 async def _failed(book: Book, record: Record, error: WalletError) -> None:
@@ -156,7 +167,7 @@ async def _steps(book: Book, own: OwnKeys, record: Record) -> Record:
     token = _token(record.body["token"])
     await _know(book, token.mint)
     got = await _redeem(book, own, record, token)
-    if "invoice" not in record.body:
+    if not _is_payable(book, record):
         record = await _agree(book, record, token.mint, got.amount)
     await _pay(book, record, token.mint)
     minted = await minting.claim(book, record.body["invoice"])
@@ -202,10 +213,10 @@ async def _agree(book: Book, record: Record, foreign: str, received: int) -> Rec
     """
     unit = record.operation.unit
     amount = received - max(received * book.rules.max_fee_percent // 100, 2)
-    for number in range(MOST_QUOTES):
+    for _ in range(MOST_QUOTES):
         if amount <= 0:
             break
-        name = f"{record.key}/invoice{number}"
+        name = _name(book, record, amount)
         invoice = await minting.request_invoice(
             book, amount, mint=record.operation.mint, unit=unit, key=name
         )
@@ -222,6 +233,28 @@ async def _agree(book: Book, record: Record, foreign: str, received: int) -> Rec
         f"the fees would take all of the {received} {unit}",
         hint=f"The ecash is yours now, at mint {foreign}.",
     )
+
+
+def _is_payable(book: Book, record: Record) -> bool:
+    """Whether there is an invoice that is paid, is being paid, or can be."""
+    if "invoice" not in record.body or book.record(f"{record.key}/pay") is not None:
+        return "invoice" in record.body
+    return _is_open(book, must(book.record(record.body["invoice"]), record.key))
+
+
+def _name(book: Book, record: Record, amount: int) -> str:
+    """The operation of an invoice over an amount: one of before that can be paid, or a new one."""
+    for number in count():
+        name = f"{record.key}/invoice{number}"
+        known = book.record(name)
+        if known is None or (known.operation.amount == amount and _is_open(book, known)):
+            break
+    return name
+
+
+def _is_open(book: Book, invoice: Record) -> bool:
+    expiry = invoice.body["quote"]["expiry"]
+    return invoice.operation.pending and (expiry is None or book.now() < expiry)
 
 
 def _input_fee(book: Book, now: Snapshot) -> int:

@@ -125,7 +125,12 @@ async def _together(book: Book, whole: Record) -> Record:
     fee = sum(part.operation.fee for part in parts if part.operation.state != State.FAILED)
     body = {**whole.body, "preimage": shown}
     if not states <= {State.DONE, State.FAILED}:
-        return await book.keep(book.changed(whole, state=State.PENDING, fee=fee), "together")
+        paid = all(
+            part.operation.state == State.DONE or melting.owes_change(part) for part in parts
+        )
+        known = body if paid else whole.body  # what is told as paid is `melting.owes_change`'s
+        pending = book.changed(whole, state=State.PENDING, fee=fee, body=known)
+        return await book.keep(pending, "together")
     if shown or State.FAILED not in states:
         done = book.changed(whole, state=State.DONE, fee=fee, error="", body=body)
         return await book.keep(done, "together")

@@ -9,7 +9,7 @@ from wallet.operations import receiving, swapping
 from wallet.operations.book import Book, must
 from wallet.operations.ownkeys import OwnKeys
 from wallet.protocol import curve
-from wallet.store import Held, Kind, Operation, Outbox, Record, Tables, codec
+from wallet.store import Held, Kind, Operation, Outbox, Record, State, Tables, codec
 from wallet.types import ProofState, Token
 
 
@@ -28,18 +28,31 @@ async def reclaim(book: Book, own: OwnKeys, key: str) -> Operation:
         send = book.record(key)
         if send is None or send.operation.kind != Kind.SEND:
             raise RefusedError(f"{key!r} is no send of this wallet")
-        begun = _begun(book, key)
-        if begun is not None:
-            async with book.holding(begun.key):
-                return (await swapping.settle(book, RECLAIMING, begun)).operation
         while send.operation.outbox == Outbox.OPEN:
+            held = _held(book, key)
             try:
-                return await _take_back(book, own, send)
+                back = await _go_on(book, key) or await _take_back(book, own, send)
             except AlreadySpentError:  # of all, or of some, of its proofs
-                send = must(book.record(key), key)
+                if _held(book, key) == held:  # this wallet is receiving them
+                    raise
+            else:
+                return back
+            send = must(book.record(key), key)
     raise AlreadySpentError(
         f"the token of {key!r} is not in the outbox: {send.operation.outbox.value or 'not made'}"
     )
+
+
+async def _go_on(book: Book, key: str) -> Operation | None:
+    """Settles a reclaim of before; None where there is none, or it has failed by now."""
+    begun = _begun(book, key)
+    if begun is None:
+        return None
+    async with book.holding(begun):
+        record = must(book.record(begun), begun)
+        if not record.operation.state.final:  # `recover` may have been quicker
+            record = await swapping.settle(book, RECLAIMING, record)
+        return record.operation if record.operation.state == State.DONE else None
 
 
 async def refresh(book: Book) -> tuple[Operation, ...]:
@@ -57,19 +70,23 @@ async def refresh(book: Book) -> tuple[Operation, ...]:
 
 
 async def _refresh(book: Book, mint: str, sends: Sequence[Operation]) -> list[Operation]:
-    held = [each for send in sends for each in _held(book, send.key)]
-    states = await book.api(mint).check([curve.y_of(each.proof.secret) for each in held])
-    pairs = zip(held, states, strict=True)
-    spent = [each.proof for each, state in pairs if state == ProofState.SPENT]
-    if not spent:
-        return []
+    """Not while a restore looks at the mint: it would bring back what is taken out here. What this
+    wallet is taking in itself is that operation's to settle."""
+    async with book.at_work(mint):
+        held = [each for send in sends for each in _held(book, send.key)]
+        states = await book.api(mint).check([curve.y_of(each.proof.secret) for each in held])
+        pairs = zip(held, states, strict=True)
+        spent = [each.proof for each, state in pairs if state == ProofState.SPENT]
+        if not spent:
+            return []
 
-    def work(tables: Tables) -> list[Operation]:
-        receiving.redeemed(book, tables, spent, Outbox.DELIVERED)
-        now = [tables.operations.operation(send.key) for send in sends]
-        return [each for each in now if each and each.outbox == Outbox.DELIVERED]
+        def work(tables: Tables) -> list[Operation]:
+            gone = [proof for proof in spent if tables.operations.seen([proof.secret]) is None]
+            receiving.redeemed(book, tables, gone, Outbox.DELIVERED)
+            now = [tables.operations.operation(send.key) for send in sends]
+            return [each for each in now if each and each.outbox == Outbox.DELIVERED]
 
-    return await book.store.write("outbox", work)
+        return await book.store.write("outbox", work)
 
 
 async def _take_back(book: Book, own: OwnKeys, send: Record) -> Operation:
@@ -99,11 +116,13 @@ async def _take_back(book: Book, own: OwnKeys, send: Record) -> Operation:
         return (await swapping.start(book, RECLAIMING, record, snapshot)).operation
 
 
-def _begun(book: Book, parent: str) -> Record | None:
-    def work(tables: Tables) -> Record | None:
+def _begun(book: Book, parent: str) -> str | None:
+    """The operation that is taking a token back."""
+
+    def work(tables: Tables) -> str | None:
         for operation in tables.operations.pending():
             if operation.parent == parent and operation.kind == Kind.RECLAIM:
-                return tables.operations.get(operation.key)
+                return operation.key
         return None
 
     return book.store.read(work)

@@ -160,5 +160,6 @@ def _unsettled(tables: Tables) -> set[str]:
     for operation in tables.operations.pending():
         record = tables.operations.get(operation.key)
         if record is not None:
-            secrets.update(made.secret for made in codec.outputs_of(record.body))
+            rows = [record.body.get("outputs", ()), *record.body.get("before", ())]
+            secrets.update(codec.to_output(row).secret for each in rows for row in each)
     return secrets

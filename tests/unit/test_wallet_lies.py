@@ -1,0 +1,386 @@
+"""Mints whose books go back or contradict themselves, and operations that meet each other.
+
+What was paid stays paid, what is on its way is waited for, what the wallet holds is spendable, and
+no two tasks that work on one token, invoice or payment undo or double what the other did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from wallet.errors import AlreadySpentError, OutcomeUnknownError
+from wallet.mint.testing import Fault
+from wallet.mint.testing.refused import Refused
+from wallet.operations.results import Rules
+from wallet.store import Hold, Outbox, State
+from wallet.testing import World
+from wallet.types import MeltQuoteState, MintQuoteState, TransportRequest
+from wallet.wallet import Wallet
+
+RULES = Rules(change_pieces=0)  # each payment needs the mint
+FOREIGN = Rules(change_pieces=1, swap_foreign=True)
+MELT, SWAP, MINT = "/v1/melt/bolt11", "/v1/swap", "/v1/mint/bolt11"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path, mints=2)
+    await made.funded("ann", 64, rules=RULES)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def ann(world: World) -> Wallet:
+    return world.wallets["ann"]
+
+
+@pytest.fixture
+def bill(world: World) -> str:
+    return world.lightning.invoice(20_000)
+
+
+def state(wallet: Wallet, key: str = "k") -> State:
+    operation = wallet.operation(key)
+    assert operation is not None
+    return operation.state
+
+
+async def nothing_lost(world: World) -> None:
+    for wallet in world.wallets.values():
+        await wallet.recover()
+    assert await world.missing() == 0
+    for wallet in world.wallets.values():
+        assert Hold.RESERVED not in world.held(wallet)
+        assert (await wallet.check()).ok
+
+
+Change = Callable[[str, TransportRequest], Awaitable[None] | None]
+
+
+def beside(world: World, change: Change, *, place: int = 0) -> None:
+    """What happens at each request to a mint, beside its passing its points."""
+    mint = world.mints[place]
+    hook = mint.hook
+
+    async def both(moment: Literal["before", "after"], request: TransportRequest) -> None:
+        for each in (hook, change):
+            done = each(moment, request) if each is not None else None
+            if done is not None:
+                await done
+
+    mint.hook = both
+
+
+# ── tokens ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_token_that_is_being_received_is_not_taken_back_beside(
+    world: World, ann: Wallet
+) -> None:
+    """It was asked for ever, without a pause."""
+    sent = await ann.send(5)
+    world.mint.faults.add(Fault.LOST_REPLY, SWAP)
+    world.mint.faults.add(Fault.UNREACHABLE, times=99)
+    with pytest.raises(OutcomeUnknownError):
+        await ann.receive(sent.token)
+    async with asyncio.timeout(5):
+        with pytest.raises(AlreadySpentError):
+            await ann.reclaim(sent.operation)
+    world.mint.faults.clear()
+    await nothing_lost(world)
+    assert ann.balance() == 64
+
+
+async def test_a_reclaim_that_is_asked_for_while_it_recovers_is_done_once(
+    world: World, ann: Wallet
+) -> None:
+    sent = await ann.send(5)
+    world.mint.faults.add(Fault.LOST_REPLY, SWAP)
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
+    with pytest.raises(OutcomeUnknownError):
+        await ann.reclaim(sent.operation)
+    looking = asyncio.Event()
+    looks = 0
+
+    async def looked(moment: str, request: TransportRequest) -> None:
+        nonlocal looks
+        if request.path == "/v1/checkstate" and moment == "before":
+            looks += 1
+            looking.set()
+            if looks == 2:  # it is done by now, and somebody spends what came of it
+                await ann.send(64, to=ann.address())
+
+    beside(world, looked)
+    recovering = asyncio.create_task(ann.recover())
+    await looking.wait()
+    back = await ann.reclaim(sent.operation)
+    await recovering
+    assert back.state == State.DONE
+    assert (await ann.check()).ok
+    await nothing_lost(world)
+
+
+async def test_a_token_that_is_being_taken_back_is_not_told_as_delivered(
+    world: World, ann: Wallet
+) -> None:
+    sent = await ann.send(5)
+    world.mint.faults.add(Fault.LOST_REPLY, SWAP)
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
+    with pytest.raises(OutcomeUnknownError):
+        await ann.reclaim(sent.operation)
+    assert await ann.refresh_outbox() == ()
+    await nothing_lost(world)
+    operation = ann.operation(sent.operation)
+    assert operation is not None
+    assert operation.outbox == Outbox.RECLAIMED
+
+
+async def test_what_is_delivered_while_a_restore_looks_does_not_come_back(
+    world: World, ann: Wallet
+) -> None:
+    bob = await world.funded("bob", 0)
+    sent = await ann.send(5)
+    tasks: list[asyncio.Task[object]] = []
+
+    async def redeemed() -> None:
+        await bob.receive(sent.token)
+        await ann.refresh_outbox()
+
+    def looked(moment: str, request: TransportRequest) -> None:
+        if request.path == "/v1/checkstate" and moment == "after" and not tasks:
+            tasks.append(asyncio.create_task(redeemed()))
+
+    beside(world, looked)
+    hold = ann._book.store.write
+
+    async def slow(name: str, work: Callable[..., object]) -> object:
+        if name == "restore":
+            await asyncio.wait(tasks, timeout=0.2)
+        return await hold(name, work)
+
+    ann._book.store.write = slow  # type: ignore[assignment]
+    await ann.restore(world.mint.url)
+    await asyncio.gather(*tasks)
+    assert ann.balance() == 59
+    await nothing_lost(world)
+
+
+# ── invoices of ours ────────────────────────────────────────────────────────────────────────
+
+
+async def test_ecash_that_is_restored_in_part_is_not_given_up(world: World, ann: Wallet) -> None:
+    invoice = await ann.request_invoice(11)
+    world.lightning.pay(invoice.bolt11)
+    world.mint.faults.add(Fault.LOST_REPLY, MINT)
+    world.mint.faults.add(Fault.FEWER, "/v1/restore", times=2)
+    world.time_s += 1_000
+    with pytest.raises(OutcomeUnknownError, match=r"restores \d of \d"):
+        await ann.claim_invoice(invoice.operation)
+    await ann.recover()
+    await nothing_lost(world)
+    assert state(ann, invoice.operation) == State.DONE
+
+
+async def test_an_invoice_that_was_paid_once_is_not_told_as_expired(
+    world: World, ann: Wallet
+) -> None:
+    invoice = await ann.request_invoice(11)
+    world.lightning.pay(invoice.bolt11)
+    world.mint.faults.add(Fault.LOST_REQUEST, MINT, times=3)
+    with pytest.raises(OutcomeUnknownError):
+        await ann.claim_invoice(invoice.operation)
+    quote = list(world.mint.quotes.mints.values())[-1]
+    quote.state = MintQuoteState.UNPAID
+    world.time_s += 10 * 86_400
+    await ann.recover()
+    quote.state = MintQuoteState.PAID
+    await nothing_lost(world)
+    assert state(ann, invoice.operation) == State.DONE
+
+
+async def test_outputs_of_an_earlier_request_are_not_restored_while_it_is_open(
+    world: World, ann: Wallet
+) -> None:
+    """Its first request arrived after all. Restored and spent, they would come back once more."""
+    invoice = await ann.request_invoice(11)
+    world.lightning.pay(invoice.bolt11)
+    world.mint.faults.add(Fault.LOST_REQUEST, MINT, times=3)
+    with pytest.raises(OutcomeUnknownError):
+        await ann.claim_invoice(invoice.operation)
+    await world.mint.send(world.mint.requests[-1])
+    quote = list(world.mint.quotes.mints.values())[-1]
+    quote.state = MintQuoteState.PAID  # as if not
+    keyset = world.mint.rotate()
+
+    def lost(moment: str, request: TransportRequest) -> None:
+        if request.path == MINT and keyset.encode() in (request.body or b""):
+            raise OutcomeUnknownError("lost on the way")
+
+    beside(world, lost)
+    with pytest.raises(OutcomeUnknownError):
+        await ann.claim_invoice(invoice.operation)
+    quote.state = MintQuoteState.ISSUED
+    await ann.restore(world.mint.url)
+    await ann.send(ann.balance(), to=ann.address())
+    await ann.recover()
+    assert state(ann, invoice.operation) == State.DONE
+    assert (await ann.check()).ok
+    await nothing_lost(world)
+
+
+# ── payments ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_change_of_exact_inputs_that_a_quote_does_not_repeat(
+    world: World, ann: Wallet
+) -> None:
+    bolt11 = world.lightning.invoice(62_000)  # with a reserve of 2: all there is
+    world.lightning.fee_msat = 0
+    world.mint.faults.add(Fault.LOST_REPLY, MELT)
+
+    def forgets(moment: str, request: TransportRequest) -> None:
+        for quote in world.mint.quotes.melts.values():
+            quote.change = ()
+
+    beside(world, forgets)
+    paid = await ann.pay_invoice(bolt11, key="k")
+    assert (paid.state, paid.fee) == ("paid", 0)
+    assert ann.balance() == 2
+    await nothing_lost(world)
+
+
+@pytest.mark.parametrize("inputs", ["unspent", "spent"])
+async def test_a_payment_whose_change_is_owed_is_never_undone(
+    inputs: str, world: World, ann: Wallet, bill: str
+) -> None:
+    """The mint's books go back to before: the invoice is paid all the same, and so it is told."""
+    world.mint.faults.add(Fault.WRONG_SIGNATURES, MELT)
+    world.mint.faults.add(Fault.WRONG_SIGNATURES, "/v1/restore", times=99)
+    world.mint.faults.add(Fault.WRONG_SIGNATURES, "/v1/melt/quote/bolt11/*", times=99)
+    assert (await ann.pay_invoice(bill, key="k")).state == "paid"
+    assert state(ann) == State.PENDING
+    world.mint.faults.clear()
+    quote = next(iter(world.mint.quotes.melts.values()))
+    spent = dict(world.mint.ledger.spent)
+    quote.state = MeltQuoteState.UNPAID
+    if inputs == "unspent":
+        world.mint.ledger.spent.clear()
+    requests = len(world.mint.requests)
+    await ann.recover()
+    assert state(ann) == State.PENDING
+    assert MELT not in {each.path for each in world.mint.requests[requests:]}
+    assert (await ann.pay_invoice(bill, key="k")).state == "paid"
+    quote.state = MeltQuoteState.PAID
+    world.mint.ledger.spent.update(spent)
+    await nothing_lost(world)
+    assert state(ann) == State.DONE
+
+
+async def test_more_change_than_was_given_is_not_believed(
+    world: World, ann: Wallet, bill: str
+) -> None:
+    """A fee below nothing would be money to spend at another mint."""
+    world.mint.faults.add(Fault.LOST_REPLY, MELT)
+
+    def generous(moment: str, request: TransportRequest) -> None:
+        if request.path == MELT and moment == "after":
+            quote = next(iter(world.mint.quotes.melts.values()))
+            ledger = world.mint.ledger
+            for made in quote.outputs:
+                ledger.signed.pop(made.b, None)
+            quote.change = ledger.sign_change(quote.outputs, 1_000)
+
+    beside(world, generous)
+    paid = await ann.pay_invoice(bill, key="k")
+    assert paid.state == "paid"
+    assert paid.fee >= 0
+    assert ann.balance() < 64
+
+
+async def test_a_payment_in_parts_that_is_paid_but_for_change_is_told_as_paid(
+    world: World, ann: Wallet
+) -> None:
+    await world.funded("ann", 64, mint=1)
+    world.mint.faults.add(Fault.WRONG_SIGNATURES, MELT)
+    world.mint.faults.add(Fault.WRONG_SIGNATURES, "/v1/melt/quote/*", times=9)
+    world.mint.faults.add(Fault.WRONG_SIGNATURES, "/v1/restore", times=9)
+    bolt11 = world.lightning.invoice(90_000)
+    paid = await ann.pay_invoice(bolt11, key="k")
+    assert world.lightning.is_paid(bolt11)
+    assert paid.state == "paid"
+    assert paid.preimage
+    assert state(ann) == State.PENDING
+    world.mint.faults.clear()
+    await nothing_lost(world)
+    assert state(ann) == State.DONE
+
+
+# ── tokens of foreign mints ─────────────────────────────────────────────────────────────────
+
+
+async def foreign(world: World) -> str:
+    bob = await world.funded("bob", 60, mint=1)
+    return (await bob.send(50)).token
+
+
+FOR_NOW = {
+    "an invoice is refused": (0, "/v1/mint/quote/bolt11"),
+    "a quote is refused": (1, "/v1/melt/quote/bolt11"),
+    "the ecash is refused": (0, MINT),
+    "the invoice is not found": (0, "/v1/mint/quote/bolt11/*"),
+}
+
+
+@pytest.mark.parametrize("what", FOR_NOW)
+async def test_a_proxy_that_refuses_does_not_end_a_swap_over_lightning(
+    what: str, world: World
+) -> None:
+    ann = await world.again(rules=FOREIGN)
+    token = await foreign(world)
+    place, path = FOR_NOW[what]
+    world.mints[place].faults.add(Fault.NOT_A_MINT, path)
+    with pytest.raises(OutcomeUnknownError):
+        await ann.receive(token, key="k")
+    await ann.recover()
+    assert state(ann) == State.DONE
+    assert (await ann.receive(token, key="k")).amount > 40
+    await nothing_lost(world)
+
+
+async def test_a_mint_that_does_not_issue_now_has_been_paid_all_the_same(world: World) -> None:
+    ann = await world.again(rules=FOREIGN)
+    token = await foreign(world)
+    answer = world.mint.desk.answer
+
+    def closed(request: TransportRequest) -> object:
+        if request.path == MINT:
+            raise Refused(20003, "minting is disabled")
+        return answer(request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.mint.desk, "answer", closed)
+        with pytest.raises(OutcomeUnknownError):
+            await ann.receive(token, key="k")
+        assert state(ann) == State.PENDING
+    await nothing_lost(world)
+    assert state(ann) == State.DONE
+
+
+async def test_a_swap_over_lightning_goes_on_when_its_invoices_have_expired(world: World) -> None:
+    """And when what was agreed on does not fit any more."""
+    ann = await world.again(rules=FOREIGN)
+    token = await foreign(world)
+    world.mints[1].faults.add(Fault.UNREACHABLE, MELT.replace("bolt11", "quote/bolt11"))
+    with pytest.raises(OutcomeUnknownError):
+        await ann.receive(token, key="k")
+    world.time_s += 2 * 86_400
+    world.mints[1].quotes.reserve = lambda amount: 7
+    await ann.recover()
+    assert state(ann) == State.DONE
+    await nothing_lost(world)
