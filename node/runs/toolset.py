@@ -7,6 +7,7 @@ that is replaced while a run is away is noticed by its digest, never silently us
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -210,11 +211,22 @@ class Toolset:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
         def before_write(path: str, origins: tuple[str, ...]) -> None:
-            labels = writer.labels | self._labels_of(agent, origins)
-            self._labels.wrote(agent.name, path, labels)
+            self._labels.writes(agent.name, path, carried(origins))
             writer.wrote(path)
 
-        return WorkspaceGrant(root.absolute(), grant.workspace or "ro", before_write)
+        def after_write(path: str, origins: tuple[str, ...]) -> None:
+            with suppress(OSError):  # it keeps the marks that it had, too
+                self._labels.wrote(agent.name, path, carried(origins))
+
+        def carried(origins: tuple[str, ...]) -> frozenset[Label]:
+            return writer.labels | self._labels_of(agent, origins)
+
+        return WorkspaceGrant(
+            root.absolute(),
+            grant.workspace or "ro",
+            before_write=before_write,
+            after_write=after_write,
+        )
 
     def _labels_of(self, agent: AgentManifest, origins: tuple[str, ...]) -> frozenset[Label]:
         marked = partial(self._labels.of, agent.name)

@@ -27,7 +27,7 @@ from pygit2.enums import ConfigLevel, SortMode
 from node.clock import Clock
 from node.errors import WorkspaceError
 from node.runs.effect import Needs, Outcome, StepKind, Usage
-from node.runs.workspace_files import Files, read_files, restore_files
+from node.runs.workspace_files import Files, each_file, restore_files
 from node.runs.workspace_labels import FileLabels
 from node.types import Json
 
@@ -115,15 +115,16 @@ class Workspaces:
     async def rollback(self, agent: str, version: str) -> Version | None:
         """Puts the files back as they were then, as a new commit. What was not committed before is
         committed first, so nothing is lost. None if nothing changed."""
-        made = await self._in_thread(agent, partial(self._rollback, agent, version))
-        self._labels.put_back(agent, made.changed if made else ())
-        return made
+        return await self._in_thread(agent, partial(self._rollback, agent, version))
 
     async def _in_thread(self, agent: str, work: Callable[[], _T]) -> _T:
         self.root(agent)
+        return await asyncio.shield(self._alone(agent, work))  # a thread cannot be cancelled
+
+    async def _alone(self, agent: str, work: Callable[[], _T]) -> _T:
         async with self._locks.setdefault(agent, asyncio.Lock()):
             try:
-                return await asyncio.shield(asyncio.to_thread(work))
+                return await asyncio.to_thread(work)
             except (pygit2.GitError, OSError, KeyError, ValueError) as error:
                 raise WorkspaceError(
                     f"workspace of {agent}: {error}",
@@ -166,8 +167,8 @@ class Workspaces:
 
     def _now(self, repository: Any, agent: str) -> Ids:
         """The files as they are, as blobs of the repository."""
-        files = read_files(self.root(agent))
-        return {path: repository.create_blob(content) for path, content in files.items()}
+        files = each_file(self.root(agent))
+        return {path: repository.create_blob(content) for path, content in files}
 
     def _commit_all(self, agent: str, message: str) -> Version | None:
         files = self._now(self._repository(agent), agent)
@@ -207,14 +208,23 @@ class Workspaces:
             else repository[_write_tree(repository, self._now(repository, agent))]
         )
         empty = repository[_write_tree(repository, {})]
-        patch = repository.diff(before or empty, now).patch or ""
-        return patch if len(patch) <= _DIFF_CHARS else patch[:_DIFF_CHARS] + "\n[cut]\n"
+        diff, text = repository.diff(before or empty, now), ""
+        for patch in diff:
+            raw: bytes = patch.data
+            text += raw.decode("utf-8", "replace")
+            if len(text) > _DIFF_CHARS:
+                return text[:_DIFF_CHARS] + "\n[cut]\n"
+        return text
 
     def _rollback(self, agent: str, version: str) -> Version | None:
         repository = self._repository(agent)
         target = _resolve(repository, agent, version)
         self._commit_all(agent, _OUTSIDE)
         self._written.pop(agent, None)
+        head = _head(repository)
+        now, then = _ids(repository, head.tree) if head else {}, _ids(repository, target.tree)
+        differ = [path for path in now.keys() | then.keys() if now.get(path) != then.get(path)]
+        self._labels.put_back(agent, differ)
         restore_files(self.root(agent), _files(repository, target.tree))
         return self._commit_all(agent, f"Back to {str(target.id)[:10]}\n")
 
@@ -291,10 +301,17 @@ def _version(repository: Any, commit: Any) -> Version:
 
 
 def _resolve(repository: Any, agent: str, version: str) -> Any:
+    found = []
     if _ID.fullmatch(version):
-        for commit in _history(repository, 1_000_000):
-            if str(commit.id).startswith(version):
-                return commit
+        history = _history(repository, 1_000_000)
+        found = [commit for commit in history if str(commit.id).startswith(version)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise WorkspaceError(
+            f"{len(found)} versions of the workspace of {agent} begin with {version}",
+            hint="Give more of it.",
+        )
     raise WorkspaceError(
         f"the workspace of {agent} has no version {version!r}",
         hint=f"`freehold workspace log {agent}` lists them.",

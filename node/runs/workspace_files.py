@@ -7,6 +7,7 @@ with one name are read, up to a size. What is not read is not touched when files
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -25,30 +26,43 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OURS = ".freehold-"
 _TEMPORARY = f"{_OURS}restoring-"
+_LEFT_OUT = {
+    errno.ELOOP,
+    errno.EMLINK,  # O_NOFOLLOW on FreeBSD
+    errno.ENXIO,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EOPNOTSUPP,
+}
 Files = dict[str, bytes]
 
 
 def read_files(root: Path) -> Files:
     """The regular files by their path with `/`; empty if the folder is not there.
 
-    Left out: links, files with several names, special files, what is over 8 MiB or nested over 32
-    deep, names that are not UTF-8, and `.git`.
+    Left out: links, files with several names, special files, what we may not read, what is over
+    8 MiB or nested over 32 deep, names that are not UTF-8, and `.git`.
 
     Raises:
         WorkspaceError: there are more than 20,000 files or 512 MiB.
-        OSError: a file cannot be read.
+        OSError: a file cannot be read; it must not look as if it were deleted.
     """
-    files: Files = {}
-    total = 0
+    return dict(each_file(root))
+
+
+def each_file(root: Path) -> Iterator[tuple[str, bytes]]:
+    """As `read_files`, one after another, so that not all are in memory at once."""
+    count = total = 0
     for path, content in _walk(root):
-        files[path] = content
-        total += len(content)
-        if len(files) > MAX_FILES or total > MAX_TOTAL_BYTES:
+        yield path, content
+        count, total = count + 1, total + len(content)
+        if count > MAX_FILES or total > MAX_TOTAL_BYTES:
             raise WorkspaceError(
                 f"{root} holds more than {MAX_FILES} files or {MAX_TOTAL_BYTES} bytes",
                 hint="Move what the agent does not need elsewhere; then its history goes on.",
             )
-    return files
 
 
 def restore_files(root: Path, wanted: Files) -> None:
@@ -73,7 +87,7 @@ def _walk(root: Path) -> Iterator[tuple[str, bytes]]:
     except FileNotFoundError:
         return
     try:
-        for folder, folders, names, handle in os.fwalk(dir_fd=top, follow_symlinks=False):
+        for folder, folders, names, handle in os.fwalk(onerror=_left_out, dir_fd=top):
             prefix = "" if folder == "." else folder[2:] + "/"
             deep = prefix.count("/") >= MAX_DEPTH
             folders[:] = [] if deep else sorted(name for name in folders if _tracked(name))
@@ -93,8 +107,9 @@ def _tracked(name: str) -> bool:
 def _read(name: str, folder: int) -> bytes | None:
     try:
         handle = os.open(name, _READ, dir_fd=folder)
-    except OSError:
-        return None  # a link, or gone since the folder was listed
+    except OSError as error:
+        _left_out(error)
+        return None
     with os.fdopen(handle, "rb") as file:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
@@ -103,10 +118,20 @@ def _read(name: str, folder: int) -> bytes | None:
     return content if len(content) <= MAX_FILE_BYTES else None
 
 
+def _left_out(error: OSError) -> None:
+    """Passes over a link, a socket, what is gone since it was listed, and what is not ours."""
+    if error.errno not in _LEFT_OUT:
+        raise error
+
+
 @contextmanager
 def _folder_of(root: Path, path: str, *, make: bool) -> Iterator[tuple[int, str]]:
     """The open folder that holds `path`, and the last part of it."""
     *folders, name = path.split("/")
+    if {"", ".", ".."} & {*folders, name}:  # a history that somebody else made
+        raise WorkspaceError(
+            f"{path!r} is no file of a workspace", hint="Its history was changed from outside."
+        )
     at = os.open(root, _DIRECTORY)
     try:
         for part in folders:

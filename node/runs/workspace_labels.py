@@ -3,7 +3,8 @@
 Without this a label is washed off by a file: an untrusted run writes `notes.txt`, the next run
 reads it as its own. What a labelled run writes is therefore marked, before the bytes are in place,
 in `workspaces/.labels-AGENT.json` beside the workspace; a run without labels that replaces the file
-takes the mark off. `ever` keeps what a path once carried, for when an old version is put back.
+takes the mark off, once it has. `ever` keeps what a path once carried, for when an old version is
+put back. Some file systems take `Notes` for `notes`: what is read has the marks of all such names.
 
 A file of marks that cannot be read labels everything: it must not be possible to lose them.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from node.runs.effect import Label
 
 _BOTH: frozenset[Label] = frozenset({"untrusted", "private"})
 _ANY = "*"
+_LOCK = threading.Lock()  # several objects may keep one file
 Marks = dict[str, frozenset[Label]]
 
 
@@ -37,19 +40,33 @@ class FileLabels:
 
     def __init__(self, workspaces: Path) -> None:
         self._folder = workspaces
-        self._lock = threading.Lock()
 
     def of(self, agent: str, path: str) -> frozenset[Label]:
         """What reading this file brings into a run."""
-        with self._lock:
+        with _LOCK:
             now = self._read(agent).now
-        return now.get(path, frozenset()) | now.get(_ANY, frozenset())
+        return _marked(now, path) | now.get(_ANY, frozenset())
 
-    def wrote(self, agent: str, path: str, labels: frozenset[Label]) -> None:
-        """Marks a file that a run with these labels is about to replace.
+    def writes(self, agent: str, path: str, labels: frozenset[Label]) -> None:
+        """Marks a file that a run with these labels is about to replace; what it carries stays,
+        since it may not come to that.
 
         Raises:
             OSError: the mark cannot be kept; the file must not be written.
+        """
+
+        def change(book: _Book) -> None:
+            if labels:
+                book.now[path] = book.now.get(path, frozenset()) | labels
+                book.ever[path] = book.ever.get(path, frozenset()) | labels
+
+        self._change(agent, change)
+
+    def wrote(self, agent: str, path: str, labels: frozenset[Label]) -> None:
+        """Marks a file that a run with these labels has replaced: with them and no others.
+
+        Raises:
+            OSError: the mark cannot be kept.
         """
 
         def change(book: _Book) -> None:
@@ -61,17 +78,21 @@ class FileLabels:
         self._change(agent, change)
 
     def put_back(self, agent: str, paths: Iterable[str]) -> None:
-        """Marks files of which an old version was put back with all they ever carried."""
+        """Marks files of which an old version is about to be put back with all they ever carried.
+
+        Raises:
+            OSError: the marks cannot be kept; no file must be put back.
+        """
 
         def change(book: _Book) -> None:
             for path in paths:
-                if path in book.ever:
-                    book.now[path] = book.ever[path]
+                if ever := _marked(book.ever, path):
+                    book.now[path] = book.now.get(path, frozenset()) | ever
 
         self._change(agent, change)
 
     def _change(self, agent: str, change: Callable[[_Book], None]) -> None:
-        with self._lock:
+        with _LOCK:
             before = self._read(agent)
             after = _Book(dict(before.now), dict(before.ever))
             change(after)
@@ -101,6 +122,16 @@ class FileLabels:
             sync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)  # before the files that they are about are written
+
+
+def _marked(marks: Marks, path: str) -> frozenset[Label]:
+    """What a path carries, by whichever of its names."""
+    name = _folded(path)
+    return frozenset().union(*(found for other, found in marks.items() if _folded(other) == name))
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
 
 
 def _marks(data: Any) -> Marks:

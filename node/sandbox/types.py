@@ -76,11 +76,15 @@ class WorkspaceGrant:
 
     `before_write` is told the path of a file that is about to be replaced, and the origins of what
     the call has read so far; on a thread of the sandbox. If it raises OSError nothing is written.
+    `after_write` is told the same once it has been replaced.
     """
 
     root: Path
     mode: Literal["ro", "rw"] = "ro"
     before_write: Callable[[str, tuple[str, ...]], None] | None = field(
+        default=None, compare=False, repr=False
+    )
+    after_write: Callable[[str, tuple[str, ...]], None] | None = field(
         default=None, compare=False, repr=False
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -166,6 +167,26 @@ def test_asks_before_it_writes(root: Path) -> None:
     assert "could not" in refused(call, "write", "no", "x")
     assert asked == [("b/c", ("workspace:a",)), ("no", ("workspace:a",))]
     assert not (root / "no").exists()
+
+
+def test_says_that_it_wrote_only_once_it_has(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    call = host_call(root)
+    grant = WorkspaceGrant(
+        root,
+        "rw",
+        before_write=lambda path, _origins: told.append(f"before {path}"),
+        after_write=lambda path, _origins: told.append((root / path).read_text()),
+    )
+    call.grant = Grant(workspace=grant)
+    assert do(call, "write", "a", "x") == 1
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    assert refused(call, "write", "a", "y")
+    assert told == ["before a", "x", "before a"]
 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", ".git.", ".git ", ".g\u200cit", "．git"])

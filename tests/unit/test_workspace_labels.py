@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.clock import ManualClock
+from node.errors import WorkspaceError
+from node.runs import workspace
 from node.runs.effect import Label
 from node.runs.workspace import Workspaces
+from node.runs.workspace_files import restore_files
 from node.runs.workspace_labels import FileLabels
 
 UNTRUSTED: frozenset[Label] = frozenset({"untrusted"})
@@ -52,6 +58,66 @@ async def test_a_rollback_brings_the_marks_back(tmp_path: Path) -> None:
     assert labels.of("clerk", "a") == NONE
     assert versions[0] is not None
     await workspaces.rollback("clerk", versions[0].id)
+    assert labels.of("clerk", "a") == UNTRUSTED
+
+
+def test_what_was_not_replaced_after_all_keeps_its_marks(tmp_path: Path) -> None:
+    """The write may fail, or the process die before it."""
+    labels = FileLabels(tmp_path)
+    labels.wrote("clerk", "a", UNTRUSTED)
+    labels.writes("clerk", "a", PRIVATE)
+    labels.writes("clerk", "b", PRIVATE)
+    labels.writes("clerk", "c", NONE)
+    assert FileLabels(tmp_path).of("clerk", "a") == UNTRUSTED | PRIVATE
+    assert labels.of("clerk", "b") == PRIVATE
+    labels.wrote("clerk", "a", PRIVATE)
+    assert labels.of("clerk", "a") == PRIVATE
+
+
+@pytest.mark.parametrize("name", ["NOTES.TXT", "Cafe\u0301", "stra\u00dfe", "\ufb01le"])
+def test_another_spelling_of_a_name_has_its_marks(tmp_path: Path, name: str) -> None:
+    """macOS and others read `notes` where somebody wrote `NOTES`."""
+    labels = FileLabels(tmp_path)
+    labels.wrote("clerk", name, UNTRUSTED)
+    others = [name, name.lower(), name.upper(), unicodedata.normalize("NFC", name)]
+    assert all(labels.of("clerk", other) == UNTRUSTED for other in others)
+    for other in others[1:]:
+        if other != name:
+            labels.wrote("clerk", other, NONE)
+    assert labels.of("clerk", name) == UNTRUSTED, "elsewhere it is another file"
+
+
+def test_two_that_keep_marks_lose_none(tmp_path: Path) -> None:
+    def mark(number: int) -> None:
+        FileLabels(tmp_path).wrote("clerk", str(number), UNTRUSTED)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(mark, range(40)))
+    labels = FileLabels(tmp_path)
+    assert all(labels.of("clerk", str(number)) == UNTRUSTED for number in range(40))
+
+
+async def test_a_rollback_that_dies_halfway_has_marked_what_it_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspaces, labels = Workspaces(tmp_path, clock=ManualClock()), FileLabels(tmp_path)
+    file = workspaces.root("clerk") / "a"
+    file.parent.mkdir()
+    labels.wrote("clerk", "a", UNTRUSTED)
+    file.write_text("theirs")
+    first = await workspaces.keep("clerk", run="r", key="r:1", note="")
+    assert first is not None
+    labels.wrote("clerk", "a", NONE)
+    file.write_text("ours")
+
+    def dies(root: Path, wanted: dict[str, bytes]) -> None:
+        restore_files(root, wanted)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(workspace, "restore_files", dies)
+    with pytest.raises(WorkspaceError):
+        await workspaces.rollback("clerk", first.id)
+    assert file.read_text() == "theirs"
     assert labels.of("clerk", "a") == UNTRUSTED
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pygit2
 import pytest
 
 from node.clock import ManualClock
 from node.errors import WorkspaceError
-from node.runs.workspace import Workspaces
+from node.runs import workspace
+from node.runs.workspace import Version, Workspaces
 from node.runs.workspace_files import MAX_FILE_BYTES, read_files, restore_files
 
 
@@ -206,6 +212,84 @@ async def test_rolling_back_into_a_link_is_an_error_of_the_tree(
     with pytest.raises(WorkspaceError):
         await workspaces.rollback("clerk", first)
     assert not (tmp_path / "a").exists()
+
+
+async def test_who_goes_away_leaves_nobody_beside_its_thread(
+    workspaces: Workspaces, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread goes on when its caller is cancelled; the next one must still wait for it."""
+    (files / "a").write_text("1")
+    begun, goes_on, order = threading.Event(), threading.Event(), list[str]()
+    keep_all = Workspaces._keep
+
+    def slow(self: Workspaces, agent: str, run: str, *more: Any) -> Version | None:
+        order.append(f"{run} begins")
+        if run == "r1":
+            begun.set()
+            assert goes_on.wait(30)
+        made = keep_all(self, agent, run, *more)
+        order.append(f"{run} ends")
+        return made
+
+    monkeypatch.setattr(Workspaces, "_keep", slow)
+    first = asyncio.ensure_future(keep(workspaces, "r1"))
+    assert await asyncio.to_thread(begun.wait, 30)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    second = asyncio.ensure_future(workspaces.keep("clerk", run="r2", key="r2:9", note=""))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    goes_on.set()
+    await second
+    assert order == ["r1 begins", "r1 ends", "r2 begins", "r2 ends"]
+
+
+@pytest.mark.parametrize("failing", ["file", "folder"])
+def test_what_cannot_be_read_just_now_does_not_look_deleted(
+    files: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    (files / "sub").mkdir()
+    (files / "sub" / "a").write_text("1")
+    real = os.open
+
+    def full(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if str(path) == {"file": "a", "folder": "sub"}[failing]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="Too many"):
+        read_files(files)
+
+
+@pytest.mark.parametrize("path", ["../a", "sub/../../a", "/a", "sub//a", "."])
+def test_a_history_from_elsewhere_leads_nowhere(files: Path, path: str) -> None:
+    (files / "sub").mkdir()
+    with pytest.raises(WorkspaceError, match="no file of a workspace"):
+        restore_files(files, {path: b"evil"})
+    assert sorted(p.name for p in files.parent.rglob("*")) == ["clerk", "sub"]
+
+
+async def test_a_diff_of_any_text_is_shown_and_cut(workspaces: Workspaces, files: Path) -> None:
+    (files / "latin").write_bytes("caf\u00e9\n".encode("latin-1"))
+    assert "latin" in await workspaces.diff("clerk")
+    for name in "abc":
+        (files / name).write_text("line\n" * 150_000)
+    diff = await workspaces.diff("clerk")
+    assert diff.endswith("[cut]\n")
+    assert len(diff) < 1_100_000
+
+
+def test_a_version_is_named_by_what_only_it_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest of several is not what a person meant who wants to go back."""
+    commits = [SimpleNamespace(id=f"{start:0<40}") for start in ("abcd1", "abcd2", "0123")]
+    monkeypatch.setattr(workspace, "_history", lambda _repository, _limit: iter(commits))
+    with pytest.raises(WorkspaceError, match="2 versions"):
+        workspace._resolve(None, "clerk", "abcd")
+    assert workspace._resolve(None, "clerk", "abcd2") is commits[1]
+    with pytest.raises(WorkspaceError, match="no version"):
+        workspace._resolve(None, "clerk", "ffff")
 
 
 async def history(workspaces: Workspaces) -> list[tuple[str, str, tuple[str, ...]]]:

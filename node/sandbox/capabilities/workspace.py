@@ -176,6 +176,8 @@ def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> in
         if grant.before_write is not None:
             grant.before_write("/".join(parts), tuple(call.origins))
         _replace(parts[-1], fd, data)
+        if grant.after_write is not None:
+            grant.after_write("/".join(parts), tuple(call.origins))
     usage.size += len(data) - (old or 0)
     usage.files += old is None
     return len(data)
