@@ -15,6 +15,7 @@ from node.runs.content import text_bytes
 from node.runs.context import Conversation
 from node.runs.effect import Effect, Outcome
 from node.runs.guards import cut_text
+from node.runs.guards_secrets import redact
 from node.runs.live import Live
 from node.runs.model_effect import (
     Fit,
@@ -103,7 +104,7 @@ class Asking:
             if isinstance(reply, Reply):
                 return reply
             why, self._text_only = reply.why, reply.text
-            self.live.take_back(why)
+            self.live.take_back(redact(why, self._secrets())[0])
             self.complain(str(value.get("raw") or value["text"]), f"That cannot be used: {why}.")
         times = self._limits.repairs + 1
         return Answer(

@@ -33,11 +33,15 @@ class StepEntries:
         except (ValueError, RecursionError):
             raise StepFailedError(f"the arguments of {effect.name} are not JSON") from None
 
-    def intent(self, decision: PolicyVerdict, cause: tuple[int, ...]) -> Draft:
-        """What is about to happen, as the program asked for it."""
+    def intent(
+        self, decision: PolicyVerdict, cause: tuple[int, ...], *, private: bool = False
+    ) -> Draft:
+        """What is about to happen, as the program asked for it. Of a `private` one, as of a run
+        that is, the arguments can be erased."""
         run = self._run
+        private = private or run.private
         return run.scribe.intent(
-            self._path, self._effect, self.raw, decision, private=run.private, cause=cause
+            self._path, self._effect, self.raw, decision, private=private, cause=cause
         )
 
     def result(

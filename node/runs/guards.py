@@ -1,8 +1,9 @@
 """Guards: pure checks of what goes into a run, into and out of its tools, and out of it.
 
-Three look at every stage of every run and cannot be switched off: `size`, `schema` and `secrets`.
-A manifest selects the others. They run in that order, so that each sees content the one before it
-left bounded and well formed. The door calls them and journals what they say; none of them raises.
+Three look at every stage of every run and cannot be switched off: `size`, `secrets` and `schema`.
+A manifest selects the others. They run in that order: content is bounded before anything reads it,
+and what the schema says is wrong with it quotes it. The door calls them and journals what they say;
+none of them raises.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class GuardSet:
     ) -> None:
         self._always: tuple[Guard, ...] = (
             SizeGuard(),
-            SchemaGuard(checkers),
             SecretsGuard(secrets),
+            SchemaGuard(checkers),
         )
         self._selectable: Mapping[str, Guard] = {"citations": CitationsGuard()}
 

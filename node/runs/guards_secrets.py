@@ -3,7 +3,8 @@
 Found are: Nostr secret keys (NIP-19 `nsec`, NIP-49 `ncryptsec`), wallet-connect URIs (NIP-47),
 Cashu tokens (NUT-00), BIP-32 extended private keys, PEM private keys, BIP-39 seed phrases (12 to
 24 words of the list with a valid checksum), age keys, the API keys of common services by their
-prefix, JSON web tokens, and every secret the node itself keeps, also as hex and base64.
+prefix, JSON web tokens, and every secret the node itself keeps, also as hex, base64 (in the middle
+of something longer, too), and as a URL or JSON writes it.
 
 In a prompt, a tool's result and an answer the secret is replaced by a note, so that the work goes
 on without it. In a tool's arguments it refuses the step: redacted results cannot have put it
@@ -16,13 +17,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from urllib.parse import quote
 
 from mnemonic import Mnemonic
 
-from node.runs.content import map_text
+from node.runs.content import map_text, scalars
 from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict
 from node.types import Json
 
@@ -88,6 +91,8 @@ class SecretsGuard:
             return redacted
 
         rewritten = map_text(content, change)
+        if stage is GuardStage.TOOL_ARGUMENTS and not found:
+            _, found = redact(" ".join(each for each in scalars(content) if isinstance(each, str)))
         if not found:
             return PASS
         reason = "contains a secret: " + ", ".join(sorted(found))
@@ -135,8 +140,21 @@ def _forms(secret: str) -> Iterator[str]:
     yield secret
     yield raw.hex()
     yield raw.hex().upper()
-    for coded in (base64.b64encode(raw), base64.urlsafe_b64encode(raw)):
-        yield coded.decode().rstrip("=")
+    yield quote(secret, safe="")
+    yield json.dumps(secret)[1:-1]
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(raw).decode().rstrip("=")
+        yield from _within(raw, encode)
+
+
+def _within(raw: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
+    """What base64 makes of it in the middle of something longer, wherever it begins there: the
+    characters that hold nothing but its own bits."""
+    for before in range(3):
+        whole = encode(bytes(before) + raw).decode()
+        form = whole[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
+        if len(form) >= _MIN_KNOWN:
+            yield form
 
 
 def _redact_pem(text: str, kinds: set[str]) -> str:

@@ -22,7 +22,7 @@ from node.runs.asking import Asking, AskingLimits
 from node.runs.content import clean, compact
 from node.runs.context import Exchange
 from node.runs.effect import Effect, GuardStage, Outcome
-from node.runs.guards_secrets import SecretsGuard
+from node.runs.guards_secrets import SecretsGuard, redact
 from node.runs.program import Answer, ProgramRun
 from node.runs.progress import Progress
 from node.runs.reply import Reply
@@ -80,7 +80,9 @@ class AgentLoop:
             answer = Answer("stopped", reason=error.message)
         except InferenceError as error:
             answer = Answer("failed", reason=error.diagnostics())
-        return await session.close(answer)
+        answer = await session.close(answer)
+        said, _ = redact(answer.reason, self.secrets.forms())  # it may quote what the model said
+        return replace(answer, reason=said)
 
 
 class Session:

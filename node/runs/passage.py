@@ -285,8 +285,9 @@ class Passage:
         return outcome
 
     async def _refuse(self, refused: Refused) -> NoReturn:
-        """Puts the refusal on the log, in one commit, and raises it."""
-        intent = self._entries.intent(refused.decision, self._cause)
+        """Puts the refusal on the log, in one commit, and raises it. What was asked for may hold
+        anything, a secret that a guard saw or that none had looked for yet, so it is erasable."""
+        intent = self._entries.intent(refused.decision, self._cause, private=True)
         after = (intent, *refused.judged)
         cause = (-len(after),)
         result = self._run.scribe.failure(self._path, refused.error, Usage(), cause=cause)

@@ -263,6 +263,31 @@ async def test_output_that_stays_malformed_fails_after_two_repairs(tmp_path: Pat
     assert len(node.engine.requests) == 3
 
 
+KEY = "nsec1" + "q" * 58
+
+
+async def test_a_reason_that_quotes_the_model_holds_no_secret(tmp_path: Path) -> None:
+    bad = Call(ToolCall("calc_add", {"a": KEY, "b": 2}))
+    node = Node(tmp_path, script(bad, bad, bad))
+    run_id = await node.runs.start("clerk", "Add", actor="uid:1000")
+    shown = [event async for event in node.runs.watch(run_id)]
+    result = await node.runs.wait(run_id)
+    assert "a: '[redacted nostr secret key]' is not of type 'integer'" in result.reason
+    assert KEY not in str(shown)
+    assert KEY not in str(list(node.log.entries()))
+
+
+async def test_a_secret_in_arguments_that_are_refused_is_not_in_the_log(tmp_path: Path) -> None:
+    node = Node(tmp_path, script(call("files_read", path=KEY), Say("I may not.")))
+    result = await node.ask("Read it")
+    assert (result.status, node.tools["files"].calls) == ("completed", {})
+    assert "contains a secret" in messages(node.engine.requests[-1])[-1][1]
+    assert KEY not in str(list(node.log.entries()))
+    report = await node.runs.replay(node.run_id)
+    assert isinstance(report, ReplayReport)
+    assert report.ok
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [

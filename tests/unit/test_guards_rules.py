@@ -296,9 +296,9 @@ def test_no_guard_ever_raises(content: Json, result: Json, stage: GuardStage) ->
 def test_three_guards_always_look_and_no_name_adds_one_twice() -> None:
     guards = GuardSet(checkers=known)
     plain = guards.guards(AgentManifest("a", ""), GuardStage.ANSWER)
-    assert [guard.name for guard in plain] == ["size", "schema", "secrets"]
+    assert [guard.name for guard in plain] == ["size", "secrets", "schema"]
     chosen = guards.guards(ALL, GuardStage.ANSWER)
-    assert [guard.name for guard in chosen] == ["size", "schema", "secrets", "citations"]
+    assert [guard.name for guard in chosen] == ["size", "secrets", "schema", "citations"]
 
 
 def test_an_unknown_guard_is_answered_with_the_nearest() -> None:

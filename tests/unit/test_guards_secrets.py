@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -109,6 +111,27 @@ def test_the_nodes_own_secrets_are_found_in_each_form(form: str) -> None:
     verdict = guard.check(GuardStage.ANSWER, f"a short word and {form}!", CONTEXT)
     assert verdict.verdict == "rewrite"
     assert str(verdict.value).startswith("a short word and [redacted secret of this node]")
+
+
+@pytest.mark.parametrize("before", ["", "u", "us", "usr", "user:"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_the_nodes_own_secrets_are_found_within_what_is_coded(before: str, encode) -> None:  # type: ignore[no-untyped-def]
+    coded = encode(f"{before}{KNOWN}, or so~?".encode()).decode()
+    text, found = redact(f"It said {coded}.", SecretsGuard(lambda: [KNOWN]).forms())
+    assert found == {"secret of this node"}
+    assert coded[len(before) * 8 // 6 + 2 :][:8] not in text
+
+
+def test_the_nodes_own_secrets_are_found_as_a_url_and_json_write_them() -> None:
+    secret = 'p@ss "w&rd" ü'
+    forms = SecretsGuard(lambda: [secret]).forms()
+    for written in (quote(secret, safe=""), json.dumps(secret)):
+        assert redact(written, forms)[1] == {"secret of this node"}
+
+
+def test_a_seed_in_a_list_of_words_is_refused_in_arguments() -> None:
+    verdict = SecretsGuard().check(GuardStage.TOOL_ARGUMENTS, {"words": [*SEED.split()]}, CONTEXT)
+    assert (verdict.verdict, verdict.reason) == ("fail", "contains a secret: seed phrase")
 
 
 def test_secrets_kept_later_are_found_too(tmp_path: Path) -> None:
