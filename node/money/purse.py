@@ -13,14 +13,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from node.errors import MoneyError, OutcomeUnknownError, PaymentError, RequestError
+from node.errors import (
+    FreeholdError,
+    MoneyError,
+    OutcomeUnknownError,
+    PaymentError,
+    PaymentPendingError,
+    RequestError,
+)
 from node.money import billing
 from node.money.billing import FeeRule
 from node.money.keeper import Keeper
 from node.money.translate import translated
 from node.money.types import NWC, Bill, Found, Payment
 from node.money.ways import Ways
-from wallet.errors import AlreadySpentError, PayeeError, UnreachableError
+from wallet.errors import AlreadySpentError, PayeeError, UnreachableError, WalletError
 
 if TYPE_CHECKING:
     from wallet import Operation
@@ -76,6 +83,10 @@ class WalletPurse:
         return found
 
     async def found(self, payment: Payment, *, key: str) -> Found | None:
+        with translated():  # a file that cannot be read tells nothing
+            return await self._known(payment, key)
+
+    async def _known(self, payment: Payment, key: str) -> Found | None:
         wallet = self._keeper.wallet(stale=True)
         operation = wallet.operation(key)
         if operation is None:
@@ -125,6 +136,7 @@ class WalletPurse:
 
         Raises:
             MoneyError: it surely did not happen.
+            OutcomeUnknownError: it may have.
         """
         try:
             with translated():
@@ -133,13 +145,15 @@ class WalletPurse:
             if wallet.operation(key) is None:  # a quote that nobody answered is no payment
                 raise PaymentError("the mint did not answer; nothing was paid") from None
             return replace(_found(wallet, key), state="pending")
-        except RequestError as error:  # the wallet could not read it after all
-            raise PaymentError(error.message, hint=error.hint) from error
-        except MoneyError as error:
+        except (MoneyError, RequestError) as error:
             undelivered = isinstance(error.__cause__, UnreachableError | PayeeError)
-            if not (undelivered and _outbox(wallet, key) == "open"):
+            if undelivered and _outbox(wallet, key) == "open":
+                return await self._undelivered(wallet, key, error)
+            if _may_have_paid(wallet, payment, key):  # the disk, say, failed when it was done
+                raise PaymentPendingError(error.message, hint=error.hint) from error
+            if isinstance(error, MoneyError):
                 raise
-            return await self._undelivered(wallet, key, error)
+            raise PaymentError(error.message, hint=error.hint) from error
         return _found(wallet, key)
 
     async def _way(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
@@ -160,7 +174,7 @@ class WalletPurse:
         usual = not payment.mint and self._invoices_from == NWC and lightning
         return usual or payment.mint == NWC
 
-    async def _undelivered(self, wallet: Wallet, key: str, why: MoneyError) -> Found:
+    async def _undelivered(self, wallet: Wallet, key: str, why: FreeholdError) -> Found:
         """Takes back what the payee did not take; ecash that is locked to it waits for it."""
         made = _found(wallet, key)
         try:
@@ -225,6 +239,18 @@ def _found(wallet: Wallet, key: str) -> Found:
 def _outbox(wallet: Wallet, key: str) -> str:
     operation = wallet.operation(key)
     return operation.outbox.value if operation else ""
+
+
+def _may_have_paid(wallet: Wallet, payment: Payment, key: str) -> bool:
+    """Whether the wallet's record, which counts and no error beside it, leaves that open."""
+    try:
+        operation = wallet.operation(key)
+    except WalletError:
+        return True
+    if operation is None:
+        return False
+    undelivered = billing.is_delivered(payment) and operation.outbox.value == "open"
+    return not operation.state.final or undelivered
 
 
 def _not_taken(wallet: Wallet, key: str, back: Found, why: str = "") -> Found:

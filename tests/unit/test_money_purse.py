@@ -13,6 +13,7 @@ import pytest
 from node.errors import (
     MoneyError,
     PaymentError,
+    PaymentPendingError,
     RequestError,
     WalletLockedError,
     WalletMissingError,
@@ -23,7 +24,7 @@ from node.money import key as key_module
 from node.money.nwc import NwcLink
 from node.money.ways import Ways
 from wallet import Rules
-from wallet.errors import OutcomeUnknownError
+from wallet.errors import OutcomeUnknownError, StoreError
 from wallet.lightning import WebReply, WebRequest
 from wallet.lightning.testing import MemoryPayee, MemoryWeb
 from wallet.mint import MintClient
@@ -33,6 +34,7 @@ from wallet.nwc.memory import MemoryRelay
 from wallet.nwc.testing import Fault, MemoryService
 from wallet.protocol import p2pk, requests, tokens
 from wallet.protocol.requests import LockOption, PaymentRequest, Transport
+from wallet.store import Store
 from wallet.wallet import Wallet
 
 URL = "https://mint.example"
@@ -143,6 +145,38 @@ async def test_a_payment_on_its_way_is_pending_until_it_ends(money: Money) -> No
         assert ended is not None
         assert ended.state == state
         assert (ended.error != "") is (state == "failed")
+
+
+async def test_a_disk_that_fails_when_it_was_paid_makes_no_failed_payment(
+    money: Money, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoice, wallet = money.lightning.invoice(21_000), money.keeper.wallet()
+    real = Store.write
+
+    async def broken(store: Store, name: str, work: Any) -> Any:
+        if name == "finish":
+            raise StoreError("the disk is full")
+        return await real(store, name, work)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Store, "write", broken)
+        with pytest.raises(PaymentPendingError, match="the disk is full"):
+            await money.pay(Payment(invoice))
+    assert money.lightning.is_paid(invoice)
+    found = await money.purse.found(Payment(invoice), key="r-1:1")
+    assert found is not None
+    assert (found.state, wallet.balance()) == ("paid", 500 - 21 - found.fee_sat)
+
+
+async def test_a_file_that_cannot_be_read_tells_nothing(
+    money: Money, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(store: Store, work: Any) -> Any:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(Store, "read", broken)
+    with pytest.raises(MoneyError, match="the disk is gone"):
+        await money.purse.found(Payment(money.lightning.invoice(21_000)), key="r-1:1")
 
 
 async def test_what_is_too_much_is_not_paid(money: Money) -> None:
