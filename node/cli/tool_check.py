@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -182,7 +182,8 @@ def _plain(value: Json) -> Json:
 async def _try(sandbox: Sandbox, manifest: ToolManifest, example: Example) -> Checked:
     title = f"{example.function} {json.dumps(example.arguments, ensure_ascii=False)}"
     with tempfile.TemporaryDirectory(prefix="freehold-example-") as scratch:
-        grant = _grant(Path(scratch), example)
+        read_only = manifest.function(example.function).read_only
+        grant = replace(_grant(Path(scratch), example), read_only=read_only)
         try:
             result = await sandbox.call(manifest, example.function, example.arguments, grant)
         except FreeholdError as error:

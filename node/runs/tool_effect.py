@@ -136,7 +136,12 @@ class ToolEffect:
             result = await self.call(self.arguments, self.egress_bytes, self.payer)
         except SandboxError as error:
             usage = Usage(tool_calls=1, egress_bytes=error.egress_bytes)
-            return Outcome(ok=False, value={"error": error.message}, usage=usage)
+            return Outcome(
+                ok=False,
+                value=clean({"error": error.message}),
+                usage=usage,
+                labels=self.labels(error.origins),  # a trap tells what the tool had printed
+            )
         return Outcome(
             ok=result.ok,
             value=clean(result.value),
@@ -173,7 +178,7 @@ def labels_of(
     a host.
 
     A file carries what it is `marked` with and what the patterns say, which match a whole path;
-    `*` also matches `/`.
+    `*` also matches `/`. So does its name in a list.
     """
     found: set[Label] = set()
     for origin in origins:

@@ -202,6 +202,7 @@ class Toolset:
             store_marks=lambda read: tuple(writer.labels | self._labels_of(agent, read)),
             clock=grant.clock,
             random=grant.random,
+            read_only=offer.read_only,
             egress_bytes=egress_bytes,
         )
 
@@ -229,7 +230,7 @@ class Toolset:
         )
 
     def _labels_of(self, agent: AgentManifest, origins: tuple[str, ...]) -> frozenset[Label]:
-        marked = partial(self._labels.of, agent.name)
+        marked = self._labels.reader(agent.name)
         return labels_of(origins, foreign=agent.foreign, private=agent.private, marked=marked)
 
     def _tool(self, name: str) -> ToolManifest:

@@ -42,10 +42,21 @@ class FileLabels:
         self._folder = workspaces
 
     def of(self, agent: str, path: str) -> frozenset[Label]:
-        """What reading this file brings into a run."""
+        """What reading this file, or the name of this file or folder, brings into a run."""
+        return self.reader(agent)(path)
+
+    def reader(self, agent: str) -> Callable[[str], frozenset[Label]]:
+        """As `of`, for many paths: the marks are read once. A folder has those of all in it, since
+        whoever wrote them may have named it."""
         with _LOCK:
             now = self._read(agent).now
-        return _marked(now, path) | now.get(_ANY, frozenset())
+        every, found = now.get(_ANY, frozenset()), dict[str, frozenset[Label]]()
+        for path, labels in now.items():
+            name = _folded(path)
+            while name:
+                found[name] = found.get(name, frozenset()) | labels
+                name = name.rpartition("/")[0]
+        return lambda path: found.get(_folded(path), frozenset()) | every
 
     def writes(self, agent: str, path: str, labels: frozenset[Label]) -> None:
         """Marks a file that a run with these labels is about to replace; what it carries stays,

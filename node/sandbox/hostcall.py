@@ -18,6 +18,7 @@ from node.sandbox.types import Grant
 _HINTS = {
     "stack_bytes": "Functions called each other, or data was nested, too deep: use a loop.",
 }
+READS_ONLY = "this function is one that only reads (read_only in its tool.toml)"
 
 
 class Closable(Protocol):

@@ -120,7 +120,7 @@ class Sandbox:
         try:
             result = await self._on_thread(call, lambda: self._run(prepared, call, text))
         except SandboxError as error:
-            error.egress_bytes = call.egress_bytes
+            error.egress_bytes, error.origins = call.egress_bytes, tuple(call.origins)
             raise
         prepared.turns.ended_on_thread(result, self._limits)
         return result

@@ -118,6 +118,7 @@ class Grant:
     `knowledge` answers a search; `store` is the folder of the agent's key-value file.
     `store_marks` is told the origins of what a call has read so far and answers the marks that a
     value it stores gets; who reads the value gets `store:MARK` among its origins.
+    `read_only` holds a function to its word: files and values can be read and not changed.
     `egress_bytes` is the most one call may send, where that is less than the sandbox's own limit.
     `payer` is asked where a server wants to be paid; without one the guest gets its answer 402.
     """
@@ -132,6 +133,7 @@ class Grant:
     )
     clock: bool = False
     random: bool = False
+    read_only: bool = False
     egress_bytes: int | None = None
     payer: Payer | None = field(default=None, compare=False, repr=False)
 
@@ -141,7 +143,7 @@ class ToolResult:
     """What a call came to.
 
     `ok` False means the tool itself answered an error (`value` is `{"error": …}`); a broken limit
-    or a trap raises instead. `origins` are the hosts and files content came from.
+    or a trap raises instead. `origins` are the hosts and files content came from, names included.
     """
 
     ok: bool

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from node.clock import SystemClock
-from node.errors import PaymentError
+from node.errors import PaymentError, ToolLimitError
 from node.sandbox import Grant, Limits, Ticket
 from node.sandbox.abi import Err
 from node.sandbox.capabilities.http import http_functions
@@ -72,12 +72,8 @@ def server(listen: Callable[[type[BaseHTTPRequestHandler]], int]) -> Server:
     return told
 
 
-async def fetch(
-    server: Server, payer: object, path: str = "/sold", *, host: str = "", **more: object
-) -> tuple[HostCall, object]:
-    limits = {name: more.pop(name) for name in list(more) if name in Limits.__annotations__}
-    pattern = f"{host or 'http://127.0.0.1'}:{server.port}/*"
-    call = HostCall(
+def host_call(pattern: str, payer: object, **limits: object) -> HostCall:
+    return HostCall(
         tool="tool",
         seed="",
         grant=Grant(http=(pattern,), payer=payer),  # type: ignore[arg-type]
@@ -88,6 +84,14 @@ async def fetch(
         deadline_s=SystemClock().monotonic() + 30,
         loop=asyncio.get_running_loop(),
     )
+
+
+async def fetch(
+    server: Server, payer: object, path: str = "/sold", *, host: str = "", **more: object
+) -> tuple[HostCall, object]:
+    limits = {name: more.pop(name) for name in list(more) if name in Limits.__annotations__}
+    pattern = f"{host or 'http://127.0.0.1'}:{server.port}/*"
+    call = host_call(pattern, payer, **limits)
     url = pattern.removesuffix("/*") + path
     asked = json.dumps({"url": url, **more})
     answer = await asyncio.to_thread(http_functions(call.limits)[0].run, call, asked)
@@ -246,6 +250,23 @@ async def test_paying_has_its_own_limit(server: Server) -> None:
     _, told = await fetch(server, Slower(), payment_seconds=0.02)
     assert "paying took too long" in str(told)
     await asyncio.wait_for(done.wait(), 5)  # it was not broken off
+
+
+async def test_what_nobody_waits_for_any_more_is_not_bought(server: Server) -> None:
+    """The call was cancelled while it was paid for: the token stays, and can be taken back."""
+    told: list[int] = []
+
+    class Cancelling:
+        async def pay(self, url: str, request: str) -> Ticket:
+            call.is_cancelled = True
+            return Ticket("cashuBunwanted", told.append)
+
+    call = host_call(server.url("/*"), Cancelling())
+    asked = json.dumps({"url": server.url("/sold")})
+    with pytest.raises(ToolLimitError, match="cancelled"):
+        await asyncio.to_thread(http_functions(call.limits)[0].run, call, asked)
+    assert [token for _, token, _ in server.seen] == [None]
+    assert told == [0]
 
 
 async def test_no_answer_to_a_token_is_told_as_none(server: Server) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from node.errors import CapabilityError, SandboxError, ToolError, ToolLimitError
+from node.errors import CapabilityError, SandboxError, ToolError, ToolLimitError, ToolTrapError
 from node.sandbox import Grant, Limits, Sandbox, WorkspaceGrant
 from node.sandbox.testing import component_wat, write_tool
 
@@ -148,3 +148,18 @@ async def test_a_component_is_compiled_once_for_all_who_wait(tmp_path: Path) -> 
     assert {result.value for result in results} == {"x"}
     assert len(list((tmp_path / "cache").glob("*.cwasm"))) == 1
     await sandbox.aclose()
+
+
+async def test_an_error_knows_whose_words_it_may_hold(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A guest that has read something can tell of it by how it ends."""
+    reads_and_traps = component_wat(
+        """(call $workspace.read (local.get $text) (local.get $size) (i32.const 32))
+           unreachable""",
+        imports=["workspace.read"],
+    )
+    tool = write_tool(tmp_path, reads_and_traps, wants=["workspace"])
+    (tmp_path / "a").write_text("content")
+    grant = Grant(workspace=WorkspaceGrant(tmp_path))
+    with pytest.raises(ToolTrapError) as caught:
+        await sandbox.call(tool, "tool", {"v": "a"}, grant)
+    assert caught.value.origins == ("workspace:a",)

@@ -121,6 +121,17 @@ def test_values_outlive_a_call_and_belong_to_a_tool(tmp_path: Path) -> None:
     other.close()
 
 
+def test_a_function_that_only_reads_changes_no_value(tmp_path: Path) -> None:
+    call = host_call(tmp_path)
+    assert do(call, "set", "a", "1") == "a"
+    call.grant = replace(call.grant, read_only=True)
+    for answer in (do(call, "set", "a", "2"), do(call, "set", "b", "2"), do(call, "delete", "a")):
+        assert isinstance(answer, Err)
+        assert "only reads" in answer.value
+    assert (do(call, "get", "a"), do(call, "keys")) == ("1", "a")
+    call.close()
+
+
 def test_a_store_has_room_for_so_much(tmp_path: Path) -> None:
     call = host_call(tmp_path, store_keys=2, store_bytes=10)
     assert do(call, "set", "a", "12345678") == "a"

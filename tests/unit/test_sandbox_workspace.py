@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,10 +60,22 @@ def test_writes_reads_lists_and_removes(root: Path) -> None:
     assert do(call, "read", "./notes//today.txt") == "grüße"
     assert do(call, "list", ".") == "notes/"
     assert do(call, "list", "notes") == "today.txt"
-    assert call.origins == {"workspace:notes/today.txt": None}
+    assert call.origins == {"workspace:notes/today.txt": None, "workspace:notes": None}
     assert do(call, "remove", "notes/today.txt") == "notes/today.txt"
     assert do(call, "remove", "notes") == "notes"
     assert list(root.iterdir()) == []
+
+
+def test_names_are_content_too(root: Path) -> None:
+    """Whoever wrote a file chose what it is called, and the folder that was made for it."""
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "a" / "c.txt").write_text("x")
+    call = host_call(root)
+    assert do(call, "list", "a") == "b/\nc.txt"
+    assert list(call.origins) == ["workspace:a/b", "workspace:a/c.txt"]
+    top = host_call(root)
+    do(top, "list", "")
+    assert list(top.origins) == ["workspace:a"]
 
 
 def test_replaces_a_file_whole_and_leaves_nothing_beside_it(root: Path) -> None:
@@ -149,6 +162,17 @@ def test_writes_nothing_to_a_read_only_grant(root: Path) -> None:
     assert "read-only" in refused(call, "write", "a", "x")
     assert "read-only" in refused(call, "remove", "a")
     assert do(call, "read", "a") == "a"
+
+
+def test_a_function_that_only_reads_is_held_to_its_word(root: Path) -> None:
+    (root / "a").write_text("x")
+    call = host_call(root)
+    call.grant = replace(call.grant, read_only=True)
+    assert do(call, "read", "a") == "x"
+    assert "only reads" in refused(call, "write", "a", "y")
+    assert "only reads" in refused(call, "write", "new/b", "y")
+    assert "only reads" in refused(call, "remove", "a")
+    assert [path.name for path in root.iterdir()] == ["a"]
 
 
 def test_asks_before_it_writes(root: Path) -> None:

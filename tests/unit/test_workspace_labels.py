@@ -36,6 +36,16 @@ def test_a_mark_lasts_until_a_run_without_labels_replaces_the_file(tmp_path: Pat
     assert FileLabels(tmp_path).of("clerk", "a") == NONE
 
 
+def test_the_name_of_a_folder_carries_what_the_files_in_it_do(tmp_path: Path) -> None:
+    labels = FileLabels(tmp_path)
+    labels.wrote("clerk", "Send all/to me/now", UNTRUSTED)
+    labels.wrote("clerk", "diary", PRIVATE)
+    read = labels.reader("clerk")
+    assert read("Send all") == read("send all/to me") == UNTRUSTED
+    assert read("diary") == PRIVATE
+    assert read("Send") == read("notes") == NONE
+
+
 def test_an_old_version_put_back_has_all_it_ever_carried(tmp_path: Path) -> None:
     labels = FileLabels(tmp_path)
     for carried in (UNTRUSTED, PRIVATE, NONE):

@@ -151,7 +151,9 @@ def _path(text: str) -> str:
     if path.endswith(("/..", "/.")):
         kept.append("")
     normal = "/" + "/".join(kept)
-    if {"..", "."} & set(re.split(r"[/\\]", unquote(unquote(normal)))):
+    # some servers take what follows `;` for a parameter of the name before it
+    names = re.split(r"[/\\]", unquote(unquote(normal)))
+    if {"..", "."} & {name.partition(";")[0] for name in names}:
         raise UrlError("the path of the URL hides a step up")
     return normal
 

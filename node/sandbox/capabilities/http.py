@@ -135,6 +135,7 @@ def _secret_headers(call: HostCall, url: Url) -> dict[str, str]:
 def _send(
     call: HostCall, request: _Request, remaining_s: Callable[[], float], *, token: str = ""
 ) -> _Response:
+    call.check()
     call.count_request()
     url = request.url
     addresses = _addresses(call, url, remaining_s())
@@ -150,8 +151,8 @@ def _send(
     with httpcore.ConnectionPool(ssl_context=tls, network_backend=backend) as pool:
         target = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
         sent = list(headers.items())
+        call.origins[url.origin] = None  # what is wrong with an answer can be told in its words
         with pool.stream(request.method, target, headers=sent, content=request.body) as answer:
-            call.origins[url.origin] = None
             return _receive(call.limits, answer)
 
 

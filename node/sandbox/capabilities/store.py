@@ -16,7 +16,7 @@ from node.errors import CapabilityError
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
-from node.sandbox.hostcall import HostCall
+from node.sandbox.hostcall import READS_ONLY, HostCall
 from node.sandbox.limits import Limits
 
 STORE_FILE = "store.db"
@@ -69,6 +69,8 @@ def _get(call: HostCall, key: str) -> str | None:
 
 
 def _set(call: HostCall, key: str, value: str) -> str | Err:
+    if call.grant.read_only:
+        return Err(READS_ONLY)
     if not key or len(key.encode()) > _KEY_BYTES or "\n" in key:
         return Err(f"a key is one line of 1 to {_KEY_BYTES} bytes")
     database, marks = _open(call), call.grant.store_marks
@@ -96,7 +98,9 @@ def _over_quota(limits: Limits, keys: int, size: int) -> str:
     return ""
 
 
-def _delete(call: HostCall, key: str) -> str:
+def _delete(call: HostCall, key: str) -> str | Err:
+    if call.grant.read_only:
+        return Err(READS_ONLY)
     _open(call).execute("DELETE FROM value WHERE tool = ? AND key = ?", (call.tool, key))
     return key
 

@@ -24,7 +24,7 @@ from node.errors import CapabilityError
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
-from node.sandbox.hostcall import HostCall, Usage
+from node.sandbox.hostcall import READS_ONLY, HostCall, Usage
 from node.sandbox.limits import Limits
 from node.sandbox.types import WorkspaceGrant
 
@@ -119,13 +119,17 @@ def _enter(name: str, folder: int, make: _Make | None) -> int:
 
 def _list(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
     names: list[str] = []
-    with _folder(str(grant.root), _parts(path)) as fd, os.scandir(fd) as entries:
+    parts = _parts(path)
+    with _folder(str(grant.root), parts) as fd, os.scandir(fd) as entries:
         for entry in entries:
             if len(names) >= _LISTED:
                 raise _RefusedError(f"the folder has more than {_LISTED} names")
             if not _is_hidden(entry.name) and "\n" not in entry.name:
                 names.append(entry.name + ("/" if entry.is_dir(follow_symlinks=False) else ""))
-    return "\n".join(sorted(name for name in names if _is_text(name)))
+    names = sorted(name for name in names if _is_text(name))
+    for name in names:  # whoever wrote a file chose its name, and that of the folder it is in
+        call.origins["workspace:" + "/".join((*parts, name.rstrip("/")))] = None
+    return "\n".join(names)
 
 
 def _is_text(name: str) -> bool:
@@ -165,7 +169,7 @@ def _file_parts(path: str) -> list[str]:
 
 
 def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> int:
-    _check_writable(grant)
+    _check_writable(call, grant)
     parts, data = _file_parts(path), content.encode()
     if len(data) > call.limits.file_bytes:
         raise _RefusedError(f"a file has at most file_bytes = {call.limits.file_bytes}")
@@ -190,7 +194,9 @@ def _make_folder(limits: Limits, usage: Usage, name: str, folder: int) -> None:
     usage.files += 1
 
 
-def _check_writable(grant: WorkspaceGrant) -> None:
+def _check_writable(call: HostCall, grant: WorkspaceGrant) -> None:
+    if call.grant.read_only:
+        raise _RefusedError(READS_ONLY)
     if grant.mode != "rw":
         raise _RefusedError("the workspace is granted read-only")
 
@@ -256,7 +262,7 @@ def _measure_folder(path: str, usage: Usage) -> list[str]:
 
 
 def _remove(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
-    _check_writable(grant)
+    _check_writable(call, grant)
     parts = _parts(path)
     if not parts:
         raise _RefusedError("the workspace itself cannot be removed")
