@@ -67,10 +67,12 @@ class JournalWriteError(JournalError):
 class SandboxError(FreeholdError):
     """A tool could not be stored, compiled or run within its limits.
 
-    `egress_bytes` is what a call had sent over the network until then.
+    `egress_bytes` is what a call had sent over the network until then, `origins` the hosts and
+    files that its words may be from.
     """
 
     egress_bytes = 0
+    origins: tuple[str, ...] = ()
 
 
 class ToolError(SandboxError):
