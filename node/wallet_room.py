@@ -65,6 +65,8 @@ async def _settle(control: Control) -> None:
             log.info("the wallet settled %s %s: %s", each.kind, each.key, each.state)
     except FreeholdError as error:
         log.warning("the wallet: %s", error.diagnostics())
+    except Exception:
+        log.exception("the wallet")
 
 
 async def _go_on(control: Control, first: asyncio.Task[None]) -> None:

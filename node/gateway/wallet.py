@@ -257,7 +257,8 @@ async def restore(request: Request) -> Response:
         with translated():
             await wallet.check()
         node.keeper.reconciled()
-        await node.settling.once()
+        if not node.runs.stopped:
+            await node.settling.once()
     told: JsonObject = {"mints": cast("JsonObject", {each["mint"]: each for each in found})}
     await note(request, "wallet.restored", told)
     return JSONResponse({"mints": found, "state": node.keeper.state})

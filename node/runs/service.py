@@ -11,11 +11,17 @@ import builtins
 import secrets
 from base64 import b32encode
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from itertools import islice
 
 from node.clock import Clock
-from node.errors import JournalWriteError, RunError, RunStoppedError, UnknownRunError
+from node.errors import (
+    ApprovalError,
+    JournalWriteError,
+    RunError,
+    RunStoppedError,
+    UnknownRunError,
+)
 from node.journal import Draft, Entry, find_run
 from node.money import Payment
 from node.runs.agent import NODE_AGENT, AgentManifest
@@ -89,6 +95,9 @@ class Runs:
             ledger=Ledger(limits=self._limits, clock=clock),
             limits=self._limits,
         )
+        for entry in islice(self._log.newest("node.estop", "node.resumed"), 1):
+            self._survey.add(entry)  # in force before anything is recovered
+            self._shut_if_stopped()
         self._program = program
         self._lives = Lives(self._log, self._door, self._survey, program)
 
@@ -182,6 +191,10 @@ class Runs:
         """Whether an emergency stop is in force."""
         return bool(self._survey.stopped)
 
+    def check_not_stopped(self) -> None:
+        """Raises RunStoppedError if one is, or the log cannot be written."""
+        self._door.check()
+
     async def cancel(self, run_id: str, reason: str = "cancelled", *, actor: str = "node") -> None:
         """Ends a run as stopped; returns when that is on the log. No-op on a finished one.
 
@@ -269,7 +282,8 @@ class Runs:
             asked = f"{question.run}:{question.path}"
             if question.kind == "outcome_unknown" and asked == key:
                 settle = self._door.approvals.reply
-                await settle(question.id, yes=happened, actor="wallet", reason=reason)
+                with suppress(ApprovalError):  # somebody was faster
+                    await settle(question.id, yes=happened, actor="wallet", reason=reason)
 
     # ── restarts, replay ────────────────────────────────────────────────────────────────────
 
@@ -279,10 +293,8 @@ class Runs:
         To be called once, before anything is started.
         """
         await asyncio.to_thread(read_log, self._log, self._survey, self._door)
-        if self._survey.stopped:
-            self._door.shut = f"the node was {self._survey.stopped}"
-            return []
-        return await self._lives.resume_all()
+        self._shut_if_stopped()
+        return [] if self._door.shut else await self._lives.resume_all()
 
     async def replay(
         self,
@@ -343,6 +355,10 @@ class Runs:
                 f"{unfinished} runs are unfinished, the most this node keeps",
                 hint="Wait for some to end, or cancel them: `freehold runs list`.",
             )
+
+    def _shut_if_stopped(self) -> None:
+        if self._survey.stopped:
+            self._door.shut = f"the node was {self._survey.stopped}"
 
     def _bring_up(self, run_id: str) -> None:
         """Begins a run that is on the log; one that was stopped meanwhile is resumed later."""

@@ -46,8 +46,11 @@ class Settling:
 
         Raises:
             MoneyError: the wallet is not open, or came out of an archive.
+            RunStoppedError: an emergency stop is in force. A payment that its mint never got is
+                made by asking: it waits for the end of the stop, as all else.
         """
         async with self._asking:
+            self._runs.check_not_stopped()
             wallet = self._keeper.wallet()
             try:
                 with translated():
@@ -79,7 +82,7 @@ class Settling:
         while True:
             await asyncio.sleep(self._tick_s)
             try:
-                now = self._open()
+                now = frozenset() if self._runs.stopped else self._open()
                 if self._keeper.state == "open":
                     await self.telling.catch_up(over_s=UNTOLD_S)
                 pause, passed = 1 if now - known else pause, passed + 1
@@ -89,6 +92,8 @@ class Settling:
                     pause = 1 if await self.once() else min(pause * 2, LONGEST_PAUSE)
             except FreeholdError as error:
                 logger.warning("payments that are open: %s", error.diagnostics())
+            except Exception:  # else nobody would ask again before the next start
+                logger.exception("payments that are open")
 
     def _open(self) -> frozenset[str]:
         """What is open: operations of the wallet, and questions that it may answer."""

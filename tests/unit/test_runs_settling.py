@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from node.clock import ManualClock
+from node.errors import RunStoppedError
 from node.journal import MemoryLog
 from node.money import FeeRule, Keeper, Payment, WalletPurse
 from node.runs import Runs, Settling, programs
@@ -35,17 +36,20 @@ class Node:
             rules=Rules(multipath=False),
             connect=lambda url: MintClient(url, self.mint),
         )
+        self.clock = ManualClock()
+        self.log = MemoryLog(clock=self.clock)
+        self.runs = self.make()
+        self.settling = Settling(self.keeper, self.runs, self.log, tick_s=0.01)
+
+    def make(self) -> Runs:
         purse = WalletPurse(self.keeper, fees=FeeRule(), now=lambda: NOW, wait_s=0)
-        clock = ManualClock()
-        self.log = MemoryLog(clock=clock)
-        self.runs = Runs(
+        return Runs(
             log=self.log,
             program=programs(ScriptedProgram(lambda _: []), purse),
             agents=MemoryAgents(),
-            clock=clock,
+            clock=self.clock,
             guards=NoGuards(),
         )
-        self.settling = Settling(self.keeper, self.runs, self.log, tick_s=0.01)
 
     async def fill(self) -> None:
         wallet = await self.keeper.make()
@@ -127,3 +131,44 @@ async def test_a_mint_that_is_away_leaves_it_open(node: Node) -> None:
     node.mint.faults.clear()
     assert [each.state for each in await node.settling.once()] == ["done"]
     assert (await node.runs.wait(run)).status == "completed"
+
+
+async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(node: Node) -> None:
+    invoice = node.lightning.invoice(30_000)
+    for path in ("/v1/melt/bolt11", "/v1/melt/quote/bolt11/*", "/v1/checkstate"):
+        node.mint.faults.add(Fault.LOST_REQUEST, path, times=50)
+    run = await node.pay(invoice)
+    await node.runs.estop("uid:1")
+    node.mint.faults.clear()
+    node.lightning.outcome = Outcome.PAID
+    again = node.make()  # a restart
+    for settling in (node.settling, Settling(node.keeper, again, node.log, tick_s=0.01)):
+        with pytest.raises(RunStoppedError):
+            await settling.once()
+        asking = asyncio.create_task(settling.forever())
+        await asyncio.sleep(0.1)
+        asking.cancel()
+    assert not node.lightning.is_paid(invoice)
+    assert await again.recover() == []
+    assert await again.resume("uid:1") == [run]
+    assert (await again.wait(run)).status == "completed"
+    assert node.lightning.is_paid(invoice)
+
+
+async def test_a_broken_round_is_not_the_last(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoice = node.lightning.invoice(30_000)
+    run = await node.pay(invoice)
+    node.lightning.end(invoice, Outcome.PAID)
+    real, rounds = node.settling.once, []
+
+    async def once() -> object:
+        rounds.append(len(rounds))
+        if len(rounds) == 1:
+            raise KeyError("what nobody thought of")
+        return await real()
+
+    monkeypatch.setattr(node.settling, "once", once)
+    asking = asyncio.create_task(node.settling.forever())
+    result = await asyncio.wait_for(node.runs.wait(run), 30)
+    asking.cancel()
+    assert (result.status, len(rounds)) == ("completed", 2)
