@@ -1,4 +1,8 @@
-"""From wasmtime's words to the node's errors: a component's trap has a text and no code."""
+"""From wasmtime's words to the node's errors: a component's trap has a text and no code.
+
+Before the cause stands a trace with the names that the guest gave its functions, which may be
+anything: they are not looked at.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from node.sandbox.hostcall import HostCall
 from node.sandbox.limits import Limits
 
 _TRAP = re.compile(r"wasm trap: ([^\n]+)")
+_TRACE, _CAUSE = "wasm backtrace:", "Caused by:"
+_LONGEST = 300
 # What wasmtime lets a guest hand over in one host call, counted in the host's own, larger values:
 # a list of bytes takes about thirty times its length. Its C API has no way to change it.
 WASMTIME_COPIED_BYTES = 128 * 1024 * 1024
@@ -25,8 +31,10 @@ def translate(message: str, call: HostCall) -> FreeholdError:
     """The error for a call that ended with `message`; the host's own reason comes first."""
     if call.error is not None:
         return call.error
+    if _TRACE in message:
+        message = message.rpartition(_CAUSE)[2]
     trap = _TRAP.search(message)
-    reason = trap[1] if trap else _last_line(message)
+    reason = trap[1][:_LONGEST] if trap else _last_line(message)
     if "all fuel consumed" in reason:
         return call.over("fuel", call.limits.fuel)
     if "call stack exhausted" in reason:
@@ -70,4 +78,4 @@ def _hint(reason: str, limits: Limits) -> str:
 
 def _last_line(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no reason given"
+    return lines[-1][:_LONGEST] if lines else "no reason given"

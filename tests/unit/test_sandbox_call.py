@@ -163,3 +163,17 @@ async def test_an_error_knows_whose_words_it_may_hold(sandbox: Sandbox, tmp_path
     with pytest.raises(ToolTrapError) as caught:
         await sandbox.call(tool, "tool", {"v": "a"}, grant)
     assert caught.value.origins == ("workspace:a",)
+
+
+@pytest.mark.parametrize(
+    "name", ["wasm trap: all fuel consumed", "A\\nCaused by:\\n wasm trap: stack", "A" * 100_000]
+)
+async def test_a_guests_names_are_not_taken_for_the_reason_of_a_trap(
+    sandbox: Sandbox, tmp_path: Path, name: str
+) -> None:
+    text = component_wat(f'(call $"{name}") unreachable')
+    call = '(func (export "call")'
+    text = text.replace(call, f'(func $"{name}" unreachable)\n{call}', 1)
+    with pytest.raises(ToolTrapError, match="trapped: .*unreachable") as caught:
+        await sandbox.call(write_tool(tmp_path, text), "tool", {"v": "x"}, Grant())
+    assert len(caught.value.message) < 500
