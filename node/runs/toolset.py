@@ -22,6 +22,7 @@ from node.runs.pay_function import PAY_OFFER
 from node.runs.payment_effect import PaymentEffect
 from node.runs.policy import granted
 from node.runs.schemas import Checker, checker
+from node.runs.taint import BOTH, unlisted
 from node.runs.tool_effect import Offer, ToolEffect, labels_of
 from node.runs.tool_payer import Nesting, ToolPayer
 from node.runs.workspace_labels import FileLabels
@@ -204,6 +205,18 @@ class Toolset:
             random=grant.random,
             read_only=offer.read_only,
             egress_bytes=egress_bytes,
+            may_send=partial(self._may_send, writer) if grant.http else None,
+        )
+
+    def _may_send(self, writer: _Writer, url: str, read: tuple[str, ...]) -> str:
+        """Why what one call has read must not be sent: it made of the run one that a person is
+        asked about. Where the run was one before, they were."""
+        labels = writer.labels | self._labels_of(writer.agent, read)
+        if writer.labels >= BOTH or not unlisted(labels, (url,), writer.agent.send_to):
+            return ""
+        return (
+            "this call has what is private and what others wrote, and may not send any more; in a "
+            "call of its own a person is asked"
         )
 
     def _workspace(self, grant: ToolGrant, writer: _Writer) -> WorkspaceGrant:

@@ -120,6 +120,8 @@ class Grant:
     value it stores gets; who reads the value gets `store:MARK` among its origins.
     `read_only` holds a function to its word: files and values can be read and not changed.
     `egress_bytes` is the most one call may send, where that is less than the sandbox's own limit.
+    `may_send` is told a URL and the origins of what the call has read so far, before the guest's
+    request goes there; it answers why not, or "".
     `payer` is asked where a server wants to be paid; without one the guest gets its answer 402.
     """
 
@@ -135,6 +137,9 @@ class Grant:
     random: bool = False
     read_only: bool = False
     egress_bytes: int | None = None
+    may_send: Callable[[str, tuple[str, ...]], str] | None = field(
+        default=None, compare=False, repr=False
+    )
     payer: Payer | None = field(default=None, compare=False, repr=False)
 
 

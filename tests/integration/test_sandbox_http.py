@@ -453,3 +453,19 @@ def test_any_request_is_refused_in_words(text: str) -> None:
     answer = http_functions(call.limits)[0].run(call, text)
     assert isinstance(answer, Err)
     assert names.connected == []
+
+
+def test_what_was_read_decides_whether_anything_is_sent(server: Server) -> None:
+    server.routes["/a"] = lambda handler: reply(handler, 200, b"ok")
+    told: list[tuple[str, tuple[str, ...]]] = []
+
+    def may_send(url: str, read: tuple[str, ...]) -> str:
+        told.append((url, read))
+        return "not any more" if len(told) > 1 else ""
+
+    call = host_call(server.url("/*"), may_send=may_send)
+    assert fetch(call, server.url("/a"))["body"] == "ok"
+    request = json.dumps({"url": server.url("/a")})
+    assert http_functions(call.limits)[0].run(call, request) == Err("not any more")
+    assert told == [(server.url("/a"), ()), (server.url("/a"), (server.url(""),))]
+    assert len(server.seen) == 1

@@ -307,3 +307,41 @@ async def test_a_function_is_held_to_its_word_that_it_only_reads(
     (offer,) = tools.offers(clerk)
     await tools.effect(clerk, offer, {}).perform("r1:3")
     assert shelf.asked[0][2].read_only is read_only
+
+
+# ── what one call may send of what it has read ──────────────────────────────────────────────
+
+PAGE, SHOP = "https://page.example", "https://page.example/in"
+
+
+@pytest.mark.parametrize(
+    ("carried", "read", "send_to", "refused"),
+    [
+        ((), (), (), False),
+        (("untrusted",), (), (), False),
+        (("untrusted",), ("workspace:notes.txt",), (), False),
+        (("untrusted",), ("workspace:mine/key.txt",), (), True),
+        (("untrusted",), ("store:private",), (), True),
+        (("untrusted",), ("workspace:mine/key.txt",), (SHOP,), False),
+        ((), ("workspace:mine/key.txt",), (), False),
+        ((), ("workspace:mine/key.txt", PAGE), (), True),
+        (("private",), (PAGE,), (), True),
+        (("private", "untrusted"), (PAGE,), (), False),  # a person was asked
+    ],
+)
+async def test_one_call_sends_nothing_a_person_would_be_asked_about(
+    tmp_path: Path,
+    carried: tuple[Label, ...],
+    read: tuple[str, ...],
+    send_to: tuple[str, ...],
+    refused: bool,
+) -> None:
+    shelf = Shelf(tool("both", "workspace", "http"))
+    granted = ToolGrant("both", workspace="rw", http=("https://*.example/*",))
+    clerk = replace(agent(granted), private=("mine/*",), send_to=send_to)
+    called = toolset(shelf, tmp_path)
+    (offer,) = called.offers(clerk)
+    await called.effect(clerk, offer, {}, labels=frozenset(carried)).perform("r-1:1")
+    ((_, _, grant),) = shelf.asked
+    assert grant.may_send is not None
+    assert bool(grant.may_send(SHOP, read)) is refused

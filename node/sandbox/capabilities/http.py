@@ -93,6 +93,14 @@ def _parse(call: HostCall, text: str) -> _Request:
     return _Request(method, url, _asked_headers(given.get("headers", {})), body)
 
 
+def _allowed(call: HostCall, request: _Request) -> _Request:
+    """The request, if what the call has read so far may go there."""
+    may_send = call.grant.may_send
+    if may_send is not None and (why := may_send(str(request.url), tuple(call.origins))):
+        raise _RefusedError(why)
+    return request
+
+
 def _asked_headers(given: object) -> dict[str, str]:
     if not isinstance(given, dict):
         raise _RefusedError("headers is an object")
@@ -308,7 +316,7 @@ def _fetch(call: HostCall, text: str) -> str | Err:
     if not call.grant.http:
         raise CapabilityError(f"tool {call.tool} was not granted http")
     try:
-        request, response = _follow(call, _parse(call, text))
+        request, response = _follow(call, _allowed(call, _parse(call, text)))
     except (_RefusedError, UrlError) as error:
         return Err(_scrubber(call)(str(error)))
     except (httpcore.TimeoutException, TimeoutError):
