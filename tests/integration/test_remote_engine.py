@@ -466,6 +466,16 @@ EVIL: dict[str, tuple[Any, str]] = {
         Answer([chunk({"tool_calls": [{"index": n, "id": f"{n}"}]}) for n in range(99)]),
         "more than 64 tool calls",
     ),
+    "endless event": (Answer([b"data: 1\n" * 4000]), "an event of over 20000 bytes"),
+    "huge whole": (
+        Answer([b'{"choices": [' + b"0," * 13_000 + b"0]}"], kind="application/json"),
+        "far more than was",
+    ),
+    "long name": (
+        Answer([chunk({"tool_calls": [{"index": 0, "function": {"name": f"{n:05}"}}]})
+                for n in range(300)]),
+        "the name of a function of over 1000",
+    ),
     "own error": (Answer([event({"error": {"message": "out of memory"}})]), "out of memory"),
     "redirect": (Answer(status=307, headers={"Location": "http://127.0.0.1:1/"}), "redirects"),
     "compressed": (Answer([b"\x1f\x8b"], headers={"Content-Encoding": "gzip"}), "gzip"),
@@ -505,6 +515,7 @@ async def test_a_hostile_server_is_bounded(tmp_path: Path, name: str) -> None:
      {"/v1/models": {"data": [{"owned_by": "llamacpp"}]}},
      {"/v1/models": {"data": [{"owned_by": "llamacpp"}]}, "/props": [1]},
      {"/v1/models": {"data": [{"owned_by": "vllm", "max_model_len": "8192"}]}},
+     {"/v1/models": {"data": [{"id": "m" * 900, "owned_by": "vllm", "max_model_len": 8192}]}},
      {"/v1/models": {"data": [{"owned_by": "vllm", "max_model_len": 10**12}]}}],
 )  # fmt: skip
 async def test_facts_that_are_none_are_an_error(tmp_path: Path, facts: Any) -> None:

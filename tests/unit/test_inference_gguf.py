@@ -63,6 +63,7 @@ def test_a_header_says_what_was_written(tmp_path: Path) -> None:
         (pack_gguf([pair("a", "u32", 1), pair("a", "u32", 1)], {}), "twice"),
         (pack_gguf([pair("general.alignment", "u32", 3)], {}), "alignment"),
         (pack_gguf([array("a", "u32", [1])[:13] + b"\xff" * 8], {}), "items in an array"),
+        (pack_gguf([array("a", "str", [])[:-8] + struct.pack("<Q", 2_000_001)], {}), "2000000 str"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, data: bytes, problem: str) -> None:

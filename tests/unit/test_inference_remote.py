@@ -188,6 +188,13 @@ def test_chunks_of_anyone_are_a_finish_or_an_error(
     assert choice != "none" or not finish.tool_calls
 
 
+def test_blanks_without_end_are_not_held_back() -> None:
+    """Each piece is looked at once, not all that came before it."""
+    reply = Reply(REQUEST, "the server")
+    shown = [reply.add({"choices": [{"delta": {"content": " " * 100}}]}) for _ in range(20)]
+    assert [bool(token.text) for token in shown] == [False] * 10 + [True] * 10
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=40))
 def test_calls_of_anyone_are_judged(name: str, arguments: str) -> None:

@@ -174,6 +174,6 @@ async def test_a_guests_names_are_not_taken_for_the_reason_of_a_trap(
     text = component_wat(f'(call $"{name}") unreachable')
     call = '(func (export "call")'
     text = text.replace(call, f'(func $"{name}" unreachable)\n{call}', 1)
-    with pytest.raises(ToolTrapError, match="trapped: .*unreachable") as caught:
+    with pytest.raises(ToolTrapError, match=r"trapped: .*unreachable") as caught:
         await sandbox.call(write_tool(tmp_path, text), "tool", {"v": "x"}, Grant())
     assert len(caught.value.message) < 500

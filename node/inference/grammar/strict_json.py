@@ -55,8 +55,10 @@ def _check(value: Json, depth: int) -> None:
 
 
 def _check_text(text: str) -> None:
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise StrictJsonError("text with half of a surrogate pair")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise StrictJsonError("text with half of a surrogate pair") from error
 
 
 def _pairs(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

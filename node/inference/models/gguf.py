@@ -4,8 +4,8 @@ The file may come from anyone. The daemon never lets libllama near it; it reads 
 for `freehold model add` and `show` and to know the memory a model needs, and the runner process
 takes whatever the native reader does with the rest. Every length is checked against a cap and
 against what is there before it is used, and the header as a whole is bounded, so that reading one
-takes a second at most. What would make libllama abort or read past a buffer is refused here (a
-value or an array of an unexpected type) or by `gguf_header` (values that make no sense).
+takes a second or two at most. What would make libllama abort or read past a buffer is refused here
+(a value or an array of an unexpected type) or by `gguf_header` (values that make no sense).
 
 The file is read, not mapped: a mapped file that someone cuts short kills the process that reads it.
 
@@ -34,6 +34,7 @@ MAX_TENSORS: Final = 100_000
 MAX_KEY_BYTES: Final = 65_535
 MAX_TENSOR_NAME_BYTES: Final = 63
 MAX_STRING_BYTES: Final = 4 * 1024 * 1024
+MAX_STRINGS: Final = 2_000_000  # in arrays, all together; the largest vocabularies have 700,000
 MAX_DIMENSIONS: Final = 4
 ARRAY_KEPT: Final = 1024  # items; one a layer is what is wanted
 
@@ -116,7 +117,7 @@ class _Reader:
         self._size = size
         self._data = b""
         self._at = 0
-        self._kinds: dict[str, tuple[int, int | None]] = {}
+        self._strings = 0
         file.seek(0)
 
     def header(self) -> Header:
@@ -179,6 +180,9 @@ class _Reader:
         kind = self._number("<I")
         items = self._bounded("<Q", MAX_ARRAY_ITEMS, "items in an array")
         if kind == _STRING:
+            self._strings += items
+            if self._strings > MAX_STRINGS:
+                raise self._error(f"has over {MAX_STRINGS} strings in arrays")
             if key != "tokenizer.ggml.tokens":
                 self._skip_strings(items)
             elif self._different_strings(items) < items:
@@ -207,13 +211,14 @@ class _Reader:
 
     def _different_strings(self, items: int) -> int:
         """How many of them differ; empty ones are told apart, as libllama does."""
-        start, seen, empty = self._at, set(), 0
+        at, seen, empty = self._at, set(), 0
         self._skip_strings(items)
-        end, self._at = self._at, start
-        while self._at < end:
-            text = self._take(self._number("<Q"))
-            seen.add(text)
-            empty += not text
+        data, length = self._data, struct.Struct("<Q")
+        for _ in range(items):
+            (size,) = length.unpack_from(data, at)
+            at += 8 + size
+            seen.add(data[at - size : at])
+            empty += not size
         return len(seen) + max(0, empty - 1)
 
     def _tensors(self, count: int, alignment: int) -> tuple[int, dict[int, int], int]:

@@ -190,11 +190,13 @@ class _Peer:
         self, request: Generation, facts: Facts, reply: Reply, deadline: Deadline
     ) -> AsyncGenerator[Token, None]:
         """The pieces of the answer, until the server or a stop string ends it."""
-        most = self._limits.line_bytes + request.sampling.max_tokens * self._limits.token_bytes
+        limits, tokens = self._limits, request.sampling.max_tokens
+        most = limits.line_bytes + tokens * limits.token_bytes
         body = request_body(request, facts.model, facts.kind)
         async with self.server.generation(body, deadline) as response:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "text/event-stream":
+                most = limits.line_bytes + tokens * limits.whole_token_bytes
                 text = await self.server.whole(response, deadline, most)
                 yield self._add(reply, text, "message", deadline)
             else:

@@ -27,6 +27,7 @@ from node.types import Json, JsonObject
 Kind = Literal["llama-server", "vllm", "ollama", "openai"]
 
 OLLAMA_CONTEXT_TOKENS: Final = 4096  # what it gives a model where nothing says otherwise
+_LONGEST_NAME: Final = 500
 MESSAGE_TOKENS: Final = 16
 TOOLS_TOKENS: Final = 512  # what a template says around the tools' descriptions
 _CONTEXT_KEYS: Final = ("max_model_len", "context_length", "context_window")
@@ -53,6 +54,11 @@ async def find_facts(server: Server, remote: RemoteModel) -> Facts:
     entry = _chosen(server, remote, models)
     kind = await _kind(server, remote, entry)
     model = remote.model or str(entry.get("id", ""))
+    if len(model) > _LONGEST_NAME:
+        raise ModelError(
+            f"{server.who} names a model with {len(model)} characters",
+            hint="Say which it is: model in remote.toml, or `freehold model connect --model`.",
+        )
     context = remote.context_tokens or await _context(server, remote, kind, model, entry)
     if not context:
         raise ModelError(

@@ -108,19 +108,23 @@ class Server:
     async def events(
         self, response: httpx.Response, deadline: Deadline, most_bytes: int
     ) -> AsyncGenerator[str, None]:
-        """The data of each server-sent event.
+        """The data of each server-sent event, of no more bytes than one line may have.
 
         Raises:
             RemoteError: too slow, too long, cut off.
         """
         data: list[str] = []
+        size = 0
         async for line in self._lines(response, deadline, most_bytes):
             name, _, value = line.partition(":")
             if name in ("data", "error"):  # llama-server has sent errors under that name
                 data.append(value.removeprefix(" "))
+                size += len(line)
+                if size > self._limits.line_bytes:
+                    raise self._broken(f"sent an event of over {self._limits.line_bytes} bytes")
             elif not line and data:
                 yield "\n".join(data)
-                data = []
+                data, size = [], 0
         if data:
             yield "\n".join(data)
 

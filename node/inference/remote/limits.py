@@ -25,6 +25,7 @@ class RemoteLimits:
         whole_s: for a whole generation, retries included.
         line_bytes: one line of a stream, or a small answer.
         token_bytes: of the stream for each token asked for, over `line_bytes`.
+        whole_token_bytes: the same of a reply that is no stream, and so is read as one value.
         retries: further attempts where the server cannot have begun.
         retry_after_s: the longest wait before one that a server may ask for.
         facts_s: how long what a server said of itself is believed.
@@ -37,6 +38,7 @@ class RemoteLimits:
     whole_s: float = 600.0
     line_bytes: int = 1024 * 1024
     token_bytes: int = 4096
+    whole_token_bytes: int = 256
     retries: int = 3
     retry_after_s: float = 30.0
     facts_s: float = 60.0

@@ -24,6 +24,8 @@ from node.types import Json, JsonObject
 T = TypeVar("T")
 _OPEN: Final = "<think>"
 _CLOSE: Final = "</think>"
+_MOST_BLANK: Final = 1000  # in front of a mark
+_LONGEST_NAME: Final = 1000
 _HINT: Final = "The server does not keep to the OpenAI API; look at its log, or use another."
 
 
@@ -159,6 +161,8 @@ class Reply:
         call = self._call(self._of(piece, "index", int), self._of(piece, "id", str) or "", name)
         if name != call.name:  # some repeat it in every piece
             call.name += name
+            if len(call.name) > _LONGEST_NAME:
+                raise self._error(f"the name of a function of over {_LONGEST_NAME} characters")
         call.pieces.append(self._of(function, "arguments", str) or "")
 
     def _call(self, index: int | None, number: str, name: str) -> _Call:
@@ -259,7 +263,7 @@ class _Answer:
         begun = self._held.lstrip()
         if begun.startswith(_OPEN):
             self._held, self._mark = begun[len(_OPEN) :], _CLOSE
-        elif not _OPEN.startswith(begun):
+        elif not _OPEN.startswith(begun) or len(self._held) > _MOST_BLANK:
             self._mark = None
 
     def _think(self) -> str:
