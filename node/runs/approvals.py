@@ -20,6 +20,7 @@ from node.runs.record import Question
 from node.types import Json, JsonObject, canonical
 
 QuestionKind = Literal["policy", "guard", "result", "outcome_unknown"]
+_TOO_LATE = "nobody answered in time"
 ANSWERS: dict[str, tuple[str, ...]] = {
     "policy": ("approved", "denied"),
     "guard": ("approved", "denied"),
@@ -147,6 +148,7 @@ class Approvals:
             )
         left_s = self._left_s(item.asked)
         if verdict != "expired" and left_s is not None and left_s <= 0:
+            await self.settle(question, "expired", actor="node", reason=_TOO_LATE)
             raise ApprovalError(f"approval {question} has expired", hint="The run was told no.")
         item.settling = True
         try:
@@ -184,9 +186,7 @@ class Approvals:
         except TimeoutError:
             if not item.settling:
                 question = str(asked.index)
-                return await self.settle(
-                    question, "expired", actor="node", reason="nobody answered in time"
-                )
+                return await self.settle(question, "expired", actor="node", reason=_TOO_LATE)
             await item.told.wait()
         return item.answer or Answered("expired", "node", "", asked.index)
 

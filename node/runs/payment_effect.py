@@ -14,10 +14,11 @@ from functools import cached_property
 
 from node.errors import MoneyError, OutcomeUnknownError, PaymentError, PaymentPendingError
 from node.money import Bill, Found, Payment, Purse
-from node.runs.effect import Needs, Outcome, StepKind, Usage
+from node.runs.effect import Label, Needs, Outcome, StepKind, Usage
 from node.types import Json, JsonObject
 
 PAY, PAYWALL, TAKE_BACK = "pay", "pay_402", "take_back"
+THEIRS: frozenset[Label] = frozenset({"untrusted"})  # a payee or mint says why in its own words
 OWNER = "owner"  # the `tool` of what the owner pays, whose grant is that they ask
 _SECONDS = 60.0
 
@@ -86,7 +87,7 @@ class PaymentEffect:
         try:
             return self._outcome(await self.purse.pay(self.payment, bill, key=key))
         except MoneyError as error:
-            return self._failed(error)
+            return self._failed(error, THEIRS)
 
     async def settle(self, key: str) -> Outcome | None:
         """Asks the wallet. Raises OutcomeUnknownError where it does not know either, yet."""
@@ -111,7 +112,7 @@ class PaymentEffect:
         if found.state == "pending":
             raise _pending(f"the payment of {found.amount_sat} sat to {place} is under way.")
         if found.state == "failed":
-            failed = self._failed(PaymentError(found.error or "the payment failed"))
+            failed = self._failed(PaymentError(found.error or "the payment failed"), THEIRS)
             return replace(failed, usage=Usage(msat=found.fee_sat * 1000))
         value: JsonObject = {
             "paid_sat": found.amount_sat,
@@ -124,10 +125,10 @@ class PaymentEffect:
             value["proven"] = False
         return Outcome(True, value, Usage(msat=(found.amount_sat + found.fee_sat) * 1000))
 
-    def _failed(self, error: MoneyError) -> Outcome:
+    def _failed(self, error: MoneyError, labels: frozenset[Label] = frozenset()) -> Outcome:
         """A model is told what happened; what to do about it is for the owner, who can."""
         told = error.diagnostics() if self.tool == OWNER else error.message
-        return Outcome(False, {"error": told})
+        return Outcome(False, {"error": told}, labels=labels)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from node.runs.door import Door
 from node.runs.finished import result_in
 from node.runs.life import answer_for
 from node.runs.program import Answer, Program
+from node.runs.record import Record
 from node.runs.recover import revive
 from node.runs.run import Run
 from node.runs.started import started_from
@@ -155,6 +156,7 @@ def fork(
     origin = started_from(log, entries[0])
     taken = _before(entries, step)
     _check_edit(edit, taken, step)
+    _check_readable(log, taken, edit)
     started = replace(
         origin,
         id=run_id,
@@ -189,6 +191,17 @@ def _check_edit(edit: Edit, taken: list[Entry], step: str) -> None:
             raise RunError(
                 f"step {path} is not taken over by a fork from step {step}",
                 hint="Only results of earlier steps can be edited; fork from a later step.",
+            )
+
+
+def _check_readable(log: Log, taken: list[Entry], edit: Edit) -> None:
+    """What cannot be read any more would be done again under the fork's own key: a payment, say."""
+    for path, step in Record(taken).steps.items():
+        is_verdict = step.intent.data.get("kind") == "guard"
+        if not is_verdict and path not in edit.results and step.outcome(log) is None:
+            raise RunError(
+                f"the run cannot be forked: the content of step {path} was erased",
+                hint="Give the step a result with --edit, or fork from an earlier one.",
             )
 
 

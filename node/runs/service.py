@@ -18,6 +18,7 @@ from node.clock import Clock
 from node.errors import (
     ApprovalError,
     JournalWriteError,
+    ManifestError,
     RunError,
     RunStoppedError,
     UnknownRunError,
@@ -322,6 +323,7 @@ class Runs:
                 hint="`freehold wallet pay` pays.",
             )
         self._check_open()
+        self._check_not_paused(entries[0].draft.agent or "")
         new, change = self._new_id(), Edit.of(edit)
         async with self._starting:
             oldest = self._survey.oldest()
@@ -366,12 +368,15 @@ class Runs:
             self._lives.take_up(run_id).begin()
 
     def _startable(self, agent: str) -> AgentManifest:
-        manifest = self._agents.get(agent)
-        if manifest.paused:
-            raise RunError(
-                f"agent {agent} is paused", hint=f"`freehold agent pause {agent} --off` ends that."
-            )
-        return manifest
+        self._check_not_paused(agent)
+        return self._agents.get(agent)
+
+    def _check_not_paused(self, agent: str) -> None:
+        """Raises RunError for an agent that is; one that is gone is not."""
+        with suppress(ManifestError):
+            if self._agents.get(agent).paused:
+                hint = f"`freehold agent pause {agent} --off` ends that."
+                raise RunError(f"agent {agent} is paused", hint=hint)
 
     def _new_id(self) -> str:
         return "r-" + b32encode(self._random(10)).decode().lower()

@@ -110,6 +110,22 @@ async def test_nobody_answering_is_a_no() -> None:
     assert intent.draft.policy.verdict == "expired"
 
 
+async def test_an_answer_that_comes_too_late_tells_the_run_no() -> None:
+    """The machine slept: its clock went on, and what waits did not."""
+    clock = ManualClock()
+    runs, _ = make(script(PlainEffect()), ASKING, clock=clock)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    async for event in runs.watch(run_id):
+        if event.type == "approval.asked":
+            break
+    (question,) = runs.approvals()
+    clock.advance(86_401)
+    with pytest.raises(ApprovalError, match="expired"):
+        await runs.approve(question.id, "uid:1")
+    result = await asyncio.wait_for(runs.wait(run_id), 5)
+    assert result.text == '[{"error":"PolicyDeniedError"}]'
+
+
 async def test_a_question_survives_a_restart_and_may_be_answered_in_between() -> None:
     clock = ManualClock()
     effect = PlainEffect(value="done")

@@ -431,6 +431,29 @@ async def test_an_erased_step_cannot_be_replayed() -> None:
         await runs.replay(run_id)
 
 
+async def test_a_fork_does_nothing_again_because_its_result_was_erased() -> None:
+    runs, log = make(script(model("a"), model("b")))
+    run_id = await finished(runs)
+    result = next(e for e in log.run_entries(run_id) if e.type == "step.result")
+    await log.erase(result.draft.blobs[0])
+    with pytest.raises(RunError, match="content of step 1 was erased"):
+        await runs.replay(run_id, from_step="2")
+    given = await runs.replay(run_id, from_step="2", edit='{"results": {"1": "known"}}')
+    assert (await runs.wait(str(given))).text == '["known","b"]'
+
+
+async def test_an_agent_that_is_paused_is_not_forked() -> None:
+    agents = MemoryAgents(agent())
+    log = MemoryLog(clock=ManualClock())
+    runs = Runs(
+        log=log, program=script(model("a")), agents=agents, clock=ManualClock(), guards=NoGuards()
+    )
+    run_id = await finished(runs)
+    agents.put(replace(agent(), paused=True))
+    with pytest.raises(RunError, match="paused"):
+        await runs.replay(run_id, from_step="1")
+
+
 async def test_there_is_no_such_run() -> None:
     runs, _ = make(script())
     for call in (runs.wait("r-x"), runs.replay("r-x"), runs.cancel("r-x")):

@@ -152,6 +152,18 @@ async def test_what_failed_costs_nothing() -> None:
     assert (await node.pay(to(ANNA, 90)))[0]["paid_sat"] == 90
 
 
+async def test_why_a_payee_takes_nothing_is_in_the_payees_words() -> None:
+    """They may say to a model what they like: the run has read something from outside."""
+    node = Node(payer(ANNA, "*@example.org", over=100), MemoryPurse(fail={ANNA}))
+    node.payments = (to(ANNA, 50), to(BOB, 1))
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    await node.asked(run)
+    (question,) = node.runs.approvals()
+    assert question.rule == "payments.untrusted"
+    await node.runs.deny(question.id, "uid:1")
+    await node.runs.wait(run)
+
+
 # ── who may be paid ─────────────────────────────────────────────────────────────────────────
 
 
