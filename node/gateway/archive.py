@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -22,7 +23,11 @@ async def download(request: Request) -> Response:
 
 
 async def _archive(node: Control) -> AsyncIterator[bytes]:
-    """The archive's bytes. A failure half-way breaks the connection off, so it is not mistaken."""
+    """The archive's bytes. A failure half-way breaks the connection off, so it is not mistaken.
+
+    The threads are its own: a client that stops reading holds up no other work of the node.
+    """
+    loop, threads = asyncio.get_running_loop(), ThreadPoolExecutor(2, thread_name_prefix="backup")
     reading, writing = os.pipe()
     entries = node.log.size
 
@@ -30,13 +35,14 @@ async def _archive(node: Control) -> AsyncIterator[bytes]:
         with contextlib.suppress(BrokenPipeError), open(writing, "wb") as target:
             backup.write(node.home, node.config.node.name, entries, target)
 
-    producer = asyncio.ensure_future(asyncio.to_thread(produce))
+    producer = loop.run_in_executor(threads, produce)
     try:
-        while chunk := await asyncio.to_thread(os.read, reading, CHUNK_BYTES):
+        while chunk := await loop.run_in_executor(threads, os.read, reading, CHUNK_BYTES):
             yield chunk
     finally:
         os.close(reading)  # a producer that still writes gets EPIPE
         await asyncio.wait({producer})
+        threads.shutdown(wait=False)
     producer.result()
 
 

@@ -115,6 +115,7 @@ class TokenGate:
         )
         response = error_response(refusal, 401)
         response.headers["www-authenticate"] = "Bearer"
+        response.headers["connection"] = "close"  # what else it sends is not waited for
         await response(scope, receive, send)
 
     def _presented(self, scope: Scope) -> bool:

@@ -71,6 +71,11 @@ async def events(request: Request) -> Response:
     node = control(request)
     seen = sse.after(request)
     start = query_int(request, "from", 0, sse.INDEX_MAX) if seen is None else seen + 1
+    if start > node.log.size:  # of another log, or of this one before it was rolled back
+        raise RequestError(
+            f"the log has {node.log.size} entries, so none can be seen after {start - 1}",
+            hint="Follow it from an index that it has.",
+        )
     follow = request.query_params.get("follow", "1") != "0"
     return sse.stream(_entries(node, start, follow=follow), node.streams_end)
 

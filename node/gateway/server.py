@@ -27,6 +27,10 @@ from node.gateway.peer import allowed, peer_uid
 BACKLOG = 64
 KEEP_ALIVE_S = 30
 CLOSE_WITHIN_S = 2
+TCP_MAX = 64
+"""Connections over TCP at once. Who has no token can hold some of them, and not the files that the
+log and the wallet need."""
+FIRST_REQUEST_S = 20
 
 log = logging.getLogger("freehold.control")
 
@@ -34,13 +38,22 @@ log = logging.getLogger("freehold.control")
 class PeerProtocol(H11Protocol):
     """HTTP/1.1 that asks the kernel who connected before it reads a byte.
 
-    A UNIX peer appears in the ASGI scope as client `("uid:1000", 0)`.
+    A UNIX peer appears in the ASGI scope as client `("uid:1000", 0)`. One over TCP is a stranger
+    until its first request has come, and has little time for that.
     """
+
+    is_tcp = False
+    _first: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         connection = transport.get_extra_info("socket")
         if connection.family != socket.AF_UNIX:
+            if sum(getattr(other, "is_tcp", False) for other in self.connections) >= TCP_MAX:
+                transport.abort()
+                return
             super().connection_made(transport)
+            self.is_tcp = True
+            self._first = self.loop.call_later(FIRST_REQUEST_S, self._too_late)
             return
         uid = peer_uid(connection)
         if not allowed(uid):
@@ -51,8 +64,14 @@ class PeerProtocol(H11Protocol):
         self.client = (f"uid:{uid}", 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._first is not None:
+            self._first.cancel()
         if self.transport is not None:
             super().connection_lost(exc)
+
+    def _too_late(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
 
 
 class ControlServer(uvicorn.Server):

@@ -118,6 +118,10 @@ def test_the_journal_resumes_from_an_index(running: Node) -> None:
     ):
         first = next(line for line in response.iter_lines() if line.startswith("id:"))
     assert first == "id: 5"
+    with raw(running) as http:
+        for said in ("999999", "9" * 19):  # of another log, or of this one before a rollback
+            refused = http.get("/events", headers={"Last-Event-ID": said})
+            assert (refused.status_code, refused.json()["code"]) == (400, "RequestError")
 
 
 def test_following_sees_new_entries_and_ends_with_the_daemon(node: Node) -> None:

@@ -1,0 +1,129 @@
+"""Clients of the control API that are slow, many, or nobody it knows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from node.config import Config
+from node.gateway import ControlServer, archive, bind_tcp, bind_unix, server
+from node.gateway.control import Control
+from node.gateway.http import TokenGate
+from node.home import Home
+from node.journal import Journal
+
+TOKEN = "t" * 32
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+@asynccontextmanager
+async def serving(folder: Path) -> AsyncIterator[tuple[Path, int]]:
+    """A control server on a UNIX socket and a TCP port."""
+    made = ControlServer(TokenGate(answer, TOKEN))
+    unix, tcp = bind_unix(folder / "s"), bind_tcp(("127.0.0.1", 0))
+    serve = asyncio.ensure_future(made.serve([unix, tcp]))
+    try:
+        yield folder / "s", tcp.getsockname()[1]
+    finally:
+        made.stop()
+        await serve
+
+
+async def asked(path: Path) -> int:
+    transport = httpx.AsyncHTTPTransport(uds=str(path))
+    async with httpx.AsyncClient(transport=transport, base_url="http://n", trust_env=False) as http:
+        return (await http.get("/")).status_code
+
+
+async def test_strangers_cannot_take_all_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is an open file of the process that has the log and the wallet."""
+    monkeypatch.setattr(server, "TCP_MAX", 3)
+    async with serving(tmp_path) as (path, port):
+        many: list[Streams] = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+        refused = [reader for reader, _ in many[3:]]
+        assert [await _end(reader) for reader in refused] == [b""] * 9
+        assert await asked(path) == 200
+        many[0][1].close()
+        await many[0][1].wait_closed()
+        while True:  # the place is free once the server has seen it
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            many.append((reader, writer))
+            writer.write(
+                b"GET / HTTP/1.1\r\nhost: n\r\nauthorization: Bearer %b\r\n\r\n" % TOKEN.encode()
+            )
+            if await _line(reader) == b"HTTP/1.1 200 OK\r\n":
+                break
+        for _, writer in many:
+            writer.close()
+
+
+async def test_a_stranger_that_says_nothing_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "FIRST_REQUEST_S", 0.2)
+    async with serving(tmp_path) as (_, port):
+        for said in (b"", b"GET / HTTP/1.1\r\nhost:"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            assert await asyncio.wait_for(_end(reader), 20) == b""
+            writer.close()
+
+
+async def test_who_has_no_token_is_hung_up_on_with_the_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: n\r\ncontent-length: 1000000\r\n\r\n{")
+        said = await asyncio.wait_for(_end(reader), 20)
+        assert said.startswith(b"HTTP/1.1 401 ")
+        writer.close()
+
+
+async def test_a_backup_that_nobody_reads_holds_up_nothing_else(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    home.create()
+    (home.stores / "large").write_bytes(os.urandom(4_000_000))
+    log = Journal.open_sync(home.journal, origin="n/log")
+    node = cast(Control, SimpleNamespace(home=home, log=log, config=Config()))
+    with ThreadPoolExecutor(2) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        async with (
+            aclosing(cast(Any, archive._archive(node))) as first,
+            aclosing(cast(Any, archive._archive(node))) as second,
+        ):
+            async with asyncio.timeout(20):
+                for stuck in (first, second):
+                    assert await anext(stuck)
+                assert await asyncio.to_thread(lambda: 7) == 7
+    log.close()
+
+
+async def _end(reader: asyncio.StreamReader) -> bytes:
+    """All that is still said before the connection ends."""
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ConnectionResetError:
+        return b""
