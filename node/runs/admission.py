@@ -21,7 +21,7 @@ from node.runs.effect import (
     StepKind,
 )
 from node.runs.policy import ASK, DENY
-from node.types import Json, digest
+from node.types import Json
 
 if TYPE_CHECKING:
     from node.runs.run import Run
@@ -124,11 +124,9 @@ class Admission:
 
     async def person(self, kind: QuestionKind, rule: str, reason: str) -> Answered:
         """Asks a person about this step with these arguments, or reads the answer on record."""
-        run, effect, args = self._run, self._effect, digest(self._effect.args)
+        run, effect = self._run, self._effect
         step, given = effect.kind, effect.args
-        return await run.ask(
-            Ask(self._path, step, effect.name, given, kind, args, rule, reason, run.tip)
-        )
+        return await run.ask(Ask(self._path, step, effect.name, given, kind, rule, reason, run.tip))
 
     async def _ask(
         self, kind: QuestionKind, decision: PolicyVerdict, reason: str, judged: tuple[Draft, ...]

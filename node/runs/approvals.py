@@ -53,8 +53,8 @@ class Approval:
 
 @dataclass(frozen=True)
 class Ask:
-    """A question as the door puts it. `digest` is that of the arguments the answer is good for;
-    `cause` is the entry that led to the step.
+    """A question as the door puts it. Its answer is good for these arguments; `cause` is the entry
+    that led to the step.
     """
 
     path: str
@@ -62,7 +62,6 @@ class Ask:
     name: str
     args: Json
     kind: QuestionKind
-    digest: str
     rule: str
     reason: str
     cause: int
@@ -160,18 +159,18 @@ class Approvals:
         return item.answer
 
     async def _put(self, scribe: Scribe, ask: Ask) -> Entry:
-        lasting = ask.kind == "outcome_unknown"
+        lasting, raw = ask.kind == "outcome_unknown", canonical(ask.args)
         expires = None if lasting else self._clock.wall() + self._timeout_s
         data: JsonObject = {
             "kind": ask.kind,
             "step": str(ask.step),
             "name": ask.name,
-            "digest": ask.digest,
+            "digest": scribe.digest(ask.step, raw, private=True),
             "rule": ask.rule,
             "reason": ask.reason[:500],
             "expires": expires,
         }
-        blob = self._log.put_blob(canonical(ask.args), "args")
+        blob = self._log.put_blob(raw, "args")
         draft = scribe.draft("approval.asked", ask.path, data, blobs=(blob,), cause=(ask.cause,))
         (index,) = await self._log.append(draft)
         asked = Entry(index, int(self._clock.wall() * 1000), "", 0, draft)

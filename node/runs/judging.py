@@ -14,7 +14,7 @@ from node.runs.checks import Checked, check, verdict_drafts
 from node.runs.coding import content as stored
 from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict, StepKind
 from node.runs.record import diverged
-from node.types import Json, JsonObject, canonical, digest
+from node.types import Json, JsonObject, canonical
 
 if TYPE_CHECKING:
     from node.runs.run import Run
@@ -72,10 +72,8 @@ def _verdict(run: Run, result: Entry) -> GuardVerdict:
 
 
 async def _ask(run: Run, path: str, checked: Checked, content: Json) -> GuardVerdict:
-    reason, args = checked.worst.reason, digest(content)
-    ask = Ask(
-        path, StepKind.GUARD, checked.by, content, "guard", args, checked.stage, reason, run.tip
-    )
+    reason = checked.worst.reason
+    ask = Ask(path, StepKind.GUARD, checked.by, content, "guard", checked.stage, reason, run.tip)
     answer = await run.ask(ask)
     run.tip = answer.index
     if answer.yes:

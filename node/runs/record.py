@@ -5,7 +5,7 @@ Recovery and replay look a step up here before anything else is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from node.errors import DivergenceError, FreeholdError, JournalError
@@ -89,12 +89,13 @@ class Record:
         elif entry.type == "approval.settled":
             self._settle(entry)
 
-    def question(self, path: str, kind: str, digest: str) -> Question | None:
-        """The last question asked at a step about these very arguments."""
+    def question(self, path: str, kind: str, is_about: Callable[[str], bool]) -> Question | None:
+        """The last question asked at a step, if it was about these very arguments, which are told
+        by their digest."""
         for question in reversed(self.questions.values()):
             data = question.asked.data
             if (question.asked.draft.path, data.get("kind")) == (path, kind):
-                return question if data.get("digest") == digest else None
+                return question if is_about(str(data.get("digest"))) else None
         return None
 
     def within(self, path: str) -> list[StepRecord]:

@@ -281,7 +281,9 @@ class Run:
 
     async def ask(self, ask: Ask) -> Answered:
         """Asks a person, or reads what one answered an earlier process."""
-        earlier = self.record.question(ask.path, ask.kind, ask.digest)
+        earlier = self.record.question(
+            ask.path, ask.kind, lambda digest: self.scribe.matches(digest, ask.args)
+        )
         self.check_live(ask.path, unless=earlier is not None and earlier.settled is not None)
         with self._waiting(ask.path):
             return await self.door.approvals.ask(self.scribe, ask, earlier=earlier)

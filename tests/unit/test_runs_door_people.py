@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -30,7 +31,7 @@ from node.runs.testing import (
     WaitingEffect,
     agent,
 )
-from node.types import Json
+from node.types import Json, digest
 
 ASKING = agent("clerk", tools=(ToolGrant("plain", approval="ask"), ToolGrant("counter")))
 
@@ -124,6 +125,38 @@ async def test_an_answer_that_comes_too_late_tells_the_run_no() -> None:
         await runs.approve(question.id, "uid:1")
     result = await asyncio.wait_for(runs.wait(run_id), 5)
     assert result.text == '[{"error":"PolicyDeniedError"}]'
+
+
+async def test_what_was_asked_about_cannot_be_guessed_once_it_is_erased() -> None:
+    runs, log = make(script(PlainEffect(args={"to": "anna"})), ASKING)
+    await runs.start("clerk", "go", actor="uid:1")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    (asked,) = (entry for entry in log.entries() if entry.type == "approval.asked")
+    assert asked.data["digest"] != digest({"to": "anna"})
+    await runs.drain(0)
+
+
+async def test_a_question_of_an_older_log_is_not_asked_again() -> None:
+    effect = PlainEffect(args={"to": "anna"})
+    runs, log = make(script(effect), ASKING)
+    await runs.start("clerk", "go", actor="uid:1")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await runs.drain(0)
+    old = MemoryLog(clock=ManualClock())
+    old._blobs.update(log._blobs)
+    for entry in log.entries():
+        data = entry.data
+        if entry.type == "approval.asked":
+            data = {**data, "digest": digest({"to": "anna"})}
+        await old.append(replace(entry.draft, data=data))
+    after, _ = make(script(effect), ASKING, log=old)
+    (run_id,) = await after.recover()
+    (question,) = after.approvals()
+    await after.approve(question.id, "uid:1")
+    assert (await after.wait(run_id)).status == "completed"
+    assert effect.performed == [f"{run_id}:1"]
 
 
 async def test_a_question_survives_a_restart_and_may_be_answered_in_between() -> None:
