@@ -34,9 +34,16 @@ sync_data = getattr(os, "fdatasync", sync)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable. Raises OSError."""
+    """Makes the names in a folder durable, where its file system (of a share, of a stick) can.
+
+    Raises:
+        OSError: the disk failed.
+    """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         sync(fd)
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
     finally:
         os.close(fd)

@@ -19,6 +19,8 @@ from typing import BinaryIO
 from node.disk import sync, sync_folder
 from node.errors import ConfigError, DaemonRunningError
 
+# what a file system without hard links, or without modes, answers: that of most USB sticks
+_UNKNOWN = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 # sun_path is 108 bytes on Linux and 104 on macOS, its closing NUL among them
 SOCKET_PATH_MAX = 103
 
@@ -212,17 +214,36 @@ def private_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
+            with _tolerated():
+                os.fchmod(file.fileno(), 0o600)
             yield file
             file.flush()
             sync(file.fileno())
         if replace:
             temporary.replace(path)
         else:
-            os.link(temporary, path)
+            _name_new(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    """Gives a file a name that nothing has yet. Raises FileExistsError."""
+    with _tolerated():
+        os.link(temporary, path)
+        return
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    temporary.replace(path)  # of the empty file that has just been made
+
+
+@contextlib.contextmanager
+def _tolerated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNKNOWN:
+            raise
 
 
 def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import stat
@@ -196,6 +197,33 @@ def test_one_holder_across_processes(tmp_path: Path) -> None:
         holder.wait()
     with home.hold():
         assert home.lock.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EIO])
+def test_a_stick_without_links_and_modes_takes_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """FAT and exFAT: that is where backups go."""
+
+    def refused(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    for name in ("link", "fchmod"):
+        monkeypatch.setattr(os, name, refused)
+    path = tmp_path / "backup"
+    if code == errno.EIO:
+        with pytest.raises(OSError, match="error"):
+            write_private(path, b"one", replace=False)
+        assert os.listdir(tmp_path) == []
+        return
+    write_private(path, b"one", replace=False)
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"one", ["backup"])
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda *_: False)  # it came since we looked
+    with pytest.raises(FileExistsError):
+        write_private(path, b"two", replace=False)
+    monkeypatch.setattr(Path, "exists", exists)
+    assert path.read_bytes() == b"one"
 
 
 def test_private_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

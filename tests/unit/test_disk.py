@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,21 @@ def test_a_disk_that_fails_is_not_asked_until_it_says_yes(
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         disk.sync_folder(tmp_path)
     assert mac.calls == []
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_share_that_cannot_sync_a_folder_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fails(_fd: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(disk, "_FULL", None)
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="error") if code == errno.EIO else nullcontext():
+        disk.sync_folder(tmp_path)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        disk.sync(0)
 
 
 def test_here_files_are_synced_too(tmp_path: Path) -> None:
