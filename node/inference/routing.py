@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from node.errors import ModelError
 from node.inference.engine import LlamaEngine
 from node.inference.models.store import ModelStore
-from node.inference.remote.engine import RemoteEngine
+from node.inference.remote.engine import RemoteEngine, check_bound
 from node.inference.types import Destination, Engine, Generation, ModelInfo, ModelStatus, Token
 
 
@@ -50,16 +50,17 @@ class RoutedEngine:
         return found
 
     def generate(self, request: Generation) -> AsyncIterator[Token]:
-        """As the model's own engine does. Raises ModelError as `destination`."""
-        return self._of(request.model).generate(request)
+        """As the model's own engine does. Raises ModelError as `destination`, and where the model
+        is not where the request is bound for."""
+        return self._for(request).generate(request)
 
     async def count(self, request: Generation) -> int:
-        """As the model's own engine does. Raises ModelError as `destination`."""
-        return await self._of(request.model).count(request)
+        """As the model's own engine does. Raises ModelError as `generate`."""
+        return await self._for(request).count(request)
 
     async def info(self, model: str) -> ModelInfo:
         """As the model's own engine does. Raises ModelError as `destination`."""
-        return await self._of(model).info(model)
+        return await (self.local if self.destination(model) is None else self.remote).info(model)
 
     async def aclose(self) -> None:
         """Closes both."""
@@ -68,8 +69,11 @@ class RoutedEngine:
         finally:
             await self.local.aclose()
 
-    def _of(self, model: str) -> Engine:
-        return self.local if self.destination(model) is None else self.remote
+    def _for(self, request: Generation) -> Engine:
+        """The engine of its model, which must be where the request is bound for."""
+        found = self.destination(request.model)
+        check_bound(request, "" if found is None else found.url)
+        return self.local if found is None else self.remote
 
 
 def refuse_both(pins: ModelStore, name: str) -> None:

@@ -74,6 +74,7 @@ class Generation:
     refuses the request. Without `parallel_tool_calls` an answer holds one call at most; some
     families of models never make more. Not `constrained`, no grammar holds the output: a call that
     comes out well-formed is the model's own doing, which is what an examination wants to know.
+    `bound_for` is the only place that it may be sent to: a server's address, "" for this machine.
     """
 
     model: str
@@ -85,6 +86,7 @@ class Generation:
     answer_schema: JsonObject | None = None
     parallel_tool_calls: bool = True
     constrained: bool = True
+    bound_for: str | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from node.inference import Destination, Engine, Finish, FunctionSpec, Generation
 from node.runs.content import clean, clean_text
 from node.runs.context import Conversation, Plan, plan
 from node.runs.effect import Needs, Outcome, StepKind, Usage
-from node.runs.outward import Attempt, named, needs_of, sent_bytes, way_of
+from node.runs.outward import Attempt, bound, named, needs_of, sent_bytes, way_of
 from node.runs.program import RunEvent
 from node.runs.tool_effect import Offer, specs
 from node.runs.veil import Veil
@@ -67,7 +67,7 @@ class Opening:
         """Raises ModelError or ManifestError if the model or a tool cannot be used."""
         offers = self.offers()
         info = await self.engine.info(self.request.model)
-        request = replace(self.request, tools=specs(offers))
+        request = bound(replace(self.request, tools=specs(offers)), self.way)
         value: JsonObject = {
             "model": info.name,
             "sha256": info.sha256,
@@ -138,17 +138,19 @@ class Generate:
     async def perform(self, key: str) -> Outcome:
         """Generates; after a crash of the runner once more, then raises RunnerCrashedError."""
         info = await self.engine.info(self.request.model)
-        prompt = await self.engine.count(self.request)
+        request = bound(self.request, self.way)
+        prompt = await self.engine.count(request)
         most = self.request.sampling.max_tokens
         if prompt + min(reply_room(most, info.context_tokens), _LEAST_REPLY) > info.context_tokens:
             return _overflow(prompt, info.context_tokens, most)
         room = min(most, info.context_tokens - prompt)
         sampling = replace(self.request.sampling, max_tokens=room)
         try:
-            finish = await self._finish(replace(self.request, sampling=sampling), key)
+            finish = await self._finish(replace(request, sampling=sampling), key)
         finally:
             self.attempt.over = True
-        about: JsonObject = {"model": info.name, "sha256": info.sha256, **named(self.way)}
+        weights = finish.model_sha256 or info.sha256
+        about: JsonObject = {"model": info.name, "sha256": weights, **named(self.way)}
         return Outcome(
             ok=True,
             value={**_reply(finish), **about},
@@ -225,7 +227,7 @@ class Fit:
 
         async def count(messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
             nonlocal sent
-            request = replace(self.request, messages=messages, tools=tools)
+            request = bound(replace(self.request, messages=messages, tools=tools), self.way)
             sent += sent_bytes(self.way, messages_json(messages), request)
             return await self.engine.count(request)
 

@@ -8,7 +8,7 @@ where the server is sent a key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.errors import InferenceError, OutcomeUnknownError
 from node.inference import Destination, Engine, Generation, Outward
@@ -34,6 +34,12 @@ def needs_of(way: Destination | None, usage: Usage) -> Needs:
     """What a model's step needs, with what it sends in `usage`."""
     places = () if way is None else (way.url,)
     return Needs(usage=usage, destinations=places, traceless=way is None)
+
+
+def bound(request: Generation, way: Destination | None) -> Generation:
+    """The request, which is to go where the log says and nowhere else: between what was decided
+    and the sending a person may have been asked, and the model may have been moved meanwhile."""
+    return replace(request, bound_for="" if way is None else way.url)
 
 
 def sent_bytes(way: Destination | None, messages: Json, request: Generation) -> int:

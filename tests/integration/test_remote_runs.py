@@ -211,6 +211,21 @@ async def test_private_data_of_a_tainted_run_leaves_only_if_a_person_says_so(
     assert result.status == ("completed" if yes else "failed")
 
 
+async def test_what_a_person_let_go_to_one_server_does_not_go_to_another(tmp_path: Path) -> None:
+    """The model was connected to another address while the person thought about it."""
+    places = ("https://stranger.example", "knowledge:diary")
+    async with ModelServer([*looks(*places)]) as server, ModelServer([say("Aha!")]) as other:
+        node = Node(tmp_path, server)
+        await node.start()
+        question = await node.question()
+        RemoteModels(tmp_path).add(RemoteModel("far", other.url))
+        await node.runs.approve(question.id, "uid:1000")
+        result = await node.runs.wait(node.run_id)
+        await node.engine.aclose()
+    assert not any("diary" in str(each.body) for each in other.asked)
+    assert (result.status, len(other.generations)) == ("failed", 0)
+
+
 @pytest.mark.parametrize("places", [("https://a.example",), ("knowledge:diary",)])
 async def test_either_label_alone_asks_nobody(tmp_path: Path, places: tuple[str, ...]) -> None:
     async with ModelServer([*looks(*places), say("Fine.")]) as server:

@@ -328,3 +328,24 @@ async def test_a_name_that_is_both_is_refused(tmp_path: Path) -> None:
         routed.destination("both")
     with pytest.raises(ModelError, match="local model's and a remote one's"):
         await routed.count(Generation("both", ()))
+
+
+async def test_a_request_goes_nowhere_but_where_it_is_bound_for(tmp_path: Path) -> None:
+    """The model was moved after whoever asks had decided, and perhaps asked a person."""
+    models = RemoteModels(tmp_path)
+    remote = RemoteEngine(models)
+    routed = RoutedEngine(ScriptedEngine([Say("here")], models=("far",)), remote)
+    models.add(RemoteModel("far", "http://127.0.0.1:9"))
+    elsewhere = Generation("far", REQUEST.messages, bound_for="https://a.example/v1")
+    here = Generation("far", REQUEST.messages, bound_for="")
+    for request in (elsewhere, here):
+        for engine in (routed, remote):
+            with pytest.raises(ModelError, match="is not sent elsewhere"):
+                await engine.count(request)
+            with pytest.raises(ModelError, match="is not sent elsewhere"):
+                await anext(aiter(engine.generate(request)))
+    models.remove("far")
+    with pytest.raises(ModelError, match="is at this machine now"):
+        await routed.count(elsewhere)
+    assert await routed.count(here) > 0
+    await routed.aclose()

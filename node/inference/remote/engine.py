@@ -67,13 +67,14 @@ class RemoteEngine:
         """Streams tokens; closing the iterator closes the connection.
 
         Raises:
-            ModelError: there is no such entry, or no such model on the server.
+            ModelError: there is no such entry, no such model on the server, or the request is
+                bound for elsewhere.
             ContextOverflowError: the prompt does not fit, by our count or the server's.
             EngineBusyError: the server says so; nothing was generated.
             RemoteError: the server cannot be reached, refuses, or does not keep to its protocol.
             IdentityError: its key cannot be read.
         """
-        peer = await self._peer(request.model)
+        peer = self._bound_peer(request)
         try:
             async with aclosing(peer.generate(request)) as tokens:
                 async for token in tokens:
@@ -88,7 +89,7 @@ class RemoteEngine:
         Raises:
             ModelError, EngineBusyError, RemoteError, IdentityError: as `generate`.
         """
-        peer = await self._peer(request.model)
+        peer = self._bound_peer(request)
         try:
             return await peer.count(request)
         except InferenceError as error:
@@ -100,7 +101,7 @@ class RemoteEngine:
         Raises:
             ModelError, EngineBusyError, RemoteError, IdentityError: as `generate`.
         """
-        peer = await self._peer(model)
+        peer = self._peer(model)
         try:
             facts = await peer.facts()
         except InferenceError as error:
@@ -122,7 +123,13 @@ class RemoteEngine:
         for peer in peers:
             await peer.server.aclose()
 
-    async def _peer(self, model: str) -> _Peer:
+    def _bound_peer(self, request: Generation) -> _Peer:
+        """The model's server, which must be the one that the request is bound for."""
+        peer = self._peer(request.model)
+        check_bound(request, peer.remote.url)
+        return peer
+
+    def _peer(self, model: str) -> _Peer:
         """The model's server; made anew when its entry was changed."""
         remote = self._models.get(model)
         if remote is None:
@@ -137,6 +144,18 @@ class RemoteEngine:
         server = Server(remote, headers=self._headers, limits=self._limits, clock=self._clock)
         self._peers[model] = _Peer(remote, server, self._limits, self._clock)
         return self._peers[model]
+
+
+def check_bound(request: Generation, place: str) -> None:
+    """Raises ModelError where a request would go elsewhere than it is bound for: its model was
+    moved since whoever asks decided to send it."""
+    if request.bound_for is None or request.bound_for == place:
+        return
+    raise ModelError(
+        f"the model {request.model!r} is at {place or 'this machine'} now; the request was for "
+        f"{request.bound_for or 'this machine'} and is not sent elsewhere",
+        hint="Ask again; the new request goes to where the model is now.",
+    )
 
 
 class _Peer:
