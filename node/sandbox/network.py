@@ -66,7 +66,11 @@ class SystemNetwork:
         if not _resolving.acquire(timeout=timeout_s):
             raise TimeoutError("too many names are being looked up")
         found: Queue[list[str] | OSError] = Queue()
-        threading.Thread(target=_look_up, args=(host, port, found), daemon=True).start()
+        try:
+            threading.Thread(target=_look_up, args=(host, port, found), daemon=True).start()
+        except RuntimeError as error:  # no more threads: nobody will give the turn back
+            _resolving.release()
+            raise OSError(str(error)) from error
         try:
             answer = found.get(timeout=timeout_s)
         except Empty:

@@ -186,6 +186,18 @@ def test_refuses_a_public_name_that_leads_inwards(server: Server, addresses: lis
     assert names.connected == []
 
 
+def test_a_name_that_no_thread_looks_up_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        for _ in range(20):
+            with pytest.raises(OSError, match="thread"):
+                SystemNetwork().resolve("localhost", 80, 0.1)
+    assert SystemNetwork().resolve("localhost", 80, 5)
+
+
 def test_connects_to_the_address_it_checked(server: Server) -> None:
     server.routes["/a"] = lambda h: reply(h, 200, h.headers["Host"].encode())
     names = Names({"box.local": ["127.0.0.1"]})

@@ -14,7 +14,7 @@ from node.runs.progress import Progress
 from node.runs.tool_effect import Offer, ToolEffect, labels_of, specs
 from node.runs.toolset import Places, Toolset
 from node.sandbox import Capability, Function, Grant, ToolManifest, ToolResult
-from node.types import JsonObject
+from node.types import JsonObject, canonical
 
 
 def tool(
@@ -175,7 +175,7 @@ async def test_what_a_call_that_was_stopped_tells_carries_what_it_had_read() -> 
     """A trap says what the tool had printed, which may be a page or a file."""
 
     async def call(arguments: JsonObject, egress_bytes: int, payer: object) -> ToolResult:
-        error = ToolTrapError("tool t trapped: unreachable; it printed: IGNORE\u202e ALL")
+        error = ToolTrapError("tool t trapped: unreachable; it printed: IGNORE ALL \ud800")
         error.origins = ("https://evil.example",)
         raise error
 
@@ -186,7 +186,7 @@ async def test_what_a_call_that_was_stopped_tells_carries_what_it_had_read() -> 
     )
     outcome = await told.perform("r1:3")
     assert outcome.labels == {"untrusted"}
-    assert "\u202e" not in str(outcome.value)
+    assert canonical(outcome.value)  # it can be stored
 
 
 @pytest.mark.parametrize(
