@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from node.journal.blobs import BlobReader, Slot
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from cryptography.hazmat.primitives.poly1305 import Poly1305
+
+from node.journal.blobs import TAG_BYTES, BlobReader, Slot
 from node.journal.entry import parse
 
 _CHUNK = 1 << 20
 _NAMED = 20
+_UNDER_WAY = 1000
+"""Among so many of the last entries of a log that is open an erasure may be announced, not done."""
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
 _BEFORE = re.compile(
     rb'\{"v":1,"i":\d+,"ts":-?\d+,"boot":T,"mono":-?\d+,"type":T,"run":(?:null|T),'
@@ -29,6 +36,7 @@ class BlobState(StrEnum):
 
     PRESENT = "present"
     ERASED = "erased"
+    UNERASED = "unerased"
     MISSING = "missing"
     DAMAGED = "damaged"
 
@@ -37,7 +45,8 @@ class BlobState(StrEnum):
 class BlobReport:
     """How many blobs are in which state; `problems` names the first few with their entries.
 
-    Erased means that salt and key are gone and an entry says so; gone without one is missing.
+    Erased means that salt and key are gone and an entry says so; gone without one is missing, and
+    said without being gone is unerased. Damaged is what cannot be read as it was written.
     """
 
     checked: bool = False
@@ -46,8 +55,11 @@ class BlobReport:
 
     @property
     def whole(self) -> bool:
-        """Whether none is missing or damaged."""
-        return not self.counts[BlobState.MISSING] and not self.counts[BlobState.DAMAGED]
+        """Whether each is there, or was erased."""
+        return not any(self.counts[state] for state in _BAD)
+
+
+_BAD = (BlobState.MISSING, BlobState.DAMAGED, BlobState.UNERASED)
 
 
 def referred(line: bytes) -> Iterator[bytes]:
@@ -73,7 +85,7 @@ class BlobAudit:
         self._reader = BlobReader(folder / "blobs")
         self._refs: dict[bytes, int] = {}
         self._emptied: dict[bytes, int] = {}
-        self._erasures: set[bytes] = set()
+        self._erasures: dict[bytes, int] = {}
         self.report = BlobReport(checked=True)
 
     def entries(self, lines: list[bytes], first: int) -> None:
@@ -81,9 +93,9 @@ class BlobAudit:
         for place in [n for n, x in enumerate(lines) if b'"blobs":[{' in x]:
             for identity in referred(lines[place]):
                 self._refs.setdefault(identity, first + place)
-        for line in [x for x in lines if b'"type":"blob.erased"' in x]:
-            if erasure := _ERASURE.search(line):
-                self._erasures.add(bytes.fromhex(erasure.group(1).decode()))
+        for place in [n for n, x in enumerate(lines) if b'"type":"blob.erased"' in x]:
+            if erasure := _ERASURE.search(lines[place]):
+                self._erasures[bytes.fromhex(erasure.group(1).decode())] = first + place
 
     def segment_done(self, first: int) -> None:
         """Looks for the blobs the segment's entries refer to."""
@@ -99,36 +111,50 @@ class BlobAudit:
             else:
                 self._count(BlobState.MISSING, identity, index)
 
-    def finish(self) -> BlobReport:
-        """The report, once all entries were seen."""
+    def finish(self, size: int, *, live: bool) -> BlobReport:
+        """The report, once all `size` entries were seen; `live` where a writer has the log open."""
         for identity, index in self._emptied.items():
             erased = identity in self._erasures
             self._count(BlobState.ERASED if erased else BlobState.MISSING, identity, index)
         self._emptied = {}
+        done = size - _UNDER_WAY if live else size
+        said = {identity: at for identity, at in self._erasures.items() if at < done}
+        for segment in self._reader.segments() if said else ():
+            for slot in self._reader.slots(segment):
+                if slot.id in said and not slot.erased:
+                    self.report.counts[BlobState.PRESENT] -= slot.whole and self._sound(slot)
+                    self._count(BlobState.UNERASED, slot.id, said[slot.id])
         return self.report
 
     def _look(self, slot: Slot, index: int) -> None:
         if slot.erased:
             self._emptied.setdefault(slot.id, index)
-        elif slot.whole and self._hash(slot) == slot.id:
+        elif slot.whole and self._sound(slot):
             self._count(BlobState.PRESENT, slot.id, index)
         else:
             self._count(BlobState.DAMAGED, slot.id, index)
 
-    def _hash(self, slot: Slot) -> bytes:
-        hasher, left = hashlib.sha256(slot.salt), slot.length
+    def _sound(self, slot: Slot) -> bool:
+        """Whether the content is what its id says, and the key opens it (RFC 8439, 2.8)."""
+        hasher, left = hashlib.sha256(slot.salt), slot.length - TAG_BYTES
+        once = Cipher(ChaCha20(slot.key, bytes(16)), None).encryptor().update(bytes(32))
+        mac = Poly1305(once)
         try:
             with self._reader.path(slot.segment, "pack").open("rb") as file:
                 file.seek(slot.offset)
                 while left and (chunk := file.read(min(left, _CHUNK))):
                     hasher.update(chunk)
+                    mac.update(chunk)
                     left -= len(chunk)
+                tag = file.read(TAG_BYTES)
         except OSError:
-            return b""
-        return b"" if left else hasher.digest()
+            return False
+        length = slot.length - TAG_BYTES
+        hasher.update(tag)
+        mac.update(bytes(-length % 16) + struct.pack("<QQ", 0, length))
+        return not left and hasher.digest() == slot.id and mac.finalize() == tag
 
     def _count(self, state: BlobState, identity: bytes, index: int) -> None:
         self.report.counts[state] += 1
-        bad = state in {BlobState.MISSING, BlobState.DAMAGED}
-        if bad and len(self.report.problems) < _NAMED:
+        if state in _BAD and len(self.report.problems) < _NAMED:
             self.report.problems.append(f"blob {identity.hex()} of entry {index} is {state}")

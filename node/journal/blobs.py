@@ -34,7 +34,7 @@ from node.journal.types import BlobRef
 
 MAX_BLOB_BYTES = 256 * 1024 * 1024
 SLOT_BYTES = 128
-_TAG_BYTES = 16
+TAG_BYTES = 16
 _NONCE = bytes(12)
 _ERASED = bytes(64)
 _SLOT = struct.Struct(">32s32s32sQQ8s8s")
@@ -156,7 +156,11 @@ class BlobReader:
 
     def content(self, identity: str) -> bytes:
         """The content of a blob by its hex id. Raises JournalError if erased or not there."""
-        slot = self.find(_identity(identity))
+        raw = _identity(identity)
+        try:
+            slot = self.find(raw)
+        except OSError as error:
+            raise JournalError(f"blob {identity} cannot be read: {error.strerror}") from error
         if slot is None:
             raise JournalError(f"blob {identity} is not in this log", hint=_RESTORE)
         return self.sealed(slot).content()
@@ -304,7 +308,7 @@ def _slot(segment: int, number: int, raw: bytes) -> Slot | None:
     if len(raw) != SLOT_BYTES:
         return None
     identity, salt, key, offset, length, place, secret = _SLOT.unpack(raw)
-    if place != _place(identity, offset, length) or length < _TAG_BYTES:
+    if place != _place(identity, offset, length) or length < TAG_BYTES:
         return None
     whole = secret == _secret(salt, key)
     return Slot(segment, number, identity, salt, key, offset, length, whole)

@@ -164,7 +164,7 @@ class _Verification:
         if kept := believed(self.heads, self.keys):
             self.report.against.append(self._compare("the kept head", kept))
         if self.blobs:
-            self.report.blobs = self.blobs.finish()
+            self.report.blobs = self.blobs.finish(self.report.size, live=live)
 
     def _segments(self, pruned: Pruned, live: bool) -> Scan:
         firsts = [first for first in segments(self.folder) if first >= pruned.size]

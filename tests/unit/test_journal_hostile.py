@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -170,6 +171,41 @@ def test_what_was_written_twice_is_erased_twice(tmp_path: Path) -> None:
         keys.write_bytes(keys.read_bytes() + slot)
         asyncio.run(log.erase(ref))
     assert slot[32:96] not in keys.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 3_000_000])
+def test_content_whose_key_is_another_is_damaged(tmp_path: Path, size: int) -> None:
+    """Whoever changes a key can also write the few bytes beside it that say that it is whole."""
+    folder = tmp_path / "journal"
+    with closing(opened(folder)) as log:
+        log.append_sync(Draft("a.b", blobs=(log.put_blob(os.urandom(size), "x"),)))
+    assert verify(folder).blobs.counts[BlobState.PRESENT] == 1
+    keys = folder / "blobs" / f"{0:012d}.keys"
+    slot = bytearray(keys.read_bytes())
+    slot[64] ^= 1
+    slot[120:128] = hashlib.sha256(slot[32:96]).digest()[:8]
+    keys.write_bytes(slot)
+    assert verify(folder).blobs.counts[BlobState.DAMAGED] == 1
+
+
+def test_content_that_was_erased_and_came_back_is_told(tmp_path: Path) -> None:
+    """As by a backup of the blobs' folder; the log says that it was destroyed."""
+    folder = tmp_path / "journal"
+    keys = folder / "blobs" / f"{0:012d}.keys"
+    with closing(opened(folder)) as log:
+        ref = log.put_blob(b"secret", "x")
+        log.append_sync(Draft("a.b", blobs=(ref,)))
+        before = keys.read_bytes()
+        asyncio.run(log.erase(ref))
+        assert verify(folder).verdict is Verdict.VERIFIED
+    keys.write_bytes(before)
+    report = verify(folder)
+    assert (report.internal, report.verdict) == (Verdict.VERIFIED, Verdict.FAILED)
+    assert report.blobs.counts[BlobState.UNERASED] == 1
+    assert report.blobs.counts[BlobState.PRESENT] == 0
+    assert f"blob {ref.id} of entry 1 is unerased" in report.blobs.problems
+    with closing(opened(folder)):
+        assert verify(folder).verdict is Verdict.VERIFIED, "it was taken up again"
 
 
 # ── pruning ─────────────────────────────────────────────────────────────────────────────────

@@ -352,7 +352,8 @@ async def test_erased_and_missing_content_are_told_apart(tmp_path: Path) -> None
     report = verify(folder)
     assert report.internal is Verdict.VERIFIED
     assert report.blobs.counts == {
-        BlobState.PRESENT: 1, BlobState.ERASED: 1, BlobState.MISSING: 1, BlobState.DAMAGED: 0,
+        BlobState.PRESENT: 1, BlobState.ERASED: 1, BlobState.UNERASED: 0,
+        BlobState.MISSING: 1, BlobState.DAMAGED: 0,
     }  # fmt: skip
     assert refs[1].id in report.blobs.problems[0]
     assert verify(folder, blobs=False).verdict is Verdict.VERIFIED
