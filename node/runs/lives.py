@@ -27,6 +27,7 @@ class Lives:
         self._lives: dict[str, Life] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[bool]] = set()
+        self._no_more = False
 
     def get(self, run_id: str) -> Life | None:
         """The run's life in this process, over or not."""
@@ -77,10 +78,11 @@ class Lives:
         """Whether the run has neither an end nor a life, and the door is open."""
         life = self._lives.get(line.id)
         alive = life is not None and not life.over.is_set()
-        return line.unfinished and not alive and not self._door.shut
+        return line.unfinished and not alive and not self._door.shut and not self._no_more
 
     def no_more(self) -> None:
-        """Drops what was to be resumed later."""
+        """Resumes nothing from now on, and drops what was to be resumed later."""
+        self._no_more = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

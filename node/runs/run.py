@@ -284,7 +284,10 @@ class Run:
         earlier = self.record.question(
             ask.path, ask.kind, lambda digest: self.scribe.matches(digest, ask.args)
         )
-        self.check_live(ask.path, unless=earlier is not None and earlier.settled is not None)
+        answered = earlier is not None and earlier.settled is not None
+        if self.state.stopped and not answered:  # nobody waits for an answer any more
+            raise RunStoppedError(self.state.stopped)
+        self.check_live(ask.path, unless=answered)
         with self._waiting(ask.path):
             return await self.door.approvals.ask(self.scribe, ask, earlier=earlier)
 

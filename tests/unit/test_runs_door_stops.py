@@ -13,6 +13,10 @@ from node.journal import Draft, MemoryLog
 from node.runs import (
     AgentManifest,
     Answer,
+    GuardContext,
+    Guards,
+    GuardStage,
+    GuardVerdict,
     NodeLimits,
     NoGuards,
     Outcome,
@@ -27,12 +31,14 @@ from node.runs.steady import steadily
 from node.runs.testing import (
     BoundedEffect,
     CountingEffect,
+    FixedGuards,
     MemoryAgents,
     PlainEffect,
     ScriptedProgram,
     WaitingEffect,
     agent,
 )
+from node.types import Json
 
 
 def make(
@@ -42,6 +48,7 @@ def make(
     *,
     clock: Clock | None = None,
     limits: NodeLimits | None = None,
+    guards: Guards | None = None,
 ) -> tuple[Runs, MemoryLog]:
     clock = clock or ManualClock()
     log = log or MemoryLog(clock=clock)
@@ -50,10 +57,17 @@ def make(
         program=program,
         agents=MemoryAgents(clerk or agent()),
         clock=clock,
-        guards=NoGuards(),
+        guards=guards or NoGuards(),
         limits=limits,
     )
     return runs, log
+
+
+class Escalating:
+    name = "escalating"
+
+    def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+        return GuardVerdict("escalate", "who knows")
 
 
 async def settled() -> None:
@@ -338,3 +352,30 @@ async def test_a_call_that_is_taken_up_sends_no_more_than_is_left() -> None:
     assert (await again.wait(run_id)).usage.egress_bytes == 0
     assert call.given == [-1, 0]
     await runs.drain(0)
+
+
+async def test_a_run_that_waited_for_a_person_is_cancelled_while_it_is_parked() -> None:
+    escalates = FixedGuards({GuardStage.TOOL_RESULT: [Escalating()]})
+    effect = PlainEffect(value="a letter")
+    runs, _ = make(ScriptedProgram(lambda _: [effect]), guards=escalates)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await question_of(runs, run_id)
+    await runs.estop("uid:1")
+    await asyncio.wait_for(runs.cancel(run_id), 5)
+    assert (await runs.wait(run_id)).status == "stopped"
+    assert runs.approvals() == []
+
+
+async def test_nothing_is_resumed_while_the_node_goes_down() -> None:
+    slow = writes()
+    runs, _ = make(ScriptedProgram(lambda _: [slow]), SlowLog(clock=ManualClock()))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await slow.begun.wait()
+    await runs.estop("uid:1")
+    resuming = asyncio.create_task(runs.resume("uid:1"))
+    await asyncio.sleep(0)
+    await runs.drain(0)
+    assert await resuming == []
+    await settled()
+    assert runs.active() == []
+    assert (runs.show(run_id).status, slow.performed) == ("parked", [])
