@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ def test_an_address_that_would_leak_is_refused(address: str, words: str) -> None
 
 def test_plain_http_needs_to_be_said() -> None:
     assert RemoteModel("far", "http://10.0.0.7", plain_http=True).url == "http://10.0.0.7/v1"
+
+
+def test_two_who_connect_at_once_lose_nothing(tmp_path: Path) -> None:
+    def connect(number: int) -> None:
+        RemoteModels(tmp_path).add(RemoteModel(f"m{number}", "https://a"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(connect, range(24)))
+    assert len(RemoteModels(tmp_path).list()) == 24
 
 
 def test_entries_are_kept_and_forgotten(tmp_path: Path) -> None:

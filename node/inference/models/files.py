@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from node.disk import sync
+from node.disk import sync, sync_folder
 
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -53,6 +53,7 @@ def replacing(target: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
             os.fchmod(file.fileno(), mode)
             sync(file.fileno())
         Path(temporary).replace(target)
+        sync_folder(target.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -7,10 +7,13 @@ only, unless the entry says otherwise; a key is named here and kept in the keyst
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import ipaddress
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -97,16 +100,26 @@ class RemoteModels:
 
     def add(self, entry: RemoteModel) -> None:
         """Keeps an entry, in place of any of that name. Raises ModelError as `get`."""
-        self._write({**self._read(), entry.name: entry})
+        with self._alone():
+            self._write({**self._read(), entry.name: entry})
 
     def remove(self, name: str) -> None:
         """Forgets an entry. Raises ModelError if there is none."""
-        entries = dict(self._read())
-        if entries.pop(name, None) is None:
-            raise ModelError(
-                f"there is no remote model {name!r}", hint="`freehold model list` shows them."
-            )
-        self._write(entries)
+        with self._alone():
+            entries = dict(self._read())
+            if entries.pop(name, None) is None:
+                raise ModelError(
+                    f"there is no remote model {name!r}", hint="`freehold model list` shows them."
+                )
+            self._write(entries)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time changes the file; the others wait."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._folder / f".{REMOTE_FILE}.held").open("wb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
 
     @property
     def _path(self) -> Path:
@@ -134,7 +147,6 @@ class RemoteModels:
             name: {key: value for key, value in asdict(entry).items() if value and key != "name"}
             for name, entry in sorted(entries.items())
         }
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replacing(self._path) as file:
             file.write((_HEADER + tomlkit.dumps(document)).encode())
 
