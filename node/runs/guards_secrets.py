@@ -34,8 +34,8 @@ _BASE58 = "[1-9A-HJ-NP-Za-km-z]"
 _URLSAFE = "[A-Za-z0-9_-]"
 
 _SHAPES: tuple[tuple[str, str], ...] = (
-    ("nostr secret key", rf"nsec1{_BECH32}{{58}}+"),
-    ("nostr secret key", rf"ncryptsec1{_BECH32}{{80,400}}+"),
+    ("nostr secret key", rf"(?i:nsec1{_BECH32}{{58}}+)"),
+    ("nostr secret key", rf"(?i:ncryptsec1{_BECH32}{{80,400}}+)"),
     ("wallet connection", r"nostr\+?walletconnect:(?://)?[0-9a-fA-F]{64}+\?[^\s\"'<>]{1,4000}+"),
     ("cashu token", rf"cashu[AB]{_URLSAFE}{{24,}}+={{0,2}}+"),
     ("extended private key", rf"[xyztuvYZUV]prv{_BASE58}{{100,112}}+"),
@@ -53,13 +53,16 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     ("api key", rf"pypi-{_URLSAFE}{{50,}}+"),
     ("web token", rf"(?<!-)eyJ{_URLSAFE}{{8,}}+\.eyJ{_URLSAFE}{{8,}}+\.{_URLSAFE}{{8,}}+"),
 )
+# A secret begins where a word does: behind an escape of JSON or of a URL, too.
+_BEGINS = r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
 _SHAPE = re.compile(
-    "(?<![A-Za-z0-9_])(?=[ceghnprstuvxyzAUVYZ])(?:"
+    f"(?=[ceghnNprstuvxyzAUVYZ]){_BEGINS}(?:"
     + "|".join(f"(?P<s{i}>{shape})" for i, (_, shape) in enumerate(_SHAPES))
     + ")"
 )
 _PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_ESCAPED_SPACE = re.compile(r"\\[nrt]|%20|\\u00[02][0-9A-Da-d]")
 _WORD = re.compile(r"[A-Za-z]+")
 _SEED_GAP = re.compile(r"[\s\d.,;:)(\"'\[\]|*_-]{1,24}")
 _SEED_WORDS = (12, 15, 18, 21, 24)
@@ -172,7 +175,7 @@ def _redact_pem(text: str, kinds: set[str]) -> str:
 def _seed_phrases(text: str) -> list[tuple[int, int]]:
     """The spans of BIP-39 phrases, those that touch joined; in order."""
     spans: list[tuple[int, int]] = []
-    for run in _listed_runs(text):
+    for run in _listed_runs(_ESCAPED_SPACE.sub(lambda match: " " * len(match[0]), text)):
         for first, last in _seeds(run):
             start = run[first].start()
             while spans and start <= spans[-1][1]:

@@ -28,6 +28,7 @@ class Veil:
     def __init__(self, show: Callable[[str], None], known: tuple[str, ...] = ()) -> None:
         self._show = show
         self._known = known
+        self._spaced = tuple(form for form in known if _SPACE.search(form))
         self._held = ""
         self._read = 0  # up to where `held` is words of the list, and spaces
 
@@ -51,6 +52,14 @@ class Veil:
             if not is_listed(self._held[self._read : space.start()]):
                 end = space.end()
             self._read = space.end()
+        return self._before_known(end)
+
+    def _before_known(self, end: int) -> int:
+        """The same, less what may be the beginning of a known secret with spaces in it."""
+        for form in self._spaced:
+            for start in range(max(0, end - len(form) + 1), end):
+                if form.startswith(self._held[start:end]):
+                    return self._before_known(start)
         return end
 
     def _release(self, end: int) -> None:

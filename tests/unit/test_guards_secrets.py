@@ -129,6 +129,24 @@ def test_the_nodes_own_secrets_are_found_as_a_url_and_json_write_them() -> None:
         assert redact(written, forms)[1] == {"secret of this node"}
 
 
+@pytest.mark.parametrize("before", ["\\n", "\\t", "\\u003d", "%3D", "%20", "key="])
+@pytest.mark.parametrize("name", ["nsec", "cashu", "aws"])
+def test_a_secret_is_found_behind_what_escapes_a_character(before: str, name: str) -> None:
+    """As in the text of a JSON document or a URL, which is how servers answer."""
+    text, found = redact(f"my key{before}{SECRETS[name]}")
+    assert SECRETS[name] not in text
+    assert found
+
+
+@pytest.mark.parametrize("between", ["\\n", "%20", "\\u0020", "\\r\\n"])
+def test_a_seed_is_found_between_what_escapes_a_space(between: str) -> None:
+    assert redact(f"words:{between}{between.join(SEED.split())}")[1] == {"seed phrase"}
+
+
+def test_a_key_in_capitals_is_one_too() -> None:
+    assert redact(SECRETS["nsec"].upper())[1] == {"nostr secret key"}
+
+
 def test_a_seed_in_a_list_of_words_is_refused_in_arguments() -> None:
     verdict = SecretsGuard().check(GuardStage.TOOL_ARGUMENTS, {"words": [*SEED.split()]}, CONTEXT)
     assert (verdict.verdict, verdict.reason) == ("fail", "contains a secret: seed phrase")

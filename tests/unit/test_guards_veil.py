@@ -17,9 +17,9 @@ SECRETS = [
     SEED,
     "-----BEGIN EC PRIVATE KEY-----\nMHcC AQ\nEEIN\n-----END EC PRIVATE KEY-----",
     "sk-proj-" + "aB3_" * 10,
-    "hunter2-hunter2",
+    *("hunter2-hunter2", "Token id=abc def, key=hunter3-hunter3"),
 ]
-KNOWN = ("hunter2-hunter2",)
+KNOWN = ("hunter2-hunter2", "Token id=abc def, key=hunter3-hunter3")
 
 
 def shown(text: str, size: int) -> list[str]:
