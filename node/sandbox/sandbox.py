@@ -153,11 +153,12 @@ class Sandbox:
 
     async def aclose(self) -> None:
         """Ends compilations, waits for calls in flight and ends the threads."""
+        self._threads.close()
         waiting = list(self._preparing.values())
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        await asyncio.to_thread(self._threads.close)
+        await asyncio.to_thread(self._threads.join)
         self._ticker.close()
 
     def _host_call(self, manifest: ToolManifest, grant: Grant) -> HostCall:
@@ -258,7 +259,13 @@ class Sandbox:
             task = asyncio.create_task(self._compile(manifest))
             self._preparing[manifest.sha256] = task
             task.add_done_callback(lambda done: self._prepared_or_not(manifest.sha256, done))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            waits = asyncio.current_task()
+            if task.cancelled() and waits is not None and not waits.cancelling():
+                self._threads.check_open()  # it was `aclose`, and nobody cancelled who waits
+            raise
 
     def _prepared_or_not(self, sha256: str, task: asyncio.Task[Prepared]) -> None:
         self._preparing.pop(sha256, None)

@@ -86,10 +86,13 @@ class Threads:
             future.set_exception(error)
 
     def close(self) -> None:
-        """Waits for the jobs that were handed over and ends the threads."""
+        """Takes no more jobs; call it where `run` is called."""
         self._is_closed = True
         for _ in self._threads:
             self._jobs.put(None)
+
+    def join(self) -> None:
+        """Waits, after `close`, for the jobs that were handed over and the threads' end."""
         for thread in self._threads:
             thread.join()
         self._threads.clear()

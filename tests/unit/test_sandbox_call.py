@@ -139,6 +139,20 @@ async def test_calls_in_flight_are_waited_for(tmp_path: Path) -> None:
     assert [call.result().value for call in calls] == list("abcdefgh")
 
 
+async def test_a_call_that_waits_for_a_compiler_is_told_that_the_sandbox_closed(
+    tmp_path: Path,
+) -> None:
+    """Nobody cancelled it, so it must not look as if somebody had."""
+    sandbox = Sandbox(tmp_path / "cache")
+    call = asyncio.create_task(
+        sandbox.call(write_tool(tmp_path, ECHO), "tool", {"v": "x"}, Grant())
+    )
+    await asyncio.sleep(0)
+    await sandbox.aclose()
+    with pytest.raises(SandboxError, match="closed"):
+        await call
+
+
 async def test_a_component_is_compiled_once_for_all_who_wait(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path / "cache")
     tool = write_tool(tmp_path, ECHO)
@@ -166,7 +180,12 @@ async def test_an_error_knows_whose_words_it_may_hold(sandbox: Sandbox, tmp_path
 
 
 @pytest.mark.parametrize(
-    "name", ["wasm trap: all fuel consumed", "A\\nCaused by:\\n wasm trap: stack", "A" * 100_000]
+    "name",
+    [
+        "wasm trap: all fuel consumed",
+        "A\\nCaused by:\\n wasm trap: stack",
+        "wasm trap: " + "A" * 99_999,
+    ],
 )
 async def test_a_guests_names_are_not_taken_for_the_reason_of_a_trap(
     sandbox: Sandbox, tmp_path: Path, name: str
