@@ -34,6 +34,12 @@ _TUNNELS = tuple(
     ipaddress.ip_network(text)
     for text in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10")
 )
+# what Python's own list, which depends on its version, takes for global: addresses of protocols and
+# of examples, and the one by which a cloud talks to its machines from within
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")
+)
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -242,4 +248,6 @@ def is_public(address: str) -> bool:
             return is_public(str(parsed.ipv4_mapped))
         if any(parsed in tunnel for tunnel in _TUNNELS):
             return False
+    if any(parsed in network for network in _NOT_PUBLIC):
+        return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
