@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from node.cli._shared import clean, json_option, leave, print_json, print_line, table
-from node.errors import JournalDamagedError, JournalError
+from node.errors import ConfigError, JournalDamagedError, JournalError
 from node.journal import (
     AuditReport,
     Entry,
@@ -279,17 +279,43 @@ def export_command(form: str, out: Path | None, folder: Path | None) -> None:
 
 
 @audit.command("relink")
-@click.option("--origin", required=True, help="The new log's name; not the old one's.")
+@click.option(
+    "--origin", required=True, help="The new log's name, not the old one's; a node's new name."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @dir_option
 def relink_command(origin: str, yes: bool, folder: Path | None) -> None:
     """Set a lost or rolled-back log aside and begin a new one that links it."""
-    target = _folder(folder)
+    target, name = _folder(folder), ""
+    if folder is None:
+        origin, name = _node_origin(origin)
     if not yes:
         click.confirm(f"Set {target} aside and begin a new log {origin!r}?", abort=True)
     journal = relink(target, origin=origin, actor="cli")
     journal.close()
     click.echo(f"new log {journal.vkey}")
+    if name:
+        from node.cli._shared import home, note
+
+        note(
+            f'Now set name = "{name}" under [node] in {home().config}: a log has its node\'s name.'
+        )
+
+
+def _node_origin(text: str) -> tuple[str, str]:
+    """What the log of a node of this name is called, and the name. Raises ConfigError."""
+    from pydantic import ValidationError
+
+    from node.config import NodeSection
+
+    name = text.removeprefix("freehold/")
+    try:
+        return NodeSection(name=name).origin, name
+    except ValidationError as error:
+        raise ConfigError(
+            f"{name!r} cannot be a node's name, and a node's log is named after it",
+            hint="Use a-z, 0-9, dots and dashes: its old name and -2, say.",
+        ) from error
 
 
 def _check(path: Path, vkey: str | None, as_json: bool) -> None:

@@ -29,6 +29,7 @@ from node.journal.keys import EpochKeys
 from node.journal.note import Checkpoint, Signer, VerifierKey, handed_over
 from node.journal.pruned import Pruned, read_pruned
 from node.journal.segment import (
+    COMMIT_LINE_BYTES,
     Batch,
     Scan,
     last_commit,
@@ -137,7 +138,7 @@ def open_log(
     if genesis.name != origin:
         raise JournalError(
             f"the log in {folder} is {genesis.name!r}, not {origin!r}",
-            hint="Open it with its own origin; an origin never changes.",
+            hint="An origin never changes: set the node's name, which it ends with, back to it.",
         )
     opened = read_tree(folder, genesis, hashes, repair=True)
     _check_head(folder, head, opened, hashes)
@@ -273,6 +274,7 @@ def _last_segment(
 def mend(path: Path, key: VerifierKey) -> bool:
     """Adds the newline to a last commit line that lacks nothing else; says whether it did."""
     with path.open("r+b") as file:
+        file.seek(max(0, path.stat().st_size - COMMIT_LINE_BYTES))
         line = file.read().rpartition(b"\n")[2]
         if not signed_commit(line, key):
             return False

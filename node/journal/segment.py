@@ -23,6 +23,8 @@ from node.journal.tree import Frontier
 SEGMENT_ENTRIES = 65_536
 MAX_COMMIT_BYTES = 16 * 1024 * 1024
 """Most bytes of entries in one commit."""
+COMMIT_LINE_BYTES = 8192
+"""More than a commit's line has."""
 _CHUNK = 1 << 20
 _START = b'{"v":1,"i":%d,"ts":'
 _sha256 = hashlib.sha256
@@ -249,7 +251,7 @@ def read_commit(line: bytes) -> Checkpoint:
 def last_commit(path: Path) -> tuple[bytes, Checkpoint]:
     """The last line of a sealed segment, which must be a commit. Raises JournalDamagedError."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 8192))
+        file.seek(max(0, path.stat().st_size - COMMIT_LINE_BYTES))
         tail = file.read()
     line = tail[:-1].rpartition(b"\n")[2]
     if tail[-1:] != b"\n" or line[:1] != b"=":

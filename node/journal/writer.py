@@ -143,8 +143,8 @@ class Writer:
         return first
 
     def _overdue(self) -> bool:
-        began = self.tip.since_ms
-        return began is not None and self._clock.wall() * 1000 - began > EPOCH_MS
+        began = self.tip.since_ms  # in the future, where the clock was wrong then
+        return began is not None and abs(self._clock.wall() * 1000 - began) > EPOCH_MS
 
     def seal(self) -> None:
         """Ends the epoch and the segment: names the next key, then forgets the current one.

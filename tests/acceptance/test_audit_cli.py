@@ -6,9 +6,10 @@ import asyncio
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
-from contextlib import chdir
+from contextlib import chdir, closing
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,24 @@ def test_relink_sets_a_log_aside(folder: Path) -> None:
     assert f"{ORIGIN}-2+" in freehold(*words, f"{ORIGIN}-2", cwd=folder.parent)
     assert freehold("verify", "journal", cwd=folder.parent)
     assert freehold("verify", "journal.old-1", cwd=folder.parent)
+
+
+def test_a_nodes_log_is_linked_under_a_name_that_it_can_have(tmp_path: Path) -> None:
+    """The daemon opens no other: its log is called freehold/NAME."""
+    home = tmp_path / "h"
+    env = {**os.environ, "FREEHOLD_HOME": str(home)}
+
+    def cli(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "node.cli", *words]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    cli("init", "--name", "n")
+    with closing(Journal.open_sync(home / "journal", origin="freehold/n")) as log:
+        log.append_sync(Draft("node.started"))
+    refused = cli("audit", "relink", "--yes", "--origin", "Other Log")
+    assert (refused.returncode, "cannot be a node's name" in refused.stderr) == (1, True)
+    done = cli("audit", "relink", "--yes", "--origin", "n-2")
+    assert done.stdout.startswith("new log freehold/n-2+")
+    assert 'name = "n-2"' in done.stderr
+    with closing(Journal.open_sync(home / "journal", origin="freehold/n-2")) as log:
+        assert log.entry(0).type == "log.linked"

@@ -210,6 +210,18 @@ async def test_a_key_signs_for_a_week(tmp_path: Path) -> None:
     assert verify(tmp_path / "journal").epochs == 2
 
 
+async def test_a_key_does_not_sign_for_longer_because_the_clock_was_wrong(tmp_path: Path) -> None:
+    folder, wrong = tmp_path / "journal", ManualClock(wall_s=4_000_000_000.0)
+    journal = await Journal.open(folder, origin=ORIGIN, clock=wrong)
+    await journal.append(Draft("a.b"))
+    await journal.aclose()
+    journal = await Journal.open(folder, origin=ORIGIN, clock=ManualClock())
+    for _ in range(3):
+        await journal.append(Draft("a.b"))
+    await journal.aclose()
+    assert verify(folder).epochs == 2
+
+
 async def test_an_erasure_that_a_crash_interrupted_is_finished(tmp_path: Path) -> None:
     journal = await journal_at(tmp_path / "journal")
     ref = journal.put_blob(b"secret", "prompt")
