@@ -38,6 +38,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _KEY_BYTES = 32
 _AT_ONCE = 2
 _NOTE_BYTES = 64 * 1024
+_IMPORTS_BYTES = _NOTE_BYTES // 2
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class Compiler:
         try:
             report = await self._run_worker(code, component)
             _check_exports(report["exports"])
+            if len(json.dumps(report["imports"])) > _IMPORTS_BYTES:
+                raise ToolError(
+                    f"the component imports {len(report['imports'])} interfaces, more than there are",
+                    hint="Build it for the world `tool` of wasm_tools/tool.wit.",
+                )
             await asyncio.to_thread(self._keep, sha256, code, report["imports"])
         finally:
             code.unlink(missing_ok=True)

@@ -37,7 +37,7 @@ def wanted(tool: str, imports: Iterable[str]) -> frozenset[Capability]:
             continue
         if name not in known:
             raise CapabilityError(
-                f"tool {tool} imports {name}, which no tool can be given",
+                f"tool {tool} imports {name[:100]}, which no tool can be given",
                 hint="Capabilities: " + ", ".join(all_capabilities()),
             )
         found.add(known[name])

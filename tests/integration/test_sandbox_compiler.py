@@ -176,6 +176,13 @@ async def test_a_component_must_be_a_tool(compiler: Compiler, tmp_path: Path, wa
     assert set(files(tmp_path)) == {""}
 
 
+async def test_more_imports_than_there_are_are_told_as_that(compiler: Compiler) -> None:
+    names = (f'(import "evil:pkg/{"x" * 60}{n}" (instance))' for n in range(1000))
+    raw = component(WAT.replace("(component", "(component " + "\n".join(names), 1))
+    with pytest.raises(ToolError, match="imports 1000 interfaces"):
+        await get(compiler, raw)
+
+
 @pytest.mark.parametrize("feature", ["memory64", "exceptions", "threads"])
 async def test_features_that_no_tool_needs_are_off(compiler: Compiler, feature: str) -> None:
     module = {
