@@ -116,11 +116,7 @@ class Compiler:
         try:
             report = await self._run_worker(code, component)
             _check_exports(report["exports"])
-            if len(json.dumps(report["imports"])) > _IMPORTS_BYTES:
-                raise ToolError(
-                    f"the component imports {len(report['imports'])} interfaces, more than there are",
-                    hint="Build it for the world `tool` of wasm_tools/tool.wit.",
-                )
+            _check_imports(report["imports"])
             await asyncio.to_thread(self._keep, sha256, code, report["imports"])
         finally:
             code.unlink(missing_ok=True)
@@ -195,6 +191,14 @@ def _check_exports(exports: dict[str, str]) -> None:
                 f"the component does not export {name}: {signature}",
                 hint="Build it for the world `tool` of wasm_tools/tool.wit.",
             )
+
+
+def _check_imports(names: list[str]) -> None:
+    if len(json.dumps(names)) > _IMPORTS_BYTES:
+        raise ToolError(
+            f"the component imports {len(names)} interfaces, more than there are",
+            hint="Build it for the world `tool` of wasm_tools/tool.wit.",
+        )
 
 
 def _refuse_open_folder(folder: Path) -> None:
