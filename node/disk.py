@@ -1,4 +1,4 @@
-"""Stable storage: what is still there after a power cut.
+"""Stable storage: what is still there after a power cut. And who may write to it: one process.
 
 On Linux fsync(2) and fdatasync(2) empty the drive's own cache too. On macOS they leave it be, and
 only fcntl(2)'s F_FULLFSYNC does it; file systems that do not know that are told by fsync.
@@ -9,11 +9,34 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Final
 
 _FULL: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 _UNKNOWN: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
+_LOOKS = 50
+_LOOK_S = 0.01
+
+
+def lock(fd: int) -> bool:
+    """Takes an exclusive flock if nobody has one; says whether.
+
+    Who only looks whether somebody has it holds it shared for a moment: that is waited out.
+    """
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            time.sleep(_LOOK_S)
+        else:
+            return True
+    return False
 
 
 def sync(fd: int) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from node.disk import sync, sync_folder
+from node.disk import lock, sync, sync_folder
 from node.errors import ConfigError, DaemonRunningError
 
 # what a file system without hard links, or without modes, answers: that of most USB sticks
@@ -159,10 +159,8 @@ class Home:
         """
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise self.taken() from None
+            if not lock(descriptor):
+                raise self.taken()
             with contextlib.suppress(OSError):  # on a full disk: the lock holds all the same
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
 
-from node.disk import sync
+from node.disk import lock, sync
 from node.errors import (
     JournalBusyError,
     JournalDamagedError,
@@ -69,15 +69,13 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._fd = os.open(folder / "lock", flags, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not lock(self._fd):
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             raise JournalBusyError(
                 f"the log in {folder} is being written by process {holder or 'unknown'}",
                 hint="Stop that process (freehold down), or use another home.",
-            ) from error
+            )
         with suppress(OSError):  # on a full disk: the lock holds all the same
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -69,6 +70,29 @@ def test_a_share_that_cannot_sync_a_folder_is_no_failure(
         disk.sync_folder(tmp_path)
     with pytest.raises(OSError, match=os.strerror(code)):
         disk.sync(0)
+
+
+def test_who_only_looks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`freehold status`, `doctor` and `audit verify` look while a node may be starting."""
+    path = tmp_path / "lock"
+    with path.open("wb") as mine, path.open("rb") as looks:
+        fcntl.flock(looks, fcntl.LOCK_SH)
+        waits: list[float] = []
+
+        def looked(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                fcntl.flock(looks, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(time, "sleep", looked)
+        assert disk.lock(mine.fileno())
+        assert len(waits) == 3
+        with path.open("rb") as second:
+            assert not disk.lock(second.fileno())
+        fcntl.flock(mine, fcntl.LOCK_SH)
+        with path.open("rb") as second:
+            assert not disk.lock(second.fileno()), "a look that does not end"
+    assert len(waits) > 10
 
 
 def test_here_files_are_synced_too(tmp_path: Path) -> None:
