@@ -39,15 +39,16 @@ def canonical(value: Json) -> bytes:
     return raw
 
 
-_FLESH = re.compile(rb'"(?:[^"\\]|\\.)*"|[^"\[\]{}]+')
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _ALIKE = bytes.maketrans(b"{}", b"[]")
+_FLESH = bytes(set(range(256)) - set(b"{}[]"))
 
 
 def deeper(raw: bytes, depth: int) -> bool:
     """Whether JSON text is nested over `depth` deep."""
     if raw.count(b"[") + raw.count(b"{") <= depth:
         return False
-    bones = _FLESH.sub(b"", raw).translate(_ALIKE)
+    bones = _TEXT.sub(b"", raw).translate(_ALIKE, _FLESH)
     for _ in range(depth):
         if not bones:
             return False
