@@ -128,3 +128,25 @@ async def test_an_invoice_that_failed_may_be_tried_again(away: Away) -> None:
         await ann.pay_from(source, invoice, key="k")
     assert (await ann.pay_from(source, invoice, key="l")).state == "paid"
     await source.aclose()
+
+
+async def test_a_failure_of_before_is_not_that_of_a_payment_under_way(away: Away) -> None:
+    """The second try is not at the service yet, which tells of the first when it is asked."""
+    world, invoice = away.world, away.world.lightning.invoice(21_000)
+    ann, source = await world.wallet(), away.source()
+    world.lightning.outcome = Outcome.FAILED
+    with pytest.raises(PaymentFailedError):
+        await ann.pay_from(source, invoice, key="k")
+    world.lightning.outcome = Outcome.PAID
+    away.service.faults.append(Fault.SILENT)
+    assert (await ann.pay_from(source, invoice, key="l")).state == "pending"
+    await ann.recover()
+    found = ann.operation("l")
+    assert found is not None
+    assert found.state == State.PENDING
+    world.time_s += 601
+    with pytest.raises(PaymentFailedError):
+        await ann.pay_from(source, invoice, key="l")
+    assert (await ann.pay_from(source, invoice, key="m")).state == "paid"
+    assert len(away.service.paid) == 1
+    await source.aclose()

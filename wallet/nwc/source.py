@@ -24,6 +24,7 @@ from wallet.nwc.client import NwcClient
 from wallet.nwc.messages import NotFoundError, Paid, State, Transaction
 from wallet.protocol.invoices import CLOCK_S, Bolt11
 
+_SLACK_S = 600.0  # how much later than it should a service may still act on a request
 _LATER = "Do not pay it again: `recover` asks the wallet service what became of it."
 
 
@@ -51,31 +52,38 @@ class NwcSource:
         """An invoice that pays the connected wallet. Raises as the client."""
         return await self._client.make_invoice(amount_msat, description=description)
 
-    async def pay_invoice(self, invoice: Bolt11, *, amount_msat: int | None = None) -> Paid:
+    async def pay_invoice(
+        self, invoice: Bolt11, *, amount_msat: int | None = None, again: bool = False
+    ) -> Paid:
         """Pays an invoice. NIP-47 has no bound on the fee: the connected wallet's own holds.
 
         Args:
             amount_msat: for an invoice without an amount, and only for one.
+            again: a payment of it failed here before. Until this one has expired, a service that
+                tells of a failure may tell of that.
 
         Raises:
             OutcomeUnknownError: it may be paid; ask `settle`.
             WalletError: it surely is not.
         """
-        payable_msat(invoice, amount_msat, self._now())
+        asked = self._now()
+        payable_msat(invoice, amount_msat, asked)
         try:
             paid = await self._client.pay_invoice(invoice.text, amount_msat=amount_msat)
         except OutcomeUnknownError as error:
-            return await self._looked_up(invoice, error)
+            return await self._looked_up(invoice, error, asked if again else None)
         except RelayError as error:
             raise PaymentFailedError(
                 f"nothing was paid: {error.message}", hint="Is the relay of the connection up?"
             ) from None
         if paid.preimage is None or not invoice.proven_by(paid.preimage):
             lie = OutcomeUnknownError("the wallet service's preimage is not the invoice's")
-            return await self._looked_up(invoice, lie)
+            return await self._looked_up(invoice, lie, asked if again else None)
         return paid
 
-    async def settle(self, invoice: Bolt11, *, asked: float, known: bytes | None = None) -> Paid:
+    async def settle(
+        self, invoice: Bolt11, *, asked: float, known: bytes | None = None, again: bool = False
+    ) -> Paid:
         """What became of a payment whose outcome is not known.
 
         A service that does not know the payment says nothing yet: the request may still be on its
@@ -85,6 +93,7 @@ class NwcSource:
         Args:
             asked: when it was asked for, Unix seconds.
             known: the hash of an earlier payment that this service surely made.
+            again: see `pay_invoice`.
 
         Raises:
             PaymentFailedError: it surely was not paid, and will not be.
@@ -92,7 +101,7 @@ class NwcSource:
         """
         lost = OutcomeUnknownError("the wallet service has not told what became of a payment")
         try:
-            return await self._looked_up(invoice, lost)
+            return await self._looked_up(invoice, lost, asked if again else None)
         except OutcomeUnknownError as error:
             expired = self._now() > asked + self._client.payment_s + CLOCK_S
             unheard_of = isinstance(error.__cause__, NotFoundError)
@@ -103,7 +112,10 @@ class NwcSource:
                 ) from None
             raise
 
-    async def _looked_up(self, invoice: Bolt11, lost: OutcomeUnknownError) -> Paid:
+    async def _looked_up(
+        self, invoice: Bolt11, lost: OutcomeUnknownError, again: float | None
+    ) -> Paid:
+        """What the service knows. `again`: when this one was asked for, after one that failed."""
         try:
             found = await self._client.lookup(invoice.payment_hash)
         except WalletError as error:
@@ -116,7 +128,8 @@ class NwcSource:
             return Paid(found.preimage, found.fee_msat)
         if found.state is State.SETTLED:  # its word that the money left, without the proof
             return Paid(None, found.fee_msat)
-        if found.state is State.FAILED:
+        is_old = again is not None and self._now() < again + self._client.payment_s + _SLACK_S
+        if found.state is State.FAILED and not is_old:
             raise PaymentFailedError(
                 f"the payment failed: {lost.message}",
                 hint="Nothing was paid; it may be tried again.",

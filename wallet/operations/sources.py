@@ -7,6 +7,7 @@ the same payment here too. `SourcePayment` is what such an operation answers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -35,11 +36,16 @@ class FundingSource(Protocol):
         """What the history calls it; no secret."""
         ...
 
-    async def pay_invoice(self, invoice: Bolt11, *, amount_msat: int | None = None) -> Paid:
-        """Pays it. OutcomeUnknownError where it may be paid; another WalletError: surely not."""
+    async def pay_invoice(
+        self, invoice: Bolt11, *, amount_msat: int | None = None, again: bool = False
+    ) -> Paid:
+        """Pays it. OutcomeUnknownError where it may be paid; another WalletError: surely not.
+        `again`: a payment of it failed before, and the source may still tell of that one."""
         ...
 
-    async def settle(self, invoice: Bolt11, *, asked: float, known: bytes | None = None) -> Paid:
+    async def settle(
+        self, invoice: Bolt11, *, asked: float, known: bytes | None = None, again: bool = False
+    ) -> Paid:
         """What became of a payment that was asked for at `asked`. Raises in the same way; `known`
         is the hash of a payment that this source surely made before."""
         ...
@@ -115,27 +121,29 @@ async def _begin(book: Book, source: FundingSource, key: str, bill: Bill) -> Rec
         key, Kind.SOURCE, State.PREPARED, source.name, "msat", bill.amount_msat, 0, now, now
     )
     proof = bill.invoice.payment_hash.hex()
-    record = Record(operation, {"asked": bill.asked, "hash": proof})
 
-    def work(tables: Tables) -> None:
+    def work(tables: Tables) -> Record:
+        again = any(other.body["hash"] == proof for other in _payments(tables, source.name))
+        record = Record(operation, {"asked": bill.asked, "hash": proof, "again": again})
         bills.hold(tables, proof, key)
         tables.operations.insert(record)
+        return record
 
-    await book.store.write("reserve", work)
-    return record
+    return await book.store.write("reserve", work)
 
 
 async def _drive(
     book: Book, source: FundingSource, record: Record, bill: Bill, *, first: bool
 ) -> Record:
+    again = bool(record.body.get("again"))
     try:
         if first:
             amount_msat = bill.amount_msat if bill.amountless else None
-            paid = await source.pay_invoice(bill.invoice, amount_msat=amount_msat)
+            paid = await source.pay_invoice(bill.invoice, amount_msat=amount_msat, again=again)
         else:
             known = book.store.read(lambda tables: _known(tables, source.name))
             asked = float(record.operation.when)
-            paid = await source.settle(bill.invoice, asked=asked, known=known)
+            paid = await source.settle(bill.invoice, asked=asked, known=known, again=again)
     except OutcomeUnknownError as error:
         await book.doubt(record, error)
         return book.changed(record, state=State.PENDING)
@@ -157,9 +165,15 @@ def _fail(tables: Tables, record: Record) -> None:
 
 def _known(tables: Tables, source: str) -> bytes | None:
     """The hash of the last payment that this source surely made."""
+    made = (each for each in _payments(tables, source) if each.operation.state == State.DONE)
+    last = next(made, None)
+    return None if last is None else bytes.fromhex(last.body["hash"])
+
+
+def _payments(tables: Tables, source: str) -> Iterator[Record]:
+    """The last ones from a source, newest first."""
     for operation in tables.operations.history(200, None):
         if operation.kind == Kind.SOURCE and operation.mint == source:
             record = tables.operations.get(operation.key)
-            if operation.state == State.DONE and record is not None:
-                return bytes.fromhex(record.body["hash"])
-    return None
+            if record is not None:
+                yield record
