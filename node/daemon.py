@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from importlib.metadata import version
@@ -58,6 +59,7 @@ from node.wallet_room import open_wallet, wallet_keeper, wallet_purse
 
 HARD_EXIT = 1
 _MIB = 1024 * 1024
+_THREADS = 64
 
 log = logging.getLogger("freehold")
 
@@ -120,6 +122,7 @@ class Daemon:
             FreeholdError: a room cannot be opened.
             JournalWriteError: the log could not be written any more, and the node stopped.
         """
+        make_threads()
         async with AsyncExitStack() as rooms:
             control = await self.startup(rooms)
             await self.serve(control)
@@ -200,6 +203,13 @@ class Daemon:
         log.info("%s: finishing runs", signal.Signals(number).name)
         self._signalled = True
         self.stop()
+
+
+def make_threads() -> None:
+    """Threads for work that blocks, files above all. The loop looks names up in the same ones, each
+    of which is taken for half a minute where no name server answers; so there are many."""
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="node")
+    asyncio.get_running_loop().set_default_executor(pool)
 
 
 async def compose(

@@ -1,0 +1,32 @@
+"""Work on files goes on while no name server answers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from node.daemon import make_threads
+
+
+async def test_names_that_are_looked_up_for_long_hold_up_no_work_on_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = threading.Event()
+
+    def look_up(*_args: Any, **_more: Any) -> list[Any]:
+        answers.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    make_threads()
+    loop = asyncio.get_running_loop()
+    names = [asyncio.ensure_future(loop.getaddrinfo("far.example", 443)) for _ in range(40)]
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(sum, (1, 2)), 5) == 3
+    finally:
+        answers.set()
+        await asyncio.gather(*names)
