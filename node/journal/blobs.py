@@ -222,6 +222,7 @@ class BlobStore(BlobReader):
 
     def undo(self) -> None:
         """Cuts the files back to what was durable. Raises OSError."""
+        self._grown = self._sizes
         for file, size in zip(self._files or (), self._sizes, strict=False):
             file.truncate(size)
 

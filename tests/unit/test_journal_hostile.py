@@ -157,11 +157,15 @@ def test_what_was_written_twice_is_erased_twice(tmp_path: Path) -> None:
         ref = log.put_blob(b"secret", "x")
         with pytest.raises(JournalWriteError):
             log.append_sync(Draft("a.b", blobs=(ref,)))
+        log.append_sync(Draft("a.b"))
         log.append_sync(Draft("a.b", blobs=(ref,)))
         assert log.blob(ref) == b"secret"
         reader = BlobReader(tmp_path / "journal" / "blobs")
         assert [slot.id.hex() for slot in reader.slots(0)].count(ref.id) == 1
         asyncio.run(log.erase(ref))
+        after = log.put_blob(b"after", "x")
+        log.append_sync(Draft("a.b", blobs=(after,)))
+        assert log.blob(after) == b"after"
     # slots that crashes and older versions left
     keys = tmp_path / "journal" / "blobs" / f"{0:012d}.keys"
     with closing(opened(tmp_path / "journal")) as log:
