@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import ssl
@@ -493,6 +494,30 @@ async def _then(first: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator
         yield part
     async for part in rest:
         yield part
+
+
+async def cut() -> AsyncIterator[bytes]:
+    raise ConnectionResetError
+    yield b""
+
+
+LINGERING: dict[str, Any] = {
+    "stays open": lambda: drip(b": hm\n\n", 0.01),
+    "says nothing more": nothing,
+    "breaks off": lambda: _then([b"data: {", b""], cut()),
+    "goes on and on": lambda: forever(b": " + b"x" * 900 + b"\n\n"),
+}
+
+
+@pytest.mark.parametrize("name", LINGERING)
+async def test_an_answer_that_is_whole_is_not_lost_with_its_connection(
+    tmp_path: Path, name: str
+) -> None:
+    told = [chunk({"content": "Yes."}), chunk({}, "stop")]
+    limits = dataclasses.replace(QUICK, after_s=0.2, between_s=60, first_token_s=60, whole_s=60)
+    answer = Answer(_then(told, LINGERING[name]()))
+    finish = await asyncio.wait_for(ask(tmp_path, lambda _: answer, None, limits), 20)
+    assert (finish.text, finish.reason, finish.estimated) == ("Yes.", "stop", True)
 
 
 @pytest.mark.parametrize("name", EVIL)

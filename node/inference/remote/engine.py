@@ -29,7 +29,7 @@ from node.inference.remote.limits import Deadline, RemoteLimits
 from node.inference.remote.reply import Reply
 from node.inference.remote.request import request_body, tools_json
 from node.inference.types import Destination, Finish, Generation, ModelInfo, Token
-from node.types import canonical
+from node.types import JsonObject, canonical
 
 _PROMPTS_KEPT: Final = 512
 
@@ -217,13 +217,11 @@ class _Peer:
             if kind != "text/event-stream":
                 most = limits.line_bytes + tokens * limits.whole_token_bytes
                 text = await self.server.whole(response, deadline, most)
-                yield self._add(reply, text, "message", deadline)
+                yield self._add(reply, self._chunk(text), "message", deadline)
             else:
                 async with aclosing(self.server.events(response, deadline, most)) as events:
-                    async for event in events:
-                        if event.strip() == "[DONE]":
-                            break
-                        yield self._add(reply, event, "delta", deadline)
+                    while (chunk := await self._next(events, reply)) is not None:
+                        yield self._add(reply, chunk, "delta", deadline)
                         if reply.is_stopped:
                             break
         if reply.ended is None and not reply.is_stopped:
@@ -233,17 +231,34 @@ class _Peer:
             )
         yield reply.rest()
 
-    def _add(self, reply: Reply, text: str, part: str, deadline: Deadline) -> Token:
+    async def _next(self, events: AsyncGenerator[str, None], reply: Reply) -> JsonObject | None:
+        """The next chunk; None at the end. Once the server has said how the answer ends, nothing
+        but counts can follow, and a connection that breaks or stays open takes nothing back."""
+        try:
+            event = await anext(events, None)
+            return None if event is None or event.strip() == "[DONE]" else self._chunk(event)
+        except RemoteError:
+            if reply.ended is None:
+                raise
+            return None
+
+    def _chunk(self, text: str) -> JsonObject:
         chunk = self.server.parse(text)
         if not isinstance(chunk, dict):
             raise RemoteError(
                 f"{self.server.who} sent a chunk that is not an object",
                 hint="Is this the address of an OpenAI-compatible API?",
             )
+        return chunk
+
+    @staticmethod
+    def _add(reply: Reply, chunk: JsonObject, part: str, deadline: Deadline) -> Token:
         heard = reply.heard
         token = reply.add(chunk, part)
         if reply.heard > heard:
             deadline.progress()
+        if reply.ended is not None:
+            deadline.last()
         return token
 
     # ── prompts, as far as they are known ───────────────────────────────────────────────────

@@ -22,6 +22,7 @@ class RemoteLimits:
         ask_s: for one small question (which models, how many tokens).
         first_token_s: from the request to the first piece of the answer.
         between_s: from one piece to the next; keep-alive comments do not count as pieces.
+        after_s: from the end of an answer to the end of its stream.
         whole_s: for a whole generation, retries included.
         line_bytes: one line of a stream, or a small answer.
         token_bytes: of the stream for each token asked for, over `line_bytes`.
@@ -35,6 +36,7 @@ class RemoteLimits:
     ask_s: float = 20.0
     first_token_s: float = 300.0
     between_s: float = 60.0
+    after_s: float = 5.0
     whole_s: float = 600.0
     line_bytes: int = 1024 * 1024
     token_bytes: int = 4096
@@ -58,6 +60,10 @@ class Deadline:
         """Something came: the next is due anew."""
         self._began = True
         self._next = self._time() + self._limits.between_s
+
+    def last(self) -> None:
+        """The answer is whole; what may follow it is due soon."""
+        self._next = min(self._next, self._time() + self._limits.after_s)
 
     def left(self) -> float:
         """Seconds of the whole that are left."""
