@@ -16,11 +16,11 @@ from node.errors import JournalError
 from node.journal.blobaudit import referred
 from node.journal.blobs import BlobStore
 from node.journal.hashes import HashFiles
-from node.journal.note import Checkpoint, commit_line
-from node.journal.opening import first_key
-from node.journal.pruned import checked, write_pruned
+from node.journal.note import Checkpoint, VerifierKey, commit_line
+from node.journal.opening import damaged, first_key
+from node.journal.pruned import checked, read_pruned, write_pruned
 from node.journal.reader import LogReader
-from node.journal.segment import previous_hash, segment_path, segments
+from node.journal.segment import previous_hash, scan, segment_path, segments
 from node.journal.tree import Frontier, ranges
 
 
@@ -43,9 +43,24 @@ def prune(
     assert genesis is not None
     kept = [seal for seal in seals if seal.size <= size]
     frontier = Frontier(size, [hashes.subtree(*part) for part in ranges(0, size)])
+    if frontier.root() != kept[-1].root:  # tile hashes were lost, as of what was pruned before
+        frontier = _folded(folder, genesis, size)
     chain = previous_hash(commit_line(kept[-1].note))
     write_pruned(folder, checked(frontier, chain, kept, genesis))
     finish(folder, size, blobs)
+
+
+def _folded(folder: Path, genesis: VerifierKey, size: int) -> Frontier:
+    """The tree at `size`, from the segments before it. Raises JournalDamagedError."""
+    pruned = read_pruned(folder, genesis)
+    here, chain = pruned.frontier, pruned.chain
+    for first in segments(folder):
+        if pruned.size <= first < size:
+            found = scan(segment_path(folder, first), here, chain, genesis.name)
+            if found.wrong:
+                raise damaged(found)
+            here, chain = found.frontier, found.chain
+    return here
 
 
 def finish(folder: Path, size: int, blobs: BlobStore) -> bool:

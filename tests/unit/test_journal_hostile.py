@@ -271,6 +271,18 @@ def test_an_interrupted_pruning_is_finished(
     assert verify(folder).verdict is Verdict.VERIFIED
 
 
+def test_a_pruned_log_without_its_hashes_is_pruned_further(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    with closing(fill(folder)) as log:
+        assert asyncio.run(log.prune(10)) == 10
+    shutil.rmtree(folder / "tree")
+    with closing(opened(folder, segment_entries=10)) as log:
+        assert asyncio.run(log.prune(20)) == 20
+    assert verify(folder).verdict is Verdict.VERIFIED
+    with closing(opened(folder)) as log:
+        assert log.start == 20
+
+
 def test_a_pruned_entry_leaves_nothing_in_the_index(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     with closing(fill(folder)) as log:
