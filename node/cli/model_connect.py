@@ -59,6 +59,8 @@ def connect(
     if key:
         _keep_key(entry, value)
     RemoteModels(home().models).add(entry)
+    if not entry.key:
+        _drop_key(name)  # it was for another address
     _report(entry, info, as_json=as_json)
 
 
@@ -99,18 +101,23 @@ def show_remote(entry: RemoteModel, *, as_json: bool) -> None:
 
 def forget_remote(name: str) -> bool:
     """Forgets an entry and its key; False if there is none of that name."""
-    from node.identity import KeyStore
     from node.inference import RemoteModels
 
     models = RemoteModels(home().models)
-    entry = models.get(name)
-    if entry is None:
+    if models.get(name) is None:
         return False
     models.remove(name)
-    keys = KeyStore(home().keys)
-    if entry.key == f"model.{name}" and entry.key in keys.names():
-        keys.remove(entry.key)
+    _drop_key(name)
     return True
+
+
+def _drop_key(name: str) -> None:
+    """Removes the key that was kept for a model of that name, if there is one."""
+    from node.identity import KeyStore
+
+    keys = KeyStore(home().keys)
+    if f"model.{name}" in keys.names():
+        keys.remove(f"model.{name}")
 
 
 def _known_key(name: str, url: str) -> str:

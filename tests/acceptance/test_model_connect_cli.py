@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from node.identity import HttpSecrets
+from node.identity import HttpSecrets, KeyStore
 from node.inference.testing.server import MODEL, SERVICE, ModelServer
 
 KEY = "sk-very-secret-0123456789"
@@ -92,6 +92,17 @@ async def test_a_key_is_kept_for_its_address_and_shown_nowhere(tmp_path: Path) -
     assert "secret model.far was kept for" not in await shell.run("doctor")
     await shell("model", "remove", "far")
     assert HttpSecrets(tmp_path / "home" / "keys").all() == {}
+
+
+async def test_a_key_does_not_outlive_the_address_it_was_for(tmp_path: Path) -> None:
+    shell = Shell(tmp_path / "home")
+    connect = ("model", "connect", "far", "--model", MODEL, "--context", "99", "--unchecked")
+    kept = KeyStore(tmp_path / "home" / "keys")
+    for ending in (("model", "remove", "far"), (*connect, "https://b.example")):
+        await shell(*connect, "https://a.example", "--key", typed=KEY + "\n")
+        assert kept.names() == ["model.far"]
+        await shell(*ending)
+        assert kept.names() == []
 
 
 async def test_what_is_wrong_is_said_at_once(tmp_path: Path) -> None:
