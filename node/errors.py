@@ -53,6 +53,10 @@ class JournalDamagedError(JournalError):
     """The log differs from what was signed; the message names the first bad index."""
 
 
+class JournalReadError(JournalError):
+    """The log could not be read just now (I/O error, no free file): what it holds is not known."""
+
+
 class JournalRollbackError(JournalError):
     """The log is shorter than, or forks from, a head that was kept elsewhere."""
 

@@ -28,8 +28,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from node.disk import sync
-from node.errors import JournalError
-from node.journal.storage import AppendFile, Storage, make_folder
+from node.errors import JournalError, JournalReadError
+from node.journal.storage import READ_HINT, AppendFile, Storage, make_folder
 from node.journal.types import BlobRef
 
 MAX_BLOB_BYTES = 256 * 1024 * 1024
@@ -142,25 +142,33 @@ class BlobReader:
                 at = raw.find(identity, at + 1)
 
     def sealed(self, slot: Slot) -> Sealed:
-        """The blob of a slot. Raises JournalError where its ciphertext is not there."""
+        """The blob of a slot. Raises JournalError where its ciphertext is not there, and
+        JournalReadError where that cannot be told."""
         try:
             with self.path(slot.segment, "pack").open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 held = slot.offset + slot.length <= size
                 raw = os.pread(file.fileno(), slot.length, slot.offset) if held else b""
-        except OSError:
+        except FileNotFoundError:
             raw = b""
+        except OSError as error:
+            raise _unread(slot.id.hex(), error) from error
         if len(raw) != slot.length:
             raise JournalError(f"blob {slot.id.hex()} is missing its content", hint=_RESTORE)
         return Sealed(slot.id, slot.salt, slot.key, raw)
 
     def content(self, identity: str) -> bytes:
-        """The content of a blob by its hex id. Raises JournalError if erased or not there."""
+        """The content of a blob by its hex id.
+
+        Raises:
+            JournalError: it was erased, or is not there.
+            JournalReadError: that cannot be told.
+        """
         raw = _identity(identity)
         try:
             slot = self.find(raw)
         except OSError as error:
-            raise JournalError(f"blob {identity} cannot be read: {error.strerror}") from error
+            raise _unread(identity, error) from error
         if slot is None:
             raise JournalError(f"blob {identity} is not in this log", hint=_RESTORE)
         return self.sealed(slot).content()
@@ -285,6 +293,10 @@ class BlobStore(BlobReader):
         self._files, self._segment = files, segment
         self._sizes = self._grown = pack.stat().st_size, whole
         return files
+
+
+def _unread(identity: str, error: OSError) -> JournalReadError:
+    return JournalReadError(f"blob {identity} cannot be read: {error.strerror}", hint=READ_HINT)
 
 
 def _identity(identity: str) -> bytes:

@@ -12,7 +12,7 @@ import sqlite3
 from pathlib import Path
 from threading import Lock
 
-from node.errors import JournalError
+from node.errors import JournalReadError
 from node.journal.entry import parse
 from node.journal.reader import LogReader
 
@@ -98,7 +98,7 @@ class Index:
                     self._discard()
                     return self._rows(query, values)
             except sqlite3.Error as error:
-                raise JournalError(
+                raise JournalReadError(
                     f"the index {self._path} cannot be read: {error}",
                     hint="Is the disk full? Else delete it; it is rebuilt from the log.",
                 ) from error

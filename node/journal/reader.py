@@ -11,10 +11,11 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import BinaryIO
 
-from node.errors import JournalDamagedError, JournalError
+from node.errors import JournalDamagedError, JournalError, JournalReadError
 from node.journal.entry import parse
 from node.journal.note import Checkpoint
 from node.journal.segment import read_commit, segment_path, segments
+from node.journal.storage import READ_HINT
 from node.journal.types import Entry
 
 _BEFORE_RUN = 256  # the type of an entry stands well before this many bytes
@@ -124,7 +125,9 @@ class LogReader:
                         yield line.removesuffix(b"\n")
                         start += 1
         except OSError as error:
-            raise JournalError(f"cannot read segment {first}: {error.strerror}") from error
+            raise JournalReadError(
+                f"cannot read segment {first}: {error.strerror}", hint=READ_HINT
+            ) from error
 
 
 def find_entry(file: BinaryIO, first: int, index: int) -> int:

@@ -176,6 +176,9 @@ def storage_from(environ: Mapping[str, str]) -> Storage:
         ) from error
 
 
+READ_HINT = "Check the disk, and how many files the process has open; then start it again."
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder of mode 0700, durably; one that is there is left as it is."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from node.errors import JournalError
+from node.errors import JournalError, JournalReadError
 from node.journal import Entry
 from node.runs.door import Door
 from node.runs.events import event_of
@@ -69,6 +69,8 @@ class Lives:
             return False
         try:
             self.take_up(line.id).begin(resumed_draft(line))
+        except JournalReadError:
+            raise
         except JournalError as error:
             await self._log.append(unreadable_draft(line, error))
             return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from node.errors import DivergenceError, FreeholdError, JournalError
+from node.errors import DivergenceError, FreeholdError, JournalError, JournalReadError
 from node.journal import Entry, Log
 from node.runs.coding import Scribe, error_of, outcome_of, usage_from
 from node.runs.effect import Effect, GuardStage, Outcome, StepKind, Usage
@@ -31,6 +31,8 @@ class StepRecord:
                 return error
             try:
                 return outcome_of(log, entry)
+            except JournalReadError:  # it may be there: the step must not be taken again
+                raise
             except JournalError:
                 continue
         return None

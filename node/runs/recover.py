@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from node.errors import JournalError
+from node.errors import JournalDamagedError, JournalError, JournalReadError
 from node.journal import Draft, Entry
 from node.runs.budget import Pocket, run_limits
 from node.runs.coding import Scribe
@@ -60,6 +60,8 @@ def _horizon(log: RunLog) -> int:
     for index in range(log.size - 1, -1, -1):
         try:
             entry = log.entry(index)
+        except (JournalReadError, JournalDamagedError):
+            raise
         except JournalError:  # pruned away: only ended runs are
             return index + 1
         if entry.type == "run.started":
@@ -86,6 +88,8 @@ def _count_finished(log: RunLog, door: Door) -> None:
 def _next(entries: Iterator[Entry]) -> Entry | None:
     try:
         return next(entries, None)
+    except (JournalReadError, JournalDamagedError):
+        raise
     except JournalError:  # pruned away, as all before it
         return None
 

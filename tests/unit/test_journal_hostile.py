@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from node.errors import JournalError, JournalRollbackError, JournalWriteError
+from node.errors import JournalError, JournalReadError, JournalRollbackError, JournalWriteError
 from node.journal import (
     BlobState,
     Boundary,
@@ -374,7 +375,8 @@ def test_a_linking_that_was_interrupted_forgets_nothing(
                 left[0] -= 1
                 if not left[0]:
                     raise KeyboardInterrupt
-            return steps[name](path, target)
+            done: Path = steps[name](path, target)
+            return done
 
         return step
 
@@ -416,3 +418,25 @@ def test_a_folder_that_cannot_be_used_is_an_error_of_the_tree(tmp_path: Path) ->
         opened(folder)
     (folder / "quarantine").unlink()
     opened(folder).close()
+
+
+def test_what_cannot_be_read_just_now_is_not_told_as_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who believes that a result is lost takes its step again."""
+    with closing(opened(tmp_path / "journal")) as log:
+        ref = log.put_blob(b"content", "x")
+        log.append_sync(Draft("a.b", blobs=(ref,)))
+        real, failing = Path.open, [""]
+
+        def no_file_left(path: Path, *more: Any, **named: Any) -> Any:
+            if path.suffix == failing[0]:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return real(path, *more, **named)
+
+        monkeypatch.setattr(Path, "open", no_file_left)
+        for failing[0] in (".keys", ".pack", ".jsonl"):
+            with pytest.raises(JournalReadError, match="Too many"):
+                log.entry(0) if failing[0] == ".jsonl" else log.blob(ref)
+        monkeypatch.undo()
+        assert (log.entry(0).type, log.blob(ref)) == ("a.b", b"content")

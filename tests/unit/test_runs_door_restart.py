@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from node import errors
 from node.clock import ManualClock
-from node.errors import FreeholdError
-from node.journal import MemoryLog
+from node.errors import FreeholdError, JournalDamagedError, JournalError, JournalReadError
+from node.journal import Entry, MemoryLog
 from node.runs import (
     Answer,
     Edit,
@@ -301,3 +302,67 @@ async def test_what_may_have_happened_counts_as_used() -> None:
     await begun.wait()
     await runs.cancel(run_id)
     assert (await runs.wait(run_id)).usage.egress_bytes == 500
+
+
+# ── a disk that cannot be read just now ─────────────────────────────────────────────────────
+
+
+def unread(*_: object) -> None:
+    raise JournalReadError("the process has no file left")
+
+
+async def test_a_result_that_cannot_be_read_just_now_is_not_taken_for_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs, log = make(ScriptedProgram(lambda _: [PlainEffect(value="x" * 5000)]))
+    run = await runs.start("clerk", "go", actor="uid:1")
+    await runs.wait(run)
+    left = MemoryLog(clock=ManualClock())
+    left._blobs = log._blobs
+    for entry in log.entries():
+        if entry.type != "run.finished":
+            await left.append(entry.draft)
+    kept = {ref.id for entry in log.entries() for ref in entry.draft.blobs if ref.role == "value"}
+    read = left.blob
+    monkeypatch.setattr(left, "blob", lambda ref: unread() if ref.id in kept else read(ref))
+    again = PlainEffect(value="x" * 5000)
+    after, _ = make(ScriptedProgram(lambda _: [again]), left)
+    assert await after.recover() == [run]
+    await after.wait(run)
+    assert again.performed == [], "it may have been done"
+
+
+@pytest.mark.parametrize("error", [JournalReadError, JournalDamagedError])
+@pytest.mark.parametrize("what", ["entry", "newest", "blob"])
+async def test_a_log_that_cannot_be_read_forgets_no_run(
+    monkeypatch: pytest.MonkeyPatch, error: type[JournalError], what: str
+) -> None:
+    slow = WaitingEffect()
+    runs, log = make(waits_if_slow(slow))
+    quick = await runs.start("clerk", "quick", actor="uid:1")
+    await runs.wait(quick)
+    await runs.start("clerk", "slow", actor="uid:1")
+    await slow.begun.wait()
+    size = log.size
+
+    def fails(*_: object) -> None:
+        raise error("it cannot be read")
+
+    newest = log.newest
+
+    def finds(*types: str) -> Iterator[Entry]:
+        if "run.finished" in types:
+            fails()
+        yield from newest(*types)
+
+    monkeypatch.setattr(log, what, finds if what == "newest" else fails)
+    after, _ = make(waits_if_slow(PlainEffect()), log)  # type: ignore[arg-type]
+    if what == "blob" and error is JournalDamagedError:
+        await after.recover()
+        assert log.entry(log.size - 1).type == "run.finished", "what it began with is gone"
+    else:
+        with pytest.raises(error):
+            await after.recover()
+        assert log.size == size
+    monkeypatch.undo()
+    await runs.drain(0)
