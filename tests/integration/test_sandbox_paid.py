@@ -269,6 +269,21 @@ async def test_what_nobody_waits_for_any_more_is_not_bought(server: Server) -> N
     assert told == [0]
 
 
+async def test_nothing_is_paid_for_who_does_not_wait_any_more(server: Server) -> None:
+    payer = MemoryPayer()
+    call = host_call(server.url("/*"), payer)
+
+    def slow(handler: Handler, _token: str) -> None:
+        call.is_cancelled = True  # the run was stopped while the server took its time
+        handler.reply(402, X_Cashu=PRICE)
+
+    server.routes["/slow"] = slow
+    asked = json.dumps({"url": server.url("/slow")})
+    with pytest.raises(ToolLimitError, match="cancelled"):
+        await asyncio.to_thread(http_functions(call.limits)[0].run, call, asked)
+    assert payer.asked == []
+
+
 async def test_no_answer_to_a_token_is_told_as_none(server: Server) -> None:
     def hang_up(handler: Handler, token: str) -> None:
         if token:

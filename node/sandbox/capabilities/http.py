@@ -234,6 +234,7 @@ def _is_for_sale(call: HostCall, response: _Response) -> bool:
 
 def _buy(call: HostCall, request: _Request, price: str, timer: _Timer) -> _Response:
     """The answer to the same request with a token that pays for it."""
+    call.check()  # nothing is bought for who does not wait any more
     if request.url.scheme != "https" and not _is_local(call, request.url):
         raise _RefusedError(f"{request.url.origin} wants to be paid over plain HTTP")
     if len(call.tokens) >= call.limits.payments:
