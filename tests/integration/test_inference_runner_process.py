@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -240,6 +241,20 @@ async def test_a_runner_that_hangs_is_ended_though_nobody_waited_so_long(
                 except FreeholdError:
                     break
         assert not process.alive
+
+
+async def test_one_that_died_is_not_watched_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process id may be another's by the time that its silence is noticed."""
+    killed: list[int] = []
+    async with runner(f"say({READY!r})\ntake()\n", monkeypatch, silent_s=0.3) as process:
+        with pytest.raises(RunnerCrashedError):
+            await asyncio.wait_for(whole(process), 20)
+        monkeypatch.setattr(os, "kill", lambda pid, _signal: killed.append(pid))
+        process._write({"op": "cancel", "id": 1})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.6)
+        monkeypatch.undo()
+    assert killed == []
 
 
 async def test_an_idle_runner_owes_nothing() -> None:

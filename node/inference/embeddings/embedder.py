@@ -304,11 +304,14 @@ class _Process:
             self._lines.append(error.message.encode())
         finally:
             self.alive = False
+            self._watch.close()
             for answer in self._asked.values():
                 if not answer.done():
                     answer.set_result(None)
 
     def _fell_silent(self) -> None:
+        if self._process.returncode is not None:  # its number may be another's by now
+            return
         self._lines.append(f"it said nothing for {_SILENT_S:g} s, and was ended".encode())
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)

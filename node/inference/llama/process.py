@@ -234,6 +234,8 @@ class RunnerProcess:
             self._watch.asked()
 
     def _fell_silent(self) -> None:
+        if self._process.returncode is not None:  # its number may be another's by now
+            return
         self._lines.append(f"it said nothing for {self._silent_s:g} s, and was ended")
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGKILL)
@@ -274,6 +276,7 @@ class RunnerProcess:
             self._lines.append(error.message)
         finally:
             self._dead = True
+            self._watch.close()
             for asked in self._requests.values():
                 asked.frames.put_nowait(None)
 
