@@ -453,6 +453,14 @@ def test_a_token_that_no_header_can_hold_is_told_and_not_shown(token: str) -> No
     assert parse_source("hf:o/r/a.gguf", {"HF_TOKEN": " hf_a\n"}).token == "hf_a"
 
 
+def test_a_token_is_not_sent_over_plain_http() -> None:
+    env = {"HF_ENDPOINT": "http://hub.test", "HF_TOKEN": "hf_secret"}
+    with pytest.raises(DownloadError, match="could read HF_TOKEN") as caught:
+        parse_source("hf:o/r/a.gguf", env)
+    assert "hf_secret" not in caught.value.diagnostics()
+    assert parse_source("hf:o/r/a.gguf", {"HF_ENDPOINT": "http://hub.test"}).token == ""
+
+
 def test_plain_http_needs_a_digest() -> None:
     source = parse_source("http://example.test/a.gguf", {})
     with pytest.raises(DownloadError, match="plain HTTP"):

@@ -99,7 +99,13 @@ def _hub(text: str, env: Mapping[str, str]) -> Source:
     base = (env.get("HF_ENDPOINT") or HUB).rstrip("/")
     file, revision = quote(found["file"]), quote(found["revision"] or "main", safe="")
     address = f"{base}/{found['repo']}/resolve/{revision}/{file}"
-    return Source(_url(address), text, _token(env))
+    url, token = _url(address), _token(env)
+    if token and url.scheme == "http" and not is_loopback(url):
+        raise DownloadError(
+            f"{base} is plain HTTP: anyone on the way could read HF_TOKEN",
+            hint="Name the hub by https, or unset HF_TOKEN for it.",
+        )
+    return Source(url, text, token)
 
 
 def _token(env: Mapping[str, str]) -> str:
