@@ -252,6 +252,7 @@ async def compose(
         limits=NodeLimits(**config.limits.model_dump()),
         policy=ManifestPolicy(ask_over_sats=config.wallet.approval_over_sats),
     )
+    workspaces.unfinished = runs.is_unfinished
     return Control(
         home=home,
         config=config,

@@ -185,6 +185,11 @@ class Runs:
         """The runs that are alive in this process."""
         return [self.show(life.run.id) for life in self._lives.alive()]
 
+    def is_unfinished(self, run_id: str) -> bool:
+        """Whether a run has no end yet."""
+        line = self._survey.runs.get(run_id)
+        return line is not None and line.unfinished
+
     # ── stopping ────────────────────────────────────────────────────────────────────────────
 
     @property

@@ -1,7 +1,8 @@
 """Agents' files under version control: one commit for each run that changed anything.
 
 A run's commit holds what that run wrote. What a person, or anything else, changed meanwhile is
-committed before it as the owner's; what another run wrote and has not kept yet waits for that run.
+committed before it as the owner's; what another run wrote and has not kept yet waits for that run,
+and is committed as that run's where it ended without (it was cancelled, say).
 
 The repository of `workspaces/AGENT` is `workspaces/.git-AGENT`, outside the folder, so that no tool
 can reach it. Files are walked by `workspace_files` and handed to git as blobs: nothing that git
@@ -44,6 +45,7 @@ _T = TypeVar("_T")
 Ids = dict[str, Any]  # a file's path to the id of its blob
 Tree = dict[str, Any]  # a name to the id of a blob, or to a Tree
 _OUTSIDE = "Changes made outside of a run\n"
+_CUT_OFF = "ended before its files were kept"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Workspaces:
         self._opened: set[str] = set()
         self._labels = FileLabels(folder)
         self._written: dict[str, dict[str, str]] = {}  # by agent: the last run that wrote a path
+        self.unfinished: Callable[[str], bool] = lambda _run: True  # who may keep their own yet
         for level in (ConfigLevel.GLOBAL, ConfigLevel.XDG, ConfigLevel.SYSTEM):
             pygit2.settings.search_path[level] = ""  # no configuration but the repository's own
         pygit2.settings.enable_fsync_gitdir(True)  # a power cut would leave empty objects
@@ -155,14 +158,21 @@ class Workspaces:
         before = _ids(repository, head.tree) if head else {}
         changed = {p for p in now.keys() | before.keys() if now.get(p) != before.get(p)}
         writers = self._written.get(agent, {}).copy()  # after reading: a write is noted before
-        waiting = {p for p in changed & now.keys() if writers.get(p, run) != run}
-        own = {p for p in changed - waiting if not noted or writers.get(p) == run}
-        outside = _with(before, now, changed - waiting - own)
-        self._commit(agent, outside, author="owner", message=_OUTSIDE)
+        over = {each for each in set(writers.values()) if each != run and not self.unfinished(each)}
+        theirs = {p for p in changed & now.keys() if writers.get(p, run) != run}
+        waiting = {p for p in theirs if writers[p] not in over}
+        own = {p for p in changed - theirs if not noted or writers.get(p) == run}
+        files = _with(before, now, changed - theirs - own)
+        self._commit(agent, files, author="owner", message=_OUTSIDE)
+        for other in sorted(over):
+            files = _with(files, now, {p for p in theirs - waiting if writers[p] == other})
+            message = f"{_CUT_OFF}\n\nRun: {other}\n"
+            self._commit(agent, files, author=agent, message=message)
         message = f"{note}\n\nRun: {run}\nStep: {key}\n"
-        made = self._commit(agent, _with(outside, now, own), author=agent, message=message)
-        for path in [path for path, writer in writers.items() if writer == run]:
-            self._written[agent].pop(path, None)
+        made = self._commit(agent, _with(files, now, own), author=agent, message=message)
+        for path in [path for path, writer in writers.items() if writer in {run, *over}]:
+            if self._written[agent].get(path) == writers[path]:  # nobody has written it since
+                self._written[agent].pop(path)
         return made
 
     def _now(self, repository: Any, agent: str) -> Ids:

@@ -325,6 +325,26 @@ async def test_a_run_keeps_what_it_wrote_and_no_more(workspaces: Workspaces, fil
     assert (await history(workspaces))[4:] == [("owner", "", ("b",))]
 
 
+async def test_what_a_run_wrote_that_ended_without_keeping_it_is_kept_as_its_own(
+    workspaces: Workspaces, files: Path
+) -> None:
+    """A run that is cancelled takes no further step; nobody would keep its files."""
+    for name, run in (("a", "r1"), ("b", "r2"), ("c", "r3")):
+        workspaces.wrote("clerk", run, name)
+        (files / name).write_text(run)
+    (files / "d").write_text("a person")
+    workspaces.unfinished = lambda run: run in {"r2", "r3"}
+    await workspaces.keep("clerk", run="r3", key="r3:9", note="completed", noted=True)
+    assert await history(workspaces) == [
+        ("owner", "", ("d",)),
+        ("clerk", "r1", ("a",)),
+        ("clerk", "r3", ("c",)),
+    ]
+    assert workspaces._written["clerk"] == {"b": "r2"}
+    await workspaces.keep("clerk", run="r2", key="r2:9", note="completed", noted=True)
+    assert (await history(workspaces))[3:] == [("clerk", "r2", ("b",))]
+
+
 async def test_a_run_of_an_earlier_process_keeps_all_but_what_others_wrote(
     workspaces: Workspaces, files: Path
 ) -> None:
