@@ -11,6 +11,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -259,6 +260,27 @@ async def test_a_mint_that_signed_and_calls_the_inputs_unspent_is_waited_for(
     await nothing_lost(world)
     token = (await ann.send(5, to=world.wallets["bob"].address(), key="k")).token
     assert (await world.wallets["bob"].receive(token)).amount == 5
+
+
+async def test_a_mint_that_takes_inputs_before_it_signs_is_waited_for(
+    world: World, ann: Wallet
+) -> None:
+    world.mint.faults.add(Fault.LOST_REPLY, SWAP)
+    hook, signed, later = world.mint.hook, world.mint.ledger.signed, dict[bytes, Any]()
+
+    def not_yet(moment: str, request: TransportRequest) -> None:
+        if request.path == "/v1/restore" and moment == "before":
+            later.update(signed)
+            signed.clear()
+        else:
+            signed.update(later)
+
+    world.mint.hook = not_yet
+    with pytest.raises(OutcomeUnknownError, match="does not know for what"):
+        await ann.send(5, to=world.wallets["bob"].address(), key="k")
+    world.mint.hook = hook
+    await nothing_lost(world)
+    assert state(ann) == State.DONE
 
 
 # ── several invoices at once ────────────────────────────────────────────────────────────────

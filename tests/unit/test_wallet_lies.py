@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 
 from wallet.errors import AlreadySpentError, OutcomeUnknownError
-from wallet.mint.testing import Fault
+from wallet.mint.testing import Fault, Outcome
 from wallet.mint.testing.refused import Refused
 from wallet.operations.results import Rules
 from wallet.store import Hold, Outbox, State
@@ -321,12 +321,43 @@ async def test_a_payment_in_parts_that_is_paid_but_for_change_is_told_as_paid(
     assert state(ann) == State.DONE
 
 
+async def test_a_mint_that_repeats_what_it_said_before_has_not_begun_again(tmp_path: Path) -> None:
+    """It keeps replies (NUT-19), that a payment was pending too: meanwhile it has failed."""
+    world = World(tmp_path, cached=True)
+    ann = await world.funded("ann", 64, rules=RULES)
+    bolt11 = world.lightning.invoice(20_000)
+    world.lightning.outcome = Outcome.PENDING
+    assert (await ann.pay_invoice(bolt11, key="k")).state == "pending"
+    world.lightning.end(bolt11, Outcome.FAILED)
+    await ann.recover()
+    assert state(ann) == State.FAILED
+    assert ann.balance() == 64
+    await nothing_lost(world)
+    await world.close()
+
+
 # ── tokens of foreign mints ─────────────────────────────────────────────────────────────────
 
 
 async def foreign(world: World) -> str:
     bob = await world.funded("bob", 60, mint=1)
     return (await bob.send(50)).token
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+async def test_a_key_means_the_same_whether_its_mint_is_listed_by_now_or_not(
+    is_listed: bool, world: World
+) -> None:
+    ann = await world.again(rules=FOREIGN)
+    token, url = await foreign(world), world.mints[1].url
+    if is_listed:
+        await ann.add_mint(url)
+    first = await ann.receive(token, key="k")
+    if is_listed:
+        await ann.remove_mint(url, force=True)
+    else:
+        await ann.add_mint(url)
+    assert await ann.receive(token, key="k") == first
 
 
 FOR_NOW = {

@@ -600,7 +600,9 @@ class Source:
     asked: list[str] = field(default_factory=list)
     known: list[bytes | None] = field(default_factory=list)
 
-    async def pay_invoice(self, invoice: Bolt11, *, amount_msat: int | None = None) -> Answer:
+    async def pay_invoice(
+        self, invoice: Bolt11, *, amount_msat: int | None = None, again: bool = False
+    ) -> Answer:
         self.asked.append(invoice.text)
         if self.refuses:
             raise PaymentFailedError("no")
@@ -609,7 +611,9 @@ class Source:
             raise OutcomeUnknownError("no answer")
         return Answer(preimage, 1_500)
 
-    async def settle(self, invoice: Bolt11, *, asked: float, known: bytes | None = None) -> Answer:
+    async def settle(
+        self, invoice: Bolt11, *, asked: float, known: bytes | None = None, again: bool = False
+    ) -> Answer:
         self.known.append(known)
         if not self.settles:
             raise OutcomeUnknownError("still no answer")

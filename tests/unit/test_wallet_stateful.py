@@ -26,6 +26,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from wallet.errors import StoreError, WalletError
 from wallet.mint.testing import Fault, MemoryMint, Outcome, Purse
+from wallet.operations.copies import LIVES_S
 from wallet.operations.results import Rules, Sent
 from wallet.protocol import conditions, curve, tokens
 from wallet.store import Hold, Kind, Operation, State, Tables, codec
@@ -245,6 +246,14 @@ class Economy(RuleBasedStateMachine):
     )
     def go_wrong(self, place: int, fault: Fault, path: str, times: int) -> None:
         self.world.mints[place].faults.add(fault, path, times=times)
+
+    @rule(place=places, number=st.integers(0, 50))
+    def a_lost_request_arrives(self, place: int, number: int) -> None:
+        """As long as one may, after whatever was done about it."""
+        mint = self.world.mints[place]
+        mint.lost = [each for each in mint.lost if self.world.time_s - each[0] < LIVES_S]
+        if mint.lost:
+            mint.arrive(number % len(mint.lost))
 
     @rule()
     def go_well(self) -> None:

@@ -32,6 +32,7 @@ from wallet.operations.results import Received
 from wallet.store import Kind, MintRow, Record, State, Tables, codec
 from wallet.types import Token, Unit
 
+_KIND: Final = Kind.EXCHANGE
 MOST_QUOTES: Final = 4  # invoices asked for until amount and fees fit
 
 
@@ -52,7 +53,9 @@ async def receive(
         UntrustedMintError: its mint is not accepted, and nothing is swapped by these rules.
     """
     row = next((row for row in book.mints() if row.url == token.mint), None)
-    if row is not None and row.accept:
+    known = None if key is None else book.record(key)  # by then the mint may be listed, or not be
+    is_own = row is not None and row.accept if known is None else known.operation.kind != _KIND
+    if is_own:
         return await receiving.receive(
             book,
             own,
@@ -132,11 +135,11 @@ async def _exchange(
     book: Book, own: OwnKeys, key: str, asked: dict[str, Any], kept: dict[str, Any]
 ) -> Received:
     async with book.holding(key):
-        record = book.same(key, Kind.EXCHANGE, asked)
+        record = book.same(key, _KIND, asked)
         if record is None:
             amount = _token(kept).amount
             ours = await _ours(book, receiving.unit_of(_token(kept)), amount)
-            record = book.begun(key, Kind.EXCHANGE, ours, amount, asked=asked, token=kept)
+            record = book.begun(key, _KIND, ours, amount, asked=asked, token=kept)
             await _refuse_again(book, record)
             begun = record
 

@@ -200,6 +200,8 @@ async def _posted(book: Book, record: Record, *, again: bool) -> Record:
     inputs, blanks = codec.proofs_of(record.body, "inputs"), codec.outputs_of(record.body)
     api, messages = book.api(record.operation.mint), [made.message for made in blanks]
     told = await api.melt(record.body["quote"]["id"], inputs, messages)
+    if again and told.state == MeltQuoteState.PENDING:  # or was it, and the reply was kept? NUT-19
+        told = await api.melt_quote(record.body["quote"]["id"])
     if told.state == MeltQuoteState.UNPAID:
         raise MintError("the mint did not pay it", code=_NOT_PAID)
     if told.state == MeltQuoteState.PENDING:

@@ -4,7 +4,8 @@ One transaction reserves the inputs, uses up counters and stores the request; th
 one transaction that finishes. When the answer is missing, nothing is guessed:
 
     inputs spent, outputs restored (NUT-07, NUT-09)  ->  it happened: finish
-    inputs spent, no output of ours                  ->  somebody else spent them: failed
+    inputs spent, no output of ours                  ->  somebody else spent them: failed, once
+                                                         no copy of ours may be at the mint
     inputs unspent, and the mint refused             ->  plan again where its keysets or fees
                                                          changed, else release and fail
     inputs unspent, and nobody refused for good      ->  the same bytes again
@@ -176,7 +177,13 @@ async def _look(book: Book, record: Record) -> _Looked:
     """
     inputs, outputs = codec.proofs_of(record.body, "inputs"), codec.outputs_of(record.body)
     async with book.doubting(record):
-        return await _states(book, record.operation.mint, inputs, outputs)
+        looked = await _states(book, record.operation.mint, inputs, outputs)
+        if len(looked.spent) == len(inputs) and copies.may_come(book, record):
+            raise OutcomeUnknownError(
+                f"mint {record.operation.mint} took the inputs, and does not know for what",
+                hint="Run `recover` later.",
+            )
+        return looked
 
 
 async def _states(
