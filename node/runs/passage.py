@@ -124,6 +124,7 @@ class Passage:
             self._run.check_open()
             return await self._perform(hold)
         if self._run.halted:
+            self._check_not_parked()
             return Performed(await self._found_out(), 0.0)
         settled = await self._settle(else_now=True)
         if settled:
@@ -197,10 +198,17 @@ class Passage:
         """Performs it, unless the run was stopped while it was written that it would be."""
         if not self._run.halted:
             return await self._perform(hold)
-        stopped = RunStoppedError(f"step {self._path} did not happen: the run was stopped")
-        if self._run.parked:  # the log has no result, so that it happens when the run goes on
-            raise stopped
-        return Performed(stopped, 0.0)
+        self._check_not_parked()
+        return Performed(self._stopped(), 0.0)
+
+    def _check_not_parked(self) -> None:
+        """Raises RunStoppedError for a run that goes on later: the log gets no result, so that the
+        step is taken up again then."""
+        if self._run.parked:
+            raise self._stopped()
+
+    def _stopped(self) -> RunStoppedError:
+        return RunStoppedError(f"step {self._path} did not happen: the run was stopped")
 
     async def _perform(self, hold: Hold) -> Performed:
         limit_s, clock, effect = hold.usage.seconds, self._door.clock, self._effect
@@ -240,7 +248,7 @@ class Passage:
             settled = await self._effect.settle(self._key)
         except OutcomeUnknownError as unknown:
             return unknown
-        return settled or RunStoppedError(f"step {self._path} did not happen: the run was stopped")
+        return settled or self._stopped()
 
     async def _finish(self, done: Performed, hold: Hold, *, before: tuple[Draft, ...]) -> Outcome:
         result, checked = await self._write(done, hold, before=before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -379,3 +380,32 @@ async def test_nothing_is_resumed_while_the_node_goes_down() -> None:
     await settled()
     assert runs.active() == []
     assert (runs.show(run_id).status, slow.performed) == ("parked", [])
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_a_stop_while_a_run_is_taken_up_leaves_its_step_for_later(
+    tmp_path: Path, knows: bool
+) -> None:
+    step = CountingEffect(tmp_path / "n", 1, knows=knows)
+    runs, log = make(ScriptedProgram(lambda _: [step]))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await runs.wait(run_id)
+    step.file.unlink()
+    left = SlowLog(clock=ManualClock())
+    left._blobs.update(log._blobs)
+    for entry in log.entries():
+        if entry.type not in ("step.result", "run.finished"):
+            left.append_sync(entry.draft)
+    runs, _ = make(ScriptedProgram(lambda _: [step]), left)
+    stopping: list[asyncio.Task[None]] = []
+    left.when = "run.resumed"
+    left.then = lambda: stopping.append(asyncio.ensure_future(runs.estop("uid:1")))
+    await runs.recover()
+    await until(lambda: stopping)
+    await stopping[0]
+    assert "step.result" not in [entry.type for entry in left.entries()]
+    assert await runs.resume("uid:1") == [run_id]
+    if not knows:
+        await runs.deny((await question_of(runs, run_id)).id, "uid:1")
+    assert (await runs.wait(run_id)).text == '[{"added":1}]'
+    assert step.happened(f"{run_id}:1") == 1
