@@ -56,10 +56,13 @@ class Veil:
 
     def _before_known(self, end: int) -> int:
         """The same, less what may be the beginning of a known secret with spaces in it."""
-        for form in self._spaced:
-            for start in range(max(0, end - len(form) + 1), end):
-                if form.startswith(self._held[start:end]):
-                    return self._before_known(start)
+        while starts := [
+            start
+            for form in self._spaced
+            for start in range(max(0, end - len(form) + 1), end)
+            if form.startswith(self._held[start:end])
+        ]:
+            end = min(starts)
         return end
 
     def _release(self, end: int) -> None:
