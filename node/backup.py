@@ -195,18 +195,23 @@ def _others(home: Home) -> Iterator[Path]:
 
 
 def _below(top: Path) -> Iterator[Path]:
-    """Plain files under `top`; of a git folder the objects last, so that no ref lacks its own."""
+    """Plain files under `top`; of a git folder the objects last, so that no ref lacks its own, and
+    after agents' files the labels of these, so that none written meanwhile lacks its own."""
     if top.is_symlink():
         return
     if top.is_file():
         yield top
     elif top.is_dir():
         try:
-            found = sorted(top.iterdir(), key=lambda path: (path.name == "objects", path.name))
+            found = sorted(top.iterdir(), key=lambda path: (_is_last(path.name), path.name))
         except (FileNotFoundError, NotADirectoryError):  # gone since it was listed
             return
         for path in found:
             yield from _below(path)
+
+
+def _is_last(name: str) -> bool:
+    return name == "objects" or name.startswith(".labels-")
 
 
 def _add(tar: tarfile.TarFile, home: Home, path: Path, *, length: int | None = None) -> None:

@@ -33,6 +33,7 @@ from node.errors import (
 )
 from node.home import SOCKET_PATH_MAX, Home
 from node.journal import Draft, Journal
+from node.runs.workspace_labels import FileLabels
 
 if TYPE_CHECKING:
     from tests.conftest import Node
@@ -77,6 +78,23 @@ def test_the_archive_is_private_and_holds_one_node(archive: Path) -> None:
     assert "workspaces/clerk/note.txt" in names
     assert not [name for name in names if name.startswith(("run/", "cache/"))]
     assert "workspaces/link" not in names
+
+
+def test_labels_are_taken_after_the_files_they_are_about(tmp_path: Path) -> None:
+    """A file is written once it is marked: one that is written meanwhile has its mark, then."""
+    home = Home(tmp_path / "h")
+    home.create()
+    labels = FileLabels(home.workspaces)
+    labels.wrote("clerk", "old", frozenset({"untrusted"}))
+    (home.workspaces / "clerk").mkdir()
+    for name in ("old", "zzz"):
+        (home.workspaces / "clerk" / name).write_text(name)
+    packed = io.BytesIO()
+    backup.write(home, "n", 0, packed)
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as tar:
+        names = tar.getnames()
+    assert names[-1] == "workspaces/.labels-clerk.json"
 
 
 def test_a_home_may_be_as_long_as_its_socket_may(archive: Path, tmp_path: Path) -> None:
