@@ -273,11 +273,11 @@ class Journal:
         try:
             while not self._closed:
                 changed.clear()
-                size = self.size
+                size = self._reader.size  # a commit is told to the reader, then to those who wait
                 for entry in self.entries(from_index, size):
                     yield entry
                 from_index = max(from_index, size)
-                if from_index >= self.size:
+                if from_index >= self._reader.size:
                     await changed.wait()
         finally:
             self._followers.pop(changed, None)

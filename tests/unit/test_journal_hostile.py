@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext, suppress
@@ -121,6 +122,35 @@ async def test_a_follower_ahead_of_the_log_waits_for_its_entry(tmp_path: Path) -
     for _ in range(3):
         await log.append(Draft("a.b"))
     assert (await ahead).index == 3
+    await log.aclose()
+
+
+async def test_a_follower_waits_for_a_commit_that_is_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer is in a new segment already, and the reader has not heard of it."""
+    log = await Journal.open(tmp_path / "journal", origin=ORIGIN, segment_entries=2)
+    await log.append(Draft("a.b"), Draft("a.b"))
+    follow, told, goes_on = log._reader.follow, Event(), Event()
+
+    def late(first: int, offsets: array[int]) -> None:
+        told.set()
+        assert goes_on.wait(30)
+        follow(first, offsets)
+
+    monkeypatch.setattr(log._reader, "follow", late)
+    appending = asyncio.ensure_future(asyncio.to_thread(log.append_sync, Draft("a.c")))
+    assert await asyncio.to_thread(told.wait, 30)
+    assert log.size == 3
+    entries = log.subscribe(0)
+    assert [(await anext(entries)).index for _ in range(2)] == [0, 1]
+    third = asyncio.ensure_future(anext(entries))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not third.done()
+    goes_on.set()
+    assert (await third).type == "a.c"
+    await appending
     await log.aclose()
 
 
