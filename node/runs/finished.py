@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from node.errors import JournalError
+from node.errors import JournalError, JournalReadError
 from node.journal import Draft, Entry, Log
 from node.runs.coding import Scribe, usage_from, usage_json
 from node.runs.effect import Usage
@@ -49,5 +49,7 @@ def _text(log: Log, entry: Entry) -> str:
     try:
         refs = [ref for ref in entry.draft.blobs if ref.role == "text"]
         return log.blob(refs[0]).decode() if refs else ""
+    except JournalReadError:  # it has a text, and no one may take it for an empty one
+        raise
     except JournalError:
         return ""

@@ -366,3 +366,18 @@ async def test_a_log_that_cannot_be_read_forgets_no_run(
         assert log.size == size
     monkeypatch.undo()
     await runs.drain(0)
+
+
+async def test_an_answer_that_cannot_be_read_just_now_is_not_told_as_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs, log = make(waits_if_slow(PlainEffect()))  # type: ignore[arg-type]
+    run = await runs.start("clerk", "quick", actor="uid:1")
+    assert (await runs.wait(run)).text == "quick"
+    after, _ = make(waits_if_slow(PlainEffect()), log)  # type: ignore[arg-type]
+    await after.recover()
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "blob", unread)
+        with pytest.raises(JournalReadError):
+            await after.wait(run)
+    assert (await after.wait(run)).text == "quick"
