@@ -62,7 +62,7 @@ def _missing(claims: Iterable[Figure], seen: set[Decimal]) -> list[str]:
     sought = {
         percent: sorted(percents if percent else seen) for percent in {c.percent for c in left}
     }
-    missing = {claim.text for claim in left if not _is_rounded(claim, sought[claim.percent])}
+    missing = {claim.text for claim in left if not is_rounded(claim, sought[claim.percent])}
     return sorted(missing)
 
 
@@ -98,7 +98,7 @@ def _context_scaled(value: Decimal, places: int) -> Decimal:
     return Decimal((sign, digits, exponent + places))
 
 
-def _is_rounded(claim: Figure, seen: Sequence[Decimal]) -> bool:
+def is_rounded(claim: Figure, seen: Sequence[Decimal]) -> bool:
     """Whether the claim is a value, in order of size, rounded to the claim's last digit.
 
     Such a value is at most half of that digit away, so that few need a look: an answer may hold
