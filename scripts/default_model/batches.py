@@ -28,9 +28,9 @@ BRANCHES = 4  # texts over one beginning in a batch
 GROUP = 40  # texts over one beginning that are made at once; alike ones in length share a batch
 GROUPS = 24  # beginnings in a pool
 LONGEST = 1200
-BRIEF = 0.4  # the share of texts that end soon after the first decision
+BRIEF = 0.15  # the share of texts that end soon after the first decision
 BRIEF_TARGETS = 9 + FIRST + NAMED
-SECOND = 0.6  # of the others: where there is a second step, it alone is looked at
+SECOND = 0.4  # of the others: where there is a second step, it alone is looked at
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ _GROUPS = (
     ("js_run",),
     ("python_run",),
 )
-DRILLS = 0.3  # of the conversations, short as they are
+DRILLS = 0.25  # of the conversations, short as they are
 ODD = 0.4  # of the words
 TALK, REFUSALS = 0.07, 0.17  # of the turns; the rest can be done with what is offered
 _RUNNERS = {"js_run", "python_run"}
