@@ -126,7 +126,7 @@ class Index:
                 return db
             db.close()
         except sqlite3.DatabaseError:
-            pass
+            pass  # damaged: it is made anew, from the log
         self._discard()
         return self._connect()
 

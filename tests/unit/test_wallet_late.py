@@ -178,13 +178,18 @@ async def test_a_refusal_for_now_says_nothing_of_a_copy_under_way(
     assert state(ann) == State.DONE
 
 
-async def test_a_payment_that_found_no_route_may_find_one_by_a_copy(
-    world: World, ann: Wallet, bill: str
-) -> None:
+async def finds_no_route(world: World, ann: Wallet, bill: str) -> None:
+    """Pays in vain: the first copy is lost, and the second fails."""
     world.mint.faults.add(Fault.LOST_REQUEST, MELT)
     world.lightning.outcome = Outcome.FAILED
     with pytest.raises(OutcomeUnknownError):
         await ann.pay_invoice(bill, key="k")
+
+
+async def test_a_payment_that_found_no_route_may_find_one_by_a_copy(
+    world: World, ann: Wallet, bill: str
+) -> None:
+    await finds_no_route(world, ann, bill)
     world.lightning.outcome = Outcome.PAID
     await world.mint.send(sent(world, MELT)[0])
     assert world.lightning.is_paid(bill)
@@ -195,10 +200,7 @@ async def test_a_payment_that_found_no_route_may_find_one_by_a_copy(
 async def test_a_payment_that_goes_on_failing_has_failed_in_the_end(
     world: World, ann: Wallet, bill: str
 ) -> None:
-    world.mint.faults.add(Fault.LOST_REQUEST, MELT)
-    world.lightning.outcome = Outcome.FAILED
-    with pytest.raises(OutcomeUnknownError):
-        await ann.pay_invoice(bill, key="k")
+    await finds_no_route(world, ann, bill)
     world.time_s += LIVES_S
     with pytest.raises(PaymentFailedError):
         await ann.pay_invoice(bill, key="k")
