@@ -113,11 +113,27 @@ async def test_an_invoice_that_is_paid_is_taken_by_itself(node: Node) -> None:
     assert (wallet.balance(), node.settled()) == (564, ["mint done"])
 
 
-async def test_nobody_is_asked_where_nothing_is_open(node: Node) -> None:
-    before = len(node.mint.requests)
-    asking = asyncio.create_task(node.settling.forever())
-    await asyncio.sleep(0.1)
+async def some_rounds(settling: Settling, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has it look for what is open five times."""
+    enough, rounds, catch_up = asyncio.Event(), [], settling.telling.catch_up
+
+    async def counted(*, over_s: float) -> None:
+        await catch_up(over_s=over_s)
+        rounds.append(over_s)
+        if len(rounds) > 5:
+            enough.set()
+
+    monkeypatch.setattr(settling.telling, "catch_up", counted)
+    asking = asyncio.create_task(settling.forever())
+    await asyncio.wait_for(enough.wait(), 30)
     asking.cancel()
+
+
+async def test_nobody_is_asked_where_nothing_is_open(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(node.mint.requests)
+    await some_rounds(node.settling, monkeypatch)
     assert len(node.mint.requests) == before
 
 
@@ -133,7 +149,9 @@ async def test_a_mint_that_is_away_leaves_it_open(node: Node) -> None:
     assert (await node.runs.wait(run)).status == "completed"
 
 
-async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(node: Node) -> None:
+async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
     invoice = node.lightning.invoice(30_000)
     for path in ("/v1/melt/bolt11", "/v1/melt/quote/bolt11/*", "/v1/checkstate"):
         node.mint.faults.add(Fault.LOST_REQUEST, path, times=50)
@@ -145,9 +163,7 @@ async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(node: 
     for settling in (node.settling, Settling(node.keeper, again, node.log, tick_s=0.01)):
         with pytest.raises(RunStoppedError):
             await settling.once()
-        asking = asyncio.create_task(settling.forever())
-        await asyncio.sleep(0.1)
-        asking.cancel()
+        await some_rounds(settling, monkeypatch)
     assert not node.lightning.is_paid(invoice)
     assert await again.recover() == []
     assert await again.resume("uid:1") == [run]
