@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,6 +75,7 @@ class Workspaces:
         self._opened: set[str] = set()
         self._labels = FileLabels(folder)
         self._written: dict[str, dict[str, str]] = {}  # by agent: the last run that wrote a path
+        self._still: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # no writes
         self.unfinished: Callable[[str], bool] = lambda _run: True  # who may keep their own yet
         for level in (ConfigLevel.GLOBAL, ConfigLevel.XDG, ConfigLevel.SYSTEM):
             pygit2.settings.search_path[level] = ""  # no configuration but the repository's own
@@ -85,8 +88,12 @@ class Workspaces:
         return self._folder / agent
 
     def wrote(self, agent: str, run: str, path: str) -> None:
-        """Notes that a run is about to write a file. May be called from any thread."""
-        self._written.setdefault(agent, {})[path] = run
+        """Notes that a run is about to write a file; waits for a rollback under way to end.
+
+        May be called from any thread but the loop's.
+        """
+        with self._still[agent]:
+            self._written.setdefault(agent, {})[path] = run
 
     def commit(self, agent: str, run: str, note: str, *, noted: bool = False) -> Commit:
         """The effect that keeps what a run changed; `noted` as for `keep`."""
@@ -117,7 +124,8 @@ class Workspaces:
 
     async def rollback(self, agent: str, version: str) -> Version | None:
         """Puts the files back as they were then, as a new commit. What was not committed before is
-        committed first, so nothing is lost. None if nothing changed."""
+        committed first, so nothing is lost. None if nothing changed. Refused while a run may be
+        writing; one that begins meanwhile waits with its first write."""
         return await self._in_thread(agent, partial(self._rollback, agent, version))
 
     async def _in_thread(self, agent: str, work: Callable[[], _T]) -> _T:
@@ -227,8 +235,20 @@ class Workspaces:
         return text
 
     def _rollback(self, agent: str, version: str) -> Version | None:
+        target = _resolve(self._repository(agent), agent, version)
+        with self._still[agent]:
+            writing = sorted(
+                {run for run in self._written.get(agent, {}).values() if self.unfinished(run)}
+            )
+            if writing:
+                raise WorkspaceError(
+                    f"{agent} is at work on its files in run {writing[0]}",
+                    hint="Cancel it first, or wait for it.",
+                )
+            return self._put_back(agent, target)
+
+    def _put_back(self, agent: str, target: Any) -> Version | None:
         repository = self._repository(agent)
-        target = _resolve(repository, agent, version)
         self._commit_all(agent, _OUTSIDE)
         self._written.pop(agent, None)
         head = _head(repository)

@@ -245,6 +245,45 @@ async def test_who_goes_away_leaves_nobody_beside_its_thread(
     assert order == ["r1 begins", "r1 ends", "r2 begins", "r2 ends"]
 
 
+async def test_a_rollback_is_refused_while_a_run_writes(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "a").write_text("1")
+    first = await keep(workspaces, "r1")
+    workspaces.wrote("clerk", "r2", "b")
+    (files / "b").write_text("2")
+    with pytest.raises(WorkspaceError, match="clerk is at work on its files in run r2"):
+        await workspaces.rollback("clerk", first)
+    assert names(files) == ["a", "b"]
+
+
+async def test_a_run_that_begins_during_a_rollback_writes_after_it(
+    workspaces: Workspaces, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (files / "a").write_text("1")
+    first = await keep(workspaces, "r1")
+    (files / "a").write_text("2")
+    begins = threading.Event()
+
+    def write() -> None:
+        begins.set()
+        workspaces.wrote("clerk", "r2", "a")
+        (files / "a").write_text("3")
+
+    writer = threading.Thread(target=write, daemon=True)
+
+    def slow(*arguments: Any) -> None:
+        writer.start()
+        assert begins.wait(30)
+        restore_files(*arguments)
+
+    monkeypatch.setattr(workspace, "restore_files", slow)
+    assert await workspaces.rollback("clerk", first)
+    await asyncio.to_thread(writer.join, 30)
+    assert (files / "a").read_text() == "3"
+    assert (await workspaces.log("clerk"))[0].message.startswith("Back to")
+
+
 @pytest.mark.parametrize("failing", ["file", "folder"])
 def test_what_cannot_be_read_just_now_does_not_look_deleted(
     files: Path, monkeypatch: pytest.MonkeyPatch, failing: str
