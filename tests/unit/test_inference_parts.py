@@ -106,6 +106,22 @@ def test_caps_hold_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
         protocol.encode({"text": "\ud800"})
 
 
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.integers(0, 2**53),
+            st.text(st.characters(exclude_categories=["Cs"])),
+            st.text(st.characters(exclude_categories=["Cs"])),
+        )
+    )
+)
+def test_a_step_s_pieces_are_one_frame(rows: list[tuple[int, str, str]]) -> None:
+    frame = protocol.read(io.BytesIO(protocol.encode_pieces(rows)))
+    assert frame is not None
+    assert frame["event"] == "tokens"
+    assert protocol.pieces(frame) == rows
+
+
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(data=st.binary(max_size=40))
 def test_any_bytes_are_a_frame_an_end_or_a_protocol_error(data: bytes) -> None:

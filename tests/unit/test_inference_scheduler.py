@@ -73,10 +73,14 @@ class Bench:
         self.backend = ToyBackend(cells=cells)
         self.now = 0.0
         self.cache = KvCache(self.backend, cells=cells, sequences=running + 8, **options)  # type: ignore[arg-type]
+        self.watched: list[tuple[int, frozenset[int]]] = []  # after how many batches, who
         self.scheduler = Scheduler(
-            self.backend, self.cache, max_running=running, monotonic=self.time
+            self.backend, self.cache, max_running=running, watch=self.watch, monotonic=self.time
         )
         self.jobs: dict[int, Job] = {}
+
+    def watch(self, numbers: frozenset[int]) -> None:
+        self.watched.append((len(self.backend.batches), numbers))
 
     def time(self) -> float:
         return self.now + self.backend.evaluated * 0.001 + len(self.backend.batches) * 0.02
@@ -112,6 +116,17 @@ def test_many_together_say_what_each_says_alone() -> None:
         assert bench.made(job) == alone(prompt, 20)
     assert max(bench.backend.batches) > 1
     assert bench.backend.used == bench.cache.used
+
+
+def test_who_is_in_a_batch_is_told_before_it_and_only_where_it_changes() -> None:
+    bench = Bench()
+    bench.submit([1], most=10)
+    for _ in range(3):
+        bench.scheduler.step()
+    bench.submit([2], most=2)
+    bench.run()
+    assert [numbers for _, numbers in bench.watched] == [{0}, {0, 1}, {0}]
+    assert [at for at, _ in bench.watched][:2] == [0, 3]
 
 
 scripts = st.lists(

@@ -19,7 +19,6 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
 from typing import Final
 
 from node.errors import InferenceError, ModelError, TemplateError
@@ -50,7 +49,7 @@ class Runner:
         self._cancels: set[int] = set()  # not seen by the scheduler yet
         self._preparing: set[int] = set()
         self._gone: set[int] = set()  # cancelled while their prompts are made
-        self._in_flight: frozenset[int] = frozenset()
+        self._in_flight: frozenset[int] = frozenset()  # in the batch now, or in the last one
         self._closing = False
         self._requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._stats_at = 0.0
@@ -76,7 +75,7 @@ class Runner:
         self._states = loaded.states
         self._preparer: Preparer = loaded.preparer
         self._scheduler = Scheduler(
-            loaded.context, loaded.cache, max_running=loaded.max_running, guard=self._guard
+            loaded.context, loaded.cache, max_running=loaded.max_running, watch=self._watch
         )
         self._barriers = Barriers(CrowdedLibgomp(LIBRARY))
         gc.collect()
@@ -104,7 +103,7 @@ class Runner:
                 self._gone.add(number)
                 return
             self._cancels.add(number)
-            if self._in_flight and self._in_flight <= self._cancels:
+            if self._in_flight <= self._cancels:
                 self._context.abort(True)  # nobody wants what is being evaluated
             self._changed.notify()
 
@@ -172,37 +171,31 @@ class Runner:
 
     def _serve(self) -> None:
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._scheduler.busy or self._ready or self._cancels or self._closing
-            )
+            while not (self._scheduler.busy or self._ready or self._cancels or self._closing):
+                self._changed.wait()
             while self._ready:
                 self._scheduler.submit(self._ready.popleft())
-            for number in self._cancels:
-                self._scheduler.cancel(number)
-            self._cancels.clear()
+            if self._cancels:
+                for number in self._cancels:
+                    self._scheduler.cancel(number)
+                self._cancels.clear()
+                self._context.abort(self._closing)
         self._report(self._scheduler.step())
         self._barriers.watch(self._scheduler.totals.decode_s)
 
-    @contextlib.contextmanager
-    def _guard(self, numbers: frozenset[int]) -> Iterator[None]:
-        """While a batch is evaluated, a cancel of all that is in it stops it."""
+    def _watch(self, numbers: frozenset[int]) -> None:
+        """From now on a cancel of all of these stops what is being evaluated."""
         with self._changed:
             self._in_flight = numbers
-            self._context.abort(self._closing)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._in_flight = frozenset()
-                self._context.abort(self._closing)
+            self._context.abort(self._closing or numbers <= self._cancels)
 
     def _report(self, jobs: list[Job]) -> None:
         """One frame for all pieces of a step, one more for each end, all written at once.
 
         Figures go before the last ends, so that who has an answer finds it counted.
         """
-        frames: list[Frame] = []
-        pieces, ends = [], []
+        pieces: list[tuple[int, str, str]] = []
+        ends: list[Frame] = []
         for job in jobs:
             answer = job.writer
             assert isinstance(answer, Answer)
@@ -210,14 +203,14 @@ class Runner:
                 ends.append(self._end(job, answer))
             text, thought = answer.text()
             if text or thought:
-                pieces.append([job.number, text, thought])
-        if pieces:
-            frames.append({"event": "tokens", "tokens": pieces})
+                pieces.append((job.number, text, thought))
+        data = protocol.encode_pieces(pieces) if pieces else b""
         if not self._scheduler.busy or time.monotonic() - self._stats_at > _STATS_EVERY_S:
-            frames.append(self._stats())
-        frames += ends
-        if frames:
-            self._send(*frames)
+            data += protocol.encode(self._stats())
+        for frame in ends:
+            data += protocol.encode(frame)
+        if data:
+            self._write(data)
 
     def _end(self, job: Job, answer: Answer) -> Frame:
         if job.error is not None:
@@ -236,8 +229,10 @@ class Runner:
             self._states.close()
         os._exit(0)
 
-    def _send(self, *frames: Frame) -> None:
-        data = b"".join(map(protocol.encode, frames))
+    def _send(self, frame: Frame) -> None:
+        self._write(protocol.encode(frame))
+
+    def _write(self, data: bytes) -> None:
         try:
             with self._sending:
                 self._connection.sendall(data)

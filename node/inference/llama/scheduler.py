@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -100,11 +99,11 @@ class Totals:
 
 
 class Scheduler:
-    """Takes jobs, and steps as long as there is one. One thread's; see `guard` for the others.
+    """Takes jobs, and steps as long as there is one. One thread's; see `watch` for the others.
 
     Args:
         max_running: the most generations in one batch; persons' may be `PERSONS_MORE` over it.
-        guard: entered around each decode with the numbers of the jobs in it.
+        watch: told the numbers of the jobs in the next batch, where they are not those of the last.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Scheduler:
         cache: KvCache,
         *,
         max_running: int,
-        guard: Callable[[frozenset[int]], AbstractContextManager[object]] | None = None,
+        watch: Callable[[frozenset[int]], None] = lambda _: None,
         monotonic: Callable[[], float] = time.perf_counter,
         processor: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -121,7 +120,8 @@ class Scheduler:
         self._backend = backend
         self._cache = cache
         self._max_running = max_running
-        self._guard = guard or (lambda _: nullcontext())
+        self._watch = watch
+        self._watched: frozenset[int] = frozenset()
         self._monotonic = monotonic
         self._processor = processor
         self._waiting: Waiting[Job] = Waiting()
@@ -247,11 +247,14 @@ class Scheduler:
             whole = count == len(job.pending)
             tokens = job.pending if whole else job.pending[:count]
             batch.add(job.sequence, job.done, tokens, wanted=whole)
+        numbers = frozenset([job.number for job, _ in plan])
+        if numbers != self._watched:
+            self._watched = numbers
+            self._watch(numbers)
         started, busy = self._monotonic(), self._processor()
         self.totals.other_s += busy - (self._busy_since or busy)
         try:
-            with self._guard(frozenset([job.number for job, _ in plan])):
-                self._backend.decode(batch)
+            self._backend.decode(batch)
         except InferenceError as error:
             self._undo(plan, error)
             return None
