@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data import Maker
+from data import Maker, Mix
 from encode import FIRST, NAMED, Encoder
 from model import Layout
 from tokenizer import Tokenizer
-from toolset import HARD
 from torch import Tensor
 
 BRANCHES = 4  # texts over one beginning in a batch
@@ -81,13 +80,13 @@ class _Piece:
         return max(len(text.ids) for text in self.texts)
 
 
-def _pieces(maker: Maker, encoder: Encoder, drilling: bool) -> Iterator[_Piece]:
-    made = maker.group(GROUP, drilling)
+def _pieces(maker: Maker, encoder: Encoder) -> Iterator[_Piece]:
+    made = maker.group(GROUP)
     encoded = [_Text(*encoder.marked(one.messages, one.tools)) for one in made]
     first = encoded[0]
     cut = encoder.beginning(first.ids) if made[0].begins_alike else 0
     marks = [mark for mark in first.marks if mark[0] < cut]
-    if not drilling:
+    if made[0].tasks:  # no exercises
         encoded = [_shortened(text, maker.rng.random()) for text in encoded]
     texts = [text.after(cut) for text in encoded]
     texts = sorted(
@@ -143,11 +142,9 @@ def _pack(group: list[_Piece]) -> tuple[np.ndarray, ...]:
     return flat, lengths, layout, np.array(where), np.array(targets)
 
 
-def pooled(
-    maker: Maker, encoder: Encoder, tokens: int, drilling: bool
-) -> Iterator[tuple[np.ndarray, ...]]:
+def pooled(maker: Maker, encoder: Encoder, tokens: int) -> Iterator[tuple[np.ndarray, ...]]:
     """The batches of one pool, in random order, each of at most about `tokens` with padding."""
-    pool = [piece for _ in range(GROUPS) for piece in _pieces(maker, encoder, drilling)]
+    pool = [piece for _ in range(GROUPS) for piece in _pieces(maker, encoder)]
     pool.sort(key=lambda piece: (_round(piece.length()), len(piece.beginning)))
     batches: list[list[_Piece]] = [[]]
     for piece in pool:
@@ -162,22 +159,22 @@ def pooled(
     yield from map(_pack, batches)
 
 
-def _work(queue: Queue, merges: Path, seed: int, tokens: int, drilling: bool) -> None:
+def _work(queue: Queue, merges: Path, seed: int, tokens: int, mix: Mix) -> None:
     os.nice(1)
     tokenizer = Tokenizer.load(merges)
-    encoder, maker = Encoder(tokenizer), Maker(seed, tokenizer.words(), HARD, marked=True)
+    encoder, maker = Encoder(tokenizer), Maker(seed, tokenizer.words(), mix, marked=True)
     while True:
-        for batch in pooled(maker, encoder, tokens, drilling):
+        for batch in pooled(maker, encoder, tokens):
             queue.put(batch)
 
 
 class Source:
     """Batches from the other process."""
 
-    def __init__(self, merges: Path, seed: int, tokens: int, drilling: bool) -> None:
+    def __init__(self, merges: Path, seed: int, tokens: int, mix: Mix) -> None:
         context = multiprocessing.get_context("spawn")
         self._queue = context.Queue(maxsize=64)
-        arguments = (self._queue, merges, seed, tokens, drilling)
+        arguments = (self._queue, merges, seed, tokens, mix)
         self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
 

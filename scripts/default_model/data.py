@@ -62,7 +62,22 @@ CHAINS = (
     "read_query",
 )
 # what training has more of than the bench
-TRAINED = INTENTS | {"list": 6, "diff": 6, "match": 6, "pair_calc": 9, "total": 8, "list_read": 7}
+TRAINED = INTENTS | {
+    "list": 6,
+    "list_in": 7,
+    "read": 13,
+    "lookup": 9,
+    "write": 20,
+    "search": 9,
+    "match": 7,
+    "diff": 9,
+    "count": 8,
+    "pair_calc": 9,
+    "total": 9,
+    "read_write": 9,
+    "search_read": 9,
+    "list_read": 7,
+}
 SINGLE = tuple(intent for intent in INTENTS if intent not in CHAINS)
 _GROUPS = (
     ("calc",),
@@ -72,11 +87,29 @@ _GROUPS = (
     ("js_run",),
     ("python_run",),
 )
-DRILLS = 0.25  # of the conversations, short as they are
-ODD = 0.4  # of the words
 TALK, REFUSALS = 0.07, 0.17  # of the turns; the rest can be done with what is offered
 _RUNNERS = {"js_run", "python_run"}
 _BY_CODE = {"calc", "text_count"}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How far the conversations are from what people will say.
+
+    Attributes:
+        drills: the share that are exercises, which are short.
+        odd: the share of odd words.
+        names: how often functions are called what they usually are.
+    """
+
+    drills: float
+    odd: float
+    names: toolset.Names
+
+
+ONLY_DRILLS = Mix(1.0, 0.4, toolset.HARD)
+HARD = Mix(0.4, 0.4, toolset.HARD)
+USUAL = Mix(0.2, 0.15, toolset.USUAL)
 
 
 @dataclass(frozen=True)
@@ -100,13 +133,13 @@ class Maker:
         self,
         seed: int,
         pieces: tuple[str, ...] = (),
-        names: toolset.Names = toolset.USUAL,
+        mix: Mix = USUAL,
         spare: bool = False,
         marked: bool = False,
     ) -> None:
-        self.names, self.marked = names, marked
+        self.mix, self.marked = mix, marked
         self.rng = random.Random(seed)
-        self.words = Words(self.rng, odd=ODD, pieces=pieces)
+        self.words = Words(self.rng, odd=mix.odd, pieces=pieces)
         self.tasks = Various(self.words, spare)
         self._needed: dict[str, set[str]] = {}
 
@@ -118,7 +151,7 @@ class Maker:
 
     def offer(self, needed: set[str], without: set[str], size: int) -> list[Offered]:
         """About `size` functions, `needed` among them, none of `without`."""
-        if self.rng.random() < self.names.shipped:
+        if self.rng.random() < self.mix.names.shipped:
             return self._shipped_groups(needed, without)
         kinds = set(needed)
         pool = [*toolset.VARIED, *toolset.VARIED, *others.OTHERS]
@@ -127,7 +160,7 @@ class Maker:
         kinds -= without
         ordered = sorted(kinds)
         self.rng.shuffle(ordered)
-        plain = self.rng.random() < self.names.plain
+        plain = self.rng.random() < self.mix.names.plain
         return self._distinct([self._one(kind, plain) for kind in ordered])
 
     def _one(self, kind: str, plain: bool) -> Offered:
@@ -135,7 +168,7 @@ class Maker:
             return others.offered(kind, self.rng, self.words)
         if plain:
             return toolset.real(kind)
-        return toolset.varied(kind, self.rng, self.words, self.names)
+        return toolset.varied(kind, self.rng, self.words, self.mix.names)
 
     def _distinct(self, found: list[Offered]) -> list[Offered]:
         names: dict[str, Offered] = {}
@@ -157,10 +190,10 @@ class Maker:
         """One conversation by itself."""
         return self.group(1)[0]
 
-    def group(self, size: int, drilling: bool = False) -> list[Conversation]:
+    def group(self, size: int) -> list[Conversation]:
         """`size` conversations with the same functions and the same system's message."""
         rng = self.rng
-        if drilling or rng.random() < DRILLS:
+        if rng.random() < self.mix.drills:
             made = Drills(self.words, self.marked).group(size)
             return [Conversation(one.messages, one.tools, []) for one in made]
         wanted = [self.task() for _ in range(rng.choices((1, 2, 3), (50, 35, 15))[0])]

@@ -20,7 +20,7 @@ from words import Words
 _SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
 _LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
 _GAPS = (" ", " ", ": ", " = ", ",", "=", ", ")
-_SHARES = {"copying": 40, "finding": 36, "listing": 14, "choosing": 10}
+_SHARES = {"copying": 36, "finding": 36, "listing": 18, "choosing": 10}
 
 
 @dataclass(frozen=True)

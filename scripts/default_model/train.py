@@ -1,4 +1,6 @@
-"""The training run: exercises, then conversations, under a rate that decays with the clock.
+"""The training run: exercises, then conversations that are harder than usual ones, then usual ones.
+
+The rate decays with the clock.
 
 One process a core, each with one thread and batches of its own, gradients averaged once a step: on
 a machine that does other things too, threads that meet hundreds of times a step would wait for each
@@ -19,7 +21,7 @@ import torch
 import torch.distributed
 import torch.multiprocessing
 from batches import Batch, Source
-from data import Maker
+from data import HARD, ONLY_DRILLS, USUAL, Maker, Mix
 from encode import Encoder
 from induction import seed_copying
 from model import Model, Shape
@@ -30,6 +32,7 @@ from tokenizer import train as train_merges
 
 DRILL_SHARE = 0.06  # of the time at most; it ends once the exercises are learned
 DRILL_LOSS = 0.1
+USUAL_AT = 0.8  # of the time: what is met at the low rates of the end is done best
 FRESH_AT = 2  # where layers are put in that a file to begin with lacks
 WARM_STEPS = 20
 AVERAGE = 0.995
@@ -148,10 +151,17 @@ class Loop:
 
     def _open(self) -> Source:
         options, trainer = self.options, self.trainer
+        self.mix = self._mix()
         tokens = options.tokens if trainer.drilled else options.drill_tokens
         seed = options.seed + 1_000_003 * trainer.step_count + 7919 * self.rank
         share = tokens // options.processes
-        return Source(options.folder / "merges.json", seed, share, drilling=not trainer.drilled)
+        return Source(options.folder / "merges.json", seed, share, self.mix)
+
+    def _mix(self) -> Mix:
+        trainer = self.trainer
+        if not trainer.drilled:
+            return ONLY_DRILLS
+        return HARD if trainer.elapsed < self.limit * USUAL_AT else USUAL
 
     def run(self) -> None:
         """Trains until the minutes are over."""
@@ -182,8 +192,8 @@ class Loop:
             )
         self.losses, self.tokens, self.shown = [], 0, trainer.elapsed
         late = trainer.elapsed > self.limit * DRILL_SHARE
-        if not trainer.drilled and (mean < DRILL_LOSS or late):
-            trainer.drilled = True
+        trainer.drilled = trainer.drilled or mean < DRILL_LOSS or late
+        if self._mix() is not self.mix:
             self.source.close()
             self.source = self._open()
         if trainer.elapsed - self.saved > self.options.save_every:
