@@ -84,6 +84,7 @@ class ControlServer(uvicorn.Server):
                 http=PeerProtocol,
                 ws="none",
                 lifespan="off",
+                proxy_headers=False,  # who asks is what the kernel says, never a header
                 log_config=None,
                 access_log=False,
                 server_header=False,
