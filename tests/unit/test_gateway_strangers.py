@@ -97,11 +97,10 @@ async def test_who_has_no_token_is_hung_up_on_with_the_answer(tmp_path: Path) ->
 
 @pytest.mark.parametrize("said", ["uid:root", "uid:0:0", f"uid:{os.getuid()}:x, 127.0.0.1"])
 async def test_nobody_is_a_user_of_this_machine_by_saying_so(said: str, tmp_path: Path) -> None:
-    async with serving(tmp_path) as (_, port):
-        async with httpx.AsyncClient(trust_env=False) as http:
-            for name in ("x-forwarded-for", "forwarded", "x-real-ip"):
-                reply = await http.get(f"http://127.0.0.1:{port}/", headers={name: said})
-                assert reply.status_code == 401
+    async with serving(tmp_path) as (_, port), httpx.AsyncClient(trust_env=False) as http:
+        for name in ("x-forwarded-for", "forwarded", "x-real-ip"):
+            reply = await http.get(f"http://127.0.0.1:{port}/", headers={name: said})
+            assert reply.status_code == 401
 
 
 async def test_a_backup_that_nobody_reads_holds_up_nothing_else(tmp_path: Path) -> None:
