@@ -215,7 +215,7 @@ class Client:
 
     def _stream(self, path: str, query: Mapping[str, str]) -> Iterator[Event]:
         with self._open("GET", path, query=query, timeout=None) as response:
-            for event in _frames(response.iter_lines()):
+            for event in _frames(_lines(response.iter_bytes())):
                 if event["type"] == "error":
                     raise _error(event["data"])
                 yield event
@@ -324,6 +324,15 @@ def _error(body: JsonObject) -> FreeholdError:
     if not (isinstance(kind, type) and issubclass(kind, FreeholdError)):
         kind = ControlError
     return kind(str(body.get("error", "the daemon refused")), hint=str(body.get("hint", "")))
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    """A stream's lines. What else ends lines in Unicode, as U+2028, is of the text they hold."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode(errors="replace")
 
 
 def _frames(lines: Iterator[str]) -> Iterator[Event]:
