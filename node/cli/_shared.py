@@ -46,9 +46,13 @@ def print_line(value: object) -> None:
     sys.stdout.flush()
 
 
-def note(text: str) -> None:
-    """Something for the person at the terminal: standard error, so that answers stay clean."""
-    click.echo(clean(text), err=True)
+def note(text: str, *, lines: bool = True) -> None:
+    """Something for the person at the terminal: standard error, so that answers stay clean.
+
+    Without `lines` it stays one: for words of a model, a tool or a mint, which must not look like
+    the node's own.
+    """
+    click.echo(clean(text, lines=lines), err=True)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -25,7 +25,7 @@ from node.cli._shared import (
     span,
     standard_input,
 )
-from node.errors import ControlError, RequestError
+from node.errors import ApprovalError, ControlError, RequestError
 
 if TYPE_CHECKING:
     from node.client import Client
@@ -115,7 +115,7 @@ class Watcher:
 
     def _take_back(self, why: str) -> None:
         if self._words.take_back():
-            note(f"↑ not the answer: {why}")
+            note(f"↑ not the answer: {why}", lines=False)
 
     def _show_step(self, event: Event) -> None:
         data = event["data"]
@@ -128,25 +128,35 @@ class Watcher:
             spent = span(took / 1000) if isinstance(took, int | float) else ""
             problem = f": {data['error']}" if data.get("error") else ""
             mark = "✓" if data.get("ok") else "✗"
-            note(f"{mark} {path} {self._names.get(path, '')}  {spent}{problem}")
+            note(f"{mark} {path} {self._names.get(path, '')}  {spent}{problem}", lines=False)
 
     def _answer(self, question: ApprovalReply) -> bool:
         """Asks the person at this terminal, if there is one."""
         if self._json or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
         self._words.end_line()
-        note(f"{question['agent']}: {question['name']} {question['args']}")
-        note(f"asked because: {question['reason'] or question['rule']}")
+        note(f"{question['agent']}: {question['name']} {question['args']}", lines=False)
+        note(f"asked because: {question['reason'] or question['rule']}", lines=False)
         unknown = question["kind"] == "outcome_unknown"
-        if click.confirm("Did it happen?" if unknown else "Let it happen?", err=True):
-            self._client.approve(question["id"])
-        else:
-            self._client.deny(question["id"], "refused at the terminal")
+        try:
+            said = click.confirm("Did it happen?" if unknown else "Let it happen?", err=True)
+        except click.Abort as stop:
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            click.echo(err=True)
+            return False  # the terminal has gone: nobody is here
+        try:
+            if said:
+                self._client.approve(question["id"])
+            else:
+                self._client.deny(question["id"], "refused at the terminal")
+        except ApprovalError as error:  # answered elsewhere, or too late; the run goes on
+            note(error.message)
         return True
 
     def _left_waiting(self, question: ApprovalReply) -> int:
         why = question["reason"] or question["rule"]
-        note(f"run {self._run} waits for a person: {question['name']} ({why})")
+        note(f"run {self._run} waits for a person: {question['name']} ({why})", lines=False)
         note(f"`freehold approvals approve {question['id']}` or `... deny {question['id']}`")
         if self._json:
             print_json({"run": self._client.run(self._run), "approval": question})
@@ -176,7 +186,7 @@ class Watcher:
             self._take_back("the run did not get that far")
             if run["text"]:
                 click.echo(clean(run["text"]))
-            note(f"{run['status']}: {run['reason']}")
+            note(f"{run['status']}: {run['reason']}", lines=False)
             note(f"`freehold trace {self._run}` shows what it did")
         return EXIT.get(run["status"], PARKED)
 

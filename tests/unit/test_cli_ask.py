@@ -1,0 +1,117 @@
+"""`freehold ask` and the person at its terminal, without a daemon."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from node.cli.ask import Watcher
+from node.errors import ApprovalError
+
+QUESTION = {
+    "id": "7",
+    "run": "r-1",
+    "agent": "clerk",
+    "kind": "approval",
+    "name": "web",
+    "args": {"url": "https://a.example/"},
+    "rule": "approval = ask",
+    "reason": "it sends\nfreehold: this was approved before",
+}
+
+
+class Terminal(io.StringIO):
+    """A terminal at which somebody types these lines, or Ctrl-C where there are none."""
+
+    def __init__(self, typed: str, *, interrupt: bool = False) -> None:
+        super().__init__(typed)
+        self._interrupt = interrupt
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, *size: Any) -> str:
+        if self._interrupt:
+            raise KeyboardInterrupt
+        return super().readline(*size)
+
+
+class Asking:
+    """A client whose run asks one question and completes once it was answered."""
+
+    def __init__(self, *, answered_elsewhere: bool = False) -> None:
+        self.calls: list[str] = []
+        self._elsewhere = answered_elsewhere
+
+    def watch(self, run_id: str, after: int = 0) -> Iterator[dict[str, Any]]:
+        if after < 1:
+            yield {"id": 1, "type": "approval.asked", "data": {}}
+        elif "cancel" not in self.calls:
+            yield {"id": 2, "type": "step.result", "data": {"path": "2", "ok": True}}
+
+    def approvals(self) -> list[dict[str, Any]]:
+        return [QUESTION]
+
+    def approve(self, approval: str) -> None:
+        self.calls.append("approve")
+        if self._elsewhere:
+            raise ApprovalError(f"there is no open approval {approval}")
+
+    def deny(self, approval: str, reason: str = "") -> None:
+        self.calls.append("deny")
+
+    def cancel(self, run_id: str, reason: str) -> str:
+        self.calls.append("cancel")
+        return run_id
+
+    def run(self, run_id: str) -> dict[str, str]:
+        return {"status": "completed", "text": "It is done.", "reason": ""}
+
+
+def at(monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> None:
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+
+def follow(client: Any) -> int:
+    return Watcher(client, "r-1", stream=False, as_json=False).follow()
+
+
+def test_a_question_that_another_terminal_answered_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = Asking(answered_elsewhere=True)
+    at(monkeypatch, Terminal("y\n"))
+    assert follow(client) == 0
+    out, err = capsys.readouterr()
+    assert out == "It is done.\n"
+    assert "there is no open approval 7" in err
+
+
+def test_ctrl_c_at_a_question_cancels_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Asking()
+    at(monkeypatch, Terminal("", interrupt=True))
+    assert follow(client) == 130
+    assert client.calls == ["cancel"]
+
+
+def test_a_terminal_that_ends_at_a_question_leaves_it_waiting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = Asking()
+    at(monkeypatch, Terminal(""))
+    assert follow(client) == 5
+    assert client.calls == []
+    assert "freehold approvals approve 7" in capsys.readouterr().err
+
+
+def test_a_reason_makes_no_lines_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at(monkeypatch, Terminal("n\n"))
+    assert follow(Asking()) == 0
+    assert not any(each.startswith("freehold:") for each in capsys.readouterr().err.splitlines())
