@@ -7,10 +7,12 @@ running daemon is told at once.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +48,7 @@ def new(name: str, about: str, instructions: str, model: str, tools: tuple[str, 
     A tool is granted without capabilities; `freehold agent edit` adds them.
     """
     path = _path(name)
-    _save(path, _fresh(name, about, instructions, model, tools), replace=False)
+    _save(path, _fresh(name, about, instructions, model, tools), None)
     note(f"wrote {path}")
 
 
@@ -81,7 +83,8 @@ def show(name: str, as_json: bool) -> None:
 def edit(name: str) -> None:
     """Edit an agent's file in $EDITOR.
 
-    The file changes only if what you wrote is valid; otherwise your text is kept beside it.
+    The file changes only if what you wrote is valid and nobody changed it meanwhile; otherwise your
+    text is kept beside it.
     """
     path = _existing(name)
     before = path.read_bytes()
@@ -90,7 +93,7 @@ def edit(name: str) -> None:
         note("nothing changed")
         return
     try:
-        _save(path, after)
+        _save(path, after, before)
     except ManifestError as error:
         draft = path.with_name(f".{name}.rejected")
         write_private(draft, after)
@@ -107,9 +110,10 @@ def pause(name: str, off: bool) -> None:
 
     path = _existing(name)
     _read(path)
-    document = tomlkit.parse(path.read_text())
+    before = path.read_bytes()
+    document = tomlkit.parse(before)
     document["paused"] = not off
-    _save(path, tomlkit.dumps(document).encode())
+    _save(path, tomlkit.dumps(document).encode(), before)
     note(f"{name} {'takes runs again' if off else 'is paused'}")
 
 
@@ -124,7 +128,8 @@ def remove(name: str, yes: bool) -> None:
     path = _existing(name)
     if not yes:
         click.confirm(f"Remove {path}?", abort=True)
-    path.unlink()
+    with _alone(path.parent):
+        path.unlink()
     _tell_daemon()
     note(f"removed {path}")
 
@@ -158,19 +163,42 @@ def _read(path: Path) -> AgentManifest:
     return read_manifest(path)
 
 
-def _save(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """Checks the text as the daemon will, then puts it in place and tells the daemon."""
+def _save(path: Path, content: bytes, before: bytes | None) -> None:
+    """Checks the text as the daemon will, puts it in the place of `before`, tells the daemon.
+
+    Raises:
+        ManifestError: it is not valid, or the file is not what it was (None: there was none).
+    """
     from node.runs import parse_manifest
 
     parse_manifest(content, path)
-    try:
-        write_private(path, content, replace=replace)
-    except FileExistsError:
-        raise ManifestError(
-            f"there is an agent {path.stem!r} already",
-            hint=f"`freehold agent edit {path.stem}` changes it.",
-        ) from None
+    with _alone(path.parent):
+        if before is not None and (not path.exists() or path.read_bytes() != before):
+            raise ManifestError(
+                f"{path} was changed or removed meanwhile", hint="Look at it and do it again."
+            )
+        try:
+            write_private(path, content, replace=before is not None)
+        except FileExistsError:
+            raise ManifestError(
+                f"there is an agent {path.stem!r} already",
+                hint=f"`freehold agent edit {path.stem}` changes it.",
+            ) from None
     _tell_daemon()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other commands from changing an agent's file between our look at it and our change."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(
+            OSError
+        ):  # a share may know no locks; the look is there all the same
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _tell_daemon() -> None:

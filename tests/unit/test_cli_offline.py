@@ -178,6 +178,36 @@ def test_agent_edit_takes_only_what_is_valid(
     assert b"Does many sums" in path.read_bytes()
 
 
+@pytest.mark.parametrize("meanwhile", ["sed -i '1i paused = true'", "rm"])
+def test_agent_edit_undoes_nothing_that_was_done_meanwhile(
+    meanwhile: str, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person pauses, or removes, the agent whose file is open in another terminal's editor."""
+    path = made(home).agents / "clerk.toml"
+    editor = tmp_path / "editor"
+    editor.write_text(f"#!/bin/sh\n{meanwhile} {path}\nsed -i 's/Does sums/Rhymes/' \"$1\"\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    error = error_of(run("agent", "edit", "clerk"))
+    assert "meanwhile" in error.message
+    assert str(home.agents / ".clerk.rejected") in error.hint
+    assert b"Rhymes" in (home.agents / ".clerk.rejected").read_bytes()
+    if meanwhile == "rm":
+        assert not path.exists()
+    else:
+        assert tomllib.loads(path.read_text())["paused"] is True
+        assert "Does sums" in path.read_text()
+
+
+def test_agent_pause_keeps_line_ends(home: Home) -> None:
+    path = made(home).agents / "clerk.toml"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert run("agent", "pause", "clerk").exit_code == 0
+    assert b'about = "Does sums, works on text and keeps files in its own folder"\r\n' in (
+        path.read_bytes()
+    )
+
+
 def test_agent_remove_asks(home: Home) -> None:
     made(home)
     assert run("agent", "remove", "clerk", stdin="n\n").exit_code == 1
