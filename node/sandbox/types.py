@@ -118,7 +118,8 @@ class Grant:
     `knowledge` answers a search; `store` is the folder of the agent's key-value file.
     `store_marks` is told the origins of what a call has read so far and answers the marks that a
     value it stores gets; who reads the value gets `store:MARK` among its origins.
-    `read_only` holds a function to its word: files and values can be read and not changed.
+    `read_only` holds a function to its word: files and values can be read and not changed, and
+    servers be asked with GET and HEAD alone.
     `egress_bytes` is the most one call may send, where that is less than the sandbox's own limit.
     `may_send` is told a URL and the origins of what the call has read so far, before the guest's
     request goes there; it answers why not, or "".

@@ -230,6 +230,17 @@ def test_checks_each_redirect_anew(server: Server) -> None:
     assert "http_redirects = 5" in refused(call, server.url("/loop"))
 
 
+def test_a_function_that_only_reads_changes_nothing_on_a_server(server: Server) -> None:
+    """It is made again after a crash without a question."""
+    server.routes["/a"] = lambda handler: reply(handler, 200, b"ok")
+    call = host_call(server.url("/*"), read_only=True)
+    assert fetch(call, server.url("/a"))["body"] == "ok"
+    assert fetch(call, server.url("/a"), method="head")["status"] == 200
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        assert "only reads" in refused(call, server.url("/a"), method=method)
+    assert [method for method, *_ in server.seen] == ["GET", "HEAD"]
+
+
 @pytest.mark.parametrize(("status", "method", "body"), [(303, "GET", b""), (307, "POST", b"x")])
 def test_a_redirect_keeps_or_drops_the_body(
     server: Server, status: int, method: str, body: bytes

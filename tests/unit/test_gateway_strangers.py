@@ -103,6 +103,21 @@ async def test_nobody_is_a_user_of_this_machine_by_saying_so(said: str, tmp_path
             assert reply.status_code == 401
 
 
+async def test_another_user_is_hung_up_on_before_a_word_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who the kernel says it is counts, also where the socket's mode let them connect."""
+    for uid, answered in ((os.geteuid() + 1, False), (None, False), (os.geteuid(), True)):
+        monkeypatch.setattr(server, "peer_uid", lambda _connection, uid=uid: uid)
+        async with serving(tmp_path) as (path, _):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"GET / HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n")
+            said = await asyncio.wait_for(_end(reader), 20)
+            assert said.startswith(b"HTTP/1.1 200 ") is answered
+            assert bool(said) is answered
+            writer.close()
+
+
 async def test_a_backup_that_nobody_reads_holds_up_nothing_else(tmp_path: Path) -> None:
     home = Home(tmp_path / "h")
     home.create()

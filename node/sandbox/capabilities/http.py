@@ -27,13 +27,14 @@ from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
 from node.sandbox.capabilities.allowlist import Url, UrlError, is_public, parse_pattern, parse_url
-from node.sandbox.hostcall import HostCall
+from node.sandbox.hostcall import READS_ONLY, HostCall
 from node.sandbox.limits import Limits
 from node.sandbox.network import Pinned
 from node.sandbox.types import Ticket
 from node.types import Json
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+_READS = frozenset({"GET", "HEAD"})
 _ASKED = frozenset({"accept", "accept-language", "content-type", "if-modified-since"})
 _ASKED |= {"if-none-match", "range"}
 _TOLD = frozenset({"cache-control", "content-disposition", "content-language", "content-length"})
@@ -94,7 +95,9 @@ def _parse(call: HostCall, text: str) -> _Request:
 
 
 def _allowed(call: HostCall, request: _Request) -> _Request:
-    """The request, if what the call has read so far may go there."""
+    """The request, if what the call has read so far may go there, and the function may make it."""
+    if call.grant.read_only and request.method not in _READS:
+        raise _RefusedError(f"{READS_ONLY}: {' and '.join(sorted(_READS))} alone are for it")
     may_send = call.grant.may_send
     if may_send is not None and (why := may_send(str(request.url), tuple(call.origins))):
         raise _RefusedError(why)
