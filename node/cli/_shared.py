@@ -37,13 +37,22 @@ def connect() -> Client:
 
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(_shown(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_line(value: object) -> None:
     """One JSON value on one line, flushed: for streams that a program reads."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.write(_shown(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n")
     sys.stdout.flush()
+
+
+def _shown(document: str) -> str:
+    """The same JSON with escapes for what drives terminals and for what is not Unicode."""
+    if document.replace("\n", "").isprintable():
+        return document
+    return "".join(
+        char if char == "\n" or char.isprintable() else json.dumps(char)[1:-1] for char in document
+    )
 
 
 def note(text: str, *, lines: bool = True) -> None:

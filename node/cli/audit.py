@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from node.cli._shared import clean, json_option, leave, print_json, print_line, table
+from node.cli._shared import clean, json_option, leave, note, print_json, print_line, table
 from node.errors import ConfigError, JournalDamagedError, JournalError
 from node.journal import (
     AuditReport,
@@ -100,7 +100,7 @@ def verify_command(
             thorough=thorough,
         )
     except JournalError as error:
-        click.echo(f"cannot tell: {error.message}", err=True)
+        note(f"cannot tell: {error.message}", lines=False)
         leave(_EXIT[Verdict.UNKNOWN])
     print_json(_report_json(report)) if as_json else _print_report(report)
     leave(_EXIT[report.verdict])
@@ -139,11 +139,12 @@ def log_command(
 @audit.command("show")
 @click.argument("entry", metavar="ENTRY")
 @dir_option
-@click.option("--blob", "role", help="Print the content of this role (prompt, value, ...) raw.")
+@click.option("--blob", "role", help="Print the content of this role: prompt, value, ...")
 def show_command(entry: str, folder: Path | None, role: str | None) -> None:
     """Show one entry, or content it refers to.
 
     ENTRY is an index, or RUN or RUN:STEP for the last entry of a run or of one of its steps.
+    Content is written as it is into a pipe or a file; a terminal is shown its control characters.
     """
     log = _log(folder)
     found = log.find_entry(entry)
@@ -152,10 +153,17 @@ def show_command(entry: str, folder: Path | None, role: str | None) -> None:
         return
     for ref in found.draft.blobs:
         if role in (ref.role, ref.id):
-            sys.stdout.buffer.write(log.blobs.content(ref.id))
+            _write(log.blobs.content(ref.id))
             return
     roles = ", ".join(ref.role for ref in found.draft.blobs) or "none"
     raise JournalError(f"entry {found.index} has no blob {role!r}", hint=f"It has: {roles}.")
+
+
+def _write(content: bytes) -> None:
+    if sys.stdout.isatty():
+        click.echo(clean(content.decode(errors="replace")))
+    else:
+        sys.stdout.buffer.write(content)
 
 
 @audit.command("why")
@@ -269,7 +277,7 @@ def export_command(form: str, out: Path | None, folder: Path | None) -> None:
     if form == "tiles":
         if out is None:
             raise click.UsageError("tiles need --out FOLDER")
-        click.echo(f"wrote {log.export(out)} files to {out}")
+        click.echo(clean(f"wrote {log.export(out)} files to {out}"))
         return
     with click.open_file(str(out or "-"), "wb" if form == "jsonl" else "w") as file:
         if form == "jsonl":
@@ -293,9 +301,9 @@ def relink_command(origin: str, yes: bool, folder: Path | None) -> None:
         click.confirm(f"Set {target} aside and begin a new log {origin!r}?", abort=True)
     journal = relink(target, origin=origin, actor="cli")
     journal.close()
-    click.echo(f"new log {journal.vkey}")
+    click.echo(f"new log {clean(str(journal.vkey))}")
     if name:
-        from node.cli._shared import home, note
+        from node.cli._shared import home
 
         note(
             f'Now set name = "{name}" under [node] in {home().config}: a log has its node\'s name.'
@@ -325,15 +333,15 @@ def _check(path: Path, vkey: str | None, as_json: bool) -> None:
     try:
         entry = check_proof(_read(path), key)
     except JournalDamagedError as error:
-        click.echo(f"not verified: {error.message}", err=True)
+        note(f"not verified: {error.message}", lines=False)
         leave(_EXIT[Verdict.FAILED])
     except JournalError as error:
-        click.echo(f"cannot tell: {error.message}", err=True)
+        note(f"cannot tell: {error.message}", lines=False)
         leave(_EXIT[Verdict.UNKNOWN])
     if as_json:
         print_json({"verified": True, "entry": entry_json(entry)})
     else:
-        click.echo(f"verified: entry {entry.index} is in {key.name}\n{_line(entry)}")
+        click.echo(f"verified: entry {entry.index} is in {clean(key.name)}\n{_line(entry)}")
 
 
 def _key(text: str | None) -> VerifierKey | None:
@@ -357,21 +365,22 @@ def _entries(log: OfflineLog) -> Iterator[Entry]:
 
 
 def _print_report(report: AuditReport) -> None:
-    click.echo(f"log       {report.origin}: {report.size} entries, {report.epochs} epochs")
+    click.echo(f"log       {clean(report.origin)}: {report.size} entries, {report.epochs} epochs")
     if report.pruned:
         click.echo(f"pruned    entries before {report.pruned}, known only by their signed root")
     click.echo(f"root      {report.root}")
     click.echo(f"internal  {_words(report.internal, 'consistent')}")
     for one in report.against:
         text = f"{_words(one.verdict, 'consistent')} with {one.source} at {one.size}"
-        click.echo(f"outside   {text}{': ' + one.reason if one.reason else ''}")
+        told = f"outside   {text}{': ' + one.reason if one.reason else ''}"
+        click.echo(clean(told, lines=False))
     if report.blobs.checked:
         counts = ", ".join(f"{count} {state}" for state, count in report.blobs.counts.items())
         click.echo(f"blobs     {counts}")
     for problem in [*report.problems, *report.blobs.problems]:
-        click.echo(f"problem   {clean(problem)}")
+        click.echo(f"problem   {clean(problem, lines=False)}")
     for text in report.notes:
-        click.echo(f"note      {clean(text)}")
+        click.echo(f"note      {clean(text, lines=False)}")
     click.echo(f"verdict   {report.verdict}")
 
 

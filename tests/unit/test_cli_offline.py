@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
+import io
 import json
 import os
 import plistlib
@@ -16,14 +19,17 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.cli import service
-from node.cli._shared import ago, clean, size, span
+from node.cli._shared import ago, clean, print_json, print_line, size, span
 from node.cli.main import COMMANDS, root
 from node.errors import FreeholdError
 from node.home import Home
 from node.identity import HttpSecrets, KeyStore
 from node.journal import Draft, Journal
+from node.types import JsonObject
 
 # `audit verify` and its like have exit codes of their own; these groups belong to other rooms
 ELSEWHERE = {"audit", "tool", "model"}
@@ -440,6 +446,53 @@ def test_text_from_outside_cannot_drive_the_terminal() -> None:
     assert clean("a\x1b[2Jb\u202ec\n\td") == "a\\x1b[2Jb\\u202ec\n\td"
     assert clean("a\nb", lines=False) == "a\\nb"
     assert clean("größe 漢字 🙂") == "größe 漢字 🙂"
+
+
+@given(st.text(st.characters(exclude_categories=[]), max_size=30))
+def test_json_is_the_same_to_programs_and_no_order_to_terminals(text: str) -> None:
+    """C1 controls (U+009B is CSI) and bidi overrides are no escapes of JSON's; lone surrogates,
+    which file names have, are not UTF-8."""
+    for write in (print_json, print_line):
+        with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")) as out:
+            write({"text": text, "more": [1]})
+            out.seek(0)
+            shown = out.read()
+        assert json.loads(shown) == {"text": json.loads(json.dumps(text)), "more": [1]}
+        assert clean(shown) == shown
+
+
+def test_json_keeps_what_people_read(capsys: pytest.CaptureFixture[str]) -> None:
+    print_line("größe 漢字 🙂")
+    assert capsys.readouterr().out == '"größe 漢字 🙂"\n'
+
+
+def test_a_strangers_log_cannot_drive_the_terminal(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = b"\xff\x1b[2Jdone\xc2\x9b1m"
+    log = Journal.open_sync(home.journal, origin="n/log")
+    ref = log.put_blob(said, "prompt")
+    told: JsonObject = {"text": "\u009b2J\u202e\n0  verified"}
+    asyncio.run(log.append(Draft("run.started", run="r-1", blobs=(ref,), data=told)))
+    log.close()
+    folder = ("--dir", str(home.journal))
+    for words in (
+        ("verify", str(home.journal)),
+        ("verify", str(home.journal), "--json"),
+        ("log", *folder),
+        ("log", *folder, "--json"),
+        ("show", "last", *folder),
+        ("why", "last", *folder),
+    ):
+        done = run("audit", *words)
+        assert done.exit_code == 0, done.exception
+        assert clean(done.output) == done.output != ""
+        assert "\n0  verified" not in done.output
+    content = ["audit", "show", "last", "--blob", "prompt", "--dir", str(home.journal)]
+    assert run(*content).stdout_bytes == said
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    root.main(content, standalone_mode=False)
+    assert capsys.readouterr().out == "\ufffd\\x1b[2Jdone\\x9b1m\n"
 
 
 def test_quantities_read_well() -> None:
