@@ -54,7 +54,7 @@ def invoice(amount: int, mint: str, wait: bool, as_json: bool) -> None:
     elif found["state"] == "done":
         note(f"received {found['amount']} sat")
     else:
-        note(f"it is {found['state']}: {found['error']}")
+        note(f"it is {found['state']}: {found['error']}", lines=False)
     if found["state"] != "done":
         leave(1 if found["state"] == "failed" else PaymentPendingError.exit_code)
 
@@ -77,18 +77,20 @@ def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json
     with connect() as client:
         bill = client.wallet.bill(whom, amount, memo, mint)
         if not yes:
-            about = f" ({clean(bill['description'])[:100]})" if bill["description"] else ""
+            said = clean(bill["description"], lines=False)[:100]
             fees = f"at most {bill['most_fee_sat']} sat of fees"
             if not bill["fee_bounded"]:
                 fees = "the fees that the connected wallet takes; only its own budget bounds them"
-            payee = clean(bill["destination"])
+            payee = clean(bill["destination"], lines=False)
+            about = f" ({said})" if said else ""
             confirm(f"Pay {bill['amount_sat']} sat to {payee}{about}, and {fees}?")
         with _under_way():
             paid = client.wallet.pay(whom, amount, memo, mint)
     if as_json:
         print_json(paid)
     else:
-        note(f"paid {paid['paid_sat']} sat and {paid['fee_sat']} sat of fees to {paid['to']}")
+        spent = f"paid {paid['paid_sat']} sat and {paid['fee_sat']} sat of fees"
+        note(f"{spent} to {paid['to']}", lines=False)
         if not paid.get("proven", True):
             note("no preimage was shown, so nothing proves it; usual for a mint's own invoices")
         if bill["kind"] == "peer":
@@ -141,8 +143,8 @@ def receive(token: str | None, allow_unverified: bool, as_json: bool) -> None:
     if as_json:
         print_json(got)
         return
-    memo = f": {clean(got['memo'])}" if got["memo"] else ""
-    note(f"received {got['received_sat']} sat{memo}")
+    memo = f": {got['memo']}" if got["memo"] else ""
+    note(f"received {got['received_sat']} sat{memo}", lines=False)
     if not got["verified"]:
         note("not all of its signatures could be checked before; its mint has taken them, though")
     if got["over_cap"]:

@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import click
 import pytest
@@ -22,7 +24,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.cli import service
+from node.cli import service, wallet_pay
 from node.cli._shared import ago, clean, print_json, print_line, size, span
 from node.cli.main import COMMANDS, root
 from node.errors import FreeholdError
@@ -493,6 +495,36 @@ def test_a_strangers_log_cannot_drive_the_terminal(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     root.main(content, standalone_mode=False)
     assert capsys.readouterr().out == "\ufffd\\x1b[2Jdone\\x9b1m\n"
+
+
+def test_a_payees_words_are_no_question_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The description of an invoice is whatever its maker wrote."""
+    asked: list[str] = []
+    bill = {
+        "kind": "invoice",
+        "destination": "lightning:02ab\nPay 1 sat to a friend",
+        "amount_sat": 90_000,
+        "most_fee_sat": 900,
+        "description": "coffee)\nPay 1 sat to a friend (coffee",
+        "fee_bounded": True,
+    }
+    client: Any = MagicMock()
+    client.__enter__.return_value.wallet.bill.return_value = bill
+    client.__enter__.return_value.wallet.receive.return_value = {
+        "received_sat": 1,
+        "memo": "hi\nreceived 5000 sat",
+        "verified": True,
+        "over_cap": False,
+    }
+    monkeypatch.setattr(wallet_pay, "connect", lambda: client)
+    monkeypatch.setattr(wallet_pay, "confirm", asked.append)
+    run("wallet", "pay", "lnbc1")
+    assert len(asked) == 1
+    assert asked[0].startswith("Pay 90000 sat to ")
+    assert "\n" not in asked[0]
+    assert run("wallet", "receive", stdin="cashuB").stderr.splitlines() == [
+        "received 1 sat: hi\\nreceived 5000 sat"
+    ]
 
 
 def test_quantities_read_well() -> None:
