@@ -341,6 +341,34 @@ async def test_each_kind_of_server_is_known(
     assert (info.remote, info.sha256, info.path) == (True, "", server.url)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [Answer([b"<!doctype html>"], kind="text/html"), refuse(403, "no"), refuse(401, "no"),
+     Answer(status=302, headers={"Location": "/login"})],
+)  # fmt: skip
+async def test_a_service_may_answer_anything_where_only_ollama_has_something(
+    tmp_path: Path, other: Answer
+) -> None:
+    async with ModelServer([say("Yes.")], facts={**SERVICE, "/api/version": other}) as server:
+        remote = engine(tmp_path, server, model=MODEL)
+        _, finish = await collect(remote, asking())
+        info = await remote.info("far")
+        await remote.aclose()
+    assert (finish.text, info.architecture) == ("Yes.", "openai")
+
+
+async def test_cookies_are_neither_kept_nor_sent(tmp_path: Path) -> None:
+    """Else a server could fill memory with them, and every request would carry them all."""
+    answer = dataclasses.replace(say("Yes."), headers={"Set-Cookie": "a=b"})
+    async with ModelServer([answer, say("No.")]) as server:
+        remote = engine(tmp_path, server)
+        for _ in range(2):
+            await collect(remote, asking())
+        await remote.aclose()
+    assert len(server.generations) == 2
+    assert not any("cookie" in each.headers for each in server.asked)
+
+
 async def test_prompts_are_counted_by_the_server_where_it_can(tmp_path: Path) -> None:
     async with ModelServer() as llama, ModelServer(facts=VLLM) as vllm:
         first, second = engine(tmp_path / "a", llama), engine(tmp_path / "b", vllm)
@@ -609,6 +637,17 @@ async def test_a_wait_that_is_too_long_is_told_and_not_sat_out(tmp_path: Path) -
             await collect(remote, asking())
         await remote.aclose()
     assert len(server.generations) == 1
+
+
+async def test_a_question_waits_no_longer_than_for_its_answer(tmp_path: Path) -> None:
+    """It is told that the server is busy, not that there is none."""
+    busy = refuse(429, "x", {"Retry-After": "25"})
+    async with ModelServer(facts={"/v1/models": busy}) as server:
+        remote = engine(tmp_path, server)
+        with pytest.raises(EngineBusyError, match="come again in 25 s"):
+            await remote.info("far")
+        await remote.aclose()
+    assert len(server.asked) == 1
 
 
 async def test_attempts_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

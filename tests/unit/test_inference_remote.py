@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from node.inference.remote.request import request_body
 from node.inference.routing import RoutedEngine
 from node.inference.scripted import Say, ScriptedEngine
 from node.inference.testing.gguf import write_tiny_gguf
-from node.inference.types import FunctionSpec, Generation, Message, Sampling
+from node.inference.types import Finish, FunctionSpec, Generation, Message, Sampling
 
 REQUEST = Generation("far", (Message("user", "hello"),))
 ADD = FunctionSpec("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}})
@@ -94,7 +95,8 @@ def test_entries_are_kept_and_forgotten(tmp_path: Path) -> None:
     "text",
     ["x", "far = 1", "[far]\nurl = 1", "[far]\nmodel = 'x'", "[far]\nurl = 'https://a'\nkee = 'x'",
      "[far]\nurl = 'https://a'\ncontext_tokens = true", "[FAR]\nurl = 'https://a'",
-     "[far]\nurl = 'https://a'\ncontext_tokens = -1", "[far]\nurl = 'http://a'", "\udcff"],
+     "[far]\nurl = 'https://a'\ncontext_tokens = -1", "[far]\nurl = 'http://a'", "\udcff",
+     f"[far]\nurl = 'https://a'\ncontext_tokens = {'9' * 5000}"],
 )  # fmt: skip
 def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str) -> None:
     (tmp_path / REMOTE_FILE).write_bytes(text.encode(errors="surrogateescape"))
@@ -190,7 +192,8 @@ def test_chunks_of_anyone_are_a_finish_or_an_error(
     assert "STOP" not in shown
     assert finish.reasoning == "".join(token.reasoning for token in tokens).strip()
     assert 0 <= finish.reasoning_tokens <= finish.completion_tokens
-    assert finish.malformed or finish.text == shown.strip()
+    assert finish.malformed or shown.strip().endswith(finish.text)
+    assert finish.malformed or finish.reasoning or finish.text == shown.strip()
     assert not (finish.malformed and finish.tool_calls)
     for call in finish.tool_calls:
         assert call.name == "add"
@@ -203,6 +206,40 @@ def test_blanks_without_end_are_not_held_back() -> None:
     reply = Reply(REQUEST, "the server")
     shown = [reply.add({"choices": [{"delta": {"content": " " * 100}}]}) for _ in range(20)]
     assert [bool(token.text) for token in shown] == [False] * 10 + [True] * 10
+
+
+def replied(*deltas: Any, finish: str = "stop") -> tuple[str, Finish]:
+    """What was shown of an answer in these deltas, and how it ended."""
+    reply = Reply(replace(REQUEST, tools=(ADD,)), "the server")
+    ends = {"choices": [{"delta": {}, "finish_reason": finish}]}
+    chunks: list[Any] = [*({"choices": [{"delta": each}]} for each in deltas), ends]
+    shown = "".join([*(reply.add(each).text for each in chunks), reply.rest().text])
+    return shown, reply.finish(seconds=0.0, prompt_estimate=7, context_tokens=100)
+
+
+@pytest.mark.parametrize("cut", range(1, 33, 4))
+def test_thoughts_whose_beginning_the_prompt_had_are_not_the_answer(cut: int) -> None:
+    """So do Qwen3's thinking models and R1 behind a server that does not tell thoughts apart."""
+    text = "So 2 and 2: 4.\n</think>\n\nFour."
+    _, finish = replied({"content": text[:cut]}, {"content": text[cut:]})
+    assert (finish.text, finish.reasoning) == ("Four.", "So 2 and 2: 4.")
+
+
+def test_a_mark_in_an_answer_whose_thoughts_were_told_apart_is_text() -> None:
+    said = "Thoughts end at </think> there."
+    for before in ({"reasoning_content": "Hm."}, {"content": "<think>Hm.</think>"}):
+        shown, finish = replied(before, {"content": said})
+        assert (shown, finish.text, finish.reasoning) == (said, said, "Hm.")
+
+
+def test_calls_with_one_id_are_told_apart_by_their_places() -> None:
+    pieces = [
+        {"index": n, "id": "call_add", "function": {"name": "add", "arguments": f'{{"a": {n}}}'}}
+        for n in range(3)
+    ]
+    _, finish = replied({"tool_calls": pieces}, finish="tool_calls")
+    assert finish.malformed is None
+    assert [call.arguments for call in finish.tool_calls] == [{"a": 0}, {"a": 1}, {"a": 2}]
 
 
 @settings(max_examples=200, deadline=None)

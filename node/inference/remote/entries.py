@@ -154,7 +154,7 @@ class RemoteModels:
 def _parse(path: Path, raw: bytes) -> dict[str, RemoteModel]:
     try:
         tables = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's own, UTF-8's, and int()'s
         raise ModelError(f"{path} is not TOML: {error}", hint="Correct that line.") from error
     return {name: _entry(path, name, table) for name, table in tables.items()}
 

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from node.errors import ModelError
+from node.errors import ModelError, RemoteError
 from node.inference.grammar.gbnf import dumps
 from node.inference.remote.entries import MAX_CONTEXT_TOKENS, RemoteModel
 from node.inference.remote.http import Server
@@ -31,7 +31,7 @@ _LONGEST_NAME: Final = 500
 MESSAGE_TOKENS: Final = 16
 TOOLS_TOKENS: Final = 512  # what a template says around the tools' descriptions
 _CONTEXT_KEYS: Final = ("max_model_len", "context_length", "context_window")
-_PIECE = re.compile(r" ?([A-Za-z]?[a-z]{1,19})(?![A-Za-z])|.", re.DOTALL)
+_WORD = re.compile(r" ?([A-Z]?+[a-z]{1,20}+)(?![A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,8 @@ def messages_json_list(request: Generation) -> list[Json]:
 
 def estimate_text(text: str) -> int:
     """Tokens of a text, from above."""
-    words = sum((len(word) + 1) // 2 for word in _PIECE.findall(text) if word)
-    return words + len(_PIECE.sub(_unless_word, text).encode("utf-8", "replace"))
-
-
-def _unless_word(match: re.Match[str]) -> str:
-    return "" if match[1] else match[0]
+    words = sum((len(word) + 1) // 2 for word in _WORD.findall(text))
+    return words + len(_WORD.sub("", text).encode("utf-8", "replace"))
 
 
 # ── what it is ──────────────────────────────────────────────────────────────────────────────
@@ -160,8 +156,17 @@ async def _kind(server: Server, remote: RemoteModel, entry: JsonObject) -> Kind:
         return "llama-server"
     if owner == "vllm":
         return "vllm"
-    version = await server.ask(f"{remote.root}/api/version") if _is_own(remote) else None
+    version = await _ollama_version(server, remote) if _is_own(remote) else None
     return "ollama" if isinstance(version, dict) and "version" in version else "openai"
+
+
+async def _ollama_version(server: Server, remote: RemoteModel) -> Json:
+    """What is at the address that only Ollama has; None for whatever else a service does with it,
+    as a page for everything, or a redirect to a login."""
+    try:
+        return await server.ask(f"{remote.root}/api/version")
+    except RemoteError:
+        return None
 
 
 def _is_own(remote: RemoteModel) -> bool:

@@ -4,7 +4,7 @@ A request for tokens may cost money, so it is sent again only where the server c
 the connection was refused, or the answer is 429 or 503. Each request has a connection of its own:
 a kept one that the server has just closed would leave it unknown whether the request arrived, and
 leaving a reply early closes the connection, which is how servers notice a cancel. Redirects,
-proxies of the environment and compressed replies are not followed, used or unpacked.
+proxies of the environment, cookies and compressed replies are not followed, used, kept or unpacked.
 
 Spec: RFC 9110 (Retry-After), WHATWG HTML "Server-sent events".
 """
@@ -16,6 +16,8 @@ import contextlib
 import email.utils
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import certifi
@@ -62,6 +64,7 @@ class Server:
             verify=_trust(remote),
             trust_env=False,
             follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             timeout=httpx.Timeout(
                 limits.ask_s, connect=limits.connect_s, read=None, pool=limits.connect_s
@@ -74,8 +77,10 @@ class Server:
         Raises:
             RemoteError, EngineBusyError: no answer in `ask_s`, or one that is none.
         """
+        deadline = Deadline(replace(self._limits, whole_s=self._limits.ask_s))
+        opened = self._opened(url, body, deadline)
         try:
-            async with asyncio.timeout(self._limits.ask_s), self._opened(url, body) as response:
+            async with asyncio.timeout(self._limits.ask_s), opened as response:
                 if response.status_code in _NOT_THERE:
                     return None
                 await self._check(response)
@@ -163,7 +168,7 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def _opened(
-        self, url: str, body: JsonObject | None, deadline: Deadline | None = None
+        self, url: str, body: JsonObject | None, deadline: Deadline
     ) -> AsyncIterator[httpx.Response]:
         """The reply's head, after as many attempts as there may be; its connection ends here."""
         response = await self._open(url, body, deadline)
@@ -176,9 +181,7 @@ class Server:
         finally:
             await response.aclose()
 
-    async def _open(
-        self, url: str, body: JsonObject | None, deadline: Deadline | None
-    ) -> httpx.Response:
+    async def _open(self, url: str, body: JsonObject | None, deadline: Deadline) -> httpx.Response:
         request = self._request(url, body)
         for attempt in range(self._limits.retries + 1):
             last = attempt == self._limits.retries
@@ -214,15 +217,12 @@ class Server:
         headers["Content-Type"] = "application/json"
         return self._client.build_request("POST", url, headers=headers, content=content)
 
-    async def _busy(
-        self, response: httpx.Response, attempt: int, deadline: Deadline | None
-    ) -> float:
+    async def _busy(self, response: httpx.Response, attempt: int, deadline: Deadline) -> float:
         """Seconds to wait before the next attempt. Raises EngineBusyError if that is too long."""
         asked = self._retry_after(response.headers.get("retry-after", ""))
         wait_s = self._backoff(attempt) if asked is None else asked
-        most_s = self._limits.retry_after_s
         await response.aclose()
-        if wait_s > (min(most_s, deadline.left()) if deadline else most_s):
+        if wait_s > min(self._limits.retry_after_s, deadline.left()):
             raise self._is_busy(response, f"; it says to come again in {wait_s:.0f} s")
         return wait_s
 

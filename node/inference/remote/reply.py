@@ -3,7 +3,7 @@
 Nothing a server sends is believed: every field is checked for its kind, counts of tokens for being
 possible, and calls are judged by `remote_calls`. Reasoning, whether in a field of its own
 (`reasoning_content`, `reasoning`) or in front of the answer between `<think>` marks, never becomes
-part of the answer.
+part of the answer; nor where only its end is marked, as of a model whose prompt began the thoughts.
 
 Spec: OpenAI API reference, "Streaming".
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from node.errors import RemoteError
+from node.inference.formats.reader import first_mark
 from node.inference.grammar.gbnf import dumps
 from node.inference.remote.calls import MAX_CALLS, read_calls, read_json, schema_fault
 from node.inference.remote.errors import Conceal, server_error
@@ -56,6 +57,7 @@ class Reply:
     ended: str | None = None
     usage: JsonObject | None = None
     _thoughts: list[str] = field(default_factory=list)
+    _reasoned: list[str] = field(default_factory=list)
     _calls: list[_Call] = field(default_factory=list)
     _by_index: dict[int, _Call] = field(default_factory=dict)
     _answer: _Answer = field(init=False)
@@ -92,7 +94,9 @@ class Reply:
 
     def rest(self) -> Token:
         """What was held back, once, at the end."""
-        return self._answer.end()
+        token = self._answer.end()
+        self._reasoned.append(token.reasoning)
+        return token
 
     def finish(self, *, seconds: float, prompt_estimate: int, context_tokens: int) -> Finish:
         """The whole. Call it after `rest`.
@@ -139,7 +143,7 @@ class Reply:
 
     @property
     def _reasoning(self) -> str:
-        return "".join([*self._thoughts, *self._answer.thoughts]).strip()
+        return "".join(self._reasoned).strip()
 
     def _take(self, delta: JsonObject) -> Token:
         thoughts = [self._of(delta, key, str) for key in ("reasoning_content", "reasoning")]
@@ -149,9 +153,12 @@ class Reply:
         for call in calls:
             self._take_call(call)
         self.heard += bool(thought or text or calls)
-        self._thoughts.append(thought)
+        if thought:
+            self._answer.closing = ()  # the server tells them apart
+            self._thoughts.append(thought)
         token = self._answer.add(text)
-        return Token(token.text, reasoning=thought + token.reasoning)
+        self._reasoned.append(thought + token.reasoning)
+        return Token(token.text, reasoning=self._reasoned[-1])
 
     def _take_call(self, piece: Any) -> None:
         if not isinstance(piece, dict):
@@ -167,10 +174,12 @@ class Reply:
 
     def _call(self, index: int | None, number: str, name: str) -> _Call:
         """The call that a piece belongs to. Its index says so; but some servers number every call
-        0 or not at all, and then another id, or a name, begins another call."""
+        0 or not at all, and then another id, or a name, begins another call. A name at an index
+        that is new does, whatever its id: some servers give all calls one id."""
         last = self._calls[-1] if self._calls and not name else None
         known = last if index is None else self._by_index.get(index)
-        if number and (known is None or known.number not in ("", number)):
+        begins = bool(name) and index is not None and known is None
+        if number and not begins and (known is None or known.number not in ("", number)):
             known = next((call for call in self._calls if call.number == number), None)
         if known is None:
             if len(self._calls) >= MAX_CALLS:
@@ -225,16 +234,18 @@ class Reply:
 
 
 class _Answer:
-    """The text of an answer, apart from a block of thoughts in front, up to its stop strings."""
+    """The text of an answer, apart from thoughts in front of it, up to its stop strings."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self.bytes = 0
         self.stopped = False
         self.thoughts: list[str] = []
-        self._stops = tuple(stop for stop in stops if stop)
+        self.closing: tuple[str, ...] = (_CLOSE,)  # what may end thoughts that nobody saw begin
+        self._stops = tuple(filter(None, stops))
         self._shown: list[str] = []
+        self._told = 0  # thoughts that were told as such
         self._held = ""
-        self._mark: str | None = _OPEN  # what is looked for; None when no thoughts can come
+        self._mark: str | None = _OPEN  # what is looked for; None when no thoughts can begin
         self._trims = False
 
     @property
@@ -246,18 +257,20 @@ class _Answer:
         self._held += text
         if self._mark == _OPEN:
             self._look_for_thoughts()
-        thought = self._think() if self._mark == _CLOSE else ""
-        if self._trims:
-            self._held = self._held.lstrip()
-            self._trims = not self._held
-        return Token(self._show(final=False) if self._mark is None else "", reasoning=thought)
+        if self._mark == _CLOSE:
+            self._think()
+        return self._token("" if self._mark else self._show(final=False))
 
     def end(self) -> Token:
         if self._mark == _CLOSE:  # it never stopped thinking: there is no answer
             self.thoughts.append(self._held)
-            return Token("", reasoning=self._held)
+            return self._token("")
         self._mark = None
-        return Token(self._show(final=True))
+        return self._token(self._show(final=True))
+
+    def _token(self, text: str) -> Token:
+        new, self._told = self.thoughts[self._told :], len(self.thoughts)
+        return Token(text, reasoning="".join(new))
 
     def _look_for_thoughts(self) -> None:
         begun = self._held.lstrip()
@@ -266,25 +279,34 @@ class _Answer:
         elif not _OPEN.startswith(begun) or len(self._held) > _MOST_BLANK:
             self._mark = None
 
-    def _think(self) -> str:
-        """What is held, up to where the thoughts end or may be about to."""
+    def _think(self) -> None:
+        """Takes what is held, up to where the thoughts end or may be about to."""
         thought, found, rest = self._held.partition(_CLOSE)
         if found:
-            self._held, self._mark, self._trims = rest, None, True
+            self._end_thoughts(rest)
         else:
             kept = len(_CLOSE) - 1
             thought, self._held = self._held[:-kept], self._held[-kept:]
         self.thoughts.append(thought)
-        return thought
+
+    def _end_thoughts(self, rest: str) -> None:
+        self._held, self._mark, self._trims = rest, None, True
+        self.closing = ()
 
     def _show(self, *, final: bool) -> str:
         if self.stopped:
             return ""
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            self._held, self.stopped, final = self._held[: min(found)], True, True
-        longest = 0 if final else max((len(stop) - 1 for stop in self._stops), default=0)
-        ready = max(0, len(self._held) - longest)
+        if self._trims:
+            self._held = self._held.lstrip()
+            self._trims = not self._held
+        at, mark = first_mark(self._held, (*self._stops, *self.closing))
+        if mark in self.closing:
+            self.thoughts += [*self._shown, self._held[:at]]
+            self._shown = []
+            self._end_thoughts(self._held[at + len(mark) :])
+            return self._show(final=final)
+        self.stopped = bool(mark)
+        ready = at if mark or not final else len(self._held)
         shown, self._held = self._held[:ready], self._held[ready:]
         self._shown.append(shown)
         return shown

@@ -52,7 +52,8 @@ class ModelServer:
 
     Args:
         script: replies to requests for tokens, in order.
-        facts: replies to everything else, as JSON by path; what is not named is a 404.
+        facts: replies to everything else by path, as JSON or an `Answer`, or a function of the
+            body that gives one; what is not named is a 404.
         tls: serves HTTPS with this context.
 
     Attributes:
@@ -122,6 +123,8 @@ class ModelServer:
             return reply if isinstance(reply, Answer) else reply(asked)
         known = self._facts.get(asked.path)
         value = known(asked.body) if callable(known) else known
+        if isinstance(value, Answer):
+            return value
         return refuse(404, "not found") if value is None else whole(value)
 
     async def _answer(
