@@ -288,8 +288,24 @@ def _expected(where: tuple[str, ...], count: int) -> str:
     return f"Correct it in the file.{more}"
 
 
+def check_name(name: str) -> NodeSection:
+    """The section of a node of that name. Raises ConfigError if none can be named so."""
+    try:
+        return NodeSection(name=name)
+    except ValidationError as error:
+        raise ConfigError(
+            f"node.name: {name[:80]!r} cannot be a node's name, and a node's log is named after it",
+            hint="Use up to 64 of a-z 0-9 . - and begin and end with a letter or digit.",
+        ) from error
+
+
 def template(name: str) -> str:
-    """The commented file `freehold init` writes: every key with its meaning and default."""
+    """The commented file `freehold init` writes: every key with its meaning and default.
+
+    Raises:
+        ConfigError: that cannot be a node's name.
+    """
+    check_name(name)
     lines = [
         "# Freehold. Unknown keys are errors. An environment variable overrides a key:",
         "# [daemon] drain_s is FREEHOLD_DAEMON__DRAIN_S.",

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from node.cli._shared import clean, json_option, leave, note, print_json, print_line, table
-from node.errors import ConfigError, JournalDamagedError, JournalError
+from node.errors import JournalDamagedError, JournalError
 from node.journal import (
     AuditReport,
     Entry,
@@ -312,18 +312,10 @@ def relink_command(origin: str, yes: bool, folder: Path | None) -> None:
 
 def _node_origin(text: str) -> tuple[str, str]:
     """What the log of a node of this name is called, and the name. Raises ConfigError."""
-    from pydantic import ValidationError
-
-    from node.config import NodeSection
+    from node.config import check_name
 
     name = text.removeprefix("freehold/")
-    try:
-        return NodeSection(name=name).origin, name
-    except ValidationError as error:
-        raise ConfigError(
-            f"{name!r} cannot be a node's name, and a node's log is named after it",
-            hint="Use a-z, 0-9, dots and dashes: its old name and -2, say.",
-        ) from error
+    return check_name(name).origin, name
 
 
 def _check(path: Path, vkey: str | None, as_json: bool) -> None:

@@ -45,7 +45,7 @@ def init(name: str | None) -> None:
     What is there already is kept.
     """
     where = home()
-    made = create(where, name or node_name())
+    made = create(where, node_name() if name is None else name)
     if name and where.config not in made:
         note(f"{where.config} was there already and keeps its name")
     for path in made:
@@ -54,25 +54,29 @@ def init(name: str | None) -> None:
 
 
 def create(where: Home, name: str) -> list[Path]:
-    """Makes what is missing of a home; the files written."""
+    """Makes what is missing of a home; the files written. Raises ConfigError."""
     from node import config
 
+    files = {where.config: config.template(name), where.agents / "clerk.toml": CLERK}
     where.create()
-    made = []
-    for path, text in (
-        (where.config, config.template(name)),
-        (where.agents / "clerk.toml", CLERK),
-    ):
-        if not _written_before(where, path):
-            try:
-                write_private(path, text.encode(), replace=False)
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot write {path}: {error.strerror}", hint="Is the disk full or read-only?"
-                ) from error
-            made.append(path)
+    made = [path for path, text in files.items() if _is_written(where, path, text)]
     config.load(where.config, {})
     return made
+
+
+def _is_written(where: Home, path: Path, text: str) -> bool:
+    """Writes a file that is not there; whether it was this that made it."""
+    if _written_before(where, path):
+        return False
+    try:
+        write_private(path, text.encode(), replace=False)
+    except FileExistsError:  # by another `init`, just now
+        return False
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}", hint="Is the disk full or read-only?"
+        ) from error
+    return True
 
 
 def _written_before(where: Home, path: Path) -> bool:

@@ -28,7 +28,7 @@ from node.cli import service, wallet_pay
 from node.cli._shared import ago, clean, print_json, print_line, size, span
 from node.cli.main import COMMANDS, root
 from node.errors import FreeholdError
-from node.home import Home
+from node.home import Home, write_private
 from node.identity import HttpSecrets, KeyStore
 from node.journal import Draft, Journal
 from node.types import JsonObject
@@ -107,8 +107,28 @@ def test_init_names_nodes_apart(home: Home, monkeypatch: pytest.MonkeyPatch) -> 
     assert node_name().startswith("meine-b-chse-local-")
 
 
-def test_init_refuses_a_name_that_cannot_be(home: Home) -> None:
-    assert "node.name" in error_of(run("init", "--name", "Ä b")).message
+@pytest.mark.parametrize("name", ["Ä b", "", "\udcff", "x" * 65, "-"])
+def test_init_refuses_a_name_that_cannot_be_and_makes_nothing(home: Home, name: str) -> None:
+    error = error_of(run("init", "--name", name))
+    assert "node.name" in error.message
+    assert error.hint
+    assert not home.root.exists()
+    made(home)
+
+
+def test_two_inits_at_once_make_one_node(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one writes each file between our look and our writing."""
+
+    def late(path: Path, content: bytes, *, replace: bool = True) -> None:
+        with contextlib.suppress(FileExistsError):
+            write_private(path, content.replace(b"ours", b"theirs"), replace=False)
+        write_private(path, content, replace=replace)
+
+    monkeypatch.setattr("node.cli.init.write_private", late)
+    done = run("init", "--name", "ours")
+    assert done.exit_code == 0, done.exception
+    assert 'name = "theirs"' in home.config.read_text()
+    assert f"{home.config} was there already and keeps its name" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["up"], ["agent", "new", "x"], ["service", "install"]])
