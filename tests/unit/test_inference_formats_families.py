@@ -342,6 +342,31 @@ def test_an_answer_of_a_schema(name: str, family: Get) -> None:
     assert not holds(made, before + "one")
 
 
+OBJECT: JsonObject = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}},
+    "required": ["name"],
+}
+
+
+@every_family
+@pytest.mark.parametrize("text", ["weather", "</think>", "<tool_call>[TOOL_CALLS]<think>", "}"])
+@pytest.mark.parametrize("size", [1, 3, 99])
+def test_an_answer_in_json_is_no_call(name: str, text: str, size: int, family: Get) -> None:
+    """Where functions are offered, too: what the grammar lets through as an answer is read so."""
+    form, holds = family(name).form, family(name).language.holds
+    asked = Asked(TOOLS, answer=OBJECT)
+    before = "<|channel|>final<|message|>" if name == "harmony" else ""
+    answer = f'{{"name": "{text}"}}'
+    assert holds(form.grammar(asked), before + answer)
+    reader = form.reader(asked)
+    raw = before + answer
+    shown = "".join(reader.push(raw[at : at + size]).text for at in range(0, len(raw), size))
+    rest, parsed = reader.close()
+    assert parsed == Parsed(text=answer)
+    assert shown + rest.text == answer
+
+
 # ── thoughts ────────────────────────────────────────────────────────────────────────────────
 
 THOUGHT = {

@@ -65,7 +65,11 @@ class Marked(ABC):
         calls, first = (self.calls, self.first) if asked.tools else ((), ())
         marks = Marks(self.thought, calls, first if asked.choice != "none" else (), self.ends)
         return MarkedReader(
-            marks, lambda text: self._read(text, asked), thinking=asked.thinking, stop=stop
+            marks,
+            lambda text: self._read(text, asked),
+            thinking=asked.thinking,
+            answers=asked.answer is not None,
+            stop=stop,
         )
 
     @abstractmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar, Final
 
 from node.inference.formats.base import Calls, NotACall, Parsed, Shown, State
@@ -122,7 +123,11 @@ class HoldingReader(ABC):
 
 
 class MarkedReader(HoldingReader):
-    """Implements `Reader`. `read` takes a section of calls, from its first mark on."""
+    """Implements `Reader`. `read` takes a section of calls, from its first mark on.
+
+    With `answers` a text is JSON: a mark in it is in a string of its, and so is text; and what
+    began as a call may in the end turn out to be such a text.
+    """
 
     plain = frozenset({"reasoning", "text"})
 
@@ -132,10 +137,12 @@ class MarkedReader(HoldingReader):
         read: Callable[[str], Calls],
         *,
         thinking: bool = False,
+        answers: bool = False,
         stop: tuple[str, ...] = (),
     ) -> None:
         self._marks = marks
         self._read = read
+        self._answers = answers
         self._stops = tuple(filter(None, stop))
         self._in_text = (*marks.calls, *(marks.thought or ()), *marks.ends, *self._stops)
         self._text: list[str] = []
@@ -149,7 +156,20 @@ class MarkedReader(HoldingReader):
         return self._read(self._held) if self._state == "call" else ()
 
     def _rest(self) -> Shown:
-        return Shown() if self._state == "call" else self._take(len(self._held))
+        if self._state == "call" and not self._is_answer():
+            return Shown()
+        self._state = "text" if self._state == "call" else self._state
+        return self._take(len(self._held))
+
+    def _is_answer(self) -> bool:
+        """Whether what looked like the beginning of a call is an answer in JSON."""
+        if not self._answers or not self._held.startswith(self._marks.first or ("\0",)):
+            return False
+        try:
+            self._read(self._held)
+        except NotACall:
+            return True
+        return False
 
     def _keep(self, text: str) -> Shown:
         if not text:
@@ -191,6 +211,8 @@ class MarkedReader(HoldingReader):
 
     def _write(self) -> Shown:
         at, mark = first_mark(self._held, self._in_text)
+        if self._answers and any(map(str.strip, chain(self._text, (self._held[:at],)))):
+            at, mark = first_mark(self._held, self._stops)
         if mark in self._marks.calls:
             shown = self._take(at)
             self._state = "call"
