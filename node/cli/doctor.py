@@ -77,18 +77,40 @@ def doctor(fix: bool, as_json: bool) -> None:
 
 
 def _examine(what: str, check: Check, fix: bool) -> Iterator[Finding]:
-    """Runs one check and repairs what it may."""
+    """Runs one check and repairs what it may. One that cannot look is a finding too."""
     sound = True
-    for fault in check(home()):
-        sound = False
-        if isinstance(fault, Note):
-            yield Finding(what, note=fault.text)
-            continue
-        if fix and fault.repair:
-            fault.repair()
-        yield Finding(what, fault.problem, fault.hint, fixed=bool(fix and fault.repair))
-    if sound:
-        yield Finding(what)
+    try:
+        for fault in check(home()):
+            sound = False
+            if isinstance(fault, Note):
+                yield Finding(what, note=fault.text)
+            else:
+                yield _treated(what, fault) if fix else Finding(what, fault.problem, fault.hint)
+    except FreeholdError as error:
+        yield Finding(what, error.message, error.hint)
+    except OSError as error:
+        yield Finding(what, f"cannot look: {_said(error)}", "See to that file or disk first.")
+    else:
+        if sound:
+            yield Finding(what)
+
+
+def _treated(what: str, fault: Fault) -> Finding:
+    """A fault after its repair, if it has one."""
+    if fault.repair is None:
+        return Finding(what, fault.problem, fault.hint)
+    try:
+        fault.repair()
+    except FreeholdError as error:
+        return Finding(what, fault.problem, f"Not repaired: {error.message}")
+    except OSError as error:
+        return Finding(what, fault.problem, f"Not repaired: {_said(error)}")
+    return Finding(what, fault.problem, fault.hint, fixed=True)
+
+
+def _said(error: OSError) -> str:
+    said = error.strerror or str(error)
+    return f"{said}: {error.filename}" if error.filename else said
 
 
 def _show(finding: Finding) -> None:
@@ -251,14 +273,22 @@ def _money(wallet: WalletReply) -> Iterator[Fault | Note]:
         yield Note(f"{wallet['pending']} operations are open: `freehold wallet pending`")
 
 
-def _log(where: Home) -> Iterator[Fault]:
-    """That the log is what was signed. Not asked of a log that is being written."""
-    from node.journal import verify
+def _log(where: Home) -> Iterator[Fault | Note]:
+    """That the log is what was signed, with what belongs to it. Not of one that is written now."""
+    from node.journal import Verdict, verify
 
-    if (where.journal / "log.vkey").exists() and not where.held():
-        report = verify(where.journal)
-        for problem in report.problems:
-            yield Fault(problem, "`freehold audit verify` says more; restore a backup.")
+    if not any(where.journal.glob("*.jsonl")) and not (where.journal / "log.vkey").exists():
+        return
+    if where.held():
+        yield Note("not looked at while it is being written; `freehold audit verify` does")
+        return
+    report = verify(where.journal)
+    problems = [*report.problems, *report.blobs.problems]
+    for one in report.against:
+        if one.verdict is Verdict.FAILED:
+            problems.append(f"the log does not go on from {one.source} at {one.size}: {one.reason}")
+    for problem in problems:
+        yield Fault(problem, "`freehold audit verify` says more; restore a backup.")
 
 
 def _disk(where: Home) -> Iterator[Fault]:

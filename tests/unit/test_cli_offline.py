@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import io
 import json
 import os
 import plistlib
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.cli import service, wallet_pay
+from node.cli import doctor, service, wallet_pay
 from node.cli._shared import ago, clean, print_json, print_line, size, span
 from node.cli.main import COMMANDS, root
 from node.errors import FreeholdError
@@ -305,6 +307,81 @@ def test_doctor_verifies_the_log(home: Home) -> None:
     found = {item["what"]: item for item in json.loads(run("doctor", "--json").stdout)}
     assert "0" in found["log"]["problem"]
     assert "audit verify" in found["log"]["hint"]
+
+
+def test_doctor_says_that_a_log_was_rolled_back_or_lost_content(home: Home) -> None:
+    log = Journal.open_sync(made(home).journal, origin="freehold/test-node")
+    ref = log.put_blob(b"hello", "prompt")
+    log.append_sync(Draft("run.started", run="r-1", blobs=(ref,)))
+    log.close()
+    before = shutil.copytree(home.journal, home.root / "older")
+    log = Journal.open_sync(home.journal, origin="freehold/test-node")
+    log.append_sync(Draft("node.started"))
+    log.close()
+    assert logged(home)["problem"] == ""
+    shutil.rmtree(home.journal)
+    before.rename(home.journal)
+    assert "kept head" in logged(home)["problem"]
+    home.journal.with_name("journal.head").unlink()
+    assert logged(home)["problem"] == ""
+    for path in (home.journal / "blobs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert "blob" in logged(home)["problem"]
+    (home.journal / "log.vkey").unlink()
+    assert logged(home)["problem"]
+
+
+def logged(home: Home) -> dict[str, Any]:
+    """What doctor says of the log; the first thing."""
+    items: list[dict[str, Any]] = json.loads(run("doctor", "--json").stdout)
+    return next(item for item in items if item["what"] == "log")
+
+
+def test_doctor_does_not_say_that_a_log_in_use_is_well(home: Home) -> None:
+    log = Journal.open_sync(made(home).journal, origin="freehold/test-node")
+    log.append_sync(Draft("node.started"))
+    with home.hold():
+        assert "not looked at" in logged(home)["note"]
+    log.close()
+
+
+def test_a_repair_that_fails_hides_nothing_else(home: Home) -> None:
+    """The socket looks dead, and the daemon that is about to answer on it has the home."""
+    made(home)
+    home.agents.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(home.socket))
+    with home.hold():
+        done = run("doctor", "--fix", "--json")
+    found = {item["what"]: item for item in json.loads(done.stdout) if item["problem"]}
+    assert found["folders"]["fixed"] is True
+    assert [item for item in json.loads(done.stdout) if "is left from" in item["problem"]] == [
+        {
+            "what": "daemon",
+            "problem": f"{home.socket} is left from a daemon that died",
+            "hint": f"Not repaired: a process (pid {os.getpid()}) already works on {home.root}",
+            "fixed": False,
+            "note": "",
+        }
+    ]
+    assert done.exit_code == 1
+
+
+def test_a_check_that_cannot_look_hides_nothing_else(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(home)
+
+    def broken(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr("shutil.disk_usage", broken)
+    done = run("doctor", "--json")
+    found = {item["what"]: item for item in json.loads(done.stdout)}
+    assert [*found] == [what for what, _ in doctor.CHECKS]
+    assert "Input/output error" in found["disk"]["problem"]
+    assert done.exit_code == 1
 
 
 def test_doctor_says_what_is_wrong_with_files(home: Home) -> None:
