@@ -259,24 +259,24 @@ def last_commit(path: Path) -> tuple[bytes, Checkpoint]:
     return line, read_commit(line)
 
 
-def torn(path: Path, found: Scan, key: VerifierKey) -> bool:
+def unfinished(path: Path, found: Scan, key: VerifierKey) -> bool:
     """Whether what follows the last good commit can be a write cut short.
 
     A cut write is the beginning of a commit: whole entries in their places, then at most part of
-    a line; or, after a power cut, blocks of zeros. Anything else, and any commit that the epoch's
-    key signed, means that what was once whole was changed.
+    a line; or, after a power cut, blocks of zeros. A commit that lacks only its newline is one,
+    too. Anything else, and any other commit that the epoch's key signed, means that what was once
+    whole was changed.
     """
     *lines, rest = _tail(path, found)
-    if any(signed_commit(line, key) for line in [*lines, rest, rest[:-1]]):
+    if any(signed_commit(line, key) for line in [*lines, rest[:-1]]):
         return False
+    if signed_commit(rest, key):
+        again = Scan(found.frontier.size, found.frontier, found.chain, found.last)
+        _Scanner(again, key.name, None).take([*lines, rest])
+        return not again.wrong
     if any(b"\0" in line for line in [*lines, rest]):
         return True
     return all(not check_entry(x, found.frontier.size + n) for n, x in enumerate(lines))
-
-
-def unfinished(path: Path, found: Scan, key: VerifierKey) -> bool:
-    """`torn`, or a commit that lacks only its last newline."""
-    return torn(path, found, key) or signed_commit(_tail(path, found)[-1], key)
 
 
 def _tail(path: Path, found: Scan) -> list[bytes]:

@@ -138,6 +138,19 @@ def test_a_log_cut_at_any_byte_is_never_ok(small: Path) -> None:
             assert reopened(small) == expected, f"cut to {size}"
 
 
+def test_a_change_is_not_taken_for_a_commit_cut_short(small: Path) -> None:
+    """An entry of the last commit is changed, and the commit's newline cut off."""
+    vkey, good = key(small), segment(small).read_bytes().removesuffix(b"\n")
+    end = good.rindex(b"\n=")
+    start = good.index(b"\n", good.rindex(b"\n=", 0, end) + 1) + 1
+    for bit in range(8 * start, 8 * end, STEP):
+        raw = bytearray(good)
+        raw[bit // 8] ^= 1 << bit % 8
+        segment(small).write_bytes(raw)
+        assert verify(small, vkey=vkey).internal is Verdict.FAILED, f"bit {bit}"
+        assert reopened(small) is None
+
+
 def test_a_write_cut_short_loses_nothing_that_was_committed(small: Path) -> None:
     """The kept head is of the commit before: what follows it was never acknowledged."""
     good = segment(small).read_bytes()
