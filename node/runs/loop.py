@@ -154,7 +154,7 @@ class Session:
             results.append(await self._call(offer, call))
         exchange = Exchange(reply.message, tuple(results))
         self._asking.talk = self._asking.talk.with_exchange(exchange)
-        if self._progress.stuck():
+        if self._progress.end_step():
             return self._stopped(f"{self._limits.idle_steps} steps in a row brought nothing new")
         return None
 

@@ -16,12 +16,13 @@ class Progress:
     A call is repeated if the same function was called with the same arguments and nothing was
     changed by another call since. One whose result may vary by itself (the clock, the network) may
     be made three times. A step makes progress if it changes something, or succeeds with a result
-    not seen before.
+    not seen before; the calls of one reply are one step, since the model saw no result in between.
     """
 
     def __init__(self, idle_steps: int) -> None:
         self._most_idle = idle_steps
         self._idle = 0
+        self._new = False
         self._writes = 0
         self._seen_at: dict[str, int] = {}
         self._times: Counter[str] = Counter()
@@ -38,17 +39,18 @@ class Progress:
         """Takes a call that was made into account."""
         key = _key(offer, arguments)
         result = digest([offer.name, value]) if offer.read_only else key
-        new = ok and result not in self._results
+        self._new = self._new or (ok and result not in self._results)
         self._results.add(result)
-        self._idle = 0 if new else self._idle + 1
         if ok and not offer.read_only and self._seen_at.get(key) != self._writes:
             self._writes += 1
             self._times.clear()
         self._seen_at[key] = self._writes
         self._times[key] += 1
 
-    def stuck(self) -> bool:
-        """Whether the last steps brought nothing."""
+    def end_step(self) -> bool:
+        """To be said after the calls of each reply: whether the last steps brought nothing."""
+        self._idle = 0 if self._new else self._idle + 1
+        self._new = False
         return self._idle >= self._most_idle
 
 

@@ -344,6 +344,13 @@ async def test_steps_that_bring_nothing_new_stop_the_run(tmp_path: Path) -> None
     assert node.tools["files"].calls["files_read"] == 4
 
 
+async def test_calls_at_once_that_bring_nothing_are_seen_by_the_model(tmp_path: Path) -> None:
+    at_once = Call(*(ToolCall("files_read", {"path": f"{n}.txt"}) for n in range(5)))
+    node = Node(tmp_path, script(at_once, Say("There are none.")))
+    result = await node.ask("Find them")
+    assert (result.status, result.text) == ("completed", "There are none.")
+
+
 async def test_a_crash_of_the_runner_is_tried_once_more(tmp_path: Path) -> None:
     crash = Fail(RunnerCrashedError("the runner died"), text="Hel")
     node = Node(tmp_path, script(crash, Say("Hello.")))

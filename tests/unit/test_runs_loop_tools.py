@@ -279,21 +279,30 @@ def test_what_varies_by_itself_may_be_asked_three_times() -> None:
 
 def test_errors_and_known_results_are_no_progress() -> None:
     progress = Progress(3)
-    progress.note(READ, {"a": 1}, ok=True, value="x")
-    progress.note(READ, {"a": 2}, ok=True, value="x")
-    progress.note(READ, {"a": 3}, ok=False, value="y")
-    assert not progress.stuck()
-    progress.note(READ, {"a": 4}, ok=False, value="z")
-    assert progress.stuck()
-    progress.note(READ, {"a": 5}, ok=True, value="new")
-    assert not progress.stuck()
+    calls = [(True, "x"), (True, "x"), (False, "y"), (False, "z"), (True, "new")]
+    stuck = []
+    for n, (ok, value) in enumerate(calls):
+        progress.note(READ, {"a": n}, ok=ok, value=value)
+        stuck.append(progress.end_step())
+    assert stuck == [False, False, False, True, False]
+
+
+def test_calls_of_one_reply_are_one_step() -> None:
+    """The model has seen no result of the first when it writes the last."""
+    progress = Progress(2)
+    stuck = []
+    for reply in range(3):
+        for n in range(8):
+            progress.note(READ, {"a": [reply, n]}, ok=True, value="nothing there")
+        stuck.append(progress.end_step())
+    assert stuck == [False, False, True]
 
 
 def test_writing_one_value_to_several_places_is_progress() -> None:
     progress = Progress(2)
     for n in range(6):
         progress.note(WRITE, {"a": n}, ok=True, value="4 bytes")
-        assert not progress.stuck()
+        assert not progress.end_step()
 
 
 @pytest.mark.parametrize("read_only", [True, False])
