@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 from node.errors import DivergenceError, RunError
 from node.journal import Draft, Entry, Log
-from node.runs.coding import INLINE_BYTES
 from node.runs.door import Door
 from node.runs.finished import result_in
 from node.runs.life import answer_for
@@ -64,7 +63,7 @@ class Edit:
             return edit
         try:
             data = json.loads(edit) if edit else None
-        except ValueError:
+        except (ValueError, RecursionError):
             data = None
         return _edit_from(data) if isinstance(data, dict) else cls(prompt=edit or None)
 
@@ -145,13 +144,17 @@ def fork(
     edit: Edit,
     actor: str,
     run_id: str,
+    salt: bytes,
     oldest: int | None,
 ) -> tuple[Draft, ...]:
     """The beginning of a run that takes over all that was on the log before `step`.
 
+    Its `salt` is its own: with the first run's, what is erased there could be guessed at here.
+
     Raises:
         JournalError: what the run began with was erased.
-        RunError: there is no such step, or an edit names one that is not taken over.
+        RunError: there is no such step, or an edit names one that is not taken over, or has a value
+            that cannot be kept.
     """
     origin = started_from(log, entries[0])
     taken = _before(entries, step)
@@ -161,6 +164,7 @@ def fork(
         origin,
         id=run_id,
         actor=actor,
+        salt=salt,
         prompt=origin.prompt if edit.prompt is None else edit.prompt,
         agent=replace(origin.agent, model=model or origin.agent.model),
         forked_from=(origin.id, step),
@@ -186,12 +190,20 @@ def _under(path: str | None, step: str) -> bool:
 
 def _check_edit(edit: Edit, taken: list[Entry], step: str) -> None:
     known = {entry.draft.path for entry in taken}
-    for path in edit.results:
+    for path, value in edit.results.items():
+        _check_value(path, value)
         if path not in known:
             raise RunError(
                 f"step {path} is not taken over by a fork from step {step}",
                 hint="Only results of earlier steps can be edited; fork from a later step.",
             )
+
+
+def _check_value(path: str, value: Json) -> None:
+    try:
+        canonical(value)
+    except ValueError as error:
+        raise RunError(f"the new value of step {path} cannot be kept: {error}") from error
 
 
 def _check_readable(log: Log, taken: list[Entry], edit: Edit) -> None:
@@ -215,14 +227,12 @@ def _copy(log: Log, entry: Entry, run_id: str, edit: Edit) -> Draft:
 
 
 def _edited(log: Log, draft: Draft, value: Json) -> Draft:
+    """The result with another value. A person wrote that, so it is erasable."""
     dropped = ("value", "error", "held")
     data: JsonObject = {key: item for key, item in draft.data.items() if key not in dropped}
     data |= {"ok": True, "edited": True}
     blobs = tuple(ref for ref in draft.blobs if ref.role != "value")
-    raw = canonical(value)
-    if len(raw) <= INLINE_BYTES:
-        return replace(draft, data={**data, "value": value}, blobs=blobs)
-    return replace(draft, data=data, blobs=(*blobs, log.put_blob(raw, "value")))
+    return replace(draft, data=data, blobs=(*blobs, log.put_blob(canonical(value), "value")))
 
 
 def _edit_from(data: dict[str, Json]) -> Edit:

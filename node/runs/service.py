@@ -334,7 +334,7 @@ class Runs:
             oldest = self._survey.oldest()
             drafts = fork(
                 self._log, entries, from_step, model=model, edit=change, actor=actor, run_id=new,
-                oldest=oldest,
+                salt=self._random(32), oldest=oldest,
             )  # fmt: skip
             await self._log.append(*drafts)
         self._bring_up(new)

@@ -390,6 +390,23 @@ async def test_a_fork_with_another_model_prompt_and_result() -> None:
     assert (await runs.wait(again)).text == "['again', 'old', 'default']"
 
 
+async def test_what_a_fork_adds_is_erasable_and_tells_nothing_of_the_first_run() -> None:
+    runs, log = make(script(model("a"), model("b", "b", 1)))
+    run_id = await finished(runs, "the prompt")
+    edit = Edit(prompt="another", results={"1": "a secret wish"})
+    new = str(await runs.replay(run_id, from_step="2", edit=edit))
+    await runs.wait(new)
+    assert "a secret wish" not in "".join(str(entry.draft) for entry in log.run_entries(new))
+    salts = [
+        log.blob(ref)
+        for run in (run_id, new)
+        for ref in log.run_entries(run)[0].draft.blobs
+        if ref.role == "salt"
+    ]
+    assert len({*salts}) == len(salts) == 2
+    assert (await runs.replay(new)).ok  # type: ignore[union-attr]
+
+
 async def test_copied_steps_do_not_count_on_the_day_again() -> None:
     clock = ManualClock()
     runs, log = make(script(model("a", tokens=50), model("b", "b", 1)), clock=clock)
@@ -409,6 +426,9 @@ async def test_copied_steps_do_not_count_on_the_day_again() -> None:
         {"from_step": "7"},
         {"from_step": "2", "edit": '{"results": {"2": 1}}'},
         {"from_step": "2", "edit": '{"what": 1}'},
+        {"from_step": "2", "edit": '{"results": {"1": NaN}}'},
+        {"from_step": "2", "edit": '{"results": {"1": "\\ud800"}}'},
+        {"from_step": "2", "edit": '{"results": {"1": ' + "[" * 200 + "]" * 200 + "}}"},
         {"edit": "new prompt"},
         {"model": "big"},
     ],

@@ -229,6 +229,10 @@ def test_an_edit_is_read_or_refused(text: str) -> None:
     assert edit.prompt is None or isinstance(edit.prompt, str)
 
 
+def test_a_prompt_of_many_brackets_is_a_prompt() -> None:
+    assert Edit.of("[" * 200_000).prompt == "[" * 200_000
+
+
 @given(
     usage=st.builds(
         Usage,
