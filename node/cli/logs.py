@@ -16,6 +16,7 @@ from node.errors import FreeholdError
 from node.types import Json, JsonObject
 
 LOOK_EVERY_S = 0.25
+COUNT_MAX = 1_000_000_000
 
 
 @click.command()
@@ -23,7 +24,7 @@ LOOK_EVERY_S = 0.25
 @click.option(
     "-n",
     "count",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, COUNT_MAX),
     default=20,
     show_default=True,
     help="How many of the latest.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from node.cli._shared import INTERRUPTED, clean
-from node.errors import FreeholdError
+from node.errors import FreeholdError, RequestError
 
 # command -> (module, attribute, help): the one place that says what there is
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -64,6 +65,10 @@ class LazyGroup(click.Group):
                 raise
             click.echo(err=True)  # ends the line of the terminal's ^C
             raise click.exceptions.Exit(INTERRUPTED) from None
+        except UnicodeEncodeError as error:  # arguments that are not UTF-8 come as surrogates
+            raise RequestError(
+                "what was given is not UTF-8", hint="Check the terminal's encoding."
+            ) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -87,12 +92,18 @@ def main() -> None:
             click.echo(f"hint: {clean(error.hint)}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # of a file the person named, or of a full disk under the output
-        click.echo(f"error: {error.strerror or error}: {error.filename or 'output'}", err=True)
+        told = f"error: {error.strerror or error}: {error.filename or 'output'}"
+        click.echo(clean(told, lines=False), err=True)
         sys.exit(FreeholdError.exit_code)
 
 
 def _open_streams() -> None:
-    """A standard stream that was closed before the start is empty, and not the next file opened."""
+    """A standard stream that was closed before the start is empty, and not the next file opened.
+
+    A letter that the terminal's encoding does not have is written as its number.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

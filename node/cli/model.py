@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from node.inference import Header, ModelStore, Pin
     from node.types import JsonObject
 
+TOKENS_MAX = 1_000_000_000
+
 
 @click.group()
 def model() -> None:
@@ -81,7 +83,9 @@ def list_models(as_json: bool) -> None:
 
 @model.command()
 @click.argument("name")
-@click.option("--context", type=click.IntRange(1), help="Tokens; the config's if not given.")
+@click.option(
+    "--context", type=click.IntRange(1, TOKENS_MAX), help="Tokens; the config's if not given."
+)
 @json_option
 def show(name: str, context: int | None, as_json: bool) -> None:
     """Show a model's pin, what its file says of itself, and the memory it needs."""

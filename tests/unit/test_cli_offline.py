@@ -541,6 +541,41 @@ def test_init_says_that_a_name_came_too_late(home: Home) -> None:
 # ── output ──────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("agent", "new", "poet", "--about", "\udcff"),
+        ("agent", "new", "\udcff"),
+        ("model", "connect", "m", "http://127.0.0.1:1", "--unchecked", "--model", "\udcff"),
+        ("model", "show", "default", "--context", "9" * 400),
+        ("logs", "--daemon", "-n", "9" * 40),
+        ("secret", "set", "a", "--url", "https://a.example/*", "--agent", ""),
+        ("secret", "set", "a", "--url", "https://a.example/*", "--agent", "\udcff"),
+    ],
+)
+def test_odd_arguments_are_refused_in_words(home: Home, words: tuple[str, ...]) -> None:
+    made(home)
+    before = sorted(home.root.rglob("*.*ml"))
+    done = run(*words, stdin="value")
+    assert done.exit_code != 0
+    assert isinstance(done.exception, FreeholdError | SystemExit), done.exception
+    assert sorted(home.root.rglob("*.*ml")) == before
+    assert KeyStore(home.keys).names() == []
+
+
+def test_a_terminal_that_cannot_show_a_letter_is_shown_its_number(home: Home) -> None:
+    made(home)
+    run("agent", "new", "poet", "--about", "größe 漢字")
+    shown = subprocess.run(
+        [sys.executable, "-m", "node.cli", "agent", "list"],
+        env={**os.environ, "PYTHONIOENCODING": "iso-8859-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "größe \\u6f22\\u5b57".encode("iso-8859-1") in shown.stdout
+
+
 def test_text_from_outside_cannot_drive_the_terminal() -> None:
     assert clean("a\x1b[2Jb\u202ec\n\td") == "a\\x1b[2Jb\\u202ec\n\td"
     assert clean("a\nb", lines=False) == "a\\nb"
