@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli._shared import clean, home, json_option, note, print_json
+from node.cli._shared import clean, hidden, home, json_option, note, print_json
 from node.errors import IdentityError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _known_key(name: str, url: str) -> str:
 
 def _ask_key() -> str:
     if sys.stdin.isatty():
-        return str(click.prompt("API key", hide_input=True)).strip()
+        return hidden("API key").strip()
     try:
         return sys.stdin.buffer.read(8_193).decode("ascii").strip()
     except UnicodeDecodeError as error:

@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from node.cli._shared import home, json_option, note, print_json, table
+from node.cli._shared import hidden, home, json_option, note, print_json, table
 from node.errors import IdentityError
 from node.identity import HttpSecret, HttpSecrets, KeyStore
 
@@ -71,7 +71,7 @@ def remove(name: str) -> None:
 
 def _value() -> str:
     if sys.stdin.isatty():
-        return str(click.prompt("Value", hide_input=True))
+        return hidden("Value")
     try:
         return sys.stdin.buffer.read(65_538).removesuffix(b"\n").decode("ascii")
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import click
 
@@ -89,7 +90,10 @@ def status(as_json: bool) -> None:
 def installed(where: Home) -> bool:
     """Whether a service runs the daemon of this home."""
     path = _path()
-    return path.is_file() and str(where.root) in path.read_text(errors="replace")
+    named = _quoted(f"FREEHOLD_HOME={where.root}", dollar="$")
+    if sys.platform == "darwin":
+        named = f"<string>{escape(str(where.root))}</string>"
+    return path.is_file() and named in path.read_text(errors="replace")
 
 
 def definition(where: Home) -> str:

@@ -10,12 +10,14 @@ import io
 import json
 import os
 import plistlib
+import re
 import shutil
 import socket
 import stat
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -26,10 +28,10 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.cli import doctor, service, wallet_pay
+from node.cli import doctor, model_connect, secret, service, wallet_pay
 from node.cli._shared import ago, clean, print_json, print_line, size, span
 from node.cli.main import COMMANDS, root
-from node.errors import FreeholdError
+from node.errors import FreeholdError, RequestError
 from node.home import Home, write_private
 from node.identity import HttpSecrets, KeyStore
 from node.journal import Draft, Journal
@@ -272,6 +274,17 @@ def test_secrets_come_from_standard_input(home: Home) -> None:
     assert json.loads(run("secret", "list", "--json").stdout) == []
 
 
+@pytest.mark.parametrize("ask", [secret._value, model_connect._ask_key])
+def test_what_a_terminal_cuts_off_is_not_kept(
+    ask: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long key that is pasted ends at 4,095 bytes, and the service would say that it is wrong."""
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(click, "prompt", lambda *_words, **_more: "k" * 4_095)
+    with pytest.raises(RequestError, match="4095 bytes a line"):
+        ask()
+
+
 def test_doctor_finds_and_fixes(home: Home) -> None:
     made(home)
     KeyStore(home.keys).set("api", b"top")
@@ -473,6 +486,23 @@ def test_service_files_go_where_the_manager_looks(
     (tools / "systemctl").write_text("#!/bin/sh\necho no bus >&2; exit 1\n")
     assert "no bus" in str(error_of(run("service", "remove")))
     assert run("service", "status").exit_code == 1
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+@pytest.mark.parametrize("name", ["h", "50% & $more"])
+def test_the_service_of_another_home_is_not_this_homes(
+    platform: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr("sys.platform", platform)
+    where = Home(tmp_path / f"{name}-2")
+    monkeypatch.setenv("FREEHOLD_HOME", str(where.root))
+    path = Path(re.findall("no (.*)\\)", run("service", "status").stderr)[0])
+    path.parent.mkdir(parents=True)
+    path.write_text(service.definition(made(where)))
+    assert service.installed(where)
+    assert not service.installed(Home(tmp_path / name))
 
 
 def test_a_launch_agent_is_replaced_by_a_new_one(
