@@ -511,6 +511,7 @@ async def test_a_runner_is_told_no_secrets_and_goes_first(
     if sys.platform == "linux":  # and the kernel's memory killer takes it before the daemon
         score = Path(f"/proc/{process.pid}/oom_score_adj")
         assert await asyncio.to_thread(score.read_text) == "500\n"
+        assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)  # it would hold what was said
 
 
 async def test_many_generations_with_cancels_leave_nothing_behind(engine: LlamaEngine) -> None:
