@@ -102,7 +102,6 @@ def _divergence(log: Log, run: Run, entries: list[Entry], answer: Answer) -> Div
         return _as_divergence(error)
     compared = _compared(run)
     missed = next((path for path in run.record.steps if path not in compared), None)
-    missed = missed if missed and not _is_verdict(run, missed) else None
     if missed is not None:
         kind = run.record.steps[missed].intent.data
         return Divergence(missed, f"{kind.get('kind')} {kind.get('name')}", "nothing: it ended")
@@ -113,9 +112,12 @@ def _divergence(log: Log, run: Run, entries: list[Entry], answer: Answer) -> Div
 
 
 def _compared(run: Run) -> set[str]:
-    """The steps that were answered from the record, with all that was taken within them."""
+    """The steps that were answered from the record, with all that was taken within them, and what
+    guards said of these."""
     within = (step.path for path in run.compared for step in run.record.within(path))
-    return {*run.compared, *within}
+    steps = {*run.compared, *within}
+    judged = (verdicts for (path, _), verdicts in run.record.verdicts.items() if path in steps)
+    return steps.union(step.path for verdicts in judged for step in verdicts.values())
 
 
 def _is_verdict(run: Run, path: str) -> bool:

@@ -24,6 +24,7 @@ from node.runs import (
     NoGuards,
     Outcome,
     ProgramRun,
+    ReplayReport,
     Runs,
     StepKind,
     Usage,
@@ -385,3 +386,41 @@ async def test_an_answer_that_cannot_be_read_just_now_is_not_told_as_empty(
         with pytest.raises(JournalReadError):
             await after.wait(run)
     assert (await after.wait(run)).text == "quick"
+
+
+class Passes:
+    """Lets everything pass."""
+
+    name = "passes"
+
+    def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+        return GuardVerdict("pass")
+
+
+@pytest.mark.parametrize(
+    ("judges", "keeps", "missed"),
+    [(True, True, None), (True, False, "4"), (False, False, "3.answer.passes")],
+)
+async def test_a_replay_that_leaves_something_out_is_noticed_behind_what_guards_said(
+    judges: bool, keeps: bool, missed: str | None
+) -> None:
+    def takes(*, judges: bool, keeps: bool):
+        async def program(run: ProgramRun) -> Answer:
+            await run.guard(GuardStage.INPUT, run.prompt)
+            await run.step(PlainEffect(args=1))
+            if judges:
+                await run.guard(GuardStage.ANSWER, "done")
+            if keeps:
+                await run.step(PlainEffect(args=2))
+            return Answer("completed", "done")
+
+        return program
+
+    guards = FixedGuards({stage: [Passes()] for stage in GuardStage})
+    runs, log = make(takes(judges=True, keeps=True), guards=guards)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await runs.wait(run_id)
+    after, _ = make(takes(judges=judges, keeps=keeps), log, guards=guards)
+    report = await after.replay(run_id)
+    assert isinstance(report, ReplayReport)
+    assert (report.divergence and report.divergence.path) == missed
