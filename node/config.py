@@ -57,17 +57,20 @@ class ControlSection(Section):
     )
     token: SecretStr = Field(
         default=SecretStr(""),
-        description=f"What TCP clients send as a bearer token; {TOKEN_MIN} characters or more.",
+        description=f"What TCP clients send as a bearer token: {TOKEN_MIN} characters or more, ASCII.",
     )
 
     @model_validator(mode="after")
     def _tcp_needs_a_token(self) -> ControlSection:
         if self.bind:
             self.address()
-            if len(self.token.get_secret_value()) < TOKEN_MIN:
+            token = self.token.get_secret_value()
+            if len(token) < TOKEN_MIN:
                 raise ValueError(
                     f"bind = {self.bind!r} needs a token of {TOKEN_MIN} characters or more"
                 )
+            if not (token.isascii() and token.isprintable() and " " not in token):
+                raise ValueError("the token goes in a header: ASCII that prints, without spaces")
         return self
 
     def address(self) -> tuple[str, int]:
@@ -211,7 +214,7 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
         raise ConfigError(
             f"cannot read {path}: {error.strerror}", hint="`freehold init` writes a new one."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}", hint="Correct that line.") from error
     origin = _override(tables, env)
     try:
@@ -244,7 +247,7 @@ def _value(text: str, section: str, key: str) -> Any:
             return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

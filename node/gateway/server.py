@@ -163,9 +163,10 @@ def bind_tcp(address: tuple[str, int]) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         listener = socket.create_server(found[0][4][:2], family=found[0][0], backlog=BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a host that cannot be a name in DNS is the latter
+        said = error.strerror if isinstance(error, OSError) else "that is no host"
         raise ConfigError(
-            f"control.bind = {host}:{port}: {error.strerror or error}",
+            f"control.bind = {host}:{port}: {said or error}",
             hint="Choose another port, or leave control.bind out.",
         ) from error
     listener.setblocking(False)

@@ -34,7 +34,7 @@ from node.errors import (
     FreeholdError,
     JournalError,
 )
-from node.gateway import bind_unix, sse
+from node.gateway import bind_tcp, bind_unix, sse
 from node.gateway.peer import allowed, peer_uid, xucred_uid
 from node.gateway.sse import until
 from node.gateway.trace import trace
@@ -143,6 +143,12 @@ def test_a_live_socket_is_not_taken(tmp_path: Path) -> None:
 
 
 # ── readiness ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 300, "\udcff", "256.1.1.1"])
+def test_an_address_that_cannot_be_had_is_said(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"control\.bind"):
+        bind_tcp((host, 1))
 
 
 def test_readiness_is_told_once_and_the_variables_are_taken() -> None:
