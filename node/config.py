@@ -57,7 +57,8 @@ class ControlSection(Section):
     )
     token: SecretStr = Field(
         default=SecretStr(""),
-        description=f"What TCP clients send as a bearer token: {TOKEN_MIN} characters or more, ASCII.",
+        description=f"What TCP clients send as a bearer token: {TOKEN_MIN} characters or more, "
+        "ASCII without spaces.",
     )
 
     @model_validator(mode="after")
