@@ -64,10 +64,11 @@ def _core_module(tool: ToolSource, work: Path, root: str, *c_sources: str) -> No
     command += ["-fstrip", "-fno-entry", "--stack", str(STACK_BYTES)]
     command += [f"--export={name}" for name in EXPORTS]
     command += ["--cache-dir", str(cache), "--global-cache-dir", str(cache), *c_sources]
+    # Zig checks overflow and bounds in every module, or in none, as the root module's mode says.
     modules = [
-        *("--dep", "guest", "--dep", "tool", "-OReleaseFast", "-Mroot=guest/abi.zig"),
-        *("-OReleaseSafe", "-Mguest=guest/guest.zig"),
-        *("--dep", "guest", "-OReleaseSafe", f"-Mtool={root}"),
+        *("--dep", "guest", "--dep", "tool", "-OReleaseSafe", "-Mroot=guest/abi.zig"),
+        *("-OReleaseSmall", "-Mguest=guest/guest.zig"),
+        *("--dep", "guest", "-OReleaseSmall", f"-Mtool={root}"),
     ]
     run([*command, *modules, "-femit-bin=built.wasm"], cwd=work)
     _node(WASM_OPT, "-O2", *FEATURES, "built.wasm", "-o", "core.wasm", cwd=work)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from node.sandbox import Grant, Sandbox, WorkspaceGrant, read_manifest
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "build_tools"
 LOCKS = {
@@ -120,6 +122,58 @@ def test_capabilities_reach_a_tool_of_ones_own(tmp_path: Path, language: str) ->
     assert built.returncode == 0, built.stderr
     tested = freehold(tmp_path / "home", "tool", "test", str(folder))
     assert tested.returncode == 0, tested.stdout
+
+
+CARELESS = """
+#include "freehold.h"
+static void greet(fh_call *call) {
+  fh_workspace_write(call, "before", fh_text(call, "name"));
+  const char *old = fh_workspace_read(call, "notes");
+  fh_workspace_write(call, "notes", fh_join(call, old, "more"));
+  fh_workspace_remove(call, "before");
+  fh_store_set(call, "k", old);
+  fh_fail(call, "the second failure");
+}
+const fh_function fh_functions[] = {{"mine_greet", greet}, {0}};
+"""
+
+
+@needs_toolchain
+@pytest.mark.timeout(300)
+async def test_a_tool_in_c_changes_nothing_once_it_has_failed(tmp_path: Path) -> None:
+    folder, workspace = tmp_path / "mine", tmp_path / "workspace"
+    freehold(tmp_path, "tool", "new", "mine", "--lang", "c", "--into", str(tmp_path))
+    (folder / "tool.c").write_text(CARELESS, encoding="utf-8")
+    toml = (folder / "tool.toml").read_text(encoding="utf-8")
+    named = toml.replace("capabilities = []", 'capabilities = ["workspace", "store"]')
+    (folder / "tool.toml").write_text(named, encoding="utf-8")
+    built = build(str(folder))
+    assert built.returncode == 0, built.stderr
+    workspace.mkdir()
+    (workspace / "notes").write_bytes(b"kept \xff")  # not UTF-8: a read of it fails
+    grant = Grant(workspace=WorkspaceGrant(workspace, "rw"), store=tmp_path / "store.db")
+    sandbox = Sandbox(tmp_path / "cache")
+    try:
+        answer = await sandbox.call(read_manifest(folder), "mine_greet", {"name": "Ada"}, grant)
+    finally:
+        await sandbox.aclose()
+    assert answer.value == {"error": "notes: the file is not UTF-8 text"}
+    assert (workspace / "notes").read_bytes() == b"kept \xff"
+    assert (workspace / "before").read_text() == "Ada"
+
+
+@needs_toolchain
+@pytest.mark.timeout(300)
+def test_what_goes_out_of_bounds_traps(tmp_path: Path) -> None:
+    freehold(tmp_path, "tool", "new", "wrong", "--lang", "zig", "--into", str(tmp_path))
+    source = tmp_path / "wrong" / "tool.zig"
+    text = source.read_text()
+    assert "if (name.len == 0)" in text
+    source.write_text(text.replace("if (name.len == 0)", "if (name[name.len] == 0)"))
+    built = build(str(tmp_path / "wrong"))
+    assert built.returncode == 0, built.stderr
+    tested = freehold(tmp_path / "home", "tool", "test", str(tmp_path / "wrong"))
+    assert "trap" in tested.stdout, tested.stdout
 
 
 DOCUMENTED = ROOT / "docs" / "tools.md"

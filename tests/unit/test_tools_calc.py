@@ -49,6 +49,14 @@ def value(shipped, expression):
         ("1e-4999 * 0", "0"),
         ("1^(10^4000)", "1"),
         ("(0-1)^(10^400+1)", "-1"),
+        ("(0-1)^2147483647", "-1"),
+        ("0^-0", "1"),
+        ("0^(0*-1)", "1"),
+        ("0 / (-10^40) % -7", "0"),
+        ("10^33 + 1/3", "≈1000000000000000000000000000000000"),
+        ("1234567890*10^24 - 1/3", "≈1234567890000000000000000000000000"),
+        ("10^32 + 1/3", "≈100000000000000000000000000000000.3"),
+        ("7%3-1", "0"),
     ],
 )
 def test_what_it_comes_to(shipped, expression, expected):
@@ -72,12 +80,21 @@ def test_what_it_comes_to(shipped, expression, expected):
         ("1)", "unexpected ) at character 2"),
         ("1,000", "write 1000, not 1,000"),
         ("20%", "for 20 percent write 20 / 100"),
+        ("120*15% + 30", "for 20 percent write 20 / 100"),
+        ("20%-5", "for 20 percent write 20 / 100"),
+        ("20 % − 5", "for 20 percent write 20 / 100"),
+        # exponents whose product with a number of bits is small again modulo 2^32
+        ("9^1431655766", "too large"),
+        ("(2^2048)^2097152", "too large"),
+        ("(2^2048 + 1)^2097152", "too large"),
+        ("0.1^1073741824", "too large"),
         ("1 2", "unexpected 2 at character 3"),
         ("π", "unexpected π at character 1"),
         ("1.2.3", "unexpected"),
         ("__import__('os')", "unexpected _"),
         ("(" * 300 + "1" + ")" * 300, "nested too deep"),
         ("-" * 1000 + "1", "nested too deep"),
+        ("(" * 101 + "1" + ")" * 101, "at most 100 levels"),
         ("*".join(["(3^4000/7^4000)", "(7^4000/3^4000)"] * 100), "too long"),
     ],
 )
@@ -94,6 +111,9 @@ def test_large_numbers_are_exact(shipped):
     for factor in range(1, 301):
         expected *= factor
     assert value(shipped, product) == {"value": str(expected)}
+    assert value(shipped, "(" * 99 + "1" + ")" * 99) == {"value": "1"}
+    nearly = Fraction(11**4800, 10**5000 - 1)  # twice a remainder by it has more than 5,000 digits
+    assert value(shipped, "11^4800/(10^5000-1)") == {"value": written(nearly)}
     assert value(shipped, "1/2^200") == {"value": written(Fraction(1, 2**200))}
 
 
@@ -175,6 +195,13 @@ def test_the_same_as_fractions(shipped, tree):
         assert max(abs(expected.numerator), expected.denominator) > 10**1000
     else:
         assert answer == {"value": written(expected)}
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.integers(-(10**6), 10**6).filter(bool), st.integers(25, 45), st.sampled_from([3, 7, 9]))
+def test_no_digit_is_lost_where_plain_digits_end(shipped, over, power, under):
+    answer = value(shipped, f"({over})*10^{power} + 1/{under}")
+    assert answer == {"value": written(over * 10**power + Fraction(1, under))}
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

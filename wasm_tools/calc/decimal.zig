@@ -164,8 +164,10 @@ fn rounded(work: *Work, value: Rational) Wrong![]const u8 {
     const trimmed = std.mem.trimEnd(u8, digits, "0");
     if (exponent < -7 or exponent >= significant) return scientific(work, sign, trimmed, exponent);
     const places: u32 = @intCast(significant - 1 - exponent);
-    const plain = std.mem.trimEnd(u8, try point(work, mantissa, places), "0");
-    return std.mem.concat(work.arena, u8, &.{ sign, std.mem.trimEnd(u8, plain, ".") });
+    const plain = try point(work, mantissa, places);
+    if (places == 0) return std.mem.concat(work.arena, u8, &.{ sign, plain });
+    const kept = std.mem.trimEnd(u8, std.mem.trimEnd(u8, plain, "0"), ".");
+    return std.mem.concat(work.arena, u8, &.{ sign, kept });
 }
 
 fn scientific(work: *Work, sign: []const u8, digits: []const u8, exponent: i32) Wrong![]const u8 {
@@ -196,8 +198,8 @@ fn shifted(work: *Work, over: Int, under: Int, places: i32) Wrong!Int {
     const top = if (places >= 0) try work.multiply(over, ten) else over;
     const bottom = if (places >= 0) under else try work.multiply(under, ten);
     const parts = try work.divide(top, bottom);
-    const twice = try work.add(parts.remainder, parts.remainder);
-    const up = switch (twice.order(bottom)) {
+    const missing = try work.subtract(bottom, parts.remainder);
+    const up = switch (parts.remainder.order(missing)) {
         .lt => false,
         .gt => true,
         .eq => parts.quotient.isOdd(),

@@ -42,6 +42,12 @@ pub const Work = struct {
         return checked(out);
     }
 
+    pub fn subtract(self: *Work, a: Int, b: Int) Wrong!Int {
+        var negative = b;
+        negative.negate();
+        return self.add(a, negative);
+    }
+
     pub fn multiply(self: *Work, a: Int, b: Int) Wrong!Int {
         try self.spend(a.len(), b.len());
         if (isOne(b)) return a;
@@ -61,9 +67,11 @@ pub const Work = struct {
         return .{ .quotient = quotient, .remainder = remainder };
     }
 
+    /// For 0, 1 and -1 only whether the exponent is zero, odd or even matters.
     pub fn power(self: *Work, base: Int, exponent: u32) Wrong!Int {
         const bits = base.bitCountAbs();
-        if (bits > 1 and (bits - 1) * exponent > max_bits) return error.TooLarge;
+        if (bits <= 1 and exponent > 2) return self.power(base, 2 - exponent % 2);
+        if (exponent > max_bits or (bits -| 1) * exponent > max_bits) return error.TooLarge;
         const limbs = bits * exponent / @bitSizeOf(usize);
         try self.spend(limbs, limbs);
         var out = try Int.init(self.arena);
@@ -90,7 +98,7 @@ pub const Work = struct {
     }
 };
 
-/// A number as numerator over denominator; the denominator is positive.
+/// A number as numerator over denominator; the denominator is positive, and zero has no sign.
 pub const Rational = struct {
     over: Int,
     under: Int,
@@ -98,6 +106,7 @@ pub const Rational = struct {
     /// In lowest terms, with the sign above.
     pub fn reduced(work: *Work, over: Int, under: Int) Wrong!Rational {
         if (under.eqlZero()) return error.DivisionByZero;
+        if (over.eqlZero()) return .{ .over = try work.int(0), .under = try work.int(1) };
         var value: Rational = .{ .over = over, .under = under };
         if (!under.isPositive()) {
             value.over.negate();
@@ -116,7 +125,7 @@ pub const Rational = struct {
 
     pub fn negated(self: Rational) Rational {
         var out = self;
-        out.over.negate();
+        if (!out.over.eqlZero()) out.over.negate();
         return out;
     }
 

@@ -16,7 +16,7 @@ const decimal = @import("decimal.zig");
 
 pub const functions = .{ .calc = calc };
 
-const max_nesting = 200;
+const max_nesting = 100;
 
 fn calc(call: *guest.Call) guest.Error!void {
     var parser: Parser = .{
@@ -106,8 +106,6 @@ const Parser = struct {
     }
 
     fn sum(self: *Parser) Wrong!Rational {
-        try self.deeper();
-        defer self.nesting -= 1;
         var left = try self.product();
         while (self.peek()) |operator| switch (operator) {
             '+' => {
@@ -135,8 +133,9 @@ const Parser = struct {
                 left = try left.divide(&self.work, try self.signed());
             },
             '%' => {
+                const sign = self.at;
                 self.take();
-                try self.notPercent();
+                try self.notPercent(sign);
                 left = try left.remainder(&self.work, try self.signed());
             },
             else => break,
@@ -144,13 +143,26 @@ const Parser = struct {
         return left;
     }
 
-    /// A `%` with nothing to divide by is someone's percent sign.
-    fn notPercent(self: *Parser) guest.Error!void {
+    /// A `%` with nothing to divide by is someone's percent sign; so it is where an addition or a
+    /// subtraction seems to follow, as in `20% + 5` or `20%-5`, and not in `7 % -3`.
+    fn notPercent(self: *Parser, sign: usize) guest.Error!void {
         const next = self.peek() orelse ')';
-        if (std.mem.indexOfScalar(u8, ")*/%^", next) != null) return self.call.fail(
-            "% is the remainder, as in 7 % 3; for 20 percent write 20 / 100",
+        const operand = self.at;
+        defer self.at = operand;
+        self.take();
+        const is_percent = switch (next) {
+            ')', '*', '/', '%', '^', '+' => true,
+            '-' => !self.spaceAt(sign - 1) or self.spaceAt(self.at),
+            else => false,
+        };
+        if (is_percent) return self.call.fail(
+            "% is the remainder, as in 7 % 3 or 7 % (-3); for 20 percent write 20 / 100",
             .{},
         );
+    }
+
+    fn spaceAt(self: *const Parser, at: usize) bool {
+        return at < self.source.len and std.ascii.isWhitespace(self.source[at]);
     }
 
     fn signed(self: *Parser) Wrong!Rational {

@@ -3,8 +3,8 @@
  *
  * A tool defines `fh_functions`, ended by an entry without a name. A function reads its arguments,
  * adds to its answer, and returns; once something has failed, what it does after that is ignored
- * and the call ends with the first failure's words. Text is UTF-8 with a NUL behind it, and lives
- * as long as the call: nothing is ever freed. */
+ * (no capability is asked any more) and the call ends with the first failure's words. Text is
+ * UTF-8 with a NUL behind it, and lives as long as the call: nothing is ever freed. */
 #ifndef FREEHOLD_H
 #define FREEHOLD_H
 

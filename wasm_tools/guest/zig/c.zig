@@ -141,15 +141,21 @@ export fn fh_join(self: *Call, a: Text, b: Text) Text {
     };
 }
 
+// A tool goes on after a failure with "" and 0 for what it could not have: none of that reaches the
+// host, or what it writes next would be made of nothing.
+
 export fn fh_workspace_list(self: *Call, path: Text) Text {
+    if (self.failed != null) return "";
     return self.told(host.workspace.list(std.mem.span(path)));
 }
 
 export fn fh_workspace_read(self: *Call, path: Text) Text {
+    if (self.failed != null) return "";
     return self.told(host.workspace.read(std.mem.span(path)));
 }
 
 export fn fh_workspace_write(self: *Call, path: Text, content: Text) u64 {
+    if (self.failed != null) return 0;
     switch (host.workspace.write(std.mem.span(path), std.mem.span(content))) {
         .ok => |bytes| return bytes,
         .err => |words| self.fail("{s}", .{words}),
@@ -158,18 +164,22 @@ export fn fh_workspace_write(self: *Call, path: Text, content: Text) u64 {
 }
 
 export fn fh_workspace_remove(self: *Call, path: Text) void {
+    if (self.failed != null) return;
     _ = self.told(host.workspace.remove(std.mem.span(path)));
 }
 
 export fn fh_http_fetch(self: *Call, request: Text) Text {
+    if (self.failed != null) return "";
     return self.told(host.http.fetch(std.mem.span(request)));
 }
 
 export fn fh_knowledge_search(self: *Call, query: Text, limit: u32) Text {
+    if (self.failed != null) return "";
     return self.told(host.knowledge.search(std.mem.span(query), limit));
 }
 
 export fn fh_store_get(self: *Call, key: Text) ?Text {
+    if (self.failed != null) return null;
     switch (host.store.get(std.mem.span(key))) {
         .ok => |found| return if (found) |value| self.text(value) else null,
         .err => |words| self.fail("{s}", .{words}),
@@ -178,14 +188,17 @@ export fn fh_store_get(self: *Call, key: Text) ?Text {
 }
 
 export fn fh_store_set(self: *Call, key: Text, value: Text) void {
+    if (self.failed != null) return;
     _ = self.told(host.store.set(std.mem.span(key), std.mem.span(value)));
 }
 
 export fn fh_store_delete(self: *Call, key: Text) void {
+    if (self.failed != null) return;
     _ = self.told(host.store.delete(std.mem.span(key)));
 }
 
 export fn fh_store_keys(self: *Call) Text {
+    if (self.failed != null) return "";
     return self.told(host.store.keys());
 }
 
