@@ -28,6 +28,9 @@ def match(shipped, pattern, text):
         ("^x", "x\nx", ["x"]),
         ("(?m)^x$", "x\nx", ["x", "x"]),
         ("(?i)äÖ", "ÄöäÖ", ["Äö", "äÖ"]),
+        ("(?i)žluť", "ŽLUŤ Žluť", ["ŽLUŤ", "Žluť"]),
+        ("(?i)[à-ÿő-ű]", "ÀŐŰŸ×", ["À", "Ő", "Ű", "Ÿ"]),
+        (r"\012\0", "\n\x00\x0012", ["\n\x00"]),
         ("(?s)a.b", "a\nb", ["a\nb"]),
         ("a*", "aab", ["aa", "", ""]),
         ("a{2,3}?", "aaaaaaa", ["aa", "aa", "aa"]),
@@ -57,6 +60,8 @@ def test_matches(shipped, pattern, text, matches):
         (r"(\w)\1", "back-reference"),
         ("\\", "ends with a \\"),
         (r"\q", "means nothing"),
+        (r"\x+1", "hexadecimal digits"),
+        (r"\u1_23", "hexadecimal digits"),
         ("[z-a]", "wrong way round"),
         ("(?:(?:(?:a{10}){10}){10}){10}", "too long"),
         ("(" * 60 + ")" * 60, "nested too deep"),
@@ -77,6 +82,26 @@ def test_no_pattern_takes_exponential_time(shipped, pattern):
 def test_quadratic_work_ends_in_words(shipped):
     answer = match(shipped, "x.*y|x", "x" * 40_000)
     assert answer == {"error": "the pattern takes too long on this text"}
+
+
+CASED = [  # the letters that differ one for one, of the alphabets that are known
+    chr(point)
+    for point in (
+        *range(0x41, 0x180),
+        *range(0x386, 0x3AC),
+        *range(0x400, 0x588),
+        *range(0x1E00, 0x1F00),
+    )
+    if len(chr(point).lower()) == 1
+    and chr(point).lower().upper() == chr(point) != chr(point).lower()
+]
+
+
+def test_letters_match_in_either_case(shipped):
+    for letters in (CASED[at : at + 20] for at in range(0, len(CASED), 20)):
+        text = "".join(letters)
+        assert match(shipped, "(?i)" + text.lower(), text) == {"matches": [text]}
+        assert match(shipped, "(?i)" + text, text.lower()) == {"matches": [text.lower()]}
 
 
 ATOMS = ["a", "b", "c", ".", "[ab]", "[^a]", r"\w", r"\d", r"\s", r"\b", r"\B", "^", "$", "é"]
@@ -111,7 +136,8 @@ def test_the_same_as_re(shipped, pattern, text):
 
 
 JSON = (
-    '{"items":[{"name":"a","n":1.10},{"name":"b"}],"a key":{"x":null},"big":123456789012345678901}'
+    '{"items":[{"name":"a","n":1.10},{"name":"b"}],"a key":{"x":null},"big":123456789012345678901,'
+    '"$id":7,"id":8}'
 )
 
 
@@ -125,6 +151,9 @@ JSON = (
         ('["a key"].x', None),
         ("['a key']", {"x": None}),
         ("big", 123456789012345678901),
+        ("$id", 7),
+        ("$.id", 8),
+        ("$['$id']", 7),
     ],
 )
 def test_query(shipped, path, value):
@@ -138,6 +167,9 @@ def test_query(shipped, path, value):
         ("items.name", JSON, "asked of an array"),
         ("nope", JSON, "no key nope"),
         ("items[x]", JSON, "no index"),
+        ("items[+1]", JSON, "no index"),
+        ("items[0_1]", JSON, "no index"),
+        ("$nope", JSON, "no key $nope"),
         ("items[", JSON, "a [ without its ]"),
         ("a..b", JSON, "empty name"),
         ('["a', JSON, "not closed"),

@@ -2,7 +2,7 @@
 //!
 //! A step is a name (after a dot, or first), an index (negative ones count from the end), a quoted
 //! name in brackets, or `[*]`, which takes the rest of the path for every element and answers
-//! them all. A leading `$` may stand for the whole. Numbers come out as they are written.
+//! them all. A leading `$` may stand for the whole, where a step follows. Numbers come out as they are written.
 const std = @import("std");
 const guest = @import("guest");
 const Value = guest.Value;
@@ -59,7 +59,9 @@ fn kind(value: Value) []const u8 {
 fn parse(call: *guest.Call, path: []const u8) guest.Error![]const Step {
     var steps: std.ArrayList(Step) = .empty;
     var rest = path;
-    if (std.mem.startsWith(u8, rest, "$")) rest = rest[1..];
+    const whole = std.mem.eql(u8, rest, "$") or std.mem.startsWith(u8, rest, "$.") or
+        std.mem.startsWith(u8, rest, "$[");
+    if (whole) rest = rest[1..];
     while (rest.len > 0) {
         if (steps.items.len == max_steps) return call.fail("the path has more than {d} steps", .{max_steps});
         const step, rest = if (rest[0] == '[')
@@ -85,11 +87,17 @@ fn bracket(call: *guest.Call, rest: []const u8) guest.Error!Parsed {
         return call.fail("the path has a [ without its ]", .{});
     const inner = rest[1..end];
     if (std.mem.eql(u8, inner, "*")) return .{ .each, rest[end + 1 ..] };
-    const index = std.fmt.parseInt(i64, inner, 10) catch return call.fail(
+    const index = number(inner) orelse return call.fail(
         "[{s}] is no index: use a number, [*] or a \"quoted name\"",
         .{inner},
     );
     return .{ .{ .index = index }, rest[end + 1 ..] };
+}
+
+/// Digits, a minus before them or not; `parseInt` alone takes `+1` and `1_0` as well.
+fn number(text: []const u8) ?i64 {
+    if (std.mem.indexOfNone(u8, text, "-0123456789") != null) return null;
+    return std.fmt.parseInt(i64, text, 10) catch null;
 }
 
 fn quoted(call: *guest.Call, rest: []const u8) guest.Error!Parsed {

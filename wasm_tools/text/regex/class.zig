@@ -77,19 +77,48 @@ pub fn isWord(point: u21) bool {
     };
 }
 
-/// Case of the Latin, Greek and Cyrillic letters that differ by a fixed distance.
+/// Case of the Latin, Greek, Cyrillic and Armenian letters, one for one.
 fn lower(point: u21) u21 {
+    if (firstOfPair(point)) |parity| return if (point % 2 == parity) point + 1 else point;
     return switch (point) {
         'A'...'Z', 0xC0...0xD6, 0xD8...0xDE, 0x391...0x3A1, 0x3A3...0x3AB, 0x410...0x42F => point + 32,
         0x400...0x40F => point + 80,
+        0x531...0x556 => point + 48,
+        0x388...0x38A => point + 37,
+        0x38E, 0x38F => point + 63,
+        0x4C0 => 0x4CF,
+        0x386 => 0x3AC,
+        0x38C => 0x3CC,
+        0x178 => 0xFF,
+        0x1E9E => 0xDF,
         else => point,
     };
 }
 
 fn upper(point: u21) u21 {
+    if (firstOfPair(point)) |parity| return if (point % 2 == parity) point else point - 1;
     return switch (point) {
         'a'...'z', 0xE0...0xF6, 0xF8...0xFE, 0x3B1...0x3C1, 0x3C3...0x3CB, 0x430...0x44F => point - 32,
         0x450...0x45F => point - 80,
+        0x561...0x586 => point - 48,
+        0x3AD...0x3AF => point - 37,
+        0x3CD, 0x3CE => point - 63,
+        0x4CF => 0x4C0,
+        0x3AC => 0x386,
+        0x3CC => 0x38C,
+        0xFF => 0x178,
+        0xDF => 0x1E9E,
         else => point,
+    };
+}
+
+/// Whether the capitals are even or odd, where a capital and its small letter stand in turn.
+fn firstOfPair(point: u21) ?u21 {
+    return switch (point) {
+        0x100...0x12F, 0x132...0x137, 0x14A...0x177, 0x1A0...0x1A5, 0x1DE...0x1EF => 0,
+        0x1F8...0x21F, 0x222...0x233, 0x3D8...0x3EF, 0x460...0x481, 0x48A...0x4BF => 0,
+        0x4D0...0x52F, 0x1E00...0x1E95, 0x1EA0...0x1EFF => 0,
+        0x139...0x148, 0x179...0x17E, 0x1AF...0x1B0, 0x1CD...0x1DC, 0x4C1...0x4CE => 1,
+        else => null,
     };
 }

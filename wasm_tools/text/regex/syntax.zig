@@ -240,7 +240,7 @@ const Parser = struct {
             'r' => exactly('\r'),
             'f' => exactly(0x0C),
             'v' => exactly(0x0B),
-            '0' => exactly(0),
+            '0' => exactly(self.octal()),
             'x' => exactly(try self.hex(2)),
             'u' => exactly(try self.hex(4)),
             '1'...'9' => self.fail("has a back-reference, which is not supported"),
@@ -254,9 +254,23 @@ const Parser = struct {
 
     fn hex(self: *Parser, digits: usize) guest.Error!u21 {
         if (self.at + digits > self.source.len) return self.fail("ends within a \\x or \\u");
-        const value = std.fmt.parseInt(u21, self.source[self.at .. self.at + digits], 16) catch
-            return self.fail("has a \\x or \\u without its hexadecimal digits");
+        var value: u21 = 0;
+        for (self.source[self.at..][0..digits]) |digit| {
+            value = value * 16 + (std.fmt.charToDigit(digit, 16) catch
+                return self.fail("has a \\x or \\u without its hexadecimal digits"));
+        }
         self.at += digits;
+        return value;
+    }
+
+    /// Up to two digits after `\0`.
+    fn octal(self: *Parser) u21 {
+        var value: u21 = 0;
+        for (0..2) |_| {
+            const digit = std.fmt.charToDigit(self.peek() orelse break, 8) catch break;
+            value = value * 8 + digit;
+            self.at += 1;
+        }
         return value;
     }
 
