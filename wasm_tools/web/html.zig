@@ -43,6 +43,7 @@ pub fn text(arena: std.mem.Allocator, source: []const u8, base: []const u8) erro
 const Reader = struct {
     source: []const u8,
     base: []const u8,
+    based: bool = false,
     page: Page,
     at: usize = 0,
     href: ?[]const u8 = null,
@@ -82,6 +83,7 @@ const Reader = struct {
 
     fn element(self: *Reader, tag: Tag) error{OutOfMemory}!void {
         if (tag.is("a")) return self.anchor(tag);
+        if (tag.is("base")) return self.rebase(tag);
         if (tag.is("img") and !tag.closing) {
             if (tag.attribute("alt")) |alt| try self.words(alt);
             return;
@@ -104,8 +106,13 @@ const Reader = struct {
                 self.page.line(2);
                 self.page.verbatim = !tag.closing;
             },
-            .skip => if (!tag.closing) self.skip(tag.name),
+            .skip => if (!tag.closing and !(isForeign(tag) and tag.closesItself())) self.skip(tag.name),
         }
+    }
+
+    /// HTML heeds the `/` of `<svg/>` in its two languages that are not HTML, and nowhere else.
+    fn isForeign(tag: Tag) bool {
+        return tag.is("svg") or tag.is("math");
     }
 
     /// Passes over an element's content, up to its closing tag or the end of the page.
@@ -121,6 +128,15 @@ const Reader = struct {
             return;
         }
         self.at = self.source.len;
+    }
+
+    /// The page's own word for what its relative links are relative to; the first one counts.
+    fn rebase(self: *Reader, tag: Tag) error{OutOfMemory}!void {
+        const raw = tag.attribute("href") orelse return;
+        if (self.based) return;
+        const said = try decode(self.page.arena, raw);
+        self.base = try link.resolve(self.page.arena, self.base, said) orelse self.base;
+        self.based = true;
     }
 
     fn anchor(self: *Reader, tag: Tag) error{OutOfMemory}!void {

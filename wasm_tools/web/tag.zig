@@ -52,6 +52,11 @@ pub const Tag = struct {
         return std.ascii.eqlIgnoreCase(self.name, name);
     }
 
+    /// Whether it has no content, where the page is one in which `/>` says so.
+    pub fn closesItself(self: Tag) bool {
+        return std.mem.endsWith(u8, self.attributes, "/");
+    }
+
     /// The first attribute of that name, its entities still in it.
     pub fn attribute(self: Tag, name: []const u8) ?[]const u8 {
         var rest = self.attributes;
@@ -110,8 +115,19 @@ fn entity(raw: []const u8) ?Entity {
 /// Numbers that are no character come out as U+FFFD, as HTML says.
 fn numbered(digits: []const u8) ?u21 {
     const hex = digits.len > 0 and (digits[0] == 'x' or digits[0] == 'X');
-    const value = std.fmt.parseInt(u32, digits[@intFromBool(hex)..], if (hex) 16 else 10) catch |wrong|
+    const number = digits[@intFromBool(hex)..];
+    for (number) |digit| if (!std.ascii.isHex(digit)) return null; // parseInt takes +1 and 1_0, too
+    const value = std.fmt.parseInt(u32, number, if (hex) 16 else 10) catch |wrong|
         return if (wrong == error.Overflow) 0xFFFD else null;
+    if (value >= 0x80 and value < 0xA0) return windows_1252[value - 0x80];
     const valid = value != 0 and value <= 0x10FFFF and !(value >= 0xD800 and value < 0xE000);
     return if (valid) @intCast(value) else 0xFFFD;
 }
+
+/// What old pages mean by &#128; to &#159; (HTML, numeric character reference end state).
+const windows_1252 = [32]u21{
+    0x20AC, 0x0081, 0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021,
+    0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0x008D, 0x017D, 0x008F,
+    0x0090, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+    0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x009D, 0x017E, 0x0178,
+};
