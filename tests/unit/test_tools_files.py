@@ -52,9 +52,22 @@ def test_search_goes_through_folders(shipped, grant):
     assert len(matches) == 2
 
 
+def test_search_names_what_it_could_not_look_into(shipped, grant, tmp_path):
+    (tmp_path / "notes" / "long.log").write_text("budget\n" + "x" * (1 << 20))
+    answer = shipped.call("files_search", {"query": "nowhere"}, grant)
+    assert answer["matches"] == []
+    binary, long = answer["unread"]
+    assert binary == "binary: the file is not UTF-8 text"
+    assert long.startswith("notes/long.log: the file is larger")
+    for number in range(20):
+        (tmp_path / f"{number}.png").write_bytes(b"\xff")
+    assert len(shipped.call("files_search", {"query": "nowhere"}, grant)["unread"]) == 10
+
+
 def test_an_upper_case_letter_makes_search_exact(shipped, grant):
     assert len(shipped.call("files_search", {"query": "Budget"}, grant)["matches"]) == 1
-    assert shipped.call("files_search", {"query": "bUdget"}, grant) == {"matches": []}
+    answer = shipped.call("files_search", {"query": "bUdget"}, grant)
+    assert answer == {"matches": [], "unread": ["binary: the file is not UTF-8 text"]}
 
 
 def test_search_stops_at_its_limit_and_says_so(shipped, tmp_path):

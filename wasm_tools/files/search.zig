@@ -1,7 +1,8 @@
 //! Search in all files of the workspace: every folder walked once, within fixed limits.
 //!
 //! Upper and lower case count only if the query has an upper-case letter. Names that begin with
-//! a dot are passed over, as are files that cannot be read as text.
+//! a dot are passed over; what cannot be read (it is too large, or not text) is named in the answer,
+//! since nothing can be said of it.
 const std = @import("std");
 const guest = @import("guest");
 const workspace = guest.host.workspace;
@@ -11,6 +12,7 @@ const max_files = 2_000;
 const max_bytes = 16 << 20;
 const max_matches = 200;
 const max_line_bytes = 400;
+const max_unread = 10;
 
 const Match = struct { path: []const u8, line: usize, text: []const u8 };
 
@@ -22,6 +24,24 @@ const Search = struct {
     files: usize = 0,
     bytes: usize = 0,
     cut: bool = false,
+    /// What could not be looked at, and why: the host's words.
+    unread: std.ArrayList([]const u8) = .empty,
+
+    /// Only what there is to say.
+    pub fn jsonStringify(self: *const Search, out: anytype) !void {
+        try out.beginObject();
+        try out.objectField("matches");
+        try out.write(self.matches.items);
+        if (self.cut) {
+            try out.objectField("truncated");
+            try out.write(true);
+        }
+        if (self.unread.items.len > 0) {
+            try out.objectField("unread");
+            try out.write(self.unread.items);
+        }
+        try out.endObject();
+    }
 
     fn full(self: *const Search) bool {
         return self.matches.items.len >= max_matches or
@@ -31,7 +51,7 @@ const Search = struct {
     fn folder(self: *Search, path: []const u8, depth: usize) guest.Error!void {
         const names = switch (workspace.list(if (path.len == 0) "." else path[0 .. path.len - 1])) {
             .ok => |names| names,
-            .err => |words| if (depth == 0) return self.call.fail("{s}", .{words}) else return,
+            .err => |words| if (depth == 0) return self.call.fail("{s}", .{words}) else return self.skip(words),
         };
         var lines = std.mem.tokenizeScalar(u8, names, '\n');
         while (lines.next()) |name| {
@@ -48,7 +68,7 @@ const Search = struct {
     fn file(self: *Search, path: []const u8) guest.Error!void {
         const content = switch (workspace.read(path)) {
             .ok => |content| content,
-            .err => return,
+            .err => |words| return self.skip(words),
         };
         self.files += 1;
         self.bytes += content.len;
@@ -66,6 +86,10 @@ const Search = struct {
                 .text = excerpt(std.mem.trimEnd(u8, line, "\r"), at),
             });
         }
+    }
+
+    fn skip(self: *Search, words: []const u8) guest.Error!void {
+        if (self.unread.items.len < max_unread) try self.unread.append(self.call.arena, words);
     }
 
     fn find(self: *const Search, line: []const u8) ?usize {
@@ -98,6 +122,5 @@ pub fn search(call: *guest.Call) guest.Error!void {
     if (query.len == 0) return call.fail("the query is empty", .{});
     var state: Search = .{ .call = call, .query = query, .ignore_case = !hasUpper(query) };
     try state.folder("", 0);
-    if (state.cut) return call.answer(.{ .matches = state.matches.items, .truncated = true });
-    try call.answer(.{ .matches = state.matches.items });
+    try call.answer(&state);
 }
