@@ -30,6 +30,12 @@ def run(shipped, code):
         ("'\\\\ud800'", "", "\\ud800"),
         ("[1, 2, 3].map((x) => x ** 2)", "", [1, 4, 9]),
         ("JSON.stringify = null; 4", "", 4),  # its own copy was taken before the program ran
+        ("[0/0, -1/0, 1]", "", ["NaN", "-Infinity", 1]),
+        (
+            "({ m: new Map([['a', 1]]), s: [new Set([1])], e: new Error('e'), r: /x/ })",
+            "",
+            {"m": 'Map { "a" => 1 }', "s": ["Set { 1 }"], "e": "Error: e", "r": "/x/"},
+        ),
         ("console.error(new Error('e')); console.log()", "Error: e\n\n", None),
     ],
 )

@@ -50,12 +50,25 @@ function plain(value) {
   if (value instanceof Error) return show(value);
   let json;
   try {
-    json = JSON.stringify(value);
+    json = JSON.stringify(value, faithful);
   } catch {
     return short(show(value));
   }
   return json === undefined ? short(show(value)) : JSON.parse(short(json));
 }
+
+// What JSON would make null or {} of (NaN, a Map, an Error), as console.log would print it.
+function faithful(_key, value) {
+  const lost = typeof value === "number" ? !Number.isFinite(value) : lossy.has(toString.call(value));
+  return lost ? show(value) : value;
+}
+
+const { toString } = Object.prototype;
+const lossy = new Set(
+  ["Map", "Set", "WeakMap", "WeakSet", "Error", "RegExp", "Promise", "ArrayBuffer"].map(
+    (name) => `[object ${name}]`,
+  ),
+);
 
 function short(value) {
   if (value.length > maxResult) throw new Error(`the result is too long: ${value.length} characters`);
