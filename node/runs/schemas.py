@@ -21,6 +21,7 @@ from node.runs.content import clean_text
 from node.types import Json, JsonObject, canonical
 
 _LONGEST_MESSAGE = 300
+_LONGEST_VALUE = 100
 MOST_S = 0.5
 
 
@@ -65,6 +66,9 @@ def _compiled(schema: bytes) -> Checker:
 
 
 def _words(error: ValidationError) -> str:
+    """Where and why; without a long value, behind which nobody would read what is wrong."""
     where = ".".join(str(part) for part in error.absolute_path)
-    text = f"{where}: {error.message}" if where else error.message
-    return clean_text(text)[:_LONGEST_MESSAGE]
+    why, value = error.message, repr(error.instance)
+    if len(value) > _LONGEST_VALUE and why.startswith(value):
+        why = f"it{why[len(value) :]}"
+    return clean_text(f"{where}: {why}" if where else why)[:_LONGEST_MESSAGE]

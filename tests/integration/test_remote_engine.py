@@ -281,6 +281,7 @@ async def test_stop_strings_past_the_fourth_are_seen_to_here(tmp_path: Path) -> 
         ("add", '{"a": NaN}', "NaN is not JSON"),
         ("add", "[1]", "not an object"),
         ("add", '{"a": "one"}', "a: 'one' is not of type 'integer'"),
+        ("add", '{"a": "' + "one" * 200 + '"}', "a: it is not of type 'integer'"),
         ("add", "", "'a' is a required property"),
         ("add", '{"a": 1, "b": 10}', "b: 10 is greater than the maximum of 9"),
     ],

@@ -75,6 +75,7 @@ def known(tool: str, function: str) -> Checker | None:
         ({"n": 3}, ""),
         ({"n": 0}, "n: 0 is less than the minimum of 1"),
         ({"n": "3"}, "n: '3' is not of type 'integer'"),
+        ({"n": "3" * 400}, "n: it is not of type 'integer'"),
         ({}, "'n' is a required property"),
         ({"n": 1, "m": 2}, "'m' was unexpected"),
         ([], "is not of type 'object'"),

@@ -20,6 +20,7 @@ from node.types import Json, JsonObject, canonical
 MAX_CALLS: Final = 64
 SCHEMA_S: Final = 0.5
 _LONGEST_REASON = 300
+_LONGEST_VALUE = 100
 
 
 def read_calls(
@@ -84,7 +85,10 @@ def schema_fault(schema: JsonObject, value: Json) -> str:
     if error is None:
         return ""
     where = ".".join(str(part) for part in error.absolute_path)
-    return _cut(f"{where}: {error.message}" if where else str(error.message))
+    why, shown = error.message, repr(error.instance)
+    if len(shown) > _LONGEST_VALUE and why.startswith(shown):  # else what is wrong is not said
+        why = f"it{why[len(shown) :]}"
+    return _cut(f"{where}: {why}" if where else why)
 
 
 @lru_cache(maxsize=256)
