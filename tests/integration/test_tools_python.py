@@ -102,5 +102,12 @@ async def test_much_output_is_cut(sandbox: Sandbox) -> None:
     assert 65_536 < len(str(answer["output"])) < 65_600
 
 
+async def test_output_that_was_full_says_that_more_was_printed(sandbox: Sandbox) -> None:
+    exactly = await run(sandbox, "print('x' * 65_535)")  # and a line end
+    assert exactly == {"output": "x" * 65_535 + "\n", "result": None}
+    more = await run(sandbox, "print('x' * 65_535)\nprint('y')\nprint('z')")
+    assert more == {"output": "x" * 65_535 + "\n\n… (more was printed)\n", "result": None}
+
+
 async def test_its_examples_come_out_as_stated(cache: Path) -> None:
     assert [item.title for item in await check(MANIFEST, cache) if not item.passed] == []

@@ -24,7 +24,7 @@ class Output(io.StringIO):
 
     def write(self, text):
         room = MAX_OUTPUT - self.tell()
-        if room > 0:
+        if room >= 0:
             super().write(text[:room])
             if len(text) > room:
                 super().write("\n… (more was printed)\n")
