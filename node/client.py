@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 CONNECT_S = 5.0
 ANSWER_S = 60.0
 REPLY_MAX_BYTES = 256 * 1024 * 1024
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Client:
@@ -151,6 +151,11 @@ class Client:
         """Ends a run; its id."""
         return str(self._post(f"/runs/{_part(run_id)}/cancel", {"reason": reason})["run"])
 
+    def erase(self, run_id: str) -> int:
+        """Erases the content of a run that is over; how many pieces there were."""
+        erased = self._post(f"/runs/{_part(run_id)}/erase", timeout=None)["erased"]
+        return erased if isinstance(erased, int) else 0
+
     def replay(
         self,
         run_id: str,
@@ -243,6 +248,10 @@ class Client:
                 if not response.is_success:
                     raise _error(_object(response))
                 yield response
+        except httpx.InvalidURL as error:
+            raise RequestError(
+                f"what was given is too long to ask for: {error}", hint="Is it the right text?"
+            ) from error
         except httpx.ConnectError as error:
             raise _not_running(self._where, _first_cause(error)) from error
         except httpx.TransportError as error:
@@ -294,7 +303,8 @@ def _part(name: str) -> str:
     """A name as one segment of a path. Raises NotFoundError where nothing can be named so."""
     if not _NAME.fullmatch(name):
         raise NotFoundError(
-            f"nothing is named {name!r}", hint="Names are of letters, digits, `.`, `_` and `-`."
+            f"nothing is named {name[:128]!r}",
+            hint="Names are of letters, digits, `.`, `_` and `-`, at most 128.",
         )
     return name
 

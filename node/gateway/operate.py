@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.errors import RequestError
+from node.errors import ApprovalError, RequestError
 from node.gateway import sse
 from node.gateway.control import Control, control
 from node.gateway.http import Body, actor, query_int, read
@@ -25,6 +25,7 @@ from node.runs import AgentManifest
 from node.types import JsonObject
 
 COMMITS_MAX = 1_000
+QUESTION_MAX = 20  # digits of an index of the log, and more
 
 
 class Rollback(Body):
@@ -182,15 +183,25 @@ async def approvals(request: Request) -> Response:
     return JSONResponse({"approvals": found})
 
 
+def _question(request: Request) -> str:
+    """The question that is meant. Raises ApprovalError where none can be named so."""
+    name = str(request.path_params["approval"])
+    if len(name) > QUESTION_MAX:
+        raise ApprovalError(
+            f"there is no open approval {name[:QUESTION_MAX]}…",
+            hint="`freehold approvals list` shows what is open.",
+        )
+    return name
+
+
 async def approve(request: Request) -> Response:
-    await control(request).runs.approve(request.path_params["approval"], actor(request))
+    await control(request).runs.approve(_question(request), actor(request))
     return JSONResponse({})
 
 
 async def deny(request: Request) -> Response:
     body = await read(request, Reason)
-    runs, approval = control(request).runs, request.path_params["approval"]
-    await runs.deny(approval, actor(request), body.reason)
+    await control(request).runs.deny(_question(request), actor(request), body.reason)
     return JSONResponse({})
 
 

@@ -19,6 +19,7 @@ from node.errors import (
     MoneyError,
     PaymentPendingError,
     PolicyDeniedError,
+    WalletMissingError,
 )
 from node.gateway.control import Control, control
 from node.gateway.http import Body, actor, query_int, read
@@ -31,6 +32,7 @@ from node.gateway.wallet_replies import (
 from node.journal import Draft
 from node.money import in_sat, translated
 from node.types import JsonObject
+from wallet.mint import mint_url
 
 if TYPE_CHECKING:
     from wallet.operations.results import Restored
@@ -167,6 +169,7 @@ async def add_mint(request: Request) -> Response:
     """Adds a mint. One that this seed may have been used at before is asked what it has of it: the
     wallet may be older than that, and secrets must not be used twice."""
     node, body = control(request), await read(request, AddMint)
+    _check_urls(body.url)
     is_new = node.keeper.state == "none"
     wallet = await node.keeper.make()
     known = {mint.url for mint in wallet.mints()}
@@ -182,6 +185,13 @@ async def add_mint(request: Request) -> Response:
             told["found_sat"] = found
     await note(request, "wallet.mint_added", told)
     return JSONResponse(_mint(record) | ({"more": True} if more else {}))
+
+
+def _check_urls(*urls: str) -> None:
+    """Before a wallet is made for them: it would have another seed than the one given next."""
+    with translated():
+        for url in urls:
+            mint_url(url)
 
 
 async def _ask_for_ours(wallet: Wallet, url: str) -> Restored:
@@ -247,6 +257,12 @@ async def check(request: Request) -> Response:
 async def restore(request: Request) -> Response:
     """Brings back what the seed has at the mints, and lets a wallet out of an archive pay again."""
     node, body = control(request), await read(request, Restore)
+    if not body.words and node.keeper.state == "none":
+        raise WalletMissingError(
+            "this node has no wallet yet, so there is nothing to restore without its seed",
+            hint="`freehold wallet restore --words` asks for it.",
+        )
+    _check_urls(*body.mints)
     wallet = await node.keeper.make(body.words or None)
     for url in body.mints:
         with translated():

@@ -284,6 +284,19 @@ def test_too_much_is_refused_while_it_is_read(node: Node) -> None:
         assert control.runs() == []
 
 
+def test_names_beyond_all_measure_are_refused_in_words(running: Node) -> None:
+    with client(running) as control, raw(running) as http:
+        reply = http.post(f"/approvals/{'9' * 5_000}/approve")
+        assert (reply.status_code, reply.json()["code"]) == (400, "ApprovalError")
+        for ask in (control.run, control.trace, control.approve):
+            with pytest.raises(NotFoundError, match="nothing is named"):
+                ask("9" * 70_000)
+        with pytest.raises(RequestError, match="too long"):
+            control.runs(agent="a" * 70_000)
+        with pytest.raises(RequestError, match="too long"):
+            control.workspace_diff("clerk", "a" * 70_000)
+
+
 def test_tcp_wants_the_token(node: Node) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

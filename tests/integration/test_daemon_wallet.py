@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from node.client import Client
-from node.errors import MoneyError, WalletLockedError
+from node.errors import FreeholdError, MoneyError, WalletLockedError, WalletMissingError
 from node.money import WalletKey
 from wallet.mint.testing import MemoryLightning, Outcome, ServedMint
 from wallet.nwc.memory import MemoryRelay, serve
@@ -372,6 +372,27 @@ def test_a_payment_that_hangs_over_a_restart_is_settled(node: Node, mint: Served
         kinds = [event["data"]["type"] for event in asked.events(follow=False)]
     assert "wallet.settled" in kinds
     check_sums(node, mint)
+
+
+def test_what_is_typed_wrong_makes_no_wallet_that_a_seed_then_cannot_replace(
+    node: Node, mint: ServedMint
+) -> None:
+    node.up()
+    with client(node) as asked:
+        for url in ("htps://mint.example", "http://mint.example", "mint"):
+            with pytest.raises(FreeholdError):
+                asked.wallet.add_mint(url, spend=True, accept=True)
+            with pytest.raises(FreeholdError):
+                asked.wallet.restore("", [mint.url, url])
+        with pytest.raises(WalletMissingError) as caught:  # the seed was forgotten
+            asked.wallet.restore("", [mint.url])
+        assert "--words" in caught.value.hint
+        assert asked.wallet.show()["state"] == "none"
+    assert not (node.root / "wallet.db").exists()
+    words = "abandon " * 11 + "about"
+    with client(node) as asked:
+        assert asked.wallet.restore(words, [mint.url])[0]["problem"] == ""
+        assert asked.wallet.words() == words
 
 
 # ── locked, backed up, restored ─────────────────────────────────────────────────────────────
