@@ -152,6 +152,15 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
+class Spending(Protocol):
+    """An effect that may have used something although it came to no outcome."""
+
+    def spent(self) -> Usage:
+        """The most that its attempt in this process used, as far as that went."""
+        ...
+
+
+@runtime_checkable
 class Explained(Protocol):
     """An effect whose arguments alone do not tell a person what it would do."""
 

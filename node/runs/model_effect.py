@@ -145,8 +145,12 @@ class Generate:
             return _overflow(prompt, info.context_tokens, most)
         room = min(most, info.context_tokens - prompt)
         sampling = replace(self.request.sampling, max_tokens=room)
+        self.attempt.sent = True
         try:
             finish = await self._finish(replace(request, sampling=sampling), key)
+        except InferenceError:
+            self.attempt.refused = not self.attempt.heard
+            raise
         finally:
             self.attempt.over = True
         weights = finish.model_sha256 or info.sha256
@@ -166,6 +170,14 @@ class Generate:
         self.attempt.refuse_to_guess(self.way, self.request.model)
         return None
 
+    def spent(self) -> Usage:
+        """What a server was sent, and may have charged for, where its answer was not seen to its
+        end: all that was let through, since nobody knows how much of it was made."""
+        if self.way is None or not self.attempt.sent:
+            return Usage()
+        sent = Usage(egress_bytes=self._sent())
+        return sent if self.attempt.refused else replace(self.needs.usage, seconds=0)
+
     def _sent(self) -> int:
         return sent_bytes(self.way, messages_json(self.request.messages), self.request)
 
@@ -180,6 +192,7 @@ class Generate:
         veil = Veil(lambda text: self._show("token", key, {"text": text}), self.secrets)
         async with aclosing(cast("Any", self.engine.generate(request))) as tokens:
             async for token in tokens:
+                self.attempt.heard = True
                 veil.add(token.text)
                 if token.finish is not None:
                     veil.end()

@@ -57,8 +57,12 @@ def named(way: Destination | None) -> JsonObject:
 
 @dataclass
 class Attempt:
-    """Whether a request was made, and seen to its end, by this very process."""
+    """Whether a request was made by this very process, brought anything, was refused before it
+    did, and was seen to its end."""
 
+    sent: bool = False
+    heard: bool = False
+    refused: bool = False
     over: bool = False
 
     def refuse_to_guess(self, way: Destination | None, model: str) -> None:

@@ -26,7 +26,7 @@ from node.runs.admission import Admission, Admitted, Refused, is_called
 from node.runs.approvals import Answered
 from node.runs.budget import Hold, Pocket, clamp, reserve
 from node.runs.checks import Checked, verdict_drafts
-from node.runs.effect import Bounded, Effect, GuardStage, Outcome, StepKind, Usage
+from node.runs.effect import Bounded, Effect, GuardStage, Outcome, Spending, StepKind, Usage
 from node.runs.entries import StepEntries
 from node.runs.ledger import day_of
 from node.runs.performing import Performed, Result, perform
@@ -208,7 +208,9 @@ class Passage:
             raise self._stopped()
 
     def _stopped(self) -> RunStoppedError:
-        return RunStoppedError(f"step {self._path} did not happen: the run was stopped")
+        under_way = self._spent() != Usage()
+        what = "was stopped under way" if under_way else "did not happen: the run was stopped"
+        return RunStoppedError(f"step {self._path} {what}")
 
     async def _perform(self, hold: Hold) -> Performed:
         limit_s, clock, effect = hold.usage.seconds, self._door.clock, self._effect
@@ -322,13 +324,17 @@ class Passage:
 
     def _used(self, done: Performed, hold: Hold) -> Usage:
         """What the step used. Where nobody knows whether it happened, all that it might have."""
-        usage = done.result.usage if isinstance(done.result, Outcome) else Usage()
+        usage = done.result.usage if isinstance(done.result, Outcome) else self._spent()
         if isinstance(done.result, OutcomeUnknownError):
             usage = replace(self._needed(), egress_bytes=hold.usage.egress_bytes)
         elif isinstance(done.result, FreeholdError) and not done.sure:
-            usage = Usage(egress_bytes=hold.usage.egress_bytes)
+            usage = replace(usage, egress_bytes=hold.usage.egress_bytes)
         calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
         return replace(usage, steps=1, tool_calls=calls, seconds=round(done.seconds, 6))
+
+    def _spent(self) -> Usage:
+        """What the effect used that came to no outcome."""
+        return self._effect.spent() if isinstance(self._effect, Spending) else Usage()
 
     def _pockets(self) -> tuple[Pocket, ...]:
         """What the step is paid from, to be held at once: it is booked on the day that is now."""

@@ -272,6 +272,28 @@ async def test_a_server_that_fails_fails_the_run_and_is_not_asked_again(tmp_path
     assert result.status == "failed"
     assert "out of memory" in result.reason
     assert len(server.generations) == 1
+    (usage,) = used(node)
+    assert usage["egress_bytes"] > 0, "it was sent all the same"
+    assert "completion_tokens" not in usage
+
+
+def used(node: Node) -> list[Any]:
+    """What the steps that ask the model used, by the log and by the day's ledger."""
+    told = [each.data["usage"] for each in node.entries("step.result", "generate")]
+    day = node.runs._door.ledger.pockets(CLERK)[1].used
+    assert day.completion_tokens == sum(each.get("completion_tokens", 0) for each in told)
+    return told
+
+
+async def test_an_answer_that_breaks_off_counts_as_it_may_be_charged(tmp_path: Path) -> None:
+    async with ModelServer([Answer([chunk({"content": "Well"})])]) as server:
+        node = Node(tmp_path, server)
+        result = await node.runs.wait(await node.start())
+        await node.engine.aclose()
+    assert "in the middle" in result.reason
+    (usage,) = used(node)
+    assert usage["completion_tokens"] == CLERK.max_tokens
+    assert usage["prompt_tokens"] > 0
 
 
 async def killed(node: Node) -> None:
@@ -327,6 +349,11 @@ async def test_cancelling_a_run_closes_its_connection(tmp_path: Path) -> None:
         await node.engine.aclose()
     assert result.status == "stopped"
     assert node.runs.approvals() == [], "nobody is asked about a run that was stopped"
+    (usage,) = used(node)
+    assert usage["completion_tokens"] == CLERK.max_tokens, "it may be charged for all the same"
+    assert usage["egress_bytes"] > 0
+    (done,) = node.entries("step.result", "generate")
+    assert "under way" in done.data["error"]["message"]
 
 
 async def test_a_run_that_was_parked_in_an_answer_asks_again(tmp_path: Path) -> None:
