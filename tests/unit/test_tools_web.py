@@ -28,7 +28,7 @@ class OnePage:
 
     status: str = "200 OK"
     kind: str = "text/html; charset=utf-8"
-    body: str = ""
+    body: str | bytes = ""
 
     def resolve(self, host: str, port: int, timeout_s: float) -> list[str]:
         return ["93.184.216.34"]
@@ -39,7 +39,7 @@ class OnePage:
         return ours
 
     def serve(self, peer: socket.socket) -> None:
-        body = self.body.encode("utf-8", "replace")
+        body = self.body if isinstance(self.body, bytes) else self.body.encode("utf-8", "replace")
         kind = f"Content-Type: {self.kind}\r\n" if self.kind else ""
         head = f"HTTP/1.1 {self.status}\r\n{kind}Content-Length: {len(body)}\r\n\r\n"
         with peer, suppress(OSError):  # a client may hang up before it has said anything
@@ -104,6 +104,25 @@ def test_other_text_stays_as_it_is(page):
     assert page('{"a": "<b>"}', kind="application/json") == {"status": 200, "text": '{"a": "<b>"}'}
     assert page("<html><p>x", kind="") == {"status": 200, "text": "x"}
     assert page("plain <b>", kind="")["text"] == "plain <b>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "text"),
+    [
+        ("text/html", b'<!doctype html><meta charset="iso-8859-2"><p>\xbeluva', "žluva"),
+        ("text/html", b"<META http-equiv=x content='text/html; charset=Shift_JIS'>\x83e", "テ"),
+        ("text/html", b"<meta charset=utf-16><p>\xc3\xa9", "é"),
+        ("text/html", b"<meta charset=no-such-one><p>\xc3\xa9", "é"),
+        ("text/html", b"<meta charset=utf-8><p>\xe9", "\ufffd"),
+        ("text/html", b"<p>" + b"x" * 2000 + b"<meta charset=latin1>\xe9", "x" * 2000 + "\ufffd"),
+        ("text/html; charset=utf-8", b"<meta charset=latin1><p>\xc3\xa9", "é"),
+        ("text/html; charset=ISO-8859-1", b"<p>\x93so\x94 \x80 \x81", "“so” € \ufffd"),
+        ("text/plain; charset=latin1", b"\xef\xbb\xbf\xc3\xa9", "é"),
+        ("application/json", b'\xef\xbb\xbf{"charset=": "\xc3\xa9"}', '{"charset=": "é"}'),
+    ],
+)
+def test_the_charset_is_what_the_page_says(page, kind, body, text):
+    assert page(body, kind=kind) == {"status": 200, "text": text}
 
 
 def test_a_refusal_of_the_server_is_an_answer(page):

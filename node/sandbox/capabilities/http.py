@@ -27,6 +27,7 @@ from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
 from node.sandbox.capabilities.allowlist import Url, UrlError, is_public, parse_pattern, parse_url
+from node.sandbox.capabilities.charset import decode
 from node.sandbox.hostcall import READS_ONLY, HostCall
 from node.sandbox.limits import Limits
 from node.sandbox.network import Pinned
@@ -43,11 +44,6 @@ _TOLD |= {"location", "retry-after", "x-cashu"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]{0,4096}")
-_CHARSET = re.compile(r"charset=\"?([A-Za-z0-9_-]{1,20})", re.IGNORECASE)
-_CHARSETS = re.compile(
-    r"utf-?8|us-ascii|iso-8859-([1-9]|1[013-6])|windows-125[0-8]|latin1|utf-16(le|be)?"
-    r"|shift_jis|euc-(jp|kr)|gb2312|gbk|gb18030|big5|koi8-[ru]"
-)
 _PRICE = "x-cashu"
 _PAYMENT_REQUIRED = 402
 _SECRET_CHARS = 4
@@ -298,20 +294,15 @@ def _in_json(text: str) -> str:
     return json.dumps(text)[1:-1]
 
 
-def _decode(response: _Response) -> str:
-    charset = _CHARSET.search(response.headers.get("content-type", ""))
-    name = charset[1].lower() if charset else "utf-8"
-    return response.body.decode(name if _CHARSETS.fullmatch(name) else "utf-8", errors="replace")
-
-
 def _told(request: _Request, response: _Response, scrub: Callable[[str], str]) -> Json:
     headers: dict[str, Json] = {
         name: scrub(value) for name, value in sorted(response.headers.items()) if name in _TOLD
     }
+    text = decode(response.body, response.headers.get("content-type", ""))
     return {
         "status": response.status,
         "headers": headers,
-        "body": scrub(_decode(response)),
+        "body": scrub(text),
         "url": scrub(str(request.url)),
     }
 
