@@ -211,7 +211,8 @@ class _Look:
         if not self.quiet:
             note(
                 f"{title(header)}: {header.architecture}, {header.quantisation}, "
-                f"{header.weights / 1e6:,.0f} million weights; licence: {licence(header)}"
+                f"{header.weights / 1e6:,.0f} million weights; licence: {licence(header)}",
+                lines=False,
             )
         have = room()
         have = Room(have.total, have.total, have.what)
