@@ -53,6 +53,10 @@ class JournalDamagedError(JournalError):
     """The log differs from what was signed; the message names the first bad index."""
 
 
+class JournalErasedError(JournalError):
+    """The content was erased, as somebody wanted; it is not coming back."""
+
+
 class JournalReadError(JournalError):
     """The log could not be read just now (I/O error, no free file): what it holds is not known."""
 

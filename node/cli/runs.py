@@ -23,7 +23,7 @@ LIST_MAX = 1_000
 
 @click.group()
 def runs() -> None:
-    """List, show and cancel runs."""
+    """List, show, cancel and erase runs."""
 
 
 @runs.command("list")
@@ -90,6 +90,24 @@ def cancel(run: str, reason: str) -> None:
             note(f"{found['id']} is {found['status']}")
         else:
             note(f"{found['id']} had ended already: {found['status']}")
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+def erase(run: str, yes: bool) -> None:
+    """Erase what a run that is over handled, for good.
+
+    Its prompt, its answer, what models wrote, what its tools were given and gave back are gone from
+    the log, and with them what forks of it took over; it cannot be replayed any more. The log stays
+    valid and says who erased it. Small arguments and results of steps that were not private are
+    part of the signed entries and stay, as do backups, the agent's files and kept contexts.
+    """
+    with connect() as client:
+        found = client.run(run)
+        if not yes:
+            click.confirm(f"Erase {found['id']} of {clean(found['agent'])} for good?", abort=True)
+        note(f"erased {client.erase(found['id'])} pieces of content of {found['id']}")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Routes about runs: start, look, follow, cancel, replay."""
+"""Routes about runs: start, look, follow, cancel, erase, replay."""
 
 from __future__ import annotations
 
@@ -81,6 +81,12 @@ async def cancel(request: Request) -> Response:
     return JSONResponse({"run": run_id})
 
 
+async def erase(request: Request) -> Response:
+    run_id = _named(request)
+    erased = await control(request).runs.erase(run_id, actor=actor(request))
+    return JSONResponse({"run": run_id, "erased": erased})
+
+
 async def replay(request: Request) -> Response:
     node, body = control(request), await read(request, Replay)
     node.accept()
@@ -119,5 +125,6 @@ ROUTES = [
     Route("/runs/{run}/trace", trace_, methods=["GET"]),
     Route("/runs/{run}/events", events, methods=["GET"]),
     Route("/runs/{run}/cancel", cancel, methods=["POST"]),
+    Route("/runs/{run}/erase", erase, methods=["POST"]),
     Route("/runs/{run}/replay", replay, methods=["POST"]),
 ]

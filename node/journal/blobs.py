@@ -28,7 +28,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from node.disk import sync
-from node.errors import JournalError, JournalReadError
+from node.errors import JournalErasedError, JournalError, JournalReadError
 from node.journal.storage import READ_HINT, AppendFile, Storage, make_folder
 from node.journal.types import BlobRef
 
@@ -57,9 +57,9 @@ class Sealed:
         return cls(blob_id(salt, ciphertext), salt, key, ciphertext)
 
     def content(self) -> bytes:
-        """Decrypts. Raises JournalError where it was erased or is not what its id says."""
+        """Decrypts. Raises JournalErasedError, or JournalError if it is not what its id says."""
         if self.salt + self.key == _ERASED:
-            raise JournalError(f"blob {self.id.hex()} was erased")
+            raise JournalErasedError(f"blob {self.id.hex()} was erased")
         if blob_id(self.salt, self.ciphertext) != self.id:
             raise JournalError(f"blob {self.id.hex()} is not what the log says", hint=_RESTORE)
         try:
@@ -161,7 +161,8 @@ class BlobReader:
         """The content of a blob by its hex id.
 
         Raises:
-            JournalError: it was erased, or is not there.
+            JournalErasedError: it was erased.
+            JournalError: it is not there.
             JournalReadError: that cannot be told.
         """
         raw = _identity(identity)

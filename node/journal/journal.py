@@ -163,6 +163,7 @@ class Journal:
         """Destroys a blob's key and salt, and journals that (`blob.erased`).
 
         Raises:
+            JournalErasedError: that was done before.
             JournalError: there is no such blob.
         """
         identity = blob.id if isinstance(blob, BlobRef) else blob

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from node.clock import Clock, SystemClock
-from node.errors import JournalError, JournalWriteError
+from node.errors import JournalErasedError, JournalError, JournalWriteError
 from node.journal.blobs import Sealed
 from node.journal.entry import line, parse, prepare, stamp
 from node.journal.types import BlobRef, Draft, Entry
@@ -27,6 +27,7 @@ class MemoryLog:
         self._entries: list[Entry] = []
         self._waiting: dict[str, bytes] = {}
         self._blobs: dict[str, bytes] = {}
+        self._erased: set[str] = set()
         self._followers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -63,8 +64,10 @@ class MemoryLog:
         """As `Journal.blob`."""
         identity = ref.id if isinstance(ref, BlobRef) else ref
         content = self._waiting.get(identity, self._blobs.get(identity))
+        if identity in self._erased:
+            raise JournalErasedError(f"blob {identity} was erased")
         if content is None:
-            raise JournalError(f"blob {identity} was erased or is not in this log")
+            raise JournalError(f"blob {identity} is not in this log")
         return content
 
     async def erase(self, blob: BlobRef | str, *, actor: str = "node") -> None:
@@ -74,6 +77,7 @@ class MemoryLog:
         await self.append(Draft("blob.erased", actor=actor, data={"id": identity}))
         self._blobs.pop(identity, None)
         self._waiting.pop(identity, None)
+        self._erased.add(identity)
 
     @property
     def size(self) -> int:

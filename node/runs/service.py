@@ -31,6 +31,7 @@ from node.runs.approvals import Approval, Approvals
 from node.runs.budget import NodeLimits
 from node.runs.checks import Guards
 from node.runs.door import Door
+from node.runs.erasing import content_of, erase
 from node.runs.events import event_of
 from node.runs.finished import result_in
 from node.runs.ledger import Ledger
@@ -339,6 +340,29 @@ class Runs:
             await self._log.append(*drafts)
         self._bring_up(new)
         return new
+
+    async def erase(self, run_id: str, *, actor: str = "node") -> int:
+        """Erases the content of a run that is over: its prompt, its answer, what its steps handled.
+
+        What a fork took over is the same content, and goes too. What stands in the log's entries,
+        as small arguments of tools, stays: they are signed.
+
+        Returns:
+            How many pieces of content were erased, not counting those that were before.
+
+        Raises:
+            UnknownRunError: the log has no such run.
+            RunError: a run that is not over needs some of it.
+        """
+        async with self._starting:  # no fork begins meanwhile
+            content = content_of(self._entries(run_id))
+            for line in self._survey.unfinished():
+                if line.id == run_id or content & content_of(self._log.run_entries(line.id)):
+                    raise RunError(
+                        f"run {line.id} is not over, and needs what would be erased",
+                        hint=f"Wait for it, or `freehold runs cancel {line.id}`.",
+                    )
+            return await erase(self._log, content, actor)
 
     async def refresh_agents(self) -> tuple[AgentChange, ...]:
         """Reads the manifests again; what changed is journalled and used by the next run."""

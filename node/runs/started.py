@@ -11,7 +11,7 @@ from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
-from node.errors import JournalError
+from node.errors import JournalErasedError, JournalError
 from node.journal import BlobRef, Draft, Entry, Log
 from node.runs.agent import AgentManifest
 from node.types import JsonObject
@@ -81,7 +81,10 @@ def started_from(log: Log, entry: Entry) -> Started:
 def _blob(log: Log, blobs: dict[str, BlobRef], role: str, entry: Entry) -> bytes:
     if role not in blobs:
         raise JournalError(f"entry {entry.index} starts a run without its {role}")
-    return log.blob(blobs[role])
+    try:
+        return log.blob(blobs[role])
+    except JournalErasedError:
+        raise JournalErasedError(f"what run {entry.draft.run} began with was erased") from None
 
 
 def _forked(data: object) -> tuple[str, str] | None:

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from node.journal import Entry, Log
+from node.journal import BlobRef, Entry, Log
 
 KEPT = 1000
 
 
 class RunLog(Log, Protocol):
-    """A log that can be read from a place on, as both `Journal` and `MemoryLog` can."""
+    """A log that can be read from a place on, and of which content can be erased, as both `Journal`
+    and `MemoryLog` can."""
 
     @property
     def size(self) -> int: ...
@@ -27,6 +28,8 @@ class RunLog(Log, Protocol):
     ) -> Iterable[Entry]: ...
 
     def newest(self, *types: str) -> Iterator[Entry]: ...
+
+    async def erase(self, blob: BlobRef | str, *, actor: str = "node") -> None: ...
 
 
 @dataclass

@@ -44,6 +44,13 @@ class Tap:
                 self._told(Entry(index, now, "", 0, draft))
         return indices
 
+    async def erase(self, blob: BlobRef | str, *, actor: str = "node") -> None:
+        try:
+            await self._log.erase(blob, actor=actor)
+        except JournalWriteError as error:
+            self._failed(error)
+            raise
+
     def put_blob(self, content: bytes, role: str) -> BlobRef:
         return self._log.put_blob(content, role)
 

@@ -66,6 +66,23 @@ def test_commands_say_what_they_did_not_do(running: Node) -> None:
     assert running.cli("logs", "-n", "-1").returncode == 2
 
 
+def test_what_a_run_handled_is_erased(running: Node) -> None:
+    running.cli("ask", "clerk", "say the word swordfish")
+    run = json.loads(running.cli("runs", "show", "last", "--json").stdout)
+    assert run["prompt"] == "say the word swordfish"
+    assert running.cli("runs", "erase", "last", stdin=b"n\n").returncode == 1
+    assert json.loads(running.cli("runs", "show", "last", "--json").stdout) == run
+    done = running.cli("runs", "erase", run["id"][:10], "--yes")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"pieces of content of {run['id']}" in done.stderr
+    after = json.loads(running.cli("runs", "show", run["id"], "--json").stdout)
+    assert (after["prompt"], after["text"], after["status"]) == ("", "", "completed")
+    assert "swordfish" not in running.cli("trace", run["id"], "--full").stdout
+    assert "erased" in running.cli("replay", run["id"]).stderr
+    verified = running.cli("audit", "verify")
+    assert (verified.returncode, "erased" in verified.stdout) == (0, True)
+
+
 def test_ask_streams_words_but_no_calls(running: Node) -> None:
     done = running.cli("ask", "clerk", "--stream", "calc 2+2")
     assert done.stdout == 'It came to {"value":"4"}.\n'
