@@ -1,4 +1,8 @@
-"""The route that streams a backup: written in a thread, handed on as it is made."""
+"""The route that streams a backup: written in a thread, handed on as it is made.
+
+It holds every key and the wallet's seed with them, so it is given where the seed is told: over the
+UNIX socket only, which does not leave the machine.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,19 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from node import backup
+from node.errors import PolicyDeniedError
 from node.gateway.control import Control, control
+from node.gateway.http import actor
 
 CHUNK_BYTES = 256 * 1024
 
 
 async def download(request: Request) -> Response:
+    if actor(request) == "token":
+        raise PolicyDeniedError(
+            "an archive holds the node's keys, and is given over its own socket only",
+            hint="Run `freehold backup` on the machine itself.",
+        )
     return StreamingResponse(_archive(control(request)), media_type="application/gzip")
 
 

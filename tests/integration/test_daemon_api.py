@@ -18,12 +18,15 @@ from node.errors import (
     ApprovalError,
     FreeholdError,
     NotFoundError,
+    PolicyDeniedError,
     RequestError,
     RunStoppedError,
     UnknownRunError,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from node.gateway import Event
     from tests.conftest import Node
 
@@ -297,7 +300,7 @@ def test_names_beyond_all_measure_are_refused_in_words(running: Node) -> None:
             control.workspace_diff("clerk", "a" * 70_000)
 
 
-def test_tcp_wants_the_token(node: Node) -> None:
+def test_tcp_wants_the_token(node: Node, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     node.env |= {
@@ -317,6 +320,11 @@ def test_tcp_wants_the_token(node: Node) -> None:
         for _ in control.watch(run):
             pass
         assert control.run(run)["actor"] == "token"
+        with pytest.raises(PolicyDeniedError, match="own socket"):
+            control.backup(tmp_path / "all.tar.gz")  # it has the seed's key, and all others
+        with pytest.raises(PolicyDeniedError, match="own socket"):
+            control.wallet.words()
+    assert not (tmp_path / "all.tar.gz").exists()
     with client(node) as control:
         assert control.status()["name"] == "test-node"
 
