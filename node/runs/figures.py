@@ -1,10 +1,10 @@
 """Numbers as people and tools write them in text, read by value.
 
 Known: thousands separators (`1,234,567.5`, `1'234'567`, `1_234_567`, `1.234.567`, and the narrow
-and no-break spaces of ISO 80000-1), a decimal point, exponents (`1.5e3`, `1.5 × 10^3`,
+and no-break spaces of ISO 80000-1), a decimal point (`.5`, too), exponents (`1.5e3`, `1.5 × 10^3`,
 `1.5×10³`), signs (`-42`, `−42`, `-$42`, `minus 42`), `%` and `percent`, and marks of
 approximation (`≈`, `~`, `about`). A hyphen after a letter or a digit is no sign: dates, ranges and
-names have those.
+names have those. Digits behind a letter are a name's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _NUMBER = re.compile(
         \d{{1,3}}(?:[,'’_{_SPACES}]\d{{3}})++(?![\d]|,\d)
       | \d{{1,3}}(?:\.\d{{3}}){{2,}}+(?![\d.])
       | \d++
+      | (?=\.\d)
     )
     (?P<part>\.\d++)?
     (?:[eE](?P<exponent>[+-]?\d{{1,3}}+)
