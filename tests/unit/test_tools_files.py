@@ -30,6 +30,13 @@ def test_read_and_write(shipped, grant, tmp_path):
     assert read == {"content": "žluť"}
 
 
+def test_an_empty_file_is_written_and_the_empty_path_is_the_top(shipped, grant, tmp_path):
+    assert shipped.call("files_write", {"path": "a.txt", "content": ""}, grant) == {"written": 0}
+    assert (tmp_path / "a.txt").read_bytes() == b""
+    assert shipped.call("files_read", {"path": "a.txt"}, grant) == {"content": ""}
+    assert "a.txt" in shipped.call("files_list", {"path": ""}, grant)["entries"]
+
+
 @pytest.mark.parametrize("path", ["missing.txt", "../a.txt", "/etc/passwd", "notes", "binary"])
 def test_what_cannot_be_read_is_said_in_words(shipped, grant, path):
     answer = shipped.call("files_read", {"path": path}, grant)
@@ -79,3 +86,4 @@ def test_search_stops_at_its_limit_and_says_so(shipped, tmp_path):
 
 def test_an_empty_query_is_refused(shipped, grant):
     assert shipped.call("files_search", {"query": ""}, grant) == {"error": "the query is empty"}
+    assert "line end" in shipped.call("files_search", {"query": "hello\nThe"}, grant)["error"]

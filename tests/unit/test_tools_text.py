@@ -79,6 +79,12 @@ def test_no_pattern_takes_exponential_time(shipped, pattern):
     assert time.monotonic() - before < 5
 
 
+def test_large_classes_are_counted_as_work(shipped):
+    answer = match(shipped, f"(?i)(?:[{'éèàùâêîôû' * 50}ž]{{1000}})", "ž" * 20_000)
+    assert answer == {"error": "the pattern takes too long on this text"}
+    assert len(match(shipped, f"[{'éèàùâêîôû' * 50}ž]+", "ž x" * 1000)["matches"]) == 1000
+
+
 def test_quadratic_work_ends_in_words(shipped):
     answer = match(shipped, "x.*y|x", "x" * 40_000)
     assert answer == {"error": "the pattern takes too long on this text"}

@@ -120,6 +120,9 @@ fn hasUpper(text: []const u8) bool {
 pub fn search(call: *guest.Call) guest.Error!void {
     const query = try call.text("query");
     if (query.len == 0) return call.fail("the query is empty", .{});
+    if (std.mem.indexOfScalar(u8, query, '\n') != null) {
+        return call.fail("lines are searched one by one: the query may not have a line end in it", .{});
+    }
     var state: Search = .{ .call = call, .query = query, .ignore_case = !hasUpper(query) };
     try state.folder("", 0);
     try call.answer(&state);

@@ -65,7 +65,7 @@ export fn call(ptr: [*]const u8, len: usize) *const Result {
 }
 
 fn text(slice: []const u8) Text {
-    return .{ .ptr = slice.ptr, .len = slice.len };
+    return .{ .ptr = guest.host.start(slice), .len = slice.len };
 }
 
 /// Text that crosses the boundary must be UTF-8, and a message may have cut a character.

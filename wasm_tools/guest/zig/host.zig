@@ -5,6 +5,11 @@
 /// What a capability answered: text, or why not.
 pub const Answer = union(enum) { ok: []const u8, err: []const u8 };
 
+/// Where a text begins. Nothing may begin anywhere in Zig, and must be within memory for the host.
+pub fn start(text: []const u8) [*]const u8 {
+    return if (text.len == 0) "" else text.ptr;
+}
+
 const Result = extern struct {
     failed: u8,
     ptr: [*]const u8,
@@ -32,27 +37,27 @@ pub const workspace = struct {
     /// Names in a folder, folders with a trailing `/`, one a line.
     pub fn list(path: []const u8) Answer {
         var area: Result = undefined;
-        raw.list(path.ptr, path.len, &area);
+        raw.list(start(path), path.len, &area);
         return area.answer();
     }
 
     pub fn read(path: []const u8) Answer {
         var area: Result = undefined;
-        raw.read(path.ptr, path.len, &area);
+        raw.read(start(path), path.len, &area);
         return area.answer();
     }
 
     /// Bytes written, or why not.
     pub fn write(path: []const u8, content: []const u8) union(enum) { ok: u64, err: []const u8 } {
         var area: Written = undefined;
-        raw.write(path.ptr, path.len, content.ptr, content.len, &area);
+        raw.write(start(path), path.len, start(content), content.len, &area);
         if (area.failed == 0) return .{ .ok = area.payload.bytes };
         return .{ .err = area.payload.err.ptr[0..area.payload.err.len] };
     }
 
     pub fn remove(path: []const u8) Answer {
         var area: Result = undefined;
-        raw.remove(path.ptr, path.len, &area);
+        raw.remove(start(path), path.len, &area);
         return area.answer();
     }
 };
@@ -65,7 +70,7 @@ pub const http = struct {
     /// `{"method","url",…}` to `{"status","headers","body","url"}`, both JSON.
     pub fn fetch(request: []const u8) Answer {
         var area: Result = undefined;
-        raw.fetch(request.ptr, request.len, &area);
+        raw.fetch(start(request), request.len, &area);
         return area.answer();
     }
 };
@@ -78,7 +83,7 @@ pub const knowledge = struct {
     /// `[{"source","text","score"}]` as JSON.
     pub fn search(query: []const u8, limit: u32) Answer {
         var area: Result = undefined;
-        raw.search(query.ptr, query.len, limit, &area);
+        raw.search(start(query), query.len, limit, &area);
         return area.answer();
     }
 };
@@ -101,7 +106,7 @@ pub const store = struct {
     /// The value, null where the key has none, or why it cannot be told.
     pub fn get(key: []const u8) union(enum) { ok: ?[]const u8, err: []const u8 } {
         var area: Found = undefined;
-        raw.get(key.ptr, key.len, &area);
+        raw.get(start(key), key.len, &area);
         if (area.failed != 0) return .{ .err = area.payload.err.ptr[0..area.payload.err.len] };
         if (area.payload.option.some == 0) return .{ .ok = null };
         return .{ .ok = area.payload.option.ptr[0..area.payload.option.len] };
@@ -109,13 +114,13 @@ pub const store = struct {
 
     pub fn set(key: []const u8, value: []const u8) Answer {
         var area: Result = undefined;
-        raw.set(key.ptr, key.len, value.ptr, value.len, &area);
+        raw.set(start(key), key.len, start(value), value.len, &area);
         return area.answer();
     }
 
     pub fn delete(key: []const u8) Answer {
         var area: Result = undefined;
-        raw.delete(key.ptr, key.len, &area);
+        raw.delete(start(key), key.len, &area);
         return area.answer();
     }
 
