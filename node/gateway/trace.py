@@ -15,6 +15,7 @@ from node.journal import Entry, Log
 from node.types import Json, JsonObject
 
 TEXT_MAX = 4_000
+_JSON = frozenset({"args", "value"})
 
 
 def trace(log: Log, run_id: str) -> JsonObject:
@@ -126,17 +127,20 @@ def _content(log: Log, entry: Entry, role: str) -> Json:
     for ref in entry.draft.blobs:
         if ref.role == role:
             try:
-                return _shown(log.blob(ref))
+                return _shown(log.blob(ref), is_json=role in _JSON)
             except JournalError:
                 return None
     return None
 
 
-def _shown(raw: bytes) -> Json:
+def _shown(raw: bytes, *, is_json: bool) -> Json:
+    """Text as it is, and JSON as what it says where it can be said."""
     text = raw.decode(errors="replace")
     if len(text) > TEXT_MAX:
         return text[:TEXT_MAX] + f"… ({len(text)} characters)"
     try:
-        return cast("Json", json.loads(text))
-    except ValueError:
+        value = json.loads(text) if is_json else text
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
         return text
+    return cast("Json", value)

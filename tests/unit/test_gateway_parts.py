@@ -20,6 +20,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.responses import JSONResponse
 
 from node.cli.init import create
 from node.client import Client
@@ -308,6 +309,23 @@ async def test_a_trace_nests_steps_branches_and_verdicts() -> None:
     await log.erase(prompt)
     assert trace(log, "r")["prompt"] is None
     assert trace(log, "none") == {}
+
+
+@pytest.mark.parametrize("said", ["NaN", "1e999", "1.10", '"x"', "[" * 3_000, "null"])
+async def test_a_trace_shows_what_was_said_whatever_it_looks_like(said: str) -> None:
+    """A model or a tool must not be able to keep a person from seeing the run."""
+    log = MemoryLog()
+    prompt, text = log.put_blob(said.encode(), "prompt"), log.put_blob(said.encode(), "text")
+    value = log.put_blob(said.encode(), "value")
+    await log.append(
+        Draft("run.started", run="r", blobs=(prompt,)),
+        Draft("step.intent", run="r", path="1", data={"kind": "tool", "name": "x", "args": {}}),
+        Draft("step.result", run="r", path="1", data={"ok": True}, blobs=(value,)),
+        Draft("run.finished", run="r", data={"status": "completed"}, blobs=(text,)),
+    )
+    found: Any = json.loads(JSONResponse(trace(log, "r")).body)
+    assert (found["prompt"], found["text"]) == (said, said)
+    assert len(found["steps"]) == 1
 
 
 # ── connections are closed, whatever happens (a leak is a warning, and a warning an error) ───
