@@ -7,6 +7,7 @@ breaks takes only its own agent out: asking for that one says what is wrong with
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -100,13 +101,18 @@ class AgentRegistry:
         for path in sorted(self._folder.glob("*.toml")):
             if path.name.startswith("."):
                 continue
+            name = os.fsencode(path.stem).decode("utf-8", "backslashreplace")
             try:
+                if name != path.stem:  # it could not be told in JSON, on the log for one
+                    raise ManifestError(
+                        f"the name of the file {name}.toml is not UTF-8", hint="Rename it."
+                    )
                 manifest = read_manifest(path)
                 if self._check is not None:
                     self._check(manifest)
                 agents[path.stem] = manifest
             except ManifestError as error:
-                broken[path.stem] = error
+                broken[name] = error
         return agents, broken
 
     def _change(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from node.errors import ManifestError
 from node.runs.agent import AgentManifest
 from node.runs.registry import AgentRegistry
+from node.types import canonical
 
 
 def put(folder: Path, name: str, about: str = "", extra: str = "") -> None:
@@ -57,6 +59,21 @@ async def test_a_broken_file_takes_out_only_its_own_agent(tmp_path: Path) -> Non
     assert await refreshed(registry) == [("cook", "changed")]
     assert registry.get("cook") == before
     assert registry.broken() == {}
+
+
+async def test_a_files_name_that_is_not_utf8_takes_out_only_itself(tmp_path: Path) -> None:
+    """What cannot be told in JSON would end the start of the node, which logs every change."""
+    registry = AgentRegistry(tmp_path)
+    put(tmp_path, "clerk")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.toml")).write_text("name = 3")
+    changes = await registry.refresh()
+    assert [(each.name, each.change) for each in changes] == [
+        ("\\xff", "broken"),
+        ("clerk", "added"),
+    ]
+    assert changes[0].error is not None
+    assert "not UTF-8" in changes[0].error.message
+    canonical([each.name for each in changes] + [changes[0].error.diagnostics()])
 
 
 async def test_a_broken_new_file_and_its_removal(tmp_path: Path) -> None:
