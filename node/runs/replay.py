@@ -177,13 +177,15 @@ def fork(
 
 
 def _before(entries: list[Entry], step: str) -> list[Entry]:
-    """The step entries that were on the log before anything of `step` was."""
+    """The step entries that were on the log before anything of `step` was; of a step that was under
+    way none, nor any that was taken within it: that is taken anew, with what it takes."""
     own = [e.index for e in entries if _under(e.draft.path, step) and e.type == "step.intent"]
     if not own:
         raise RunError(f"the run has no step {step}", hint="`freehold trace RUN` shows its steps.")
     earlier = [e for e in entries if e.index < own[0] and e.type.startswith("step.")]
     done = {e.draft.path for e in earlier if e.type == "step.result"}
-    return [e for e in earlier if e.draft.path in done]
+    begun = {path for e in earlier if (path := e.draft.path) and path not in done}
+    return [e for e in earlier if not any(_under(e.draft.path, path) for path in begun)]
 
 
 def _under(path: str | None, step: str) -> bool:

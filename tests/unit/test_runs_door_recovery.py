@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -368,6 +369,39 @@ async def test_a_fork_takes_over_earlier_steps_and_goes_live() -> None:
     assert summary.usage.completion_tokens == 15
     assert isinstance(await after.replay(new), ReplayReport)
     assert (await after.replay(new)).ok  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Nest(PlainEffect):
+    """Takes two steps within its own."""
+
+    run: Any = None
+    inner: Any = None
+
+    async def perform(self, key: str) -> Outcome:
+        for number in (1, 2):
+            await self.run.within(key.partition(":")[2], f"402.{number}", self.inner)
+        return await super().perform(key)
+
+
+async def test_a_fork_in_the_middle_of_a_step_takes_nothing_of_that_step_over() -> None:
+    """A payment within it, say, was for what another call had fetched."""
+    inner = PlainEffect("plain.inner", traceless=False)
+
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(model("one"))
+        await run.step(Nest("plain.nest", traceless=False, run=run, inner=inner))
+        return Answer("completed", "done")
+
+    runs, log = make(program)
+    run_id = await finished(runs)
+    assert inner.performed == [f"{run_id}:2.402.1", f"{run_id}:2.402.2"]
+    new = str(await runs.replay(run_id, from_step="2.402.2"))
+    assert (await runs.wait(new)).text == "done"
+    assert inner.performed[2:] == [f"{new}:2.402.1", f"{new}:2.402.2"]
+    copied = {e.draft.path for e in log.run_entries(new) if "copied_from" in e.data}
+    assert copied == {"1"}
+    assert (await runs.replay(new)).ok  # type: ignore[union-attr]
 
 
 async def test_a_fork_with_another_model_prompt_and_result() -> None:
