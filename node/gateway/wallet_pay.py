@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from node.errors import (
+    FreeholdError,
     NotFoundError,
     PaymentError,
     PaymentPendingError,
@@ -195,8 +196,11 @@ async def _paid(node: Control, payment: Payment, who: str) -> PaidReply:
             raise _open(run)
     try:
         result = await node.runs.wait(run)
-    except RunStoppedError as error:  # parked: it pays, or asks what became of it, when it goes on
-        raise _open(run, error.message) from error
+    except FreeholdError as error:
+        # parked: it pays, or asks what became of it, when it goes on; else the log failed under it
+        if isinstance(error, RunStoppedError) or _is_begun(node, run):
+            raise _open(run, error.message) from error
+        raise
     if result.status == "stopped" and _is_begun(node, run):
         raise _open(run, result.reason)
     value = json.loads(result.text) if result.status == "completed" else {}

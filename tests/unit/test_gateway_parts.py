@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -34,14 +35,19 @@ from node.errors import (
     DaemonRunningError,
     FreeholdError,
     JournalError,
+    JournalWriteError,
+    PaymentPendingError,
 )
 from node.gateway import bind_tcp, bind_unix, sse
 from node.gateway.peer import allowed, peer_uid, xucred_uid
 from node.gateway.sse import until
 from node.gateway.trace import trace
+from node.gateway.wallet_pay import _paid
 from node.home import Home
 from node.journal import Draft, MemoryLog, PolicyVerdict
+from node.money import Payment
 from node.readiness import Readiness
+from node.runs import RunEvent, RunResult
 from node.types import JsonObject
 
 # ── streams ─────────────────────────────────────────────────────────────────────────────────
@@ -326,6 +332,42 @@ async def test_a_trace_shows_what_was_said_whatever_it_looks_like(said: str) -> 
     found: Any = json.loads(JSONResponse(trace(log, "r")).body)
     assert (found["prompt"], found["text"]) == (said, said)
     assert len(found["steps"]) == 1
+
+
+# ── payments ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("begun", "expected"),
+    [
+        ("done", PaymentPendingError),
+        ("pending", PaymentPendingError),
+        ("failed", JournalWriteError),
+    ],
+)
+async def test_a_payment_whose_end_could_not_be_logged_is_not_told_as_failed(
+    begun: str, expected: type[FreeholdError]
+) -> None:
+    """The disk was full under the result: whoever is told that it failed pays again."""
+
+    async def pay(_payment: Payment, *, actor: str) -> str:
+        return "r-1"
+
+    async def watch(_run: str) -> AsyncIterator[RunEvent]:
+        return
+        yield
+
+    async def wait(_run: str) -> RunResult:
+        raise JournalWriteError("the disk is full")
+
+    wallet = SimpleNamespace(history=lambda _: [SimpleNamespace(key="r-1:1", state=begun)])
+    node: Any = SimpleNamespace(
+        runs=SimpleNamespace(pay=pay, watch=watch, wait=wait),
+        keeper=SimpleNamespace(wallet=lambda **_: wallet),
+        purse=SimpleNamespace(bill=lambda _: None),
+    )
+    with pytest.raises(expected, match="the disk is full"):
+        await _paid(node, Payment(to="lnbc1"), "uid:0")
 
 
 # ── connections are closed, whatever happens (a leak is a warning, and a warning an error) ───
