@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from node.errors import DivergenceError, RunError
 from node.journal import Draft, Entry, Log
 from node.runs.door import Door
+from node.runs.effect import StepKind
 from node.runs.finished import result_in
 from node.runs.life import answer_for
 from node.runs.program import Answer, Program
@@ -194,12 +195,18 @@ def _under(path: str | None, step: str) -> bool:
 
 def _check_edit(edit: Edit, taken: list[Entry], step: str) -> None:
     known = {entry.draft.path for entry in taken}
+    verdicts = {entry.draft.path for entry in taken if entry.data.get("kind") == StepKind.GUARD}
     for path, value in edit.results.items():
         _check_value(path, value)
         if path not in known:
             raise RunError(
                 f"step {path} is not taken over by a fork from step {step}",
                 hint="Only results of earlier steps can be edited; fork from a later step.",
+            )
+        if path in verdicts:
+            raise RunError(
+                f"step {path} is a guard's verdict, which cannot be edited",
+                hint="Edit the prompt, or the result that the guard looked at.",
             )
 
 

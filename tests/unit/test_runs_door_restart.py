@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from node import errors
 from node.clock import ManualClock
-from node.errors import FreeholdError, JournalDamagedError, JournalError, JournalReadError
+from node.errors import (
+    FreeholdError,
+    JournalDamagedError,
+    JournalError,
+    JournalReadError,
+    RunError,
+)
 from node.journal import Entry, MemoryLog
 from node.runs import (
     Answer,
@@ -424,3 +430,5 @@ async def test_a_replay_that_leaves_something_out_is_noticed_behind_what_guards_
     report = await after.replay(run_id)
     assert isinstance(report, ReplayReport)
     assert (report.divergence and report.divergence.path) == missed
+    with pytest.raises(RunError, match="a guard's verdict"):
+        await after.replay(run_id, from_step="4", edit='{"results": {"1.input.passes": 1}}')
