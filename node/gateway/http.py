@@ -15,6 +15,7 @@ from node.errors import (
     BudgetExceededError,
     FreeholdError,
     JournalWriteError,
+    NoAnswerError,
     NotFoundError,
     PolicyDeniedError,
     RequestError,
@@ -145,9 +146,10 @@ async def on_error(_request: Request, error: Exception) -> Response:
 
 
 async def on_bug(request: Request, error: Exception) -> Response:
-    """What nobody foresaw: uvicorn logs the traceback, the client gets a sentence."""
+    """What nobody foresaw: uvicorn logs the traceback, the client gets a sentence. How far it came
+    nobody knows."""
     return error_response(
-        FreeholdError(
+        NoAnswerError(
             f"the daemon failed on {request.method} {request.url.path}: {type(error).__name__}",
             hint="The daemon's own log has the details; please report it.",
         ),

@@ -21,6 +21,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from node.cli.init import create
@@ -39,6 +40,7 @@ from node.errors import (
     PaymentPendingError,
 )
 from node.gateway import bind_tcp, bind_unix, sse
+from node.gateway.http import on_bug
 from node.gateway.peer import allowed, peer_uid, xucred_uid
 from node.gateway.sse import until
 from node.gateway.trace import trace
@@ -368,6 +370,17 @@ async def test_a_payment_whose_end_could_not_be_logged_is_not_told_as_failed(
     )
     with pytest.raises(expected, match="the disk is full"):
         await _paid(node, Payment(to="lnbc1"), "uid:0")
+
+
+async def test_a_daemon_that_breaks_in_a_payment_leaves_its_end_open() -> None:
+    request = Request({"type": "http", "method": "POST", "path": "/wallet/pay", "headers": []})
+    reply = await on_bug(request, KeyError("x"))
+    with answering(reply.status_code, bytes(reply.body)) as client:
+        with pytest.raises(PaymentPendingError, match="KeyError"):
+            client.wallet.pay("lnbc1")
+        with pytest.raises(FreeholdError, match="KeyError") as caught:
+            client.status()
+    assert caught.value.exit_code == 1
 
 
 # ── connections are closed, whatever happens (a leak is a warning, and a warning an error) ───
