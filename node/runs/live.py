@@ -46,9 +46,10 @@ class Live:
             self._emit(RunEvent(RESET, {"path": self._path, "reason": reason}))
         self._shown = ""
 
-    def settle(self, answer: str) -> None:
-        """The answer stands: shows what of it was held, or takes its place."""
+    def settle(self, answer: str, *, changed: bool = False) -> None:
+        """The answer stands: shows what of it was held, or takes the place of what was shown, since
+        guards `changed` it, or it turned out to have been thoughts at first."""
         if not self._path or self._shown.strip() == answer:
             return
-        self.take_back("the guards changed it")
+        self.take_back("the guards changed it" if changed else "it was not all of it the answer")
         self._emit(RunEvent(TOKEN, {"path": self._path, "text": answer}))

@@ -193,7 +193,7 @@ class Session:
         if verdict.verdict == "rewrite":
             text = str(verdict.value)
         if verdict.verdict != "fail":
-            self._asking.live.settle(text)
+            self._asking.live.settle(text, changed=verdict.verdict == "rewrite")
             return Answer("completed", text, citations=tuple(self._citations))
         self._asking.live.take_back(verdict.reason)
         if self._answer_repairs >= self._limits.answer_repairs:

@@ -285,6 +285,21 @@ def used(node: Node) -> list[Any]:
     return told
 
 
+async def test_thoughts_that_were_shown_are_taken_back(tmp_path: Path) -> None:
+    """Nobody saw them begin: the prompt had their opening mark."""
+    async with ModelServer([say("So it is 4. </think> Four.")]) as server:
+        node = Node(tmp_path, server)
+        run_id = await node.start()
+        events = [each async for each in node.runs.watch(run_id)]
+        result = await node.runs.wait(run_id)
+        await node.engine.aclose()
+    assert result.text == "Four."
+    (reset,) = [each for each in events if each.type == "token.reset"]
+    assert reset.data["reason"] == "it was not all of it the answer"
+    after = events[events.index(reset) :]
+    assert "".join(str(each.data["text"]) for each in after if each.type == "token") == "Four."
+
+
 async def test_an_answer_that_breaks_off_counts_as_it_may_be_charged(tmp_path: Path) -> None:
     async with ModelServer([Answer([chunk({"content": "Well"})])]) as server:
         node = Node(tmp_path, server)
