@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "replay": ("node.cli.runs", "replay", "Run a run again from its record, or fork it at a step."),
     "restore": ("node.cli.backup", "restore", "Make a node out of an archive."),
     "resume": ("node.cli.approvals", "resume", "Lift the emergency stop."),
-    "runs": ("node.cli.runs", "runs", "List, show and cancel runs."),
+    "runs": ("node.cli.runs", "runs", "List, show, cancel and erase runs."),
     "secret": ("node.cli.secret", "secret", "Keep secrets that tools use and never see."),
     "service": ("node.cli.service", "service", "Run the daemon as a service of your user."),
     "status": ("node.cli.daemon", "status", "Show how the node is."),
