@@ -35,6 +35,7 @@ from node.errors import FreeholdError, RequestError
 from node.home import Home, write_private
 from node.identity import HttpSecrets, KeyStore
 from node.journal import Draft, Journal
+from node.money import WalletKey
 from node.types import JsonObject
 
 # `audit verify` and its like have exit codes of their own; these groups belong to other rooms
@@ -687,6 +688,17 @@ def test_a_payees_words_are_no_question_of_ours(monkeypatch: pytest.MonkeyPatch)
     assert run("wallet", "receive", stdin="cashuB").stderr.splitlines() == [
         "received 1 sat: hi\\nreceived 5000 sat"
     ]
+
+
+def test_a_passphrase_that_no_start_could_take_is_refused(home: Home) -> None:
+    """A pipe, a credential and the wallet's own route take 4,096 bytes of one."""
+    key = WalletKey(made(home).keys)
+    secret = key.make()
+    for most, status in (("ü" * 2_049, 1), ("ü" * 2_048, 0)):
+        done = run("wallet", "passphrase", stdin=f"{most}\n".encode())
+        assert done.exit_code == status, done.exception
+        assert key.is_wrapped() == (not status)
+    assert key.open("ü" * 2_048) == secret
 
 
 def test_quantities_read_well() -> None:
