@@ -25,6 +25,7 @@ FOLDER, NAME = "wallet", "key"
 KEY_BYTES = 32
 COST = (2**16, 8, 1)  # n, r, p: 64 MiB, and a third of a second or so
 PASSPHRASE_MIN = 8
+PASSPHRASE_MAX_BYTES = 4096  # what a start takes of one: node.money.passphrase
 _MOST_MEMORY = 512 * 1024 * 1024
 _ABOUT = b"freehold wallet key 1"
 
@@ -71,7 +72,7 @@ class WalletKey:
 
         Raises:
             WalletLockedError: `old` does not open it.
-            WalletStateError: `new` is too short.
+            WalletStateError: `new` is too short, or too long to be given at a start.
         """
         key = self.open(old)
         if new is None:
@@ -81,6 +82,11 @@ class WalletKey:
             raise WalletStateError(
                 f"a passphrase has at least {PASSPHRASE_MIN} characters",
                 hint="A few words in a row are easy to remember and hard to guess.",
+            )
+        if len(new.encode()) > PASSPHRASE_MAX_BYTES:
+            raise WalletStateError(
+                f"a passphrase has at most {PASSPHRASE_MAX_BYTES} bytes",
+                hint="A start of the node could not be given all of it.",
             )
         salt, nonce = self._random(16), self._random(12)
         sealed = AESGCM(_derive(new, salt, COST)).encrypt(nonce, key, _ABOUT)
