@@ -30,7 +30,7 @@ _ED25519 = b"\x01"
 _DASH = "\N{EM DASH} "
 _MAX_NOTE = 64 * 1024
 _MAX_SIZE = 1 << 62
-_NAME = re.compile(r"[^\s+\x00-\x20]{1,128}\Z")
+_NAME = re.compile(r"[!-*,-~]{1,128}\Z")  # ASCII that can be seen, but for "+"
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 
 
@@ -101,7 +101,7 @@ class Signer:
         if not _NAME.match(name):
             raise JournalError(
                 f"not an origin: {name!r}",
-                hint="Use a URL without scheme: no spaces, no plus, at most 128 characters.",
+                hint="Use a URL without scheme: ASCII, no spaces, no plus, at most 128 characters.",
             )
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self.key = VerifierKey(name, self._private.public_key().public_bytes_raw())

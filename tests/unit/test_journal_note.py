@@ -60,7 +60,7 @@ def test_what_is_no_key_is_refused(text: str) -> None:
     assert refused.value.hint
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a+b", "a\n", "x" * 129])
+@pytest.mark.parametrize("name", ["ex\u00e4mple/log", "", "a b", "a+b", "a\n", "x" * 129])
 def test_what_is_no_origin_is_refused(name: str) -> None:
     with pytest.raises(JournalError):
         Signer(name, bytes(32))
