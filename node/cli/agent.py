@@ -192,9 +192,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Keeps other commands from changing an agent's file between our look at it and our change."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(
-            OSError
-        ):  # a share may know no locks; the look is there all the same
+        with contextlib.suppress(OSError):  # a share may know no locks; the look is there
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
