@@ -44,7 +44,7 @@ class HostCall:
     `deadline_s` is on the clock's monotonic time; `fuel` is what the guest starts with. `entropy`
     gives that many unpredictable bytes. `loop` is where the grant's coroutines run; a call made
     outside of one has none. Whatever the call opened is on `resources` and closed with it.
-    `tokens` were paid with, and must not be told to anyone.
+    `payments` were asked for, `tokens` were paid with, and must not be told to anyone.
     `skipped_ns` and `chance` are the state of `wasi`'s virtual clock and virtual chance.
     """
 
@@ -63,6 +63,7 @@ class HostCall:
     error: FreeholdError | None = None
     host_calls: int = 0
     http_requests: int = 0
+    payments: int = 0
     tokens: list[str] = field(default_factory=list, repr=False)
     egress_bytes: int = 0
     ingress_bytes: int = 0

@@ -27,6 +27,7 @@ from node.clock import SystemClock
 from node.errors import ToolLimitError
 from node.sandbox import Grant, Limits
 from node.sandbox.abi import Err
+from node.sandbox.capabilities.charset import decode
 from node.sandbox.capabilities.http import http_functions
 from node.sandbox.hostcall import HostCall
 from node.sandbox.network import SystemNetwork
@@ -164,6 +165,13 @@ def test_reads_the_charset_it_knows_and_else_utf_8(server: Server, charset: str,
         handler, 200, b"\xe9", Content_Type=f"text/plain; charset={charset}"
     )
     assert fetch(host_call(server.url("/")), server.url("/"))["body"] == text
+
+
+def test_a_page_takes_no_time_over_its_charset() -> None:
+    page = b"<meta " * 57 + b"charset=" + b" " * 670
+    began = time.process_time()
+    assert decode(page, "text/html") == page.decode()
+    assert time.process_time() - began < 0.1
 
 
 def test_refuses_what_is_not_on_the_list_before_it_resolves(server: Server) -> None:
@@ -487,3 +495,27 @@ def test_what_was_read_decides_whether_anything_is_sent(server: Server) -> None:
     assert http_functions(call.limits)[0].run(call, request) == Err("not any more")
     assert told == [(server.url("/a"), ()), (server.url("/a"), (server.url(""),))]
     assert len(server.seen) == 1
+
+
+def test_what_was_read_decides_whether_a_redirect_is_followed(server: Server) -> None:
+    """The server that may be told something does not choose who else is told it."""
+    server.routes["/listed"] = lambda handler: reply(handler, 307, Location="/elsewhere")
+    server.routes["/elsewhere"] = lambda handler: reply(handler, 200, b"ok")
+    told: list[tuple[str, tuple[str, ...]]] = []
+
+    def may_send(url: str, read: tuple[str, ...]) -> str:
+        told.append((url, read))
+        return "" if url == server.url("/listed") else "not there"
+
+    call = host_call(server.url("/*"), may_send=may_send)
+    call.origins["workspace:diary"] = None
+    assert refused(call, server.url("/listed"), method="POST", body="x") == "not there"
+    read = ("workspace:diary",)
+    assert told == [(server.url("/listed"), read), (server.url("/elsewhere"), read)]
+    assert [path for _, path, _, _ in server.seen] == ["/listed"]
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://[x]/", "http://a]/"])
+def test_a_redirect_to_what_is_no_url_is_said_to_be_one(server: Server, location: str) -> None:
+    server.routes["/a"] = lambda handler: reply(handler, 302, Location=location)
+    assert "URL" in refused(host_call(server.url("/*")), server.url("/a"))

@@ -224,6 +224,16 @@ async def test_a_call_pays_no_more_than_so_often(server: Server) -> None:
     assert len(payer.asked) == 3
 
 
+async def test_a_price_that_is_not_paid_counts_too(server: Server) -> None:
+    """The time that it took is not the call's, so there must be an end of it."""
+    payer = MemoryPayer(refuse=PaymentError("the mint does not answer"))
+    call = host_call(server.url("/*"), payer, payments=2)
+    run, asked = http_functions(call.limits)[0].run, json.dumps({"url": server.url("/sold")})
+    told = [await asyncio.to_thread(run, call, asked) for _ in range(3)]
+    assert told[2] == Err("more payments than payments = 2")
+    assert len(payer.asked) == 2
+
+
 async def test_the_time_that_paying_takes_is_not_the_calls(server: Server) -> None:
     clock = SystemClock()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 _HEADER = re.compile(r"charset=\"?([A-Za-z0-9_-]{1,20})", re.IGNORECASE)
-_META = re.compile(rb"<meta\s[^>]*?charset\s*=\s*[\"']?\s*([A-Za-z0-9_-]{1,20})", re.IGNORECASE)
+_META = re.compile(rb"<meta\s[^>]*?charset\s*=[\s\"']*([A-Za-z0-9_-]{1,20})", re.IGNORECASE)
 _META_BYTES = 1024
 _KNOWN = re.compile(
     r"utf-?8|us-ascii|iso-8859-([1-9]|1[013-6])|windows-125[0-8]|latin1|utf-16(le|be)?"

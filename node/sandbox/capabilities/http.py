@@ -90,14 +90,16 @@ def _parse(call: HostCall, text: str) -> _Request:
     return _Request(method, url, _asked_headers(given.get("headers", {})), body)
 
 
-def _allowed(call: HostCall, request: _Request) -> _Request:
-    """The request, if what the call has read so far may go there, and the function may make it."""
+def _check_method(call: HostCall, request: _Request) -> None:
     if call.grant.read_only and request.method not in _READS:
         raise _RefusedError(f"{READS_ONLY}: {' and '.join(sorted(_READS))} alone are for it")
+
+
+def _check_sending(call: HostCall, request: _Request, read: tuple[str, ...]) -> None:
+    """Refuses to send there what was made from what the call had `read`."""
     may_send = call.grant.may_send
-    if may_send is not None and (why := may_send(str(request.url), tuple(call.origins))):
+    if may_send is not None and (why := may_send(str(request.url), read)):
         raise _RefusedError(why)
-    return request
 
 
 def _asked_headers(given: object) -> dict[str, str]:
@@ -180,7 +182,10 @@ def _receive(limits: Limits, answer: httpcore.Response) -> _Response:
 
 def _next(request: _Request, response: _Response) -> _Request:
     """The request that a redirect asks for."""
-    url = parse_url(urljoin(str(request.url), response.headers["location"]))
+    try:
+        url = parse_url(urljoin(str(request.url), response.headers["location"]))
+    except ValueError:
+        raise _RefusedError("the server redirects to what is no URL") from None
     if request.url.scheme == "https" and url.scheme == "http":
         raise _RefusedError("the server redirects from https to http")
     if response.status in _KEEPS_METHOD or request.method in {"GET", "HEAD"}:
@@ -212,8 +217,10 @@ class _Timer:
 
 
 def _follow(call: HostCall, request: _Request) -> tuple[_Request, _Response]:
-    timer = _Timer(call)
+    timer, read = _Timer(call), tuple(call.origins)
+    _check_method(call, request)
     for _ in range(call.limits.http_redirects + 1):
+        _check_sending(call, request, read)
         response = _send(call, request, timer.remaining_s)
         if _is_for_sale(call, response):
             response = _buy(call, request, response.headers[_PRICE], timer)
@@ -236,8 +243,9 @@ def _buy(call: HostCall, request: _Request, price: str, timer: _Timer) -> _Respo
     call.check()  # nothing is bought for who does not wait any more
     if request.url.scheme != "https" and not _is_local(call, request.url):
         raise _RefusedError(f"{request.url.origin} wants to be paid over plain HTTP")
-    if len(call.tokens) >= call.limits.payments:
+    if call.payments >= call.limits.payments:
         raise _RefusedError(f"more payments than payments = {call.limits.payments}")
+    call.payments += 1  # one that fails takes time, too, which is not the call's
     go_on = timer.stop()
     try:
         ticket = _ticket(call, str(request.url), price)
@@ -290,10 +298,6 @@ def _scrubber(call: HostCall) -> Callable[[str], str]:
     return lambda text: pattern.sub(_HIDDEN, text)
 
 
-def _in_json(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
 def _told(request: _Request, response: _Response, scrub: Callable[[str], str]) -> Json:
     headers: dict[str, Json] = {
         name: scrub(value) for name, value in sorted(response.headers.items()) if name in _TOLD
@@ -311,7 +315,7 @@ def _fetch(call: HostCall, text: str) -> str | Err:
     if not call.grant.http:
         raise CapabilityError(f"tool {call.tool} was not granted http")
     try:
-        request, response = _follow(call, _allowed(call, _parse(call, text)))
+        request, response = _follow(call, _parse(call, text))
     except (_RefusedError, UrlError) as error:
         return Err(_scrubber(call)(str(error)))
     except (httpcore.TimeoutException, TimeoutError):
