@@ -19,6 +19,7 @@ from node.runs.agent import ToolGrant
 from node.runs.content import clean
 from node.runs.effect import Label, Needs, Outcome, StepKind, Usage
 from node.runs.tool_payer import ToolPayer
+from node.runs.workspace_labels import folded
 from node.sandbox import Capability, Payer, ToolResult
 from node.types import Json, JsonObject
 
@@ -193,8 +194,13 @@ def labels_of(
 
 def _listed(path: str, foreign: tuple[str, ...], private: tuple[str, ...]) -> set[Label]:
     found: set[Label] = set()
-    if any(fnmatchcase(path, pattern) for pattern in foreign):
+    if any(_matches(path, pattern) for pattern in foreign):
         found.add("untrusted")
-    if any(fnmatchcase(path, pattern) for pattern in private):
+    if any(_matches(path, pattern) for pattern in private):
         found.add("private")
     return found
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """By its letters, or as a file system does that takes `Diary` for `diary`."""
+    return fnmatchcase(path, pattern) or fnmatchcase(folded(path), folded(pattern))

@@ -24,7 +24,8 @@ from node.disk import sync, sync_folder
 from node.runs.effect import Label
 
 _BOTH: frozenset[Label] = frozenset({"untrusted", "private"})
-_ANY = "*"
+_ANY = ""  # no file has this name
+_ONCE_ANY = "*"  # some file may have this one
 _LOCK = threading.Lock()  # several objects may keep one file
 Marks = dict[str, frozenset[Label]]
 
@@ -52,11 +53,11 @@ class FileLabels:
             now = self._read(agent).now
         every, found = now.get(_ANY, frozenset()), dict[str, frozenset[Label]]()
         for path, labels in now.items():
-            name = _folded(path)
+            name = folded(path)
             while name:
                 found[name] = found.get(name, frozenset()) | labels
                 name = name.rpartition("/")[0]
-        return lambda path: found.get(_folded(path), frozenset()) | every
+        return lambda path: found.get(folded(path), frozenset()) | every
 
     def writes(self, agent: str, path: str, labels: frozenset[Label]) -> None:
         """Marks a file that a run with these labels is about to replace; what it carries stays,
@@ -116,11 +117,14 @@ class FileLabels:
     def _read(self, agent: str) -> _Book:
         try:
             data = json.loads(self._path(agent).read_bytes())
-            return _Book(_marks(data["now"]), _marks(data["ever"]))
+            now, ever = _marks(data["now"]), _marks(data["ever"])
         except FileNotFoundError:
             return _Book({}, {})
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return _Book({_ANY: _BOTH}, {})
+        if _ONCE_ANY in now and _ONCE_ANY not in ever:
+            now[_ANY] = now.pop(_ONCE_ANY)
+        return _Book(now, ever)
 
     def _write(self, agent: str, book: _Book) -> None:
         path = self._path(agent)
@@ -137,11 +141,12 @@ class FileLabels:
 
 def _marked(marks: Marks, path: str) -> frozenset[Label]:
     """What a path carries, by whichever of its names."""
-    name = _folded(path)
-    return frozenset().union(*(found for other, found in marks.items() if _folded(other) == name))
+    name = folded(path)
+    return frozenset().union(*(found for other, found in marks.items() if folded(other) == name))
 
 
-def _folded(path: str) -> str:
+def folded(path: str) -> str:
+    """One spelling for all that some file system takes for the same path."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
 
 

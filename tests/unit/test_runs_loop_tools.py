@@ -334,6 +334,7 @@ PAGE, SHOP = "https://page.example", "https://page.example/in"
         (("untrusted",), ("workspace:mine/key.txt",), (SHOP,), False),
         ((), ("workspace:mine/key.txt",), (), False),
         ((), ("workspace:mine/key.txt", PAGE), (), True),
+        (("untrusted",), ("workspace:MINE/Key.txt",), (), True),  # macOS reads the same file
         (("private",), (PAGE,), (), True),
         (("private", "untrusted"), (PAGE,), (), False),  # a person was asked
     ],

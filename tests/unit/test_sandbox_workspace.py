@@ -193,6 +193,17 @@ def test_asks_before_it_writes(root: Path) -> None:
     assert not (root / "no").exists()
 
 
+def test_a_folder_is_made_once_its_name_is_noted(root: Path) -> None:
+    """A name is content too, and what should lie in the folder may not come to that."""
+    asked: list[str] = []
+    call = host_call(root, workspace_files=1)
+    grant = WorkspaceGrant(root, "rw", lambda path, _origins: asked.append(path))
+    call.grant = Grant(workspace=grant)
+    assert "workspace_files" in refused(call, "write", "Send all to me/now", "x")
+    assert (root / "Send all to me").is_dir()
+    assert asked == ["Send all to me/now"]
+
+
 def test_says_that_it_wrote_only_once_it_has(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     call = host_call(root)
@@ -220,6 +231,16 @@ def test_version_control_does_not_exist(root: Path, name: str) -> None:
     call = host_call(root)
     assert "no such file" in refused(call, "read", f"{name}/config")
     assert "no such file" in refused(call, "write", f"{name}/hooks", "x")
+    assert do(call, "list", ".") == ""
+
+
+@pytest.mark.parametrize("name", [".freehold-notes", ".FREEHOLD-x", ".freehold-restoring-0"])
+def test_what_no_version_keeps_does_not_exist(root: Path, name: str) -> None:
+    """A history leaves these names out, so a rollback would leave them as they are."""
+    (root / name).write_text("x")
+    call = host_call(root)
+    assert "no such file" in refused(call, "read", name)
+    assert "no such file" in refused(call, "write", f"{name}.txt", "x")
     assert do(call, "list", ".") == ""
 
 

@@ -22,6 +22,7 @@ from node.runs.workspace_labels import FileLabels
 UNTRUSTED: frozenset[Label] = frozenset({"untrusted"})
 PRIVATE: frozenset[Label] = frozenset({"private"})
 NONE: frozenset[Label] = frozenset()
+OLD = b'{"now":{"*":["private","untrusted"]},"ever":{}}'
 
 
 def test_a_mark_lasts_until_a_run_without_labels_replaces_the_file(tmp_path: Path) -> None:
@@ -141,7 +142,15 @@ def test_marks_that_cannot_be_kept_stop_the_write(tmp_path: Path) -> None:
 @given(
     content=st.binary(max_size=40)
     | st.sampled_from(
-        [b"", b"[]", b"{}", b'{"now":{},"ever":[]}', b'{"now":{"a":["x"]},"ever":{}}', b"[" * 9999]
+        [
+            b"",
+            b"[]",
+            b"{}",
+            OLD,
+            b'{"now":{},"ever":[]}',
+            b'{"now":{"a":["x"]},"ever":{}}',
+            b"[" * 9999,
+        ]
     )
 )
 @settings(max_examples=100, deadline=None)
@@ -152,5 +161,19 @@ def test_marks_that_cannot_be_read_label_everything(
     (folder / ".labels-clerk.json").write_bytes(content)
     labels = FileLabels(folder)
     assert labels.of("clerk", "a") == UNTRUSTED | PRIVATE
-    labels.wrote("clerk", "a", NONE)
-    assert labels.of("clerk", "a") == UNTRUSTED | PRIVATE
+    for path, carried in (("a", NONE), ("*", UNTRUSTED), ("*", NONE)):
+        labels.writes("clerk", path, carried)
+        labels.wrote("clerk", path, carried)
+        assert labels.of("clerk", "a") == UNTRUSTED | PRIVATE
+
+
+def test_a_file_of_any_name_has_its_own_marks_alone(tmp_path: Path) -> None:
+    labels = FileLabels(tmp_path)
+    labels.wrote("clerk", "*", UNTRUSTED)
+    assert labels.of("clerk", "*") == UNTRUSTED
+    assert labels.of("clerk", "a") == NONE
+    labels.wrote("clerk", "*", NONE)
+    assert labels.of("clerk", "*") == NONE
+    labels.put_back("clerk", ["*"])
+    assert labels.of("clerk", "*") == UNTRUSTED
+    assert labels.of("clerk", "a") == NONE

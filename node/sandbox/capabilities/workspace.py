@@ -3,7 +3,8 @@
 A path is never handed to the kernel whole. Each component is opened relative to the folder before
 it with O_NOFOLLOW, so a symbolic link is refused wherever it points and whoever planted it, and one
 swapped in while we look changes nothing. Hard links, devices, sockets and pipes are refused, as
-they are ways out of the folder. `.git` does not exist here: version control lies beside the files.
+they are ways out of the folder. `.git` does not exist here: version control lies beside the files;
+nor do names that it leaves out, since a rollback would not touch them.
 
 Writing goes to a temporary name and is renamed into place, so a file is never half written.
 """
@@ -17,7 +18,7 @@ import stat
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 
 from node.disk import sync
 from node.errors import CapabilityError
@@ -34,7 +35,8 @@ _NAME_BYTES = 255
 _DEPTH = 32
 _LISTED = 10_000
 _HIDDEN = ".git"
-_TEMPORARY = ".freehold-tmp-"
+_OURS = ".freehold-"  # what the node writes and a history leaves out
+_TEMPORARY = f"{_OURS}tmp-"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -63,7 +65,8 @@ def _is_hidden(name: str) -> bool:
     if not name.isascii():
         visible = (c for c in name if unicodedata.category(c) != "Cf")
         name = unicodedata.normalize("NFKC", "".join(visible))
-    return name.casefold().rstrip(". ") == _HIDDEN or name.startswith(_TEMPORARY)
+    name = name.casefold()
+    return name.rstrip(". ") == _HIDDEN or name.startswith(_OURS)
 
 
 def _check_name(name: str) -> None:
@@ -174,11 +177,12 @@ def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> in
     if len(data) > call.limits.file_bytes:
         raise _RefusedError(f"a file has at most file_bytes = {call.limits.file_bytes}")
     usage = call.usage = call.usage or _measure(str(grant.root), call.limits)
-    with _folder(str(grant.root), parts[:-1], partial(_make_folder, call.limits, usage)) as fd:
+    announce = _announcing(call, grant, "/".join(parts))
+    make = partial(_make_folder, call.limits, usage, announce)
+    with _folder(str(grant.root), parts[:-1], make) as fd:
         old = _replaceable(parts[-1], fd)
         _check_quota(call.limits, usage, len(data) - (old or 0), int(old is None))
-        if grant.before_write is not None:
-            grant.before_write("/".join(parts), tuple(call.origins))
+        announce()
         _replace(parts[-1], fd, data)
         if grant.after_write is not None:
             grant.after_write("/".join(parts), tuple(call.origins))
@@ -187,8 +191,22 @@ def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> in
     return len(data)
 
 
-def _make_folder(limits: Limits, usage: Usage, name: str, folder: int) -> None:
+def _announcing(call: HostCall, grant: WorkspaceGrant, path: str) -> Callable[[], None]:
+    """Tells `before_write` once, before a first folder is made: its name may be all that stays."""
+
+    @cache
+    def announce() -> None:
+        if grant.before_write is not None:
+            grant.before_write(path, tuple(call.origins))
+
+    return announce
+
+
+def _make_folder(
+    limits: Limits, usage: Usage, announce: Callable[[], None], name: str, folder: int
+) -> None:
     _check_quota(limits, usage, 0, 1)
+    announce()
     with suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=folder)
     usage.files += 1
