@@ -38,11 +38,11 @@ class Checker:
         try:
             with time_limit(MOST_S):
                 error = best_match(self._validator.iter_errors(arguments))
+            return _words(error) if error is not None else ""
         except TimeoutError:
             return f"the schema cannot be applied within {MOST_S:g} s"
         except (Unresolvable, RecursionError, ArithmeticError, ValueError) as broken:
             return f"the schema cannot be applied: {type(broken).__name__}"
-        return _words(error) if error is not None else ""
 
 
 def checker(schema: JsonObject) -> Checker:

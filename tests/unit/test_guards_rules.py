@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
@@ -63,6 +64,12 @@ SCHEMA: dict[str, Json] = {
     "required": ["n"],
     "additionalProperties": False,
 }
+
+
+def test_no_arguments_are_nested_too_deep_to_be_judged() -> None:
+    required = Checker({"type": "object", "required": ["q"]})
+    for depth in range(600, sys.getrecursionlimit()):
+        assert required.wrong({"x": nested(depth)})
 
 
 def known(tool: str, function: str) -> Checker | None:
