@@ -41,6 +41,7 @@ _TRAILER = re.compile(r"^(Run|Step): (.+)$", re.MULTILINE)
 _SETTLE_DEPTH = 1000
 _DIFF_CHARS = 1_000_000
 _SHOWN_PATHS = 100
+_PARTS = ("HEAD", "objects", "refs")  # the last is empty before a first commit: not in archives
 _FILE = 0o100644
 _FOLDER = 0o040000
 _T = TypeVar("_T")
@@ -149,7 +150,7 @@ class Workspaces:
         if agent in self._opened:
             return pygit2.Repository(str(path))
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (path / "HEAD").exists():
+        if not all((path / part).exists() for part in _PARTS):
             pygit2.init_repository(str(path), bare=True, initial_head="main")
             path.chmod(0o700)
         for name in ("HEAD.lock", "config.lock", "packed-refs.lock", f"{BRANCH}.lock"):

@@ -82,6 +82,32 @@ def test_the_history_is_synced_as_the_files_are(
     assert told == [True]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_history_that_an_archive_took_without_its_empty_folders(
+    workspaces: Workspaces, home: Path, files: Path, packed: bool
+) -> None:
+    """Archives hold files only: what is empty before a first commit, or once refs are packed."""
+    git = home / ".git-clerk"
+    if packed:
+        (files / "a").write_text("1")
+        await workspaces.keep("clerk", run="r0", key="k0", note="n")
+        head = pygit2.Repository(str(git)).references["refs/heads/main"].target
+        (git / "packed-refs").write_text(f"{head} refs/heads/main\n")
+        (git / "refs" / "heads" / "main").unlink()
+    else:
+        assert await workspaces.keep("clerk", run="r0", key="k0", note="n") is None
+    for folder in sorted((path for path in git.rglob("*") if path.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    assert not (git / "refs").exists()
+
+    restored = Workspaces(home, clock=ManualClock())
+    (files / "b").write_text("2")
+    kept = await restored.keep("clerk", run="r1", key="k1", note="n")
+    assert kept is not None
+    assert [each.run for each in await restored.log("clerk")] == ["r1", "r0"][: 1 + packed]
+
+
 async def test_a_step_commits_once(workspaces: Workspaces, files: Path) -> None:
     (files / "a").write_text("1")
     first = await keep(workspaces, "r1")
