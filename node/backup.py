@@ -2,9 +2,9 @@
 
 The archive is a gzipped POSIX tar, its first member `freehold-backup.json`. The journal comes
 first, cut at a commit, and all else after it: so what is restored looks like a node that crashed
-just after that commit, and that is a state the node knows how to go on from. The wallet's file is
-copied through SQLite, since it may be written meanwhile (and since a process that reads a database
-behind SQLite's back loses its locks on it). Left out is what can
+just after that commit, and that is a state the node knows how to go on from. The wallet's file and
+what tools store are copied through SQLite, since they may be written meanwhile (and since a process
+that reads a database behind SQLite's back loses its locks on it). Left out is what can
 be had again (model weights, compiled tools, the index) or means nothing elsewhere (run/).
 `restore.py` reads it.
 """
@@ -35,6 +35,7 @@ LEFT_OUT = frozenset({"run", "cache", "index.db", "journal.head"})
 COMPRESSION = 3
 IN_MEMORY_BYTES = 16 * 1024 * 1024
 BLOB_SLOT_BYTES = 128
+STORE_FILE = "store.db"  # the room of the sandbox takes long to import
 _OF_THE_CUT = {".jsonl", ".key"}
 
 
@@ -72,9 +73,12 @@ def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
         ):
             _add_bytes(tar, MANIFEST, json.dumps(about).encode())
             _add_journal(tar, home)
-            _add_wallet(tar, home)
+            _add_database(tar, home, home.wallet)
             for path in _others(home):
-                _add(tar, home, path)
+                if not (home.stores in path.parents and path.name.startswith(STORE_FILE)):
+                    _add(tar, home, path)
+                elif path.name == STORE_FILE:  # and not what lies beside it
+                    _add_store(tar, home, path)
     except BrokenPipeError:
         raise
     except (OSError, sqlite3.Error, RecursionError) as error:
@@ -161,21 +165,31 @@ def _derived(path: Path) -> bool:
     return again or path.suffix in _OF_THE_CUT
 
 
-# ── the wallet ──────────────────────────────────────────────────────────────────────────────
+# ── databases ───────────────────────────────────────────────────────────────────────────────
 
 
-def _add_wallet(tar: tarfile.TarFile, home: Home) -> None:
-    """One consistent copy of the wallet's file, as of now, without its log beside it."""
-    if not home.wallet.is_file():
+def _add_store(tar: tarfile.TarFile, home: Home, path: Path) -> None:
+    """What a tool stores; a file that is no database any more is taken as it is."""
+    try:
+        _add_database(tar, home, path, mode="rw")  # a killed process left something to roll back
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+            raise
+        _add(tar, home, path)
+
+
+def _add_database(tar: tarfile.TarFile, home: Home, path: Path, *, mode: str = "ro") -> None:
+    """One consistent copy of a database as of now, without the log beside it."""
+    if not path.is_file():
         return
     with (
-        closing(sqlite3.connect(f"{home.wallet.as_uri()}?mode=ro", uri=True)) as source,
+        closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True)) as source,
         closing(sqlite3.connect(":memory:")) as target,  # no copy of secrets is left anywhere
     ):
         source.backup(target)
         content = bytearray(target.serialize())
     content[18:20] = b"\1\1"  # not WAL: https://www.sqlite.org/fileformat.html, 1.3.3
-    _add_bytes(tar, home.wallet.name, bytes(content))
+    _add_bytes(tar, path.relative_to(home.root).as_posix(), bytes(content))
 
 
 # ── the rest ────────────────────────────────────────────────────────────────────────────────

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sqlite3
 import tarfile
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from node import backup
 from node.home import Home
 from node.journal import Draft, Journal, verify
+from node.sandbox.capabilities.store import STORE_FILE
 
 CUTS = 12
 ENTRIES = 4  # in a segment, so that keys change all the time
@@ -108,6 +111,65 @@ def test_a_log_that_is_pruned_in_the_middle_of_a_cut(
     log.close()
     check(opened, 16)
     assert verify(opened).pruned == (0 if moment == "announced" else 8)
+
+
+def test_a_store_that_is_written_to_is_taken_as_of_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file has some pages of a change, and what would undo them is gone a moment later."""
+    home = Home(tmp_path / "h")
+    home.create()
+    file = home.stores / "clerk" / "notes" / STORE_FILE
+    file.parent.mkdir(parents=True)
+    begun, seen = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(file, isolation_level=None)) as store:
+            store.execute("PRAGMA cache_size = 1")
+            store.execute("CREATE TABLE value (key INTEGER PRIMARY KEY, value TEXT)")
+            rows = [(number, "old" * 300) for number in range(200)]
+            store.execute("BEGIN")
+            store.executemany("INSERT INTO value VALUES (?, ?)", rows)
+            store.execute("COMMIT")
+            store.execute("BEGIN")
+            store.execute("UPDATE value SET value = ?", ("new" * 300,))
+            begun.set()
+            seen.wait(60)
+            store.execute("COMMIT")
+
+    connect, add = sqlite3.connect, tarfile.TarFile.addfile
+
+    def connected(*given: Any, **named: Any) -> Any:
+        seen.set()
+        return connect(*given, **named)
+
+    def added(tar: tarfile.TarFile, member: tarfile.TarInfo, content: Any = None) -> None:
+        if member.name.endswith(STORE_FILE):
+            seen.set()
+            writer.join(60)
+        add(tar, member, content)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert begun.wait(60)
+    assert file.with_name(f"{STORE_FILE}-journal").exists()
+    monkeypatch.setattr(sqlite3, "connect", connected)
+    monkeypatch.setattr(tarfile.TarFile, "addfile", added)
+    restored = unpack(home, tmp_path / "cut").with_name("stores")
+    writer.join(60)
+    assert [path.name for path in restored.rglob("*") if path.is_file()] == [STORE_FILE]
+    with closing(connect(restored / file.relative_to(home.stores))) as store:
+        assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert len(store.execute("SELECT DISTINCT value FROM value").fetchall()) == 1
+
+
+def test_a_store_that_is_no_database_is_taken_as_it_is(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    home.create()
+    assert backup.STORE_FILE == STORE_FILE
+    (home.stores / STORE_FILE).write_bytes(b"not a database" * 100)
+    restored = unpack(home, tmp_path / "cut").with_name("stores")
+    assert (restored / STORE_FILE).read_bytes() == b"not a database" * 100
 
 
 def append(log: Journal) -> None:
