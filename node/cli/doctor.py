@@ -12,13 +12,14 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from node.cli._model import bench_line, gpu_line, too_large
 from node.cli._shared import clean, connect, home, json_option, leave, print_json, size
-from node.errors import DaemonNotRunningError, FreeholdError
+from node.errors import DaemonNotRunningError, FreeholdError, IdentityError
 from node.home import Home
 from node.identity import HttpSecrets, KeyStore
 
@@ -160,7 +161,15 @@ def _config(where: Home) -> Iterator[Fault]:
 def _keys(where: Home) -> Iterator[Fault]:
     store = KeyStore(where.keys)
     for problem in store.problems():
-        yield Fault(problem, "--fix closes it; others may have read it before.", store.repair)
+        hint = "--fix closes what is open; others may have read it before."
+        yield Fault(problem, hint, partial(_close, store, problem))
+
+
+def _close(store: KeyStore, problem: str) -> None:
+    """Raises IdentityError where that is no matter of permissions."""
+    store.repair()
+    if problem in store.problems():
+        raise IdentityError(problem, hint="See to it yourself.")
 
 
 def _agents(where: Home) -> Iterator[Fault]:

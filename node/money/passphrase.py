@@ -21,7 +21,7 @@ _MOST_BYTES = 4096
 
 def from_environment(env: MutableMapping[str, str]) -> str | None:
     """The passphrase this process was started with; None where it was given none."""
-    piped, said = env.pop(PIPE, ""), env.pop(VARIABLE, "")
+    piped, said = env.pop(PIPE, ""), _unicode(env.pop(VARIABLE, ""))
     if piped.isdigit():
         with contextlib.suppress(OSError), open(int(piped), "rb") as pipe:
             said = _text(pipe.read(_MOST_BYTES)) or said
@@ -42,6 +42,11 @@ def _credential(folder: str) -> str:
         return ""
     with open(descriptor, "rb") as file:
         return _text(file.read(_MOST_BYTES))
+
+
+def _unicode(said: str) -> str:
+    """A variable's value without what is not UTF-8, which no passphrase has: it is a wrong one."""
+    return said.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _text(content: bytes) -> str:

@@ -309,6 +309,19 @@ def test_doctor_finds_and_fixes(home: Home) -> None:
     assert home.tools.is_dir()
 
 
+def test_doctor_does_not_say_fixed_of_what_it_leaves_alone(home: Home) -> None:
+    made(home)
+    (home.keys / "api.secret").symlink_to("/etc/hostname")
+    (home.keys / "wide.secret").write_text("x")
+    (home.keys / "wide.secret").chmod(0o644)
+    done = run("doctor", "--fix", "--json")
+    found = {i["problem"]: i for i in json.loads(done.stdout) if i["what"] == "keys"}
+    link, wide = sorted(found, key=lambda problem: "open to others" in problem)
+    assert "is a symbolic link" in link
+    assert (found[link]["fixed"], found[wide]["fixed"]) == (False, True)
+    assert "Not repaired" in found[link]["hint"]
+
+
 def test_doctor_verifies_the_log(home: Home) -> None:
     made(home)
     log = Journal.open_sync(home.journal, origin="freehold/test-node")

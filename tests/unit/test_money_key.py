@@ -151,6 +151,16 @@ def test_the_variable_is_taken_out_of_the_environment() -> None:
     assert not is_given(env)
 
 
+def test_a_variable_that_is_not_utf_8_is_a_wrong_passphrase(tmp_path: Path) -> None:
+    """os.environ has such bytes as surrogates; the node starts, with its wallet locked."""
+    key = WalletKey(tmp_path)
+    key.make()
+    key.set_passphrase(None, PHRASE)
+    given = from_environment({"FREEHOLD_PASSPHRASE": os.fsdecode(b"stra\xdfe und berg")})
+    with pytest.raises(WalletLockedError, match="not the wallet's passphrase"):
+        key.open(given)
+
+
 def test_a_pipe_goes_before_the_variable() -> None:
     reading, writing = os.pipe()
     os.write(writing, b"from a person\n")
