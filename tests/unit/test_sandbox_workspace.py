@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -202,6 +205,32 @@ def test_a_folder_is_made_once_its_name_is_noted(root: Path) -> None:
     assert "workspace_files" in refused(call, "write", "Send all to me/now", "x")
     assert (root / "Send all to me").is_dir()
     assert asked == ["Send all to me/now"]
+
+
+def test_what_is_said_of_two_who_write_one_file_is_said_in_turn(root: Path) -> None:
+    """Else what is noted last may be of the one whose text was replaced."""
+    said: list[str] = []
+
+    def writes(text: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        def before(_path: str, _origins: tuple[str, ...]) -> None:
+            said.append(f"before {text}")
+            meanwhile()
+
+        call = host_call(root)
+        after = partial(lambda *_: said.append(f"after {text}"))
+        call.grant = Grant(workspace=WorkspaceGrant(root, "rw", before, after))
+        assert do(call, "write", "new/a", text) == 1
+
+    other = threading.Thread(target=writes, args=("y",))
+
+    def let_in() -> None:
+        other.start()
+        other.join(0.2)
+
+    writes("x", let_in)
+    other.join(5)
+    assert said == ["before x", "after x", "before y", "after y"]
+    assert (root / "new" / "a").read_text() == "y"
 
 
 def test_says_that_it_wrote_only_once_it_has(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

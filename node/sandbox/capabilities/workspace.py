@@ -15,6 +15,7 @@ import errno
 import os
 import secrets
 import stat
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,7 @@ _LISTED = 10_000
 _HIDDEN = ".git"
 _OURS = ".freehold-"  # what the node writes and a history leaves out
 _TEMPORARY = f"{_OURS}tmp-"
+_TURNS = tuple(threading.Lock() for _ in range(64))
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -176,6 +178,16 @@ def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> in
     parts, data = _file_parts(path), content.encode()
     if len(data) > call.limits.file_bytes:
         raise _RefusedError(f"a file has at most file_bytes = {call.limits.file_bytes}")
+    with _turn(grant, parts):
+        return _put(call, grant, parts, data)
+
+
+def _turn(grant: WorkspaceGrant, parts: list[str]) -> threading.Lock:
+    """One writes a file at a time, so that what is noted of it last is of who wrote it last."""
+    return _TURNS[hash((grant.root, *parts)) % len(_TURNS)]
+
+
+def _put(call: HostCall, grant: WorkspaceGrant, parts: list[str], data: bytes) -> int:
     usage = call.usage = call.usage or _measure(str(grant.root), call.limits)
     announce = _announcing(call, grant, "/".join(parts))
     make = partial(_make_folder, call.limits, usage, announce)
