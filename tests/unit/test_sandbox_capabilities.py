@@ -54,6 +54,23 @@ async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[San
     await sandbox.aclose()
 
 
+def test_a_store_that_cannot_be_used_is_not_kept_open(tmp_path: Path) -> None:
+    (tmp_path / STORE_FILE).write_bytes(b"no database" * 100)
+    call = HostCall(
+        tool="tool",
+        seed="",
+        grant=Grant(store=tmp_path),
+        limits=Limits(),
+        clock=ManualClock(),
+        network=SystemNetwork(),
+        entropy=os.urandom,
+        deadline_s=1e9,
+    )
+    for _ in range(3):
+        assert isinstance(store_functions(call.limits)[0].run(call, "key"), Err)
+    assert call.resources is None
+
+
 async def test_the_clock_is_the_nodes(sandbox: Sandbox, tmp_path: Path) -> None:
     tool = write_tool(tmp_path, number("clock.now"), wants=["clock"])
     result = await sandbox.call(tool, "tool", {}, Grant(clock=True))

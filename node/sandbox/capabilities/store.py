@@ -39,9 +39,13 @@ def _open(call: HostCall) -> sqlite3.Connection:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         timeout = min(_BUSY_S, call.remaining_s())
         database = sqlite3.connect(folder / STORE_FILE, timeout=timeout, isolation_level=None)
+        try:
+            database.execute(_SCHEMA)
+            _add_marks(database)
+        except sqlite3.Error:
+            database.close()
+            raise
         call.keep(database)
-        database.execute(_SCHEMA)
-        _add_marks(database)
         call.database = database
     return call.database
 
