@@ -197,9 +197,10 @@ def _add_database(tar: tarfile.TarFile, home: Home, path: Path, *, mode: str = "
 
 def _others(home: Home) -> Iterator[Path]:
     for top in sorted(home.root.iterdir()):
-        if top.name in LEFT_OUT or top == home.journal or top.name.startswith("."):
+        name = top.name.casefold()  # as `restore.py` looks at it
+        if name in LEFT_OUT or top == home.journal or name.startswith("."):
             continue
-        if top.name.startswith(home.wallet.name):  # and what lies beside it
+        if name.startswith(home.wallet.name):  # and what lies beside it
             continue
         if top == home.models:
             kept = (top / "models.lock", top / "remote.toml")

@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -145,10 +146,14 @@ class Home:
     def require(self) -> None:
         """Raises ConfigError if `freehold init` has not been run here."""
         if not self.config.is_file():
-            raise ConfigError(
-                f"there is no node at {self.root}",
-                hint="Run `freehold init` first, or set FREEHOLD_HOME.",
-            )
+            raise ConfigError(f"there is no node at {self.root}", hint=self._hint())
+
+    def _hint(self) -> str:
+        """A restore that was killed between its two last steps leaves a home beside its place."""
+        beside = self.root.parent.glob(f"{escape(self.root.name)}.before-*")
+        if not self.root.exists() and (newest := max(beside, default=None)):
+            return f"A restore was cut off: move {newest} back to {self.root}, then restore again."
+        return "Run `freehold init` first, or set FREEHOLD_HOME."
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ import gzip
 import io
 import json
 import os
+import secrets
 import shutil
 import tarfile
 import time
@@ -89,7 +90,7 @@ def restore(archive: Path, home: Home, *, force: bool = False) -> tuple[Archive,
 
 
 def _restore(archive: Path, home: Home, occupied: bool) -> tuple[Archive, Path | None]:
-    staging = Home(home.root.with_name(f".{home.root.name}.restoring.{os.getpid()}"))
+    staging = Home(home.root.with_name(f".{home.root.name}.restoring.{secrets.token_hex(4)}"))
     try:
         about = _unpack(archive, staging.root)
         staging.make_folders()
@@ -199,12 +200,13 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
 
 
 def _is_a_nodes(parts: tuple[str, ...]) -> bool:
-    """Whether `backup.py` would write a file of this name."""
-    if not parts or ".." in parts or parts[0] in LEFT_OUT or parts[0].startswith("."):
+    """Whether `backup.py` would write a file of this name, which some disks read in any case."""
+    folded = tuple(part.casefold() for part in parts)
+    if not folded or ".." in folded or folded[0] in LEFT_OUT or folded[0].startswith("."):
         return False
-    if parts[0] == "journal":  # what is derived is derived again, and not believed
-        return len(parts) != 2 or not (parts[1] == "lock" or parts[1].startswith("index.db"))
-    return parts == ("wallet.db",) or not parts[0].startswith("wallet.db")
+    if folded[0] == "journal":  # what is derived is derived again, and not believed
+        return len(folded) != 2 or not (folded[1] == "lock" or folded[1].startswith("index.db"))
+    return parts == ("wallet.db",) or not folded[0].startswith("wallet.db")
 
 
 def _check(home: Home, staging: Home, least: int) -> None:
@@ -243,12 +245,23 @@ def _swap(home: Home, staging: Home, occupied: bool) -> Path | None:
         home.root.rmdir()
     try:
         staging.root.rename(home.root)
-    except OSError:
+    except BaseException:
         if kept:
-            kept.rename(home.root)
+            _put_back(kept, home.root)
         raise
     sync_folder(home.root.parent)
     return kept
+
+
+def _put_back(kept: Path, root: Path) -> None:
+    """Raises BackupError where something has taken the home's place meanwhile."""
+    try:
+        kept.rename(root)
+    except OSError as error:
+        raise BackupError(
+            f"cannot restore: something else is at {root} now",
+            hint=f"The node that was there is in {kept}: move it back.",
+        ) from error
 
 
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -23,11 +27,8 @@ def backup(file: Path, as_json: bool) -> None:
     daemon runs; model weights are left out. The archive holds secrets: it is made 0600, keep it so.
     """
     try:
-        try:
-            with connect() as client:
-                client.backup(file)
-        except DaemonNotRunningError:
-            _offline(file)
+        with _tidy():
+            _write(file)
     except FileExistsError:
         raise BackupError(
             f"{file} exists", hint="Choose another name; nothing is replaced."
@@ -41,6 +42,32 @@ def backup(file: Path, as_json: bool) -> None:
         print_json({"file": str(file), "bytes": length})
     else:
         note(f"wrote {file} ({size(length)})")
+
+
+@contextlib.contextmanager
+def _tidy() -> Iterator[None]:
+    """SIGTERM, and the terminal's end, leave nothing half made behind: it would hold secrets."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    taken = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _write(file: Path) -> None:
+    try:
+        with connect() as client:
+            client.backup(file)
+    except DaemonNotRunningError:
+        _offline(file)
 
 
 def _offline(file: Path) -> None:
@@ -67,7 +94,8 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
     """
     from node.restore import restore as restore_archive
 
-    about, kept = restore_archive(file, home(), force=force)
+    with _tidy():
+        about, kept = restore_archive(file, home(), force=force)
     if as_json:
         print_json({"name": about.name, "created": about.created, "kept": str(kept or "") or None})
         return

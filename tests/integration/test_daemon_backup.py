@@ -6,7 +6,9 @@ import errno
 import gzip
 import io
 import json
+import os
 import shutil
+import signal
 import sqlite3
 import stat
 import tarfile
@@ -18,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node import backup, restore
+from node.cli.main import root
 from node.client import Client
 from node.errors import (
     BackupError,
@@ -222,6 +226,11 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
         member("journal/index.db"),
         member("journal/lock"),
         member("wallet.db-journal"),
+        member("Run/control.sock"),
+        member("Journal.head"),
+        member("journal/Index.db"),
+        member("JOURNAL/loc\u212a"),
+        member("Wallet.db-wal"),
         member(".home.restoring.1/config.toml"),
         member("."),
     ],
@@ -356,6 +365,64 @@ def test_what_cannot_be_put_in_place_leaves_the_old_home(
         restore.restore(source, home, force=True)
     assert home.config.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "h"]
+
+
+def test_what_took_the_homes_place_meanwhile_is_told(
+    short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that had looked at the old home just before makes folders for a new one."""
+    source, home = written(tmp_path / "a", gzip.compress(short)), Home(tmp_path / "h")
+    home.create()
+    home.config.write_text("mine")
+    rename = Path.rename
+
+    def overtaken(path: Path, target: Path) -> Path:
+        if ".restoring." in path.name:
+            home.create()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", overtaken)
+    with pytest.raises(BackupError, match="something else is at") as caught:
+        restore.restore(source, home, force=True)
+    (kept,) = tmp_path.glob("h.before-*")
+    assert str(kept) in caught.value.hint
+    assert (kept / "config.toml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_restore_and_a_backup_that_are_told_to_end_leave_nothing(
+    short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    source, home = written(tmp_path / "a", gzip.compress(short)), Home(tmp_path / "h")
+    home.create()
+    home.config.write_text('[node]\nname = "mine"\n')
+    monkeypatch.setenv("FREEHOLD_HOME", str(home.root))
+
+    def told(*_: object) -> tuple[Path, ...]:
+        os.kill(os.getpid(), number)
+        return ()
+
+    monkeypatch.setattr(restore, "_check", told)
+    monkeypatch.setattr(backup, "_others", told)
+    for command in (["restore", "--force", str(source)], ["backup", str(tmp_path / "b")]):
+        ended = CliRunner().invoke(root, command)
+        assert ended.exit_code == 128 + number
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "h"]
+    assert "mine" in home.config.read_text()
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_restore_that_was_cut_off_is_told_at_the_next_start(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h[1]")
+    for name in ("h[1].before-20260101-000000", "h[1].before-20260102-000000"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError) as caught:
+        home.require()
+    assert "h[1].before-20260102-000000 back" in caught.value.hint
+    home.root.mkdir()
+    with pytest.raises(ConfigError) as caught:
+        home.require()
+    assert "freehold init" in caught.value.hint
 
 
 @settings(max_examples=60, deadline=None)
