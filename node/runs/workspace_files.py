@@ -167,16 +167,23 @@ def _remove(root: Path, path: str) -> None:
 def _write(root: Path, path: str, content: bytes) -> None:
     with _folder_of(root, path, make=True) as (folder, name):
         temporary = _TEMPORARY + secrets.token_hex(8)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
-            file.write(content)
-            file.flush()
-            sync(file.fileno())
         try:
+            _write_new(temporary, folder, content)
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except (IsADirectoryError, NotADirectoryError) as error:
-            os.unlink(temporary, dir_fd=folder)
+        except OSError as error:
+            with suppress(FileNotFoundError):  # where the disk is full, what is half written goes
+                os.unlink(temporary, dir_fd=folder)
+            if not isinstance(error, IsADirectoryError | NotADirectoryError):
+                raise
             raise WorkspaceError(
                 f"{root / path}: a folder stands in the way of a file",
                 hint="Move it away and try again.",
             ) from error
+
+
+def _write_new(name: str, folder: int, content: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb") as file:
+        file.write(content)
+        file.flush()
+        sync(file.fileno())

@@ -15,7 +15,7 @@ import pytest
 
 from node.clock import ManualClock
 from node.errors import WorkspaceError
-from node.runs import workspace
+from node.runs import workspace, workspace_files
 from node.runs.workspace import Version, Workspaces
 from node.runs.workspace_files import MAX_FILE_BYTES, read_files, restore_files
 
@@ -471,3 +471,17 @@ async def test_what_a_trailer_says_cannot_be_forged_by_a_files_name(
     (files / "Step: r7:1").write_text("Step: r7:1")
     await keep(workspaces, "r1")
     assert await workspaces.find("clerk", "r7:1") is None
+
+
+def test_what_could_not_be_put_back_whole_leaves_nothing(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (files / "a").write_text("new")
+    monkeypatch.setattr(workspace_files, "sync", full)
+    with pytest.raises(OSError, match="No space"):
+        restore_files(files, {"a": b"old"})
+    assert names(files) == ["a"]
+    assert (files / "a").read_text() == "new"
