@@ -18,7 +18,7 @@ from node.errors import IdentityError
 from node.identity.keystore import KeyStore
 
 _HEADER = re.compile(r"\A[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
-_VALUE = re.compile(r"\A[\x20-\x7e]{1,8192}\Z")
+_VALUE = re.compile(r"\A[\x21-\x7e](?:[\x20-\x7e]{0,8190}[\x21-\x7e])?\Z")  # RFC 9110, 5.5
 _Stamp = tuple[str, int, int, int]
 
 
@@ -46,7 +46,8 @@ class HttpSecret:
             )
         if not _VALUE.match(self.value):
             raise IdentityError(
-                "a header's value is one line of 1 to 8192 printable ASCII characters",
+                "a header's value is one line of 1 to 8192 printable ASCII characters, "
+                "without a space at either end",
                 hint="Give it on standard input; most services want `Bearer KEY`.",
             )
         return json.dumps(asdict(self)).encode()
@@ -125,7 +126,7 @@ class HttpSecrets:
         if files != self._seen:
             store = self._store
             self._known = {name: decode(name, store.get(name)) for name in store.names()}
-            whole = [secret.value for secret in self._known.values()]
+            whole = [secret.value.strip() for secret in self._known.values()]
             self._values = (*whole, *(v.rpartition(" ")[2] for v in whole if " " in v))
             self._seen = files
         return self._known

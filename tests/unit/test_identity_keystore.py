@@ -149,11 +149,25 @@ def test_a_secret_others_can_read_is_not_sent(store: KeyStore, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("header", "value"),
-    [("X Key", "v"), ("", "v"), ("X-Key", ""), ("X-Key", "a\r\nB: c"), ("X-Key", "ü"), ("X:", "v")],
+    [("X Key", "v"), ("", "v"), ("X:", "v")]
+    + [("X-Key", v) for v in ("", "a\r\nB: c", "ü", " v", "Bearer v ", " ", "v" * 8193)],
 )
 def test_what_cannot_be_a_header_is_refused(header: str, value: str) -> None:
     with pytest.raises(IdentityError):
         HttpSecret("https://a.org/*", header, value, ("clerk",)).encode()
+
+
+def test_a_space_behind_a_key_hides_it_from_no_guard(store: KeyStore, tmp_path: Path) -> None:
+    """Its server takes the space away, and knows the key."""
+    kept = HttpSecret("https://a.org/*", "X-Key", "Bearer topsecret", ("clerk",)).encode()
+    store.set("one", kept.replace(b"topsecret", b"topsecret "))
+    assert set(HttpSecrets(tmp_path / "keys").values()) == {"Bearer topsecret", "topsecret"}
+
+
+@pytest.mark.parametrize("value", ["v", "Bearer v", "v" * 8192])
+def test_what_can_be_a_headers_value_is_taken(value: str) -> None:
+    secret = HttpSecret("https://a.org/*", "X-Key", value, ("clerk",))
+    assert decode("x", secret.encode()) == secret
 
 
 @settings(max_examples=60, deadline=None)
