@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO
 
 from node.errors import BackupError
-from node.home import Home
+from node.home import Home, is_unfinished
 
 MANIFEST = "freehold-backup.json"
 FORMAT = 1
@@ -205,6 +205,8 @@ def _others(home: Home) -> Iterator[Path]:
         if top == home.models:
             kept = (top / "models.lock", top / "remote.toml")
             yield from (path for path in kept if path.is_file())
+        elif top == home.keys:  # a key that nobody is to have yet, or any more
+            yield from (path for path in _below(top) if not is_unfinished(path))
         else:
             yield from _below(top)
 

@@ -10,7 +10,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
@@ -24,6 +26,8 @@ from node.errors import ConfigError, DaemonRunningError
 _UNKNOWN = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 # sun_path is 108 bytes on Linux and 104 on macOS, its closing NUL among them
 SOCKET_PATH_MAX = 103
+LEFT_AFTER_S = 3600.0
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,13 @@ class Home:
             return f"A restore was cut off: move {newest} back to {self.root}, then restore again."
         return "Run `freehold init` first, or set FREEHOLD_HOME."
 
+    def sweep_keys(self) -> None:
+        """Deletes what writers of keys that were killed left, once no living one can be at it."""
+        for path in self.keys.rglob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if is_unfinished(path) and time.time() - path.lstat().st_mtime > LEFT_AFTER_S:
+                    path.unlink()
+
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Holds the home until the block ends.
@@ -199,6 +210,11 @@ class Home:
         """Returns when no process holds the home; the kernel wakes us, however the holder ends."""
         with contextlib.suppress(FileNotFoundError), open(self.lock, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether it is named as what `private_file` writes, or left when it was killed."""
+    return _UNFINISHED.fullmatch(path.name) is not None
 
 
 @contextlib.contextmanager

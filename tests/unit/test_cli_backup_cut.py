@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from node import backup
-from node.home import Home
+from node.home import Home, write_private
 from node.journal import Draft, Journal, verify
 from node.sandbox.capabilities.store import STORE_FILE
 
@@ -189,6 +189,19 @@ def check(folder: Path, least: int) -> None:
     finally:
         copy.close()
     assert verify(folder).problems == []
+
+
+def test_a_key_whose_writer_was_killed_is_in_no_archive(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    home.create()
+    Journal.open_sync(home.journal, origin="test/log").close()
+    (home.keys / "wallet").mkdir()
+    write_private(home.keys / "wallet" / "key", b"sealed")
+    (home.keys / "wallet" / f".key.{'0a' * 8}.tmp").write_bytes(b"plain")
+    (home.workspaces / f".note.{'0a' * 8}.tmp").write_bytes(b"a file of an agent's")
+    target = unpack(home, tmp_path / "out").parent
+    assert [path.name for path in (target / "keys" / "wallet").iterdir()] == ["key"]
+    assert len(list((target / "workspaces").iterdir())) == 1
 
 
 def unpack(home: Home, target: Path) -> Path:

@@ -10,6 +10,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from node.config import Config, load, template
 from node.errors import ConfigError, DaemonRunningError
-from node.home import Home, private_file, write_private
+from node.home import LEFT_AFTER_S, Home, private_file, write_private
 from node.inference import EngineLimits
 from node.runs.budget import NodeLimits
 
@@ -242,3 +243,18 @@ def test_private_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_bytes() == b"one"
     write_private(path, json.dumps({}).encode())
     assert path.read_bytes() == b"{}"
+
+
+def test_what_killed_writers_of_keys_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    home.create()
+    (home.keys / "wallet").mkdir()
+    old, young = (home.keys / "wallet" / f".key.{n * 16}.tmp" for n in "0f")
+    kept = home.keys / ".mine.tmp"
+    for path in (old, young, kept):
+        path.write_bytes(b"k")
+    past = time.time() - LEFT_AFTER_S - 60
+    for path in (old, kept):
+        os.utime(path, (past, past))
+    home.sweep_keys()
+    assert (old.exists(), young.exists(), kept.exists()) == (False, True, True)
