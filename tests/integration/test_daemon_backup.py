@@ -347,20 +347,29 @@ def test_a_log_with_less_than_was_archived_is_refused(short: bytes, tmp_path: Pa
         restore.restore(source, Home(tmp_path / "h"))
 
 
+def home_with(monkeypatch: pytest.MonkeyPatch, root: Path, instant: Callable[[], None]) -> Home:
+    """A home, in whose place a restored one is put right after `instant`."""
+    home, rename = Home(root), Path.rename
+    home.create()
+    home.config.write_text("mine")
+
+    def renamed(path: Path, target: Path) -> Path:
+        if ".restoring." in path.name:
+            instant()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    return home
+
+
 def test_what_cannot_be_put_in_place_leaves_the_old_home(
     short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, home = written(tmp_path / "a", gzip.compress(short)), Home(tmp_path / "h")
-    home.create()
-    home.config.write_text("mine")
-    rename = Path.rename
+    def breaks() -> None:
+        raise OSError(errno.EIO, "Input/output error")
 
-    def refused(path: Path, target: Path) -> Path:
-        if ".restoring." in path.name:
-            raise OSError(errno.EIO, "Input/output error")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", refused)
+    source = written(tmp_path / "a", gzip.compress(short))
+    home = home_with(monkeypatch, tmp_path / "h", breaks)
     with pytest.raises(BackupError, match="cannot restore"):
         restore.restore(source, home, force=True)
     assert home.config.read_text() == "mine"
@@ -371,17 +380,8 @@ def test_what_took_the_homes_place_meanwhile_is_told(
     short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start that had looked at the old home just before makes folders for a new one."""
-    source, home = written(tmp_path / "a", gzip.compress(short)), Home(tmp_path / "h")
-    home.create()
-    home.config.write_text("mine")
-    rename = Path.rename
-
-    def overtaken(path: Path, target: Path) -> Path:
-        if ".restoring." in path.name:
-            home.create()
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", overtaken)
+    source = written(tmp_path / "a", gzip.compress(short))
+    home = home_with(monkeypatch, tmp_path / "h", Home(tmp_path / "h").create)
     with pytest.raises(BackupError, match="something else is at") as caught:
         restore.restore(source, home, force=True)
     (kept,) = tmp_path.glob("h.before-*")
