@@ -84,7 +84,10 @@ def _blob(log: Log, blobs: dict[str, BlobRef], role: str, entry: Entry) -> bytes
     try:
         return log.blob(blobs[role])
     except JournalErasedError:
-        raise JournalErasedError(f"what run {entry.draft.run} began with was erased") from None
+        raise JournalErasedError(
+            f"what run {entry.draft.run} began with was erased",
+            hint="It cannot be taken up, replayed or forked any more; ask again for a new run.",
+        ) from None
 
 
 def _forked(data: object) -> tuple[str, str] | None:
