@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from node.errors import JournalError
 from node.gateway import sse
 from node.gateway.control import control
 from node.gateway.http import Body, actor, query_int, read
@@ -82,8 +83,13 @@ async def cancel(request: Request) -> Response:
 
 
 async def erase(request: Request) -> Response:
-    run_id = _named(request)
-    erased = await control(request).runs.erase(run_id, actor=actor(request))
+    node, run_id = control(request), _named(request)
+    try:
+        erased = await node.runs.erase(run_id, actor=actor(request))
+    except JournalError:  # of some of it, as damaged content; the rest is erased
+        await node.engine.forget()
+        raise
+    await node.engine.forget()
     return JSONResponse({"run": run_id, "erased": erased})
 
 

@@ -13,8 +13,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
-from node.errors import ModelError, RunnerCrashedError
+from node.errors import InferenceError, ModelError, RunnerCrashedError
 from node.inference.llama.slot import EngineLimits, Slot
+from node.inference.llama.states import clear
 from node.inference.models.memory import room
 from node.inference.models.store import ModelStore
 from node.inference.types import Generation, ModelInfo, ModelStatus, Token
@@ -106,6 +107,25 @@ class LlamaEngine:
         """Ends a model's runner and gives its memory back; what runs on it fails as a crash."""
         if model in self._slots:
             await self._slots[model].aclose()
+
+    async def forget(self) -> None:
+        """Drops every context that is kept for later, in memory and on disk; work goes on.
+
+        Raises:
+            InferenceError: files of them could not be removed.
+        """
+        await asyncio.gather(*(slot.forget() for slot in self._slots.values()))
+        folder = self._limits.state_folder
+        if folder is None:
+            return
+        try:
+            await asyncio.to_thread(clear, folder)
+        except OSError as error:
+            raise InferenceError(
+                f"what models keep of conversations in {folder} cannot be removed: "
+                f"{error.strerror}",
+                hint="Remove the files in that folder; they are a cache.",
+            ) from error
 
     def loaded(self) -> dict[str, int]:
         """Process id of each loaded model's runner."""

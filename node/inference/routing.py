@@ -62,6 +62,10 @@ class RoutedEngine:
         """As the model's own engine does. Raises ModelError as `destination`."""
         return await (self.local if self.destination(model) is None else self.remote).info(model)
 
+    async def forget(self) -> None:
+        """As the local engine does; what a server keeps is its own."""
+        await self.local.forget()
+
     async def aclose(self) -> None:
         """Closes both."""
         try:

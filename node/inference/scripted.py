@@ -127,6 +127,9 @@ class ScriptedEngine:
         self._check(model)
         return ModelInfo(model, _SHA256, "", 0, self._context_tokens, "scripted")
 
+    async def forget(self) -> None:
+        """Nothing is kept."""
+
     async def aclose(self) -> None:
         """Nothing to end."""
 

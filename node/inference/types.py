@@ -207,6 +207,14 @@ class Engine(Protocol):
         """The model's digest and real context length; loads it if that is needed to know."""
         ...
 
+    async def forget(self) -> None:
+        """Drops what is kept of conversations to go on with them at once.
+
+        Raises:
+            InferenceError: some of it is still on the disk.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Ends runner processes and gives their memory back."""
         ...

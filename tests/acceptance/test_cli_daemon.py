@@ -83,6 +83,20 @@ def test_what_a_run_handled_is_erased(running: Node) -> None:
     assert (verified.returncode, "erased" in verified.stdout) == (0, True)
 
 
+def test_what_a_model_keeps_of_an_erased_run_is_removed(node: Node) -> None:
+    kept = node.root / "cache" / "states"
+    assert node.cli("up", "--detach").returncode == 0
+    try:
+        node.cli("ask", "clerk", "what is 12 * 34?")
+        assert node.cli("down").returncode == 0
+        assert list(kept.iterdir())
+        assert node.cli("up", "--detach").returncode == 0
+        assert node.cli("runs", "erase", "last", "--yes").returncode == 0
+        assert not list(kept.iterdir())
+    finally:
+        node.cli("down")
+
+
 def test_ask_streams_words_but_no_calls(running: Node) -> None:
     done = running.cli("ask", "clerk", "--stream", "calc 2+2")
     assert done.stdout == 'It came to {"value":"4"}.\n'

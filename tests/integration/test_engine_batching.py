@@ -213,6 +213,38 @@ async def test_another_model_does_not_see_a_state(store: ModelStore, tmp_path: P
     await engine.aclose()
 
 
+async def test_what_is_kept_is_forgotten(store: ModelStore, tmp_path: Path) -> None:
+    """Wherever it is: in the context, in a file, or on its way into one. Work goes on."""
+    folder = tmp_path / "states"
+    limits = EngineLimits(state_folder=folder)
+    engine = LlamaEngine(store, limits=limits)
+    kept = [ask("x" * 500), ask("y" * 500), ask("z" * 500, model="other")]
+    await finish(engine, kept[0])
+    await engine.unload("tiny")
+    for request in kept[1:]:
+        await finish(engine, request)
+    assert list(folder.iterdir())
+    unloading = asyncio.create_task(engine.unload("other"))
+    long = ask("w" * 500, max_tokens=200)
+    async with aclosing(engine.generate(long)) as tokens:
+        await anext(tokens)
+        await engine.forget()
+        await unloading
+        assert not list(folder.iterdir())
+        last = [token async for token in tokens][-1]
+    for request in kept:
+        assert (await finish(engine, request)).prompt_tokens_cached < 30  # how all prompts begin
+    await engine.aclose()
+    again = LlamaEngine(store, limits=limits)
+    whole = await finish(again, long)
+    assert whole.prompt_tokens_cached > 500  # it was under way
+    assert last.finish is not None
+    assert last.finish.raw == whole.raw
+    await again.aclose()
+    await LlamaEngine(store, limits=limits).forget()  # nothing loaded
+    assert not list(folder.iterdir())
+
+
 STATE = """
 import sys
 import numpy as np

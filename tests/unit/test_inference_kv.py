@@ -310,7 +310,7 @@ def test_the_folder_is_bounded_and_can_be_cleared(folder: Path) -> None:
     assert not made.save([9, *LONG], bytes(20_000))  # larger than all may be
     made.close()
     assert 0 < sum(path.stat().st_size for path in folder.iterdir()) <= 10_000
-    assert clear(folder) > 0
+    clear(folder)
     assert list(folder.iterdir()) == []
 
 

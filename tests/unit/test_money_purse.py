@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from wallet.errors import OutcomeUnknownError, StoreError
 from wallet.lightning import WebReply, WebRequest
 from wallet.lightning.testing import MemoryPayee, MemoryWeb
 from wallet.mint import MintClient
+from wallet.mint.testing import Fault as MintFault
 from wallet.mint.testing import MemoryLightning, MemoryMint, answers
 from wallet.mint.testing.lightning import Outcome
 from wallet.nwc.memory import MemoryRelay
@@ -35,6 +37,7 @@ from wallet.nwc.testing import Fault, MemoryService
 from wallet.protocol import p2pk, requests, tokens
 from wallet.protocol.requests import LockOption, PaymentRequest, Transport
 from wallet.store import Store
+from wallet.types import Token
 from wallet.wallet import Wallet
 
 URL = "https://mint.example"
@@ -224,17 +227,46 @@ async def test_a_token_comes_back_once(money: Money) -> None:
         await money.purse.token(Payment(BEARER, 10), key="r-1:1")
 
 
-async def test_a_token_that_was_redeemed_does_not_come_back(money: Money, tmp_path: Path) -> None:
-    await money.pay(Payment(BEARER, 10))
-    token = await money.purse.token(Payment(BEARER, 10), key="r-1:1")
-    other = tmp_path / "other"
-    other.mkdir()
+async def redeem(money: Money, token: Token, folder: Path) -> None:
+    """Somebody else redeems a token."""
+    path = folder / "other" / "w.db"
     async with await Wallet.open(
-        other / "w.db", key=bytes(32), connect=lambda url: MintClient(url, money.mint)
+        path, key=bytes(32), connect=lambda url: MintClient(url, money.mint)
     ) as wallet:
         await wallet.add_mint(URL)
         await wallet.receive(token)
+
+
+async def test_a_token_that_was_redeemed_does_not_come_back(money: Money, tmp_path: Path) -> None:
+    await money.pay(Payment(BEARER, 10))
+    token = await money.purse.token(Payment(BEARER, 10), key="r-1:1")
+    await redeem(money, tokens.decode(token), tmp_path)
     assert await money.purse.take_back("r-1:1") is None
+
+
+async def test_what_a_payee_kept_of_a_token_does_not_count_as_back(
+    money: Money, tmp_path: Path
+) -> None:
+    await money.pay(Payment(BEARER, 10))
+    before = money.balance()
+    token = tokens.decode(await money.purse.token(Payment(BEARER, 10), key="r-1:1"))
+    largest = max(token.proofs, key=lambda proof: proof.amount)
+    await redeem(money, replace(token, proofs=(largest,)), tmp_path)
+    back = await money.purse.take_back("r-1:1")
+    assert back is not None
+    assert back.amount_sat == 10 - largest.amount
+    assert money.balance() == before + back.amount_sat - back.fee_sat
+    assert await money.purse.take_back("r-1:1") == back
+
+
+async def test_a_token_comes_back_later_where_its_mint_was_away(money: Money) -> None:
+    await money.pay(Payment(BEARER, 10))
+    money.mint.faults.add(MintFault.UNREACHABLE, "/v1/swap")
+    with pytest.raises(PaymentError, match="cannot be reached"):
+        await money.purse.take_back("r-1:1")
+    back = await money.purse.take_back("r-1:1")
+    assert back is not None
+    assert (back.amount_sat, money.balance()) == (10, 500 - back.fee_sat)
 
 
 # ── payment requests ────────────────────────────────────────────────────────────────────────
@@ -278,6 +310,48 @@ async def test_what_a_payee_does_not_take_comes_back(money: Money, status: int) 
     again = await money.purse.found(Payment(request()), key="r-1:1")
     assert again is not None
     assert (again.state, again.fee_sat) == ("failed", found.fee_sat)
+
+
+async def test_what_a_payee_kept_of_what_came_back_was_spent(money: Money, tmp_path: Path) -> None:
+    shop = money.web.hosts["shop.example"] = Shop()
+
+    async def keep_the_largest(request: WebRequest) -> WebReply:
+        await shop(request)
+        paid = requests.payload_from_json((request.body or b"").decode())
+        largest = max(paid.proofs, key=lambda proof: proof.amount)
+        await redeem(money, Token(URL, "sat", (largest,)), tmp_path)
+        return WebReply(400, b"{}")
+
+    money.web.hosts["shop.example"] = keep_the_largest
+    found = await money.pay(Payment(request()))
+    assert found.state == "failed"
+    assert found.fee_sat >= 8
+    assert money.balance() == 500 - found.fee_sat
+    assert await money.purse.found(Payment(request()), key="r-1:1") == found
+
+
+async def test_a_payee_that_took_it_after_all_was_paid(money: Money, tmp_path: Path) -> None:
+    """It could not be handed over, as far as was known then, nor taken back: its mint was away."""
+    money.mint.faults.add(MintFault.UNREACHABLE, "/v1/swap", times=2)
+    found = await money.pay(Payment(request()))
+    assert found.state == "pending"
+    token = await money.purse.token(Payment(request()), key="r-1:1")
+    await redeem(money, tokens.decode(token), tmp_path)
+    await money.keeper.wallet().refresh_outbox()
+    known = await money.purse.found(Payment(request()), key="r-1:1")
+    assert known is not None
+    assert (known.state, known.amount_sat) == ("paid", 9)
+
+
+async def test_what_its_owner_redeemed_again_was_not_paid(money: Money) -> None:
+    payment = Payment(request(lock=False))
+    money.web.lose = 99
+    money.web.hosts["shop.example"] = Shop()
+    assert (await money.pay(payment)).state == "pending"
+    await money.keeper.wallet().receive(await money.purse.token(payment, key="r-1:1"))
+    known = await money.purse.found(payment, key="r-1:1")
+    assert known is not None
+    assert known.state == "failed"
 
 
 async def test_locked_ecash_waits_for_its_payee(money: Money) -> None:

@@ -168,6 +168,14 @@ class KvCache:
                 self._states.flush()  # none is refused because others wait
             self._save(sequence, hold=False)
 
+    def forget(self) -> None:
+        """Drops all that nobody works on, and every state."""
+        while self._kept:
+            sequence, _ = self._kept.popitem()
+            self._drop(sequence)
+        if self._states is not None:
+            self._states.forget()
+
     def _tidy(self) -> None:
         """Moves away what was not used for a while, if it is much and can be had again.
 

@@ -155,6 +155,14 @@ class RunnerProcess:
             raise protocol.to_error(frame)
         return protocol.natural(frame, "tokens")
 
+    async def forget(self) -> None:
+        """Drops every context that nobody works on, in memory and on disk."""
+        number, asked = self._send("forget")
+        try:
+            await self._next(asked)
+        finally:
+            self._forget(number)
+
     async def aclose(self, *, grace_s: float = 0.0) -> None:
         """Ends the process and waits for its end; its memory is the system's again.
 
@@ -218,10 +226,14 @@ class RunnerProcess:
             f"{error.message} ({reason})" if reason else error.message, hint=error.hint
         )
 
-    def _send(self, operation: str, request: Generation) -> tuple[int, _Asked]:
+    def _send(self, operation: str, request: Generation | None = None) -> tuple[int, _Asked]:
         number, self._next_id = self._next_id, self._next_id + 1
-        self._write({"op": operation, "id": number, "request": protocol.pack_request(request)})
-        asked = _Asked(_TEXT_CHARS + _TOKEN_CHARS * request.sampling.max_tokens)
+        frame: Frame = {"op": operation, "id": number}
+        asked = _Asked(0)
+        if request is not None:
+            frame["request"] = protocol.pack_request(request)
+            asked.room = _TEXT_CHARS + _TOKEN_CHARS * request.sampling.max_tokens
+        self._write(frame)
         self._requests[number] = asked
         if self._dead:
             asked.frames.put_nowait(None)
@@ -288,7 +300,7 @@ class RunnerProcess:
                         asked.take(text, thought)
             case "stats":
                 self.stats = protocol.numbers(frame, "stats")
-            case "end" | "error" | "counted" | "cancelled":  # nothing comes for it after this
+            case "end" | "error" | "counted" | "forgotten" | "cancelled":  # its last
                 asked = self._requests.pop(protocol.field(frame, "id", int), None)
                 if asked is not None:
                     asked.frames.put_nowait(frame)

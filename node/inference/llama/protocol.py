@@ -4,8 +4,9 @@ A frame is four bytes of big-endian length and that many bytes of UTF-8 JSON, an
 cap the length before they read, so that neither can be made to hold more than `MAX_FRAME_BYTES`.
 
 To the runner: first what to load, then `generate`, `count` (both with an id and a request),
-`cancel` (an id), `close`. From it: first `ready` or `failed`, then `tokens` (pieces of text, each
-with its id), per id one `end`, `counted` or `error`, and `stats` now and then.
+`forget`, `cancel` (both with an id), `close`. From it: first `ready` or `failed`, then `tokens`
+(pieces of text, each with its id), per id one `end`, `counted`, `forgotten` or `error`, and `stats`
+now and then.
 """
 
 from __future__ import annotations

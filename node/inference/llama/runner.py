@@ -50,6 +50,7 @@ class Runner:
         self._preparing: set[int] = set()
         self._gone: set[int] = set()  # cancelled while their prompts are made
         self._in_flight: frozenset[int] = frozenset()  # in the batch now, or in the last one
+        self._forgets: list[int] = []  # requests to forget what is kept
         self._closing = False
         self._requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._stats_at = 0.0
@@ -90,6 +91,8 @@ class Runner:
             while (frame := protocol.read(self._stream)) is not None:
                 if frame["op"] == "cancel":
                     self._cancel(frame["id"])
+                elif frame["op"] == "forget":
+                    self._ask_to_forget(frame["id"])
                 elif frame["op"] == "close":
                     self._begin_close()
                 else:
@@ -105,6 +108,11 @@ class Runner:
             self._cancels.add(number)
             if self._in_flight <= self._cancels:
                 self._context.abort(True)  # nobody wants what is being evaluated
+            self._changed.notify()
+
+    def _ask_to_forget(self, number: int) -> None:
+        with self._changed:
+            self._forgets.append(number)
             self._changed.notify()
 
     def _begin_close(self) -> None:
@@ -171,7 +179,7 @@ class Runner:
 
     def _serve(self) -> None:
         with self._changed:
-            while not (self._scheduler.busy or self._ready or self._cancels or self._closing):
+            while not (self._scheduler.busy or self._asked()):
                 self._changed.wait()
             while self._ready:
                 self._scheduler.submit(self._ready.popleft())
@@ -180,8 +188,16 @@ class Runner:
                     self._scheduler.cancel(number)
                 self._cancels.clear()
                 self._context.abort(self._closing)
+            forgets, self._forgets = self._forgets, []
+        if forgets:
+            self._cache.forget()
+        for number in forgets:
+            self._send({"event": "forgotten", "id": number})
         self._report(self._scheduler.step())
         self._barriers.watch(self._scheduler.totals.decode_s)
+
+    def _asked(self) -> bool:
+        return bool(self._ready or self._cancels or self._forgets or self._closing)
 
     def _watch(self, numbers: frozenset[int]) -> None:
         """From now on a cancel of all of these stops what is being evaluated."""

@@ -92,6 +92,7 @@ class Slot:
         self._starting: asyncio.Task[RunnerProcess] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._ending = asyncio.Lock()
 
     @property
     def pid(self) -> int | None:
@@ -167,6 +168,13 @@ class Slot:
             loop = asyncio.get_running_loop()
             self._idle = loop.call_later(self._limits.idle_unload_s, self._unload_idle)
 
+    async def forget(self) -> None:
+        """Has the runner drop what it keeps; waits for one that is writing it down to end."""
+        async with self._ending:
+            if self._runner is not None:
+                with contextlib.suppress(RunnerCrashedError):  # then it keeps nothing
+                    await self._runner.forget()
+
     async def aclose(self) -> None:
         self._stop_idle()
         if self._starting is not None and not self._starting.done():
@@ -238,10 +246,11 @@ class Slot:
         return min(FIRST_DELAY_S * 2.0 ** (self._crashes_in_a_row - 2), LONGEST_DELAY_S)
 
     async def _end(self) -> None:
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            keeps = self._limits.state_folder is not None and runner.alive
-            await runner.aclose(grace_s=SAVING_S if keeps else 0.0)
+        async with self._ending:
+            if self._runner is not None:
+                runner, self._runner = self._runner, None
+                keeps = self._limits.state_folder is not None and runner.alive
+                await runner.aclose(grace_s=SAVING_S if keeps else 0.0)
 
     def _stop_idle(self) -> None:
         if self._idle is not None:

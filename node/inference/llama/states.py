@@ -161,6 +161,12 @@ class StateStore:
         """Waits until all is written that is not held."""
         self._queue.join()
 
+    def forget(self) -> None:
+        """Forgets every state, also one that is being written."""
+        for path in list(self._index):
+            self._forget(path)
+        self.flush()
+
     def close(self) -> None:
         """Writes what is held, the latest used first, and what waits; ends the thread."""
         for path, (tokens, state) in reversed(self._held.items()):
@@ -318,12 +324,10 @@ def make_room(folder: Path, max_bytes: int, *, spare: Container[Path] = ()) -> b
     return total <= max_bytes and count < MOST_STATES
 
 
-def clear(folder: Path) -> int:
-    """Forgets every state in `folder`; how many there were."""
-    paths = list(folder.glob(f"*{SUFFIX}"))
-    for path in paths:
+def clear(folder: Path) -> None:
+    """Removes every state in `folder`, whoever's, and what is not whole. Raises OSError."""
+    for path in folder.glob("*"):
         path.unlink(missing_ok=True)
-    return len(paths)
 
 
 def _read_tokens(path: Path, key: bytes) -> list[int] | None:

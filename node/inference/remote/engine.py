@@ -116,6 +116,9 @@ class RemoteEngine:
             remote=True,
         )
 
+    async def forget(self) -> None:
+        """Nothing is kept here; what a server keeps is its own."""
+
     async def aclose(self) -> None:
         """Closes all connections."""
         peers = [*self._peers.values(), *self._retired]
