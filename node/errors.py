@@ -134,6 +134,10 @@ class RemoteError(InferenceError):
     """A model's server could not be reached, refused, or did not keep to its protocol."""
 
 
+class RemoteRefusedError(RemoteError):
+    """A model's server could not be reached, or refused the request: it made nothing for it."""
+
+
 class TemplateError(InferenceError):
     """The model's chat template is missing, refuses these messages or goes over a limit."""
 

@@ -15,7 +15,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
-from node.errors import InferenceError, RunnerCrashedError
+from node.errors import (
+    FreeholdError,
+    InferenceError,
+    RemoteError,
+    RemoteRefusedError,
+    RunnerCrashedError,
+)
 from node.inference import Destination, Engine, Finish, FunctionSpec, Generation, Message, ToolCall
 from node.runs.content import clean, clean_text
 from node.runs.context import Conversation, Plan, plan
@@ -148,8 +154,11 @@ class Generate:
         self.attempt.sent = True
         try:
             finish = await self._finish(replace(request, sampling=sampling), key)
-        except InferenceError:
-            self.attempt.refused = not self.attempt.heard
+        except RemoteError as error:
+            self.attempt.refused = isinstance(error, RemoteRefusedError)
+            raise
+        except FreeholdError:  # of a request that could not be made, or that nothing was made for
+            self.attempt.refused = True
             raise
         finally:
             self.attempt.over = True
@@ -192,7 +201,6 @@ class Generate:
         veil = Veil(lambda text: self._show("token", key, {"text": text}), self.secrets)
         async with aclosing(cast("Any", self.engine.generate(request))) as tokens:
             async for token in tokens:
-                self.attempt.heard = True
                 veil.add(token.text)
                 if token.finish is not None:
                     veil.end()

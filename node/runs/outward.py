@@ -57,11 +57,9 @@ def named(way: Destination | None) -> JsonObject:
 
 @dataclass
 class Attempt:
-    """Whether a request was made by this very process, brought anything, was refused before it
-    did, and was seen to its end."""
+    """Whether a request was made by this very process, was refused, and was seen to its end."""
 
     sent: bool = False
-    heard: bool = False
     refused: bool = False
     over: bool = False
 

@@ -264,13 +264,22 @@ async def test_estimates_are_called_so(tmp_path: Path) -> None:
     assert result.usage.prompt_tokens > 500, "an estimate from above"
 
 
-async def test_a_server_that_fails_fails_the_run_and_is_not_asked_again(tmp_path: Path) -> None:
-    async with ModelServer([refuse(500, "out of memory"), say("Fine.")]) as server:
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (refuse(500, "out of memory"), "out of memory"),
+        (Answer(status=307, headers={"Location": "/v2"}), "redirects elsewhere"),
+    ],
+)
+async def test_a_server_that_fails_fails_the_run_and_is_not_asked_again(
+    tmp_path: Path, refusal: Answer, said: str
+) -> None:
+    async with ModelServer([refusal, say("Fine.")]) as server:
         node = Node(tmp_path, server)
         result = await node.runs.wait(await node.start())
         await node.engine.aclose()
     assert result.status == "failed"
-    assert "out of memory" in result.reason
+    assert said in result.reason
     assert len(server.generations) == 1
     (usage,) = used(node)
     assert usage["egress_bytes"] > 0, "it was sent all the same"
@@ -300,12 +309,24 @@ async def test_thoughts_that_were_shown_are_taken_back(tmp_path: Path) -> None:
     assert "".join(str(each.data["text"]) for each in after if each.type == "token") == "Four."
 
 
-async def test_an_answer_that_breaks_off_counts_as_it_may_be_charged(tmp_path: Path) -> None:
-    async with ModelServer([Answer([chunk({"content": "Well"})])]) as server:
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ([chunk({"content": "Well"})], "in the middle"),
+        ([chunk({"tool_calls": [{"index": 0, "function": {"name": "look"}}]})], "in the middle"),
+        ([], "in the middle"),
+        ([b'data: {"error": "out of memory"}\n\n'], "out of memory"),
+    ],
+    ids=["in text", "in a call", "before anything", "by its own word"],
+)
+async def test_an_answer_that_breaks_off_counts_as_it_may_be_charged(
+    tmp_path: Path, body: list[bytes], said: str
+) -> None:
+    async with ModelServer([Answer(body)]) as server:
         node = Node(tmp_path, server)
         result = await node.runs.wait(await node.start())
         await node.engine.aclose()
-    assert "in the middle" in result.reason
+    assert said in result.reason
     (usage,) = used(node)
     assert usage["completion_tokens"] == CLERK.max_tokens
     assert usage["prompt_tokens"] > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from node.errors import ContextOverflowError, RemoteError
+from node.errors import ContextOverflowError, RemoteError, RemoteRefusedError
 from node.inference.grammar.gbnf import dumps
 from node.types import Json
 
@@ -18,7 +18,8 @@ def server_error(
 ) -> RemoteError | ContextOverflowError:
     """The error a server tells of, in its own words, cut; with the status where there is one.
 
-    `conceal` takes the server's key out of them, before they are cut and half of it is left.
+    Without a status it came in the middle of an answer. `conceal` takes the server's key out of
+    the words, before they are cut and half of it is left.
     """
     words = _error_words(body, conceal)
     told = f": {words}" if words else ""
@@ -28,7 +29,8 @@ def server_error(
             f"the prompt does not fit, says {who}{where}{told}",
             hint="Shorten the conversation, or give the server a larger context.",
         )
-    return RemoteError(f"{who} refused the request{where}{told}", hint=_advice(status))
+    kind = RemoteRefusedError if status else RemoteError
+    return kind(f"{who} refused the request{where}{told}", hint=_advice(status))
 
 
 def _error_words(body: Json, conceal: Conceal) -> str:

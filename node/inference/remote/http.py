@@ -24,7 +24,13 @@ import certifi
 import httpx
 
 from node.clock import Clock
-from node.errors import EngineBusyError, InferenceError, ModelError, RemoteError
+from node.errors import (
+    EngineBusyError,
+    InferenceError,
+    ModelError,
+    RemoteError,
+    RemoteRefusedError,
+)
 from node.inference.grammar.gbnf import dumps
 from node.inference.grammar.strict_json import StrictJsonError, parse_prefix
 from node.inference.remote.entries import RemoteModel
@@ -254,7 +260,8 @@ class Server:
         if status == 200:
             return
         if 300 <= status < 400:
-            raise self._broken(f"redirects elsewhere (status {status}), which is not followed")
+            told = f"redirects elsewhere (status {status}), which is not followed"
+            raise self._broken(told, RemoteRefusedError)
         text = await self._all(response, self._limits.line_bytes)
         try:
             body = self.parse(text)
@@ -324,12 +331,12 @@ class Server:
 
     def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
         if _of_kind(error, ssl.SSLError):
-            return RemoteError(
+            return RemoteRefusedError(
                 f"{self.who} has no certificate that is trusted here: {_cause(error)}",
                 hint="For a certificate of your own, name its file as ca_file in remote.toml.",
             )
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return RemoteError(
+            return RemoteRefusedError(
                 f"{self.who} cannot be reached: {_cause(error)}",
                 hint="Is it running, and is the address right?",
             )
@@ -338,8 +345,8 @@ class Server:
             hint=NOT_AGAIN,
         )
 
-    def _broken(self, what: str) -> RemoteError:
-        return RemoteError(
+    def _broken(self, what: str, kind: type[RemoteError] = RemoteError) -> RemoteError:
+        return kind(
             f"{self.who} {what}",
             hint="Is this the address of an OpenAI-compatible API, most often ending in /v1?",
         )
