@@ -44,7 +44,7 @@ class Threes:
     def __init__(self, *, whole: bool = True) -> None:
         self.bytes = np.arange(257 if whole else 0, dtype=np.int32)
 
-    def tokenize(self, text: str) -> list[int]:
+    def continued(self, text: str) -> list[int]:
         return [1000 + start for start in range(0, len(text), 3)]
 
 

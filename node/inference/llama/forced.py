@@ -36,7 +36,7 @@ class Vocabulary(Protocol):
 
     bytes: npt.NDArray[np.int32]
 
-    def tokenize(self, text: str) -> list[int]: ...
+    def continued(self, text: str) -> list[int]: ...
 
 
 class Forcing:
@@ -49,7 +49,7 @@ class Forcing:
     def after(self, grammar: Matcher, most: int) -> list[int]:
         """At most `most` tokens that must come next; none where too few to pay."""
         text = self._text(grammar)
-        tokens = self._vocab.tokenize(text)[:-1] if text else []
+        tokens = self._vocab.continued(text)[:-1] if text else []
         tokens = tokens[: max(min(most, MAX_FORCED - 1), 0)]
         return tokens if len(tokens) >= WORTH_FORCING_TOKENS else []
 

@@ -161,6 +161,15 @@ class Vocab:
             raise InferenceError("libllama could not tokenise the prompt")
         return buffer[:made]
 
+    def continued(self, text: str) -> list[int]:
+        """Tokens of text that goes on from other text, and that spell just it; none if there are
+        none. Many a vocabulary puts a space before what it takes for a beginning."""
+        tokens, wanted = self.tokenize("\n" + text), text.encode()
+        for newline in (1, 2):
+            if b"".join(map(self.piece, tokens[newline:])) == wanted:
+                return tokens[newline:]
+        return []
+
     def grammar(self, text: str) -> Grammar:
         """A matcher of a GBNF grammar whose root is `root`.
 

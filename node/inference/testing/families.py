@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from node.inference.testing.gguf import CONTROL, USER_DEFINED, TinyModel
+from node.inference.testing.gguf import CONTROL, NORMAL, USER_DEFINED, TinyModel
 
 if TYPE_CHECKING:
     from node.inference.llama.native import Vocab
@@ -367,6 +367,7 @@ _MISTRAL = _tokens(
     *("</s>", "<s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
     *("[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
 )
+_SPACED = _tokens("\u2581", '\u2581"', '\u2581",', '",', kind=NORMAL)
 _MISTRAL_NEW = (
     *_MISTRAL,
     *_tokens("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]"),
@@ -394,7 +395,9 @@ FAMILIES: Final[dict[str, TinyModel]] = {
         ),
         eos="<|eot_id|>",
     ),
-    "mistral-list": TinyModel(template=MISTRAL_LIST, specials=_MISTRAL, eos="</s>"),
+    "mistral-list": TinyModel(
+        template=MISTRAL_LIST, specials=(*_MISTRAL, *_SPACED), eos="</s>", spaced=True
+    ),
     "mistral": TinyModel(template=MISTRAL, specials=_MISTRAL_NEW, eos="</s>"),
     "fenced": TinyModel(
         template=GEMMA3,

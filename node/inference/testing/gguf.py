@@ -1,9 +1,9 @@
 """Tiny models of random weights, for tests and benches of this room.
 
-A model made here is a valid GGUF (version 3) of the `llama` architecture: byte-level `gpt2`
-vocabulary, the special tokens asked for, a chat template. It says nothing sensible; under a
-grammar it still makes well-formed calls, and that is what the tests need. The same file comes out
-for the same arguments.
+A model made here is a valid GGUF (version 3) of the `llama` architecture: a vocabulary of bytes, as
+GPT-2's or SentencePiece's, the special tokens asked for, a chat template. It says nothing sensible;
+under a grammar it still makes well-formed calls, and that is what the tests need. The same file
+comes out for the same arguments.
 
 Spec: GGUF as described in ggml's `docs/gguf.md`.
 """
@@ -33,7 +33,7 @@ PLAIN_TEMPLATE = (
 
 _TYPES = {"u32": 4, "i32": 5, "f32": 6, "bool": 7, "str": 8}
 _PACK = {"u32": "<I", "i32": "<i", "f32": "<f", "bool": "<?"}
-NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
 F32 = 0
 _ALIGNMENT = 32
 
@@ -42,7 +42,8 @@ _ALIGNMENT = 32
 class TinyModel:
     """What to make. Widths in floats, `context` in tokens; specials are (text, token type).
 
-    `kv_heads` are shared by the heads; 0 is one for each of them.
+    `kv_heads` are shared by the heads; 0 is one for each of them. `spaced` is a vocabulary as
+    SentencePiece makes them: a space is put before a text.
     """
 
     width: int = 32
@@ -60,6 +61,7 @@ class TinyModel:
         ("</tool_call>", USER_DEFINED),
     )
     eos: str = "<|im_end|>"
+    spaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def byte_symbols() -> list[str]:
 def write_tiny_gguf(path: Path, model: TinyModel | None = None) -> Path:
     """Writes the model to `path` and returns it."""
     spec = model or TinyModel()
-    tokens = [*byte_symbols(), *(text for text, _ in spec.specials)]
+    letters = [f"<0x{byte:02X}>" for byte in range(256)] if spec.spaced else byte_symbols()
+    tokens = [*letters, *(text for text, _ in spec.specials)]
     path.write_bytes(pack_gguf(llama_metadata(spec, tokens), _tensors(spec, len(tokens))))
     return path
 
@@ -136,7 +139,8 @@ def llama_metadata(
     spec: TinyModel, tokens: Sequence[str], *, name: str = "tiny random model"
 ) -> list[bytes]:
     """What a file says of a model and its vocabulary, in which the special tokens are last."""
-    kinds = [NORMAL] * (len(tokens) - len(spec.specials)) + [kind for _, kind in spec.specials]
+    letter = BYTE if spec.spaced else NORMAL
+    kinds = [letter] * (len(tokens) - len(spec.specials)) + [kind for _, kind in spec.specials]
     meta = [
         pair("general.architecture", "str", "llama"),
         pair("general.name", "str", name),
@@ -148,13 +152,16 @@ def llama_metadata(
         pair("llama.attention.layer_norm_rms_epsilon", "f32", 1e-5),
         pair("llama.rope.dimension_count", "u32", spec.width // spec.heads),
         pair("llama.vocab_size", "u32", len(tokens)),
-        pair("tokenizer.ggml.model", "str", "gpt2"),
-        pair("tokenizer.ggml.pre", "str", "gpt-2"),
+        pair("tokenizer.ggml.model", "str", "llama" if spec.spaced else "gpt2"),
+        pair("tokenizer.ggml.pre", "str", "default" if spec.spaced else "gpt-2"),
         array("tokenizer.ggml.tokens", "str", tokens),
         array("tokenizer.ggml.token_type", "i32", kinds),
         array("tokenizer.ggml.merges", "str", []),
         pair("tokenizer.ggml.eos_token_id", "u32", tokens.index(spec.eos)),
     ]
+    if spec.spaced:
+        meta.append(array("tokenizer.ggml.scores", "f32", [0.0] * len(tokens)))
+        meta.append(pair("tokenizer.ggml.bos_token_id", "u32", tokens.index("<s>")))
     if spec.kv_heads:
         meta.append(pair("llama.attention.head_count_kv", "u32", spec.kv_heads))
     if spec.template is not None:
