@@ -72,11 +72,15 @@ class Life:
         self._cancelled = True
         self._stop(reason)
 
-    def park(self, reason: str, *, announced: bool = False) -> None:
-        """Leaves the run unfinished, to be resumed; what is under way is cancelled."""
+    def park(self, reason: str, *, announced: bool = False) -> bool:
+        """Leaves the run unfinished, to be resumed; what is under way is cancelled. False for one
+        that was cancelled: it ends."""
+        if self._cancelled:
+            return False
         self._parked, self._announced = reason, announced
         self.run.state.parked = True
         self._stop(reason)
+        return True
 
     async def wait(self) -> RunResult:
         """The result. Raises what kept the run from having one."""

@@ -207,8 +207,10 @@ class Runs:
 
         Raises:
             UnknownRunError: the log has no such run.
+            JournalError: its end could not be written.
         """
-        life = self._lives.get(run_id)
+        while (life := self._lives.get(run_id)) and life.parked and not life.over.is_set():
+            await life.over.wait()
         why = reason if actor == "node" else f"{reason} ({actor})"
         if life is None or life.over.is_set():
             line = self._survey.runs.get(run_id)
@@ -219,7 +221,7 @@ class Runs:
             life.begin_stopped(why)
         else:
             life.cancel(why)
-        await life.over.wait()
+        await life.wait()
 
     async def estop(self, actor: str) -> None:
         """Stops all runs at the door, at once. In force across restarts, until `resume`.
@@ -230,11 +232,10 @@ class Runs:
         self._stops += 1
         self._door.shut = f"the node was stopped by {actor}"
         lives = self._lives.alive()
-        for life in lives:
-            life.park("emergency stop", announced=True)
+        parked = [life.run for life in lives if life.park("emergency stop", announced=True)]
         data: JsonObject = {"reason": "emergency stop", "in_order": True}
-        parked = [life.run.scribe.draft("run.parked", None, data, actor=actor) for life in lives]
-        await self._log.append(Draft("node.estop", actor=actor), *parked)
+        drafts = [run.scribe.draft("run.parked", None, data, actor=actor) for run in parked]
+        await self._log.append(Draft("node.estop", actor=actor), *drafts)
         await all_over(lives)
 
     async def resume(self, actor: str) -> builtins.list[str]:
@@ -362,6 +363,7 @@ class Runs:
                         f"run {line.id} is not over, and needs what would be erased",
                         hint=f"Wait for it, or `freehold runs cancel {line.id}`.",
                     )
+            self._lives.forget(run_id)
             return await erase(self._log, content, actor)
 
     async def refresh_agents(self) -> tuple[AgentChange, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.clock import Clock, ManualClock, SystemClock
-from node.errors import RunStoppedError
+from node.errors import JournalWriteError, RunStoppedError
 from node.journal import Draft, MemoryLog
 from node.runs import (
     AgentManifest,
@@ -409,3 +409,48 @@ async def test_a_stop_while_a_run_is_taken_up_leaves_its_step_for_later(
         await runs.deny((await question_of(runs, run_id)).id, "uid:1")
     assert (await runs.wait(run_id)).text == '[{"added":1}]'
     assert step.happened(f"{run_id}:1") == 1
+
+
+class Unwilling(WaitingEffect):
+    """Goes on for a while when it is cancelled, as a call does that pays."""
+
+    async def perform(self, key: str) -> Outcome:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.release.wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False])
+@pytest.mark.parametrize("how", ["estop", "drain"])
+async def test_a_run_that_is_cancelled_ends_though_all_are_stopped_meanwhile(
+    how: str, cancelled_first: bool
+) -> None:
+    slow = Unwilling(name="plain.write", traceless=False)
+    runs, log = make(ScriptedProgram(lambda _: [slow]))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await slow.begun.wait()
+    stops = [runs.cancel(run_id), runs.estop("uid:1") if how == "estop" else runs.drain(0)]
+    stopping = []
+    for stop in stops if cancelled_first else reversed(stops):
+        stopping.append(asyncio.ensure_future(stop))
+        await settled()
+    slow.release.set()
+    await asyncio.wait_for(asyncio.gather(*stopping), 5)
+    assert (await runs.wait(run_id)).status == "stopped"
+    again, _ = make(ScriptedProgram(lambda _: [slow]), log)
+    await again.recover()
+    assert await again.resume("uid:1") == []
+
+
+async def test_who_cancels_is_told_that_the_end_could_not_be_written() -> None:
+    slow = writes()
+    log = MemoryLog(clock=ManualClock())
+    runs, _ = make(ScriptedProgram(lambda _: [slow]), log)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await slow.begun.wait()
+    log._fail_at = log.size
+    with pytest.raises(JournalWriteError):
+        await runs.cancel(run_id)
