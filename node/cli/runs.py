@@ -99,14 +99,18 @@ def erase(run: str, yes: bool) -> None:
     """Erase what a run that is over handled, for good.
 
     Its prompt, its answer, what models wrote, what its tools were given and gave back are gone from
-    the log, and with them what forks of it took over; it cannot be replayed any more. The log stays
+    the log; it cannot be replayed any more. What a fork took over belongs to both runs and goes
+    from both; what the other one handled itself stays, so erase that one as well. The log stays
     valid and says who erased it. Small arguments and results of steps that were not private are
-    part of the signed entries and stay, as do backups, the agent's files and kept contexts.
+    part of the signed entries and stay, as do backups and the agent's files.
     """
     with connect() as client:
         found = client.run(run)
         if not yes:
-            click.confirm(f"Erase {found['id']} of {clean(found['agent'])} for good?", abort=True)
+            forked = found["forked_from"]
+            also = f", and what it took over from {forked[0]} there, too," if forked else ""
+            whose = f"{found['id']} of {clean(found['agent'])}"
+            click.confirm(f"Erase {whose}{also} for good?", abort=True)
         note(f"erased {client.erase(found['id'])} pieces of content of {found['id']}")
 
 

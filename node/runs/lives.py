@@ -37,6 +37,10 @@ class Lives:
         """Those that are not over."""
         return [life for life in self._lives.values() if not life.over.is_set()]
 
+    def forget(self, run_id: str) -> None:
+        """Drops a run that is over, with the words that those who watch it later would see."""
+        self._lives.pop(run_id, None)
+
     def take_up(self, run_id: str) -> Life:
         """A life, not begun, for a run on the log. Raises JournalError if that was erased."""
         run = revive(self._door, self._log.run_entries(run_id))

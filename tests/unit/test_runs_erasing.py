@@ -16,7 +16,7 @@ from node.errors import (
     UnknownRunError,
 )
 from node.journal import Journal, MemoryLog, verify
-from node.runs import Effect, NoGuards, Runs, StepKind
+from node.runs import Answer, Effect, NoGuards, Program, ProgramRun, RunEvent, Runs, StepKind
 from node.runs.survey import RunLog
 from node.runs.testing import MemoryAgents, PlainEffect, ScriptedProgram, WaitingEffect, agent
 
@@ -27,8 +27,8 @@ def model(value: str) -> PlainEffect:
     return PlainEffect(name="generate", kind=StepKind.MODEL, args=SECRET, value=value)
 
 
-def make(log: RunLog, *effects: Effect) -> Runs:
-    program, clock = ScriptedProgram(lambda _: effects), ManualClock()
+def make(log: RunLog, *effects: Effect, program: Program | None = None) -> Runs:
+    program, clock = program or ScriptedProgram(lambda _: effects), ManualClock()
     agents = MemoryAgents(agent())
     return Runs(log=log, program=program, agents=agents, clock=clock, guards=NoGuards())
 
@@ -59,6 +59,19 @@ async def test_all_that_a_run_handled_is_gone_and_the_log_is_valid(tmp_path: Pat
     files = [path for path in tmp_path.rglob("*") if path.is_file()]  # noqa: ASYNC240
     assert len(files) > 4
     assert not any(SECRET.encode() in path.read_bytes() for path in files)
+
+
+async def test_who_watches_later_sees_no_words_of_what_was_erased() -> None:
+    async def saying(run: ProgramRun) -> Answer:
+        run.emit(RunEvent("token", {"text": SECRET}))
+        return Answer("completed", SECRET)
+
+    runs = make(MemoryLog(clock=ManualClock()), program=saying)
+    run = await finished(runs)
+    assert SECRET in str([each async for each in runs.watch(run)])
+    await runs.erase(run)
+    assert (await runs.wait(run)).text == ""
+    assert [each.type async for each in runs.watch(run)] == ["run.started", "run.finished"]
 
 
 async def test_a_run_that_is_not_over_keeps_what_it_needs() -> None:
