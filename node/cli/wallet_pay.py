@@ -182,7 +182,7 @@ def reclaim(operation: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        note(f"{found['amount']} sat are back, less {found['fee']} sat of fees")
+        note(f"{found['amount']} sat are back, after {found['fee']} sat of fees")
 
 
 COMMANDS = (invoice, pay, send, receive, request, token, reclaim)

@@ -90,6 +90,7 @@ class WalletPurse:
         wallet = self._keeper.wallet(stale=True)
         operation = wallet.operation(key)
         if operation is None:
+            self._keeper.wallet()  # one out of an archive raises: it may have begun and not know
             return None
         if operation.pending and not self._keeper.is_stale:
             try:
@@ -99,10 +100,10 @@ class WalletPurse:
                 pass  # what is known stays known
         if not billing.is_delivered(payment):
             return _found(wallet, key)
-        if _outbox(wallet, key) == "open":  # it may have reached its payee, or not
+        outbox = _outbox(wallet, key)
+        if outbox == "open":  # it may have reached its payee, or not
             return await self._once(wallet, payment, self.bill(payment), key)
-        back = _taken_back(wallet, key)
-        return _not_taken(wallet, key, as_found(back)) if back else _found(wallet, key)
+        return _not_taken(wallet, key) if outbox == "reclaimed" else _found(wallet, key)
 
     async def token(self, payment: Payment, *, key: str) -> str:
         with translated():
@@ -126,10 +127,8 @@ class WalletPurse:
             if isinstance(error.__cause__, AlreadySpentError):
                 return None
             raise
-        found, sent = as_found(operation), wallet.operation(key)
-        if found.state != "paid":
-            raise PaymentError(f"the token is not back: {found.error or 'the mint did not answer'}")
-        return replace(found, key=key, amount_sat=sent.amount if sent else found.amount_sat)
+        found = as_found(operation)  # what is left of it, where the payee redeemed a part
+        return replace(found, key=key, amount_sat=found.amount_sat + found.fee_sat)
 
     async def _once(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> Found:
         """Pays, or asks anew what became of it.
@@ -181,7 +180,7 @@ class WalletPurse:
             back = await self.take_back(key)
         except (MoneyError, OutcomeUnknownError):
             return replace(made, state="pending", error=why.message)
-        return made if back is None else _not_taken(wallet, key, back, why.message)
+        return made if back is None else _not_taken(wallet, key, why.message)
 
 
 def _check_fits(payment: Payment, amount_sat: int, mint: str) -> None:
@@ -253,16 +252,18 @@ def _may_have_paid(wallet: Wallet, payment: Payment, key: str) -> bool:
     return not operation.state.final or undelivered
 
 
-def _not_taken(wallet: Wallet, key: str, back: Found, why: str = "") -> Found:
-    """A payment whose ecash came back: it failed, and cost making and taking back."""
-    made = as_found(_known(wallet, key))
+def _not_taken(wallet: Wallet, key: str, why: str = "") -> Found:
+    """A payment whose ecash came back: it failed, and cost making it, taking it back, and what the
+    payee redeemed of it all the same."""
+    made, back = as_found(_known(wallet, key)), _taken_back(wallet, key)
+    lost = made.amount_sat - as_found(back).amount_sat if back else 0  # its owner received it
     error = why or "the payee did not take it"
-    return replace(made, state="failed", fee_sat=made.fee_sat + back.fee_sat, error=error)
+    return replace(made, state="failed", fee_sat=made.fee_sat + lost, error=error)
 
 
 def _taken_back(wallet: Wallet, key: str) -> Operation | None:
     """The operation that took a token back before, if one did."""
     for each in wallet.history(_HISTORY):
-        if each.parent == key and each.kind.value == "reclaim" and each.state.final:
+        if (each.parent, each.kind.value, each.state.value) == (key, "reclaim", "done"):
             return each
     return None

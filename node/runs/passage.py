@@ -245,7 +245,13 @@ class Passage:
             return Outcome(ok=True, value={**told}, usage=usage) if answer.yes else None
 
     async def _found_out(self) -> Result:
-        """What became of the effect of a stopped run, as far as it can tell by itself."""
+        """What became of the effect of a stopped run, as far as it can tell by itself. A payment
+        that its mint never got would be made by asking: no mint is, while the door is shut."""
+        if self._door.shut and self._effect.kind is StepKind.PAYMENT:
+            return OutcomeUnknownError(
+                f"step {self._path} ({self._effect.name}) may or may not have happened: no mint is "
+                "asked in an emergency stop"
+            )
         try:
             settled = await self._effect.settle(self._key)
         except OutcomeUnknownError as unknown:

@@ -71,9 +71,10 @@ class Settling:
             operation = wallet.operation(key) if question.kind == "outcome_unknown" else None
             delivered = operation is not None and operation.outbox.value != "open"
             if operation is not None and operation.state.final and delivered:
-                found = as_found(operation)
-                said = f"the wallet found out: {found.state}"
-                await self._runs.found_out(key, happened=found.state == "paid", reason=said)
+                is_back = operation.outbox.value == "reclaimed"
+                state = "taken back" if is_back else as_found(operation).state
+                said = f"the wallet found out: {state}"
+                await self._runs.found_out(key, happened=state == "paid", reason=said)
 
     async def forever(self) -> None:
         """Asks while anything is open. Ends when it is cancelled."""

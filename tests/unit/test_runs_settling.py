@@ -13,15 +13,24 @@ from node.clock import ManualClock
 from node.errors import RunStoppedError
 from node.journal import MemoryLog
 from node.money import FeeRule, Keeper, Payment, WalletPurse
+from node.money.ways import Ways
 from node.runs import Runs, Settling, programs
 from node.runs.checks import NoGuards
 from node.runs.testing import MemoryAgents, ScriptedProgram
 from wallet import Rules
+from wallet.lightning import WebReply, WebRequest
+from wallet.lightning.testing import MemoryWeb
 from wallet.mint import MintClient
 from wallet.mint.testing import Fault, MemoryLightning, MemoryMint, Outcome
+from wallet.protocol import requests
+from wallet.protocol.requests import PaymentRequest, Transport
 
 URL = "https://mint.example"
 NOW = 1_800_000_000.0
+
+
+async def shop(_request: WebRequest) -> WebReply:
+    return WebReply(200, b"{}")
 
 
 class Node:
@@ -36,13 +45,15 @@ class Node:
             rules=Rules(multipath=False),
             connect=lambda url: MintClient(url, self.mint),
         )
+        self.web = MemoryWeb()
         self.clock = ManualClock()
         self.log = MemoryLog(clock=self.clock)
         self.runs = self.make()
         self.settling = Settling(self.keeper, self.runs, self.log, tick_s=0.01)
 
     def make(self) -> Runs:
-        purse = WalletPurse(self.keeper, fees=FeeRule(), now=lambda: NOW, wait_s=0)
+        ways = Ways(web=self.web)
+        purse = WalletPurse(self.keeper, fees=FeeRule(), ways=ways, now=lambda: NOW, wait_s=0)
         return Runs(
             log=self.log,
             program=programs(ScriptedProgram(lambda _: []), purse),
@@ -58,10 +69,10 @@ class Node:
         self.lightning.pay(made.bolt11)
         await wallet.claim_invoice(made.operation)
 
-    async def pay(self, invoice: str) -> str:
+    async def pay(self, to: str) -> str:
         """A payment of the owner's that hangs; its run, which waits."""
         self.lightning.outcome = Outcome.PENDING
-        run = await self.runs.pay(Payment(invoice), actor="uid:1")
+        run = await self.runs.pay(Payment(to), actor="uid:1")
         async for event in self.runs.watch(run):
             if event.type == "approval.asked":
                 return run
@@ -169,6 +180,34 @@ async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(
     assert await again.resume("uid:1") == [run]
     assert (await again.wait(run)).status == "completed"
     assert node.lightning.is_paid(invoice)
+
+
+async def test_a_run_that_is_cancelled_in_an_emergency_stop_pays_nothing_by_that(
+    node: Node,
+) -> None:
+    invoice = node.lightning.invoice(30_000)
+    for path in ("/v1/melt/bolt11", "/v1/melt/quote/bolt11/*", "/v1/checkstate"):
+        node.mint.faults.add(Fault.LOST_REQUEST, path, times=50)
+    run = await node.pay(invoice)
+    await node.runs.estop("uid:1")
+    node.mint.faults.clear()
+    node.lightning.outcome = Outcome.PAID
+    await node.runs.cancel(run)
+    assert not node.lightning.is_paid(invoice)
+    result = await node.runs.wait(run)
+    assert (result.status, result.usage.msat) == ("stopped", 35_000)  # it may be paid yet
+
+
+async def test_ecash_that_came_back_by_hand_was_no_payment(node: Node) -> None:
+    way = Transport("post", "https://shop.example/pay")
+    asked = requests.encode(PaymentRequest(None, 9, "sat", transports=(way,)))
+    node.web.hosts["shop.example"], node.web.lose = shop, 99
+    run = await node.pay(asked)
+    await node.keeper.wallet().reclaim(f"{run}:1")
+    await node.settling.once()
+    assert (await node.runs.wait(run)).status == "failed"
+    answer = next(each for each in node.log.entries() if each.type == "approval.settled")
+    assert answer.data["verdict"] == "did_not_happen"
 
 
 async def test_a_broken_round_is_not_the_last(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from wallet.errors import (
 )
 from wallet.mint.testing import Fault
 from wallet.operations.paywall import HEADER, Toll, read_toll
-from wallet.protocol import requests
+from wallet.protocol import requests, tokens
 from wallet.protocol.requests import PaymentRequest, Transport
 from wallet.testing import World
 from wallet.wallet import Wallet
@@ -120,6 +120,18 @@ async def test_what_is_not_taken_comes_back(
     assert await world.missing() == 0
     with pytest.raises(RefusedError, match="taken back"):
         await ann.pay_402(await server.toll(lock=False), server.get, key="k")
+
+
+async def test_what_a_server_kept_of_what_came_back_is_lost(ann: Wallet, server: Server) -> None:
+    async def keep_the_largest(token: str) -> int:
+        read = tokens.decode(token)
+        largest = max(read.proofs, key=lambda proof: proof.amount)
+        await server.wallet.receive(replace(read, proofs=(largest,)))
+        return 402
+
+    paid = await ann.pay_402(await server.toll(9, lock=False), keep_the_largest, key="k")
+    assert (paid.outcome, paid.fee) == ("returned", 8)
+    assert (ann.balance(), server.wallet.balance()) == (92, 8)
 
 
 async def test_locked_ecash_does_not_come_back(ann: Wallet, server: Server) -> None:

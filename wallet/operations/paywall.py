@@ -117,7 +117,8 @@ async def pay(
     back = await _take_back(book, own, key)
     if back is None:
         return replace(told, outcome="refused")
-    return replace(told, outcome="returned", fee=sent.fee + back.fee)
+    lost = sent.amount + sent.included - back.amount  # the server may have redeemed a part
+    return replace(told, outcome="returned", fee=sent.fee + lost)
 
 
 async def _take_back(book: Book, own: OwnKeys, key: str) -> Operation | None:

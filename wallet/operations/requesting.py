@@ -104,7 +104,7 @@ async def token_for(
     lock = _lock(request)
     known = None if key is None else book.record(key)
     if known is not None:
-        return await _again(book, known, amount=chosen, unit=unit, max_fee=max_fee, lock=lock)
+        return await _again(book, known, amount=chosen, unit=unit, lock=lock)
     refused: WalletError | None = None
     for row in _payers(book, request, chosen, unit, mint):
         try:
@@ -128,10 +128,9 @@ async def token_for(
     )
 
 
-async def _again(
-    book: Book, known: Record, *, amount: int, unit: Unit, max_fee: int | None, lock: _Lock
-) -> Sent:
-    """The token that was made for this key before."""
+async def _again(book: Book, known: Record, *, amount: int, unit: Unit, lock: _Lock) -> Sent:
+    """The token that was made for this key before, for what was allowed then."""
+    asked = known.body.get("asked", {})
     if known.operation.outbox == Outbox.RECLAIMED:
         raise RefusedError(
             "this payment was taken back", hint="Give a new key to pay the request again."
@@ -141,8 +140,8 @@ async def _again(
         amount,
         mint=known.operation.mint,
         unit=unit,
-        include_fee=sending.includes_fee(known.body.get("asked", {})),
-        max_fee=max_fee,
+        include_fee=sending.includes_fee(asked),
+        max_fee=asked.get("max_fee"),
         key=known.key,
         **lock,
     )
