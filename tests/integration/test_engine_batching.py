@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,12 @@ from node.inference import (
     Message,
     ModelStore,
     Sampling,
+    ToolCall,
 )
 from node.inference.llama import protocol
 from node.inference.llama.protocol import Load
 from node.inference.testing.gguf import TinyModel, write_tiny_gguf
+from node.types import JsonObject
 
 PROMPTS = int(os.environ.get("FREEHOLD_TEST_PROMPTS", "16"))
 GENERATIONS = int(os.environ.get("FREEHOLD_TEST_GENERATIONS", "120"))
@@ -53,6 +55,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
     made = ModelStore(folder / "home")
     for name, seed in (("tiny", 1), ("other", 2)):
         made.add(write_tiny_gguf(folder / f"{name}.gguf", TinyModel(context=4096, seed=seed)))
+    mute = "{{ messages[0].content if messages[0].content != 'silence' }}"
+    made.add(write_tiny_gguf(folder / "mute.gguf", TinyModel(context=4096, template=mute)))
     return made
 
 
@@ -499,6 +503,40 @@ async def test_nonsense_within_frames_harms_nobody_else(engine: LlamaEngine) -> 
     assert engine.loaded()["tiny"] == pid
 
 
+def nested(depth: int) -> JsonObject:
+    schema: JsonObject = {"type": "string"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ask("x", temperature=float("nan")),
+        ask("x", logit_bias=((3, float("inf")),)),
+        ask("x", max_tokens=0),
+        ask("x", max_tokens=-5000),
+        ask("\ud800"),
+        replace(ask("x"), tools=(FunctionSpec("f", "", nested(400)),)),
+        replace(ask("x"), messages=(Message("assistant", "", (ToolCall("f", nested(400)),)),)),
+        ask("silence", model="mute"),
+    ],
+)
+async def test_a_request_that_cannot_be_is_an_error_of_its_own(
+    store: ModelStore, odd: Generation
+) -> None:
+    """Whoever is being answered meanwhile hears nothing of it."""
+    engine = LlamaEngine(store)
+    async with aclosing(engine.generate(ask("x", model=odd.model, max_tokens=2000))) as others:
+        await anext(others)
+        with pytest.raises(InferenceError) as refused:
+            await finish(engine, odd)
+        assert not isinstance(refused.value, RunnerCrashedError)
+        await anext(others)
+    await engine.aclose()
+
+
 GRAMMARS = """
 import random, sys
 from node.errors import GrammarError
@@ -545,8 +583,8 @@ async def test_a_bias_bans_and_favours(engine: LlamaEngine) -> None:
     assert (await finish(engine, at_once)).completion_tokens == 0
     letter = await finish(engine, ask("x", logit_bias=((ord("A"), 1000.0),)))
     assert set(letter.raw) == {"A"}
-    beyond = ask("x", logit_bias=((10**9, 5.0),))
-    assert (await finish(engine, beyond)).completion_tokens > 0
+    none = ask("x", logit_bias=((10**9, 5.0), (-1, 1000.0), (10**30, 1000.0)))
+    assert (await finish(engine, none)).raw == (await finish(engine, ask("x"))).raw
 
 
 async def test_forced_text_is_what_the_grammar_says(engine: LlamaEngine) -> None:

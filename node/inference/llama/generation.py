@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from node.errors import ContextOverflowError, InferenceError
+from node.errors import ContextOverflowError, InferenceError, TemplateError
 from node.inference.formats import Asked, CallFormat, Reader
 from node.inference.llama.forced import Forcing
 from node.inference.llama.native import Grammar, Vocab
@@ -64,8 +64,13 @@ class Preparer:
 
         Raises:
             ContextOverflowError, GrammarError, TemplateError.
+            InferenceError: no tokens are asked for.
         """
         started = self._monotonic()
+        if request.sampling.max_tokens < 1:
+            raise InferenceError(
+                "an answer of no tokens was asked for", hint="Ask for one or more."
+            )
         prompt = self._prompter.prompt(request.messages, request.tools)
         self._check_size(len(prompt.tokens))
         many = request.parallel_tool_calls
@@ -94,6 +99,11 @@ class Preparer:
         return self._vocab.grammar(text) if request.constrained else None
 
     def _check_size(self, tokens: int) -> None:
+        if not tokens:
+            raise TemplateError(
+                "the chat template makes an empty prompt of this conversation",
+                hint="Begin with a user message.",
+            )
         if tokens >= self._context_tokens:
             raise ContextOverflowError(
                 f"the prompt has {tokens} tokens; this model's context holds "

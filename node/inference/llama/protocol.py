@@ -17,7 +17,7 @@ import math
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, NoReturn, TypeVar, get_args
 
 from node.errors import (
@@ -41,7 +41,7 @@ from node.types import canonical
 KEPT_SEQUENCES: Final = 24
 MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
 _HEAD = struct.Struct(">I")
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _text = json.encoder.encode_basestring
 _ERRORS: Final = {
     kind.__name__: kind
@@ -100,14 +100,14 @@ def encode(frame: Frame) -> bytes:
     """The bytes of one frame.
 
     Raises:
-        InferenceError: the frame is over the cap, or text in it cannot be UTF-8.
+        InferenceError: the frame is over the cap, or holds what is not JSON or not UTF-8.
     """
     try:
         body = _json(frame).encode()
     except (UnicodeEncodeError, ValueError, TypeError, RecursionError) as error:
         raise InferenceError(
             f"a request cannot be sent to the model: {error}",
-            hint="Text must be valid Unicode without lone surrogates.",
+            hint="Text must be valid Unicode without lone surrogates, and numbers finite.",
         ) from error
     if len(body) > MAX_FRAME_BYTES:
         raise InferenceError(
@@ -241,15 +241,19 @@ def to_error(frame: Frame) -> InferenceError:
 def pack_request(request: Generation) -> Frame:
     """A request as JSON. Order of keys in schemas is kept: the grammar and the prompt follow it."""
     return {
-        "messages": [asdict(message) for message in request.messages],
-        "tools": [asdict(tool) for tool in request.tools],
+        "messages": [_turn(message) for message in request.messages],
+        "tools": [vars(tool) for tool in request.tools],
         "tool_choice": request.tool_choice,
-        "sampling": asdict(request.sampling),
+        "sampling": vars(request.sampling),
         "priority": request.priority,
         "answer_schema": request.answer_schema,
         "parallel_tool_calls": request.parallel_tool_calls,
         "constrained": request.constrained,
     }
+
+
+def _turn(message: Message) -> Frame:
+    return {**vars(message), "tool_calls": [vars(call) for call in message.tool_calls]}
 
 
 def unpack_request(frame: Frame) -> Generation:

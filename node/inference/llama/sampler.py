@@ -23,6 +23,7 @@ _NEAR = 10.0
 _BANS = -100.0
 _BANNED = -1e30  # below all others, and above what the grammar does not allow
 _FEW: Final = 16
+_TOKENS: Final = 1 << 31
 Logits = npt.NDArray[np.float32]
 Places = slice | npt.NDArray[np.int_]
 
@@ -44,9 +45,10 @@ class Sampler:
     def __init__(self, sampling: Sampling, grammar: Matcher | None) -> None:
         self._sampling = sampling
         self._grammar = grammar
-        self._biased = np.array([token for token, _ in sampling.logit_bias], dtype=np.int64)
+        biases = [pair for pair in sampling.logit_bias if 0 <= pair[0] < _TOKENS]
+        self._biased = np.array([token for token, _ in biases], dtype=np.int64)
         self._bias = np.array(
-            [_BANNED if value <= _BANS else value for _, value in sampling.logit_bias], np.float32
+            [_BANNED if value <= _BANS else value for _, value in biases], np.float32
         )
         self._random = np.random.Generator(np.random.PCG64(sampling.seed & (2**64 - 1)))
 
