@@ -234,7 +234,7 @@ class Spent:
 
 
 def spend(entries: Iterable[Entry], by: str) -> list[Spent]:
-    """Adds up the usage of all step results.
+    """Adds up the usage of all step results; what a fork took over was used once, by another run.
 
     Args:
         entries: in order; an intent comes before its result.
@@ -251,6 +251,8 @@ def spend(entries: Iterable[Entry], by: str) -> list[Spent]:
             names[step] = (str(data.get("kind")), _name(entry, by, within))
         elif entry.type == "step.result":
             kind, name = names.pop(step, ("", ""))
+            if "copied_from" in data:
+                continue
             if by == "agent":
                 name = draft.agent or "node"
             if name and (by == "agent" or kind in _SPENDERS[by]):

@@ -112,6 +112,18 @@ async def test_what_no_preimage_proves_is_told() -> None:
     assert (value["paid_sat"], value["proven"]) == (20, False)
 
 
+async def test_a_payment_that_a_fork_took_over_was_made_once() -> None:
+    node = Node(payer())
+    node.payments = (to(ANNA, 20), to(ANNA, 30))
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    await node.runs.wait(run)
+    again = await node.runs.replay(run, from_step="2")
+    assert isinstance(again, str)
+    await node.runs.wait(again)
+    assert sum(node.purse.made.values()) == 3
+    assert node.spent() == {ANNA: (20 + 30 + 30 + 3 * FEE_SAT) * 1000}
+
+
 async def test_what_may_not_fit_is_not_paid() -> None:
     node = Node(payer())
     assert await node.pay(to(ANNA, 100 - MOST_FEE_SAT + 1)) == [{"error": "BudgetExceededError"}]
