@@ -30,7 +30,7 @@ from node.gateway.wallet_replies import (
     WalletReply,
 )
 from node.journal import Draft
-from node.money import in_sat, translated
+from node.money import got_sat, translated
 from node.types import JsonObject
 from wallet.mint import mint_url
 
@@ -95,7 +95,7 @@ def wallet_reply(node: Control) -> WalletReply:
         reply["nwc"] = keeper.source.name
     if keeper.state in ("open", "stale"):
         wallet = keeper.wallet(stale=True)
-        reply["balance_sat"] = wallet.balance()
+        reply["balance_sat"] = wallet.balance() + wallet.balance("msat") // 1000
         reply["pending"] = sum(_is_under_way(each) for each in wallet.pending())
         reply["mints"] = [_mint(each) for each in wallet.mints()]
     return reply
@@ -169,7 +169,8 @@ async def add_mint(request: Request) -> Response:
     """Adds a mint. One that this seed may have been used at before is asked what it has of it: the
     wallet may be older than that, and secrets must not be used twice."""
     node, body = control(request), await read(request, AddMint)
-    _check_urls(body.url)
+    if node.keeper.state == "none":  # a slip makes none: another seed would be refused then
+        await node.keeper.meet(body.url)
     is_new = node.keeper.state == "none"
     wallet = await node.keeper.make()
     known = {mint.url for mint in wallet.mints()}
@@ -185,13 +186,6 @@ async def add_mint(request: Request) -> Response:
             told["found_sat"] = found
     await note(request, "wallet.mint_added", told)
     return JSONResponse(_mint(record) | ({"more": True} if more else {}))
-
-
-def _check_urls(*urls: str) -> None:
-    """Before a wallet is made for them: it would have another seed than the one given next."""
-    with translated():
-        for url in urls:
-            mint_url(url)
 
 
 async def _ask_for_ours(wallet: Wallet, url: str) -> Restored:
@@ -226,8 +220,6 @@ async def words(request: Request) -> Response:
 async def nwc(request: Request) -> Response:
     """Connects the owner's other wallet, or forgets it."""
     node, body = control(request), await read(request, Nwc)
-    if body.uri:
-        await node.keeper.make()
     await node.keeper.connect_source(body.uri)
     name = node.keeper.source.name if node.keeper.source else ""
     await note(request, "wallet.nwc_connected" if name else "wallet.nwc_ended", {"name": name})
@@ -262,7 +254,9 @@ async def restore(request: Request) -> Response:
             "this node has no wallet yet, so there is nothing to restore without its seed",
             hint="`freehold wallet restore --words` asks for it.",
         )
-    _check_urls(*body.mints)
+    with translated():
+        for url in body.mints:
+            mint_url(url)
     wallet = await node.keeper.make(body.words or None)
     for url in body.mints:
         with translated():
@@ -293,7 +287,7 @@ async def _restored(node: Control, mint: str) -> RestoredReply:
 
 
 def _sats(found: Mapping[str, int]) -> int:
-    return sum(in_sat(amount, unit) for unit, amount in found.items())
+    return sum(got_sat(amount, unit) for unit, amount in found.items())
 
 
 async def note(request: Request, kind: str, data: JsonObject) -> None:

@@ -130,6 +130,18 @@ class Keeper:
             )
         return wallet
 
+    async def meet(self, url: str) -> None:
+        """Asks a mint what it is, with no wallet yet. Raises as `Wallet.add_mint`, translated."""
+        from wallet.mint import HttpTransport, MintClient, mint_url
+
+        with translated():
+            url = mint_url(url)
+            mint = self._connect(url) if self._connect else MintClient(url, HttpTransport(url))
+            try:
+                await mint.info()
+            finally:
+                await mint.aclose()
+
     def wallet(self, *, stale: bool = False) -> Wallet:
         """The open wallet.
 
@@ -155,7 +167,11 @@ class Keeper:
         self._mark.unlink(missing_ok=True)
 
     async def connect_source(self, uri: str) -> None:
-        """Connects the owner's other wallet, or with "" forgets it. Raises RequestError."""
+        """Connects the owner's other wallet, with one of ours made if there is none; or with ""
+        forgets it. Raises RequestError, and as `make`."""
+        if uri:
+            self._nwc.parse(uri)
+            await self.make()
         wallet = self.wallet(stale=True)
         made = self._nwc.keep(uri, self._opened) if uri else None
         await self._close_source()

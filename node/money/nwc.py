@@ -22,7 +22,7 @@ from node.money.key import FOLDER
 from node.money.translate import translated
 
 if TYPE_CHECKING:
-    from wallet.nwc import Dial, NwcSource
+    from wallet.nwc import Connection, Dial, NwcSource
 
 NAME = "nwc"
 _NONCE_BYTES = 12
@@ -47,6 +47,14 @@ class NwcLink:
         self._store = KeyStore(keys / FOLDER)
         self._dial = dial
         self._random = random
+
+    @staticmethod
+    def parse(uri: str) -> Connection:
+        """What a connection string says. Raises RequestError."""
+        from wallet.nwc import Connection
+
+        with translated():
+            return Connection.parse(uri)
 
     def keep(self, uri: str, key: bytes) -> NwcSource:
         """Keeps a connection string, in place of any that was kept. Raises RequestError."""
@@ -79,11 +87,9 @@ class NwcLink:
         return self._connected(uri.decode())
 
     def _connected(self, uri: str) -> NwcSource:
-        from wallet.nwc import Connection, NwcClient, NwcSource
+        from wallet.nwc import NwcClient, NwcSource
 
-        with translated():
-            connection = Connection.parse(uri)
-        dial = self._dial
+        connection, dial = self.parse(uri), self._dial
         return NwcSource(NwcClient(connection, dial=dial) if dial else NwcClient(connection))
 
 

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from node.client import Client
-from node.errors import FreeholdError, MoneyError, WalletLockedError, WalletMissingError
+from node.errors import (
+    FreeholdError,
+    MoneyError,
+    RequestError,
+    WalletLockedError,
+    WalletMissingError,
+)
 from node.money import WalletKey
 from wallet.mint.testing import MemoryLightning, Outcome, ServedMint
 from wallet.nwc.memory import MemoryRelay, serve
@@ -384,6 +390,10 @@ def test_what_is_typed_wrong_makes_no_wallet_that_a_seed_then_cannot_replace(
                 asked.wallet.add_mint(url, spend=True, accept=True)
             with pytest.raises(FreeholdError):
                 asked.wallet.restore("", [mint.url, url])
+        with pytest.raises(MoneyError):  # nobody listens there
+            asked.wallet.add_mint("http://127.0.0.1:1", spend=True, accept=True)
+        with pytest.raises(RequestError):
+            asked.wallet.nwc("nostr+walletconnect://slip")
         with pytest.raises(WalletMissingError) as caught:  # the seed was forgotten
             asked.wallet.restore("", [mint.url])
         assert "--words" in caught.value.hint
