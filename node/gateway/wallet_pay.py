@@ -34,7 +34,7 @@ from node.gateway.wallet_replies import (
     RequestReply,
     TokenReply,
 )
-from node.money import BEARER, Payment, in_sat, translated
+from node.money import BEARER, Payment, got_sat, in_sat, translated
 from node.types import JsonObject
 from wallet.protocol import requests
 
@@ -125,7 +125,7 @@ async def receive(request: Request) -> Response:
     return JSONResponse(
         ReceivedReply(
             operation=got.operation,
-            received_sat=in_sat(got.amount, got.unit),
+            received_sat=got_sat(got.amount, got.unit),
             fee_sat=in_sat(got.fee, got.unit),
             mint=got.mint,
             memo=got.memo,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from node.money.billing import FeeRule
     from node.money.keeper import Keeper
     from node.money.key import WalletKey
-    from node.money.purse import WalletPurse, as_found, in_sat
+    from node.money.purse import WalletPurse, as_found, got_sat, in_sat
     from node.money.translate import translated
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "WalletKey",
     "WalletPurse",
     "as_found",
+    "got_sat",
     "in_sat",
     "translated",
 ]
@@ -39,7 +40,7 @@ __getattr__ = lazily(
         "billing": "FeeRule",
         "keeper": "Keeper",
         "key": "WalletKey",
-        "purse": "WalletPurse as_found in_sat",
+        "purse": "WalletPurse as_found got_sat in_sat",
         "translate": "translated",
     },
 )

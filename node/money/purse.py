@@ -213,8 +213,13 @@ def as_found(operation: Operation) -> Found:
 
 
 def in_sat(amount: int, unit: str) -> int:
-    """An amount in whole sat, rounded up."""
+    """What was spent, in whole sat, rounded up."""
     return -(-amount // 1000) if unit == "msat" else amount
+
+
+def got_sat(amount: int, unit: str) -> int:
+    """What came in, in whole sat, rounded down."""
+    return amount // 1000 if unit == "msat" else amount
 
 
 def _known(wallet: Wallet, key: str) -> Operation:

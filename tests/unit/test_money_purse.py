@@ -7,7 +7,8 @@ import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -20,7 +21,19 @@ from node.errors import (
     WalletMissingError,
     WalletStateError,
 )
-from node.money import BEARER, Bill, FeeRule, Found, Keeper, Payment, WalletKey, WalletPurse
+from node.gateway.wallet import wallet_reply
+from node.money import (
+    BEARER,
+    Bill,
+    FeeRule,
+    Found,
+    Keeper,
+    Payment,
+    WalletKey,
+    WalletPurse,
+    got_sat,
+    in_sat,
+)
 from node.money import key as key_module
 from node.money.nwc import NwcLink
 from node.money.ways import Ways
@@ -39,6 +52,9 @@ from wallet.protocol.requests import LockOption, PaymentRequest, Transport
 from wallet.store import Store
 from wallet.types import Token
 from wallet.wallet import Wallet
+
+if TYPE_CHECKING:
+    from node.gateway import Control
 
 URL = "https://mint.example"
 SHOP = "https://shop.example/pay"
@@ -399,6 +415,19 @@ async def test_a_price_in_a_mint_we_do_not_have_is_not_paid(money: Money) -> Non
     with pytest.raises(PaymentError, match="mint"):
         await money.pay(Payment(price, url="https://api.example/x"))
     assert money.balance() == 500
+
+
+async def test_money_in_parts_of_a_sat_counts_and_never_as_more_than_it_is(tmp_path: Path) -> None:
+    money = Money(tmp_path)
+    money.mint.ledger.add_keyset("msat", version=2, fee_ppk=0)
+    wallet = await money.fill()
+    made = await wallet.request_invoice(2_500, unit="msat")
+    money.lightning.pay(made.bolt11)
+    got = await wallet.claim_invoice(made.operation)
+    shown = wallet_reply(cast("Control", SimpleNamespace(keeper=money.keeper)))
+    assert (shown["balance_sat"], shown["mints"][0]["balance_sat"]) == (502, 502)
+    assert (got_sat(got.amount, got.unit), in_sat(got.amount, got.unit)) == (2, 3)
+    await money.keeper.aclose()
 
 
 # ── another wallet ──────────────────────────────────────────────────────────────────────────
