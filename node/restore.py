@@ -25,6 +25,7 @@ import tarfile
 import time
 import zlib
 from dataclasses import dataclass
+from os.path import samestat
 from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 
@@ -237,20 +238,20 @@ def _head(home: Home) -> Path:
 def _swap(home: Home, staging: Home, occupied: bool) -> Path | None:
     """Puts the new home in place, once all of it is durable; the old one is kept beside it."""
     os.sync()
-    kept = None
-    if occupied:
-        kept = home.root.with_name(f"{home.root.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
-        home.root.rename(kept)
-    elif home.root.exists():
-        home.root.rmdir()
+    kept = home.root.with_name(f"{home.root.name}.before-{time.strftime('%Y%m%d-%H%M%S')}")
+    old = home.root.stat() if occupied else None
     try:
+        if occupied:
+            home.root.rename(kept)
+        elif home.root.exists():
+            home.root.rmdir()
         staging.root.rename(home.root)
-    except BaseException:
-        if kept:
+    except BaseException:  # a signal, too, which may come right after either move
+        if old and staging.root.exists() and kept.exists() and samestat(kept.stat(), old):
             _put_back(kept, home.root)
         raise
     sync_folder(home.root.parent)
-    return kept
+    return kept if occupied else None
 
 
 def _put_back(kept: Path, root: Path) -> None:

@@ -376,6 +376,27 @@ def test_what_cannot_be_put_in_place_leaves_the_old_home(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "h"]
 
 
+@pytest.mark.parametrize("moved", ["h", "restoring"])
+def test_a_restore_that_is_ended_right_after_a_move_leaves_a_home(
+    short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: str
+) -> None:
+    source, rename = written(tmp_path / "a", gzip.compress(short)), Path.rename
+    home = home_with(monkeypatch, tmp_path / "h", lambda: None)
+
+    def ended(path: Path, target: Path) -> Path:
+        rename(path, target)
+        if path.name == moved or f".{moved}." in path.name:
+            raise SystemExit(143)
+        return target
+
+    monkeypatch.setattr(Path, "rename", ended)
+    with pytest.raises(SystemExit):
+        restore.restore(source, home, force=True)
+    kept = list(tmp_path.glob("h.before-*"))
+    assert (home.config.read_text() == "mine", len(kept)) == (moved == "h", moved != "h")
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_what_took_the_homes_place_meanwhile_is_told(
     short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
