@@ -39,7 +39,8 @@ class LlamaEngine:
         self._store = store
         self._limits = limits or EngineLimits()
         self._slots: dict[str, Slot] = {}
-        self._loading = asyncio.Lock()
+        self._unloading = asyncio.Lock()
+        self._freed = asyncio.Event()  # somebody left a model, or one is no more
 
     async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
         """Streams tokens; closing the iterator cancels within 50 ms.
@@ -150,55 +151,58 @@ class LlamaEngine:
                 self._limits,
                 make_room=self._make_room,
                 make_way=self._make_way,
+                freed=self._freed.set,
             ),
         )
 
-    async def make_room(self, size_bytes: int) -> None:
+    async def make_room(self, size_bytes: int) -> int:
         """Unloads what is unused longest until another engine's model fits under the cap.
+
+        Returns the bytes that `beside` is to count until the model is loaded.
 
         Raises:
             ModelError: it would not fit with nothing else loaded.
         """
-        await self._make_room(None, size_bytes)
+        return await self._make_room(None, size_bytes)
 
-    async def _make_room(self, slot: Slot | None, size_bytes: int) -> None:
+    async def _make_room(self, slot: Slot | None, size_bytes: int) -> int:
+        """Returns what the model counts until it is loaded, so that two see each other load."""
         cap = self._limits.memory_bytes
-        if cap is None:
-            return
-        wanted, beside = size_bytes + RUNNER_BYTES, sum(taken() for taken in self.beside)
+        wanted = size_bytes + RUNNER_BYTES
+        while cap is not None:
+            async with self._unloading:
+                while self._lacks(slot, wanted, cap) and (idle := self._idle(slot)):
+                    await _unused_longest(idle).aclose()
+            if not self._lacks(slot, wanted, cap):
+                break
+            self._freed.clear()
+            await self._freed.wait()
+        return wanted
+
+    def _lacks(self, slot: Slot | None, wanted: int, cap: int) -> bool:
+        """Whether a model does not fit beside those that are loaded."""
+        beside = sum(taken() for taken in self.beside)
         if wanted + beside > cap:
             raise ModelError(
-                f"a model of {size_bytes:,} bytes needs about {wanted:,} bytes of memory; "
-                f"models may take {cap:,} together"
+                f"a model of {wanted - RUNNER_BYTES:,} bytes needs about {wanted:,} bytes of "
+                f"memory; models may take {cap:,} together"
                 + (f", of which embedding models take {beside:,}" if beside else ""),
                 hint="Raise the cap on memory for models, or use a smaller model.",
             )
-        async with self._loading:
-            while (used := self._used_by_others(slot)) and wanted + beside + used > cap:
-                await self._unload_one(slot)
-
-    def _used_by_others(self, slot: Slot | None) -> int:
-        return sum(other.memory_bytes for other in self._slots.values() if other is not slot)
+        others = (other.memory_bytes for other in self._slots.values() if other is not slot)
+        return wanted + beside + sum(others) > cap
 
     async def _make_way(self, slot: Slot, wanted: int) -> None:
         """Unloads idle models, unused longest first, while so many bytes are not free."""
-        async with self._loading:
+        async with self._unloading:
             while self._idle(slot) and (await asyncio.to_thread(room)).free < wanted:
-                await self._unload_one(slot)
+                if idle := self._idle(slot):  # somebody may have begun to use it meanwhile
+                    await _unused_longest(idle).aclose()
 
     def _idle(self, spare: Slot | None) -> list[Slot]:
-        loaded = [slot for slot in self._slots.values() if slot.pid is not None and slot != spare]
+        loaded = [slot for slot in self._slots.values() if slot.memory_bytes and slot is not spare]
         return [slot for slot in loaded if not slot.users]
 
-    async def _unload_one(self, spare: Slot | None) -> None:
-        """Unloads one that nobody uses, or waits until there is one."""
-        loaded = [slot for slot in self._slots.values() if slot.pid is not None and slot != spare]
-        if idle := self._idle(spare):
-            await min(idle, key=lambda slot: slot.used_at).aclose()
-            return
-        leaving = [asyncio.ensure_future(slot.left.wait()) for slot in loaded]
-        try:
-            await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in leaving:
-                one.cancel()
+
+def _unused_longest(slots: list[Slot]) -> Slot:
+    return min(slots, key=lambda slot: slot.used_at)

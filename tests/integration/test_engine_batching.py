@@ -391,6 +391,32 @@ async def test_models_share_a_machine(store: ModelStore) -> None:
     await small.aclose()
 
 
+async def test_models_that_load_at_once_share_a_machine(store: ModelStore) -> None:
+    engine = LlamaEngine(store, limits=EngineLimits(memory_bytes=150 << 20))
+    await asyncio.gather(*(engine.preload(name) for name in ("tiny", "other", "mute")))
+    assert len(engine.loaded()) == 1
+    await engine.aclose()
+
+
+async def test_a_model_that_dies_while_another_waits_for_its_place(store: ModelStore) -> None:
+    """Who waits until it is left does not wait for one that waits for a place itself."""
+    engine = LlamaEngine(store, limits=EngineLimits(memory_bytes=150 << 20))
+    async with aclosing(engine.generate(ask("x", max_tokens=3000, temperature=1.0))) as stream:
+        await anext(stream)
+        other = asyncio.create_task(finish(engine, ask("x", model="other")))
+        for _ in range(20):
+            await anext(stream)
+        counted = asyncio.create_task(engine.count(ask("x" * 2000)))
+        await anext(stream)
+        os.kill(engine.loaded()["tiny"], signal.SIGKILL)
+        again = asyncio.create_task(engine.count(ask("x")))
+        await asyncio.wait_for(asyncio.gather(other, counted, again), 60)
+        with pytest.raises(RunnerCrashedError):
+            async for _token in stream:
+                pass
+    await engine.aclose()
+
+
 @pytest.mark.timeout(120 + GENERATIONS)
 async def test_a_long_life_leaves_nothing_behind(store: ModelStore, tmp_path: Path) -> None:
     """Random cancels, lengths, grammars, priorities, evictions: memory stays as it was, to 2%."""

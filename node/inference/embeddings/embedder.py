@@ -115,8 +115,8 @@ class LlamaEmbedder:
         return {name: runner.pid for name, runner in self._runners.items() if runner.pid}
 
     def memory_bytes(self) -> int:
-        """What the processes take, the weights they have mapped included."""
-        return sum(child.resident_bytes(pid) for pid in self.loaded().values())
+        """What the processes take, the weights they have mapped included, or will take."""
+        return sum(runner.memory_bytes for runner in self._runners.values())
 
     async def aclose(self) -> None:
         """Ends all runners and gives their memory back."""
@@ -146,11 +146,17 @@ class _Runner:
         self._turn = asyncio.Lock()
         self._process: _Process | None = None
         self._info: EmbedderInfo | None = None
+        self._promised = 0  # bytes, while it is being loaded
 
     @property
     def pid(self) -> int:
         """The process's id; 0 where there is none."""
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the process takes, or will take."""
+        return child.resident_bytes(self.pid) if self.pid else self._promised
 
     async def info(self) -> EmbedderInfo:
         async with self._turn:
@@ -192,15 +198,20 @@ class _Runner:
         await self._end()
         checked = await asyncio.to_thread(self._store.check, self._name)
         if self._beside is not None:
-            await self._beside.make_room(checked.pin.size)
+            self._promised = await self._beside.make_room(checked.pin.size)
+        try:
+            self._process, self._info = await self._start(checked)
+        finally:
+            self._promised = 0
+        return self._process, self._info
+
+    async def _start(self, checked: CheckedFile) -> tuple[_Process, EmbedderInfo]:
         process = await _Process.start(self._name)
         try:
-            self._info = await self._load(process, checked)
+            return process, await self._load(process, checked)
         except BaseException:
             await process.aclose()
             raise
-        self._process = process
-        return process, self._info
 
     async def _load(self, process: _Process, checked: CheckedFile) -> EmbedderInfo:
         load = EmbeddingLoad(

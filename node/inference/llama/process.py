@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict, dataclass, field, replace
 
 from node.errors import EngineBusyError, InferenceError, RunnerCrashedError
@@ -122,6 +122,11 @@ class RunnerProcess:
     def alive(self) -> bool:
         """Whether requests can be made."""
         return not self._dead
+
+    def at_end(self, told: Callable[[], None]) -> None:
+        """Has `told` called once requests cannot be made any more."""
+        assert self._frames is not None
+        self._frames.add_done_callback(lambda _: told())
 
     async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
         """Streams one generation; closing the iterator cancels it."""

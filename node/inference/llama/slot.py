@@ -75,16 +75,17 @@ class Slot:
         store: ModelStore,
         limits: EngineLimits,
         *,
-        make_room: Callable[[Slot, int], Awaitable[None]],
+        make_room: Callable[[Slot, int], Awaitable[int]],
         make_way: Callable[[Slot, int], Awaitable[None]],
+        freed: Callable[[], None],
     ) -> None:
         self.users = 0
         self.used_at = 0.0
-        self.left = asyncio.Event()
-        self.left.set()
         self._name = name
         self._make_room = make_room
         self._make_way = make_way
+        self._freed = freed
+        self._promised = 0  # bytes, while it is being loaded
         self._crashes = self._crashes_in_a_row = 0
         self._store = store
         self._limits = limits
@@ -100,22 +101,21 @@ class Slot:
 
     @property
     def memory_bytes(self) -> int:
-        """What the runner's process takes, the weights it has mapped included."""
-        return 0 if self.pid is None else child.resident_bytes(self.pid)
+        """What the runner's process takes, the weights it has mapped included, or will take."""
+        return self._promised if self.pid is None else child.resident_bytes(self.pid)
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
         """While this is held, the model is not unloaded for another one or for being idle."""
         self._stop_idle()
         self.users += 1
-        self.left.clear()
         try:
             yield
         finally:
             self.users -= 1
             self.used_at = time.monotonic()
             if not self.users:
-                self.left.set()
+                self._freed()
                 self._count_idle()
 
     def succeeded(self) -> None:
@@ -188,7 +188,14 @@ class Slot:
         await self._end()
         await asyncio.sleep(self._delay_s())
         self.checked = await asyncio.to_thread(self._store.check, self._name)
-        await self._make_room(self, self.checked.pin.size)
+        self._promised = await self._make_room(self, self.checked.pin.size)
+        try:
+            return await self._load()
+        finally:
+            self._promised = 0
+            self._freed()
+
+    async def _load(self) -> RunnerProcess:
         kept = await self._check_fits()
         load = Load(
             path=str(self.checked.path),
@@ -214,6 +221,7 @@ class Slot:
         except RunnerCrashedError:
             self._crashed()
             raise
+        self._runner.at_end(self._freed)
         return self._runner
 
     async def _check_fits(self) -> int:
