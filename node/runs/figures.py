@@ -4,7 +4,7 @@ Known: thousands separators (`1,234,567.5`, `1'234'567`, `1_234_567`, `1.234.567
 and no-break spaces of ISO 80000-1), a decimal point (`.5`, too), exponents (`1.5e3`, `1.5 × 10^3`,
 `1.5×10³`), signs (`-42`, `−42`, `-$42`, `minus 42`), `%` and `percent`, and marks of
 approximation (`≈`, `~`, `about`). A hyphen after a letter or a digit is no sign: dates, ranges and
-names have those. Digits behind a letter are a name's.
+names have those. Digits behind a letter are a name's, and so are those of `.7z`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NUMBER = re.compile(
         \d{{1,3}}(?:[,'’_{_SPACES}]\d{{3}})++(?![\d]|,\d)
       | \d{{1,3}}(?:\.\d{{3}}){{2,}}+(?![\d.])
       | \d++
-      | (?=\.\d)
+      | (?=\.\d++(?:[eE][+-]?\d|(?![A-Za-z])))
     )
     (?P<part>\.\d++)?
     (?:[eE](?P<exponent>[+-]?\d{{1,3}}+)

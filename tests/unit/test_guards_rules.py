@@ -158,6 +158,8 @@ def verdict_on(answer: str, *results: Json, prompt: str = "") -> str:
         ("12.50", 12.5),
         ("$.99, or (-.25)", [0.99, -0.25]),
         ("0.99", "a=.99"),
+        ("One .7z and two .3gp files", "a.7z b.3gp c.3gp"),
+        ("It is .5e3", 500),
         ("012", 12),
         ("12 and 345", "[12,345]"),
         # exponents
