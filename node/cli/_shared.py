@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 import time
@@ -37,13 +38,19 @@ def connect() -> Client:
 
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
-    click.echo(_shown(json.dumps(value, indent=2, ensure_ascii=False)))
+    click.echo(_shown(json.dumps(value, indent=2, ensure_ascii=_is_poor())))
 
 
 def print_line(value: object) -> None:
     """One JSON value on one line, flushed: for streams that a program reads."""
-    sys.stdout.write(_shown(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n")
+    line = json.dumps(value, ensure_ascii=_is_poor(), separators=(",", ":"))
+    sys.stdout.write(_shown(line) + "\n")
     sys.stdout.flush()
+
+
+def _is_poor() -> bool:
+    """Whether the output lacks letters. The escapes it has for them are not all JSON's."""
+    return codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8"
 
 
 def _shown(document: str) -> str:

@@ -626,12 +626,16 @@ def test_text_from_outside_cannot_drive_the_terminal() -> None:
     assert clean("größe 漢字 🙂") == "größe 漢字 🙂"
 
 
-@given(st.text(st.characters(exclude_categories=[]), max_size=30))
-def test_json_is_the_same_to_programs_and_no_order_to_terminals(text: str) -> None:
+@given(
+    st.text(st.characters(exclude_categories=[]), max_size=30),
+    st.sampled_from(["utf-8", "latin-1", "ascii"]),
+)
+def test_json_is_the_same_to_programs_and_no_order_to_terminals(text: str, encoding: str) -> None:
     """C1 controls (U+009B is CSI) and bidi overrides are no escapes of JSON's; lone surrogates,
-    which file names have, are not UTF-8."""
+    which file names have, are not UTF-8; and what a terminal lacks has escapes that are."""
     for write in (print_json, print_line):
-        with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), "utf-8")) as out:
+        stream = io.TextIOWrapper(io.BytesIO(), encoding, "backslashreplace")
+        with contextlib.redirect_stdout(stream) as out:
             write({"text": text, "more": [1]})
             out.seek(0)
             shown = out.read()
