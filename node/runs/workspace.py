@@ -89,7 +89,7 @@ class Workspaces:
         return self._folder / agent
 
     def wrote(self, agent: str, run: str, path: str) -> None:
-        """Notes that a run is about to write a file; waits for a rollback under way to end.
+        """Notes that a run is about to write or remove a file; waits for a rollback under way.
 
         May be called from any thread but the loop's.
         """
@@ -250,8 +250,7 @@ class Workspaces:
 
     def _put_back(self, agent: str, target: Any) -> Version | None:
         repository = self._repository(agent)
-        self._commit_all(agent, _OUTSIDE)
-        self._written.pop(agent, None)
+        self._keep(agent, run="", key="", note="", noted=True)  # each as whose it is
         head = _head(repository)
         now, then = _ids(repository, head.tree) if head else {}, _ids(repository, target.tree)
         differ = [path for path in now.keys() | then.keys() if now.get(path) != then.get(path)]

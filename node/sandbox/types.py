@@ -74,8 +74,9 @@ class ToolManifest:
 class WorkspaceGrant:
     """Files below `root` (absolute), read-only or read-write.
 
-    `before_write` is told the path of a file that is about to be replaced, and the origins of what
-    the call has read so far; on a thread of the sandbox. If it raises OSError nothing is written.
+    `before_write` is told the path of a file that is about to be replaced, or of what is about to
+    be removed, and the origins of what the call has read so far; on a thread of the sandbox. If it
+    raises OSError nothing is written.
     `after_write` is told the same once it has been replaced.
     """
 

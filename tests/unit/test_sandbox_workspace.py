@@ -196,6 +196,27 @@ def test_asks_before_it_writes(root: Path) -> None:
     assert not (root / "no").exists()
 
 
+def test_asks_before_it_removes(root: Path) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def before_write(path: str, _origins: tuple[str, ...]) -> None:
+        asked.append((path, (root / path).exists()))
+        if path == "no":
+            raise OSError("the node cannot note it")
+
+    call = host_call(root)
+    call.grant = Grant(workspace=WorkspaceGrant(root, "rw", before_write))
+    (root / "b").mkdir()
+    for name in ("b/c", "no"):
+        (root / name).write_text("x")
+    assert "no such file" in refused(call, "remove", "a")
+    assert do(call, "remove", "b/c") == "b/c"
+    assert do(call, "remove", "b") == "b"
+    assert "could not" in refused(call, "remove", "no")
+    assert asked == [("b/c", True), ("b", True), ("no", True)]
+    assert [path.name for path in root.iterdir()] == ["no"]
+
+
 def test_a_folder_is_made_once_its_name_is_noted(root: Path) -> None:
     """A name is content too, and what should lie in the folder may not come to that."""
     asked: list[str] = []

@@ -283,6 +283,23 @@ async def test_a_rollback_is_refused_while_a_run_writes(
     assert names(files) == ["a", "b"]
 
 
+async def test_a_rollback_tells_who_wrote_what_was_not_kept(
+    workspaces: Workspaces, files: Path
+) -> None:
+    workspaces.unfinished = lambda _run: False
+    (files / "a").write_text("1")
+    first = await keep(workspaces, "r1")
+    workspaces.wrote("clerk", "r2", "a")
+    (files / "a").write_text("of a run that was cancelled")
+    (files / "b").write_text("a person's")
+    await workspaces.rollback("clerk", first)
+    assert (await history(workspaces))[1:] == [
+        ("owner", "", ("b",)),
+        ("clerk", "r2", ("a",)),
+        ("owner", "", ("a", "b")),
+    ]
+
+
 async def test_a_run_that_begins_during_a_rollback_writes_after_it(
     workspaces: Workspaces, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -296,8 +296,9 @@ def _remove(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
     parts = _parts(path)
     if not parts:
         raise _RefusedError("the workspace itself cannot be removed")
-    with _folder(str(grant.root), parts[:-1]) as fd:
+    with _turn(grant, parts), _folder(str(grant.root), parts[:-1]) as fd:
         facts = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
+        _announcing(call, grant, "/".join(parts))()
         if stat.S_ISDIR(facts.st_mode):
             os.rmdir(parts[-1], dir_fd=fd)
         else:
