@@ -98,8 +98,7 @@ class Admission:
             rule = PolicyVerdict(f"guard.{checked.by}", ASK)
             return await self._ask("guard", rule, worst.reason, judged)
         if decision.verdict == ASK:
-            why = self._effect.explanation if isinstance(self._effect, Explained) else ""
-            return await self._ask("policy", decision, why, judged)
+            return await self._ask("policy", decision, self._why(), judged)
         return Admitted(self._effect, decision, judged)
 
     def check(self, stage: GuardStage, content: Json) -> Checked:
@@ -127,6 +126,13 @@ class Admission:
         run, effect = self._run, self._effect
         step, given = effect.kind, effect.args
         return await run.ask(Ask(self._path, step, effect.name, given, kind, rule, reason, run.tip))
+
+    def _why(self) -> str:
+        """What a person who is asked must know besides the arguments."""
+        if isinstance(self._effect, Explained):
+            return self._effect.explanation
+        places = self._effect.needs.destinations
+        return f"it can send to {', '.join(places)}" if places else ""
 
     async def _ask(
         self, kind: QuestionKind, decision: PolicyVerdict, reason: str, judged: tuple[Draft, ...]

@@ -8,6 +8,7 @@ the power cut?) stays open until a person says.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -21,6 +22,8 @@ from node.types import Json, JsonObject, canonical
 
 QuestionKind = Literal["policy", "guard", "result", "outcome_unknown"]
 _TOO_LATE = "nobody answered in time"
+_ASKED_ANEW = "what was asked about has changed, and is asked about anew"
+_REASON_CHARS = 500
 ANSWERS: dict[str, tuple[str, ...]] = {
     "policy": ("approved", "denied"),
     "guard": ("approved", "denied"),
@@ -65,6 +68,12 @@ class Ask:
     rule: str
     reason: str
     cause: int
+
+    def is_what(self, scribe: Scribe, asked: JsonObject) -> bool:
+        """Whether an earlier question was this one: about these arguments, and whom or where they
+        go to, and at what cost, as a person was told. A model, or a rule, may have moved since."""
+        told = self.kind != "policy" or asked.get("reason") == self.reason[:_REASON_CHARS]
+        return told and scribe.matches(str(asked.get("digest")), self.args)
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,8 @@ class Approvals:
         """Asks, or goes on waiting where an earlier process asked; returns the answer."""
         if earlier is not None and earlier.settled is not None:
             return answer_in(earlier.settled)
+        if earlier is None:
+            await self._withdraw(scribe.run, ask)
         asked = earlier.asked if earlier else await self._put(scribe, ask)
         return await self._wait(asked)
 
@@ -158,6 +169,14 @@ class Approvals:
         item.told.set()
         return item.answer
 
+    async def _withdraw(self, run: str, ask: Ask) -> None:
+        """Closes what is open of an earlier question in the place of this one."""
+        for index, item in [*self._questions.items()]:
+            draft, kind = item.asked.draft, item.asked.data.get("kind")
+            if (draft.run, draft.path, kind) == (run, ask.path, ask.kind):
+                with suppress(ApprovalError):  # somebody answers it just now
+                    await self.settle(str(index), "expired", actor="node", reason=_ASKED_ANEW)
+
     async def _put(self, scribe: Scribe, ask: Ask) -> Entry:
         lasting, raw = ask.kind == "outcome_unknown", canonical(ask.args)
         expires = None if lasting else self._clock.wall() + self._timeout_s
@@ -167,7 +186,7 @@ class Approvals:
             "name": ask.name,
             "digest": scribe.digest(ask.step, raw, private=True),
             "rule": ask.rule,
-            "reason": ask.reason[:500],
+            "reason": ask.reason[:_REASON_CHARS],
             "expires": expires,
         }
         blob = self._log.put_blob(raw, "args")
@@ -201,7 +220,7 @@ class Approvals:
             cause=(asked.index,),
             agent=asked.draft.agent,
             actor=actor,
-            data={"id": str(asked.index), "verdict": verdict, "reason": reason[:500]},
+            data={"id": str(asked.index), "verdict": verdict, "reason": reason[:_REASON_CHARS]},
         )
         (index,) = await self._log.append(draft)
         return Answered(verdict, actor, reason, index)

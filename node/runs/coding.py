@@ -217,9 +217,14 @@ def needs_json(needs: Needs) -> JsonObject:
         **tool,
         "usage": usage_json(needs.usage),
         "capabilities": cast("list[Json]", sorted(needs.capabilities)),
-        "destinations": [place[:200] for place in needs.destinations[:50]],
+        "destinations": cast("list[Json]", places_of(needs)),
         "traceless": needs.traceless,
     }
+
+
+def places_of(needs: Needs) -> list[str]:
+    """Where an effect can send, as the log keeps it."""
+    return [place[:200] for place in needs.destinations[:50]]
 
 
 def usage_json(usage: Usage) -> JsonObject:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.errors import FreeholdError, StepFailedError
+from node.errors import FreeholdError, PolicyDeniedError, StepFailedError
 from node.journal import Draft, PolicyVerdict
 from node.runs.checks import Checked
 from node.runs.effect import Effect, StepKind, Usage
@@ -58,7 +58,8 @@ class StepEntries:
         where a person must let the result into the run, `remote` where a model's server made it."""
         scribe, places = self._run.scribe, self._effect.needs.destinations
         more: JsonObject = {"day": day}
-        if self._effect.kind is StepKind.MODEL and places:
+        refused = isinstance(result, PolicyDeniedError)
+        if self._effect.kind is StepKind.MODEL and places and not refused:
             more["remote"] = places[0]
         if isinstance(result, FreeholdError):
             return scribe.failure(self._path, result, usage, cause=cause, more=more)

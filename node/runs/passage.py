@@ -18,6 +18,7 @@ from node.errors import (
     FreeholdError,
     JournalWriteError,
     OutcomeUnknownError,
+    PolicyDeniedError,
     RunStoppedError,
     StepFailedError,
 )
@@ -110,7 +111,7 @@ class Passage:
         wanted = self._wanted()
         usage = clamp(self._pockets(), wanted, bounded=self._is_bounded(wanted))
         with Hold(self._pockets(), usage) as hold, self._run.in_flight(self._path, self):
-            return await self._finish(await self._taken_up(hold), hold, before=())
+            return await self._finish(await self._taken_up(recorded, hold), hold, before=())
 
     def _rewrite_again(self) -> None:
         """Has the guards, which are pure, leave the arguments as they left them before."""
@@ -118,7 +119,7 @@ class Passage:
         if checked.content != self._effect.args and self._admission.rewrite(checked):
             self._effect = self._admission.effect
 
-    async def _taken_up(self, hold: Hold) -> Performed:
+    async def _taken_up(self, recorded: StepRecord, hold: Hold) -> Performed:
         """What an interrupted effect came to; a run that was stopped only finds out."""
         if self._effect.needs.traceless:
             self._run.check_open()
@@ -130,6 +131,8 @@ class Passage:
         if settled:
             return Performed(settled, 0.0)
         self._run.check_open()
+        if not recorded.lets(self._effect.needs):
+            return Performed(self._moved(), 0.0)
         again = self._run.scribe.draft(AGAIN, self._path, {}, cause=self._cause)
         self._cause = await self._run.commit(again)
         return await self._perform_open(hold)
@@ -206,6 +209,14 @@ class Passage:
         step is taken up again then."""
         if self._run.parked:
             raise self._stopped()
+
+    def _moved(self) -> PolicyDeniedError:
+        places = ", ".join(self._effect.needs.destinations)
+        return PolicyDeniedError(
+            f"step {self._path} ({self._effect.name}) was let through to send elsewhere, and would "
+            f"send to {places} now",
+            hint="Ask again: the new run is held to where its model is now.",
+        )
 
     def _stopped(self) -> RunStoppedError:
         under_way = self._spent() != Usage()

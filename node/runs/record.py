@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from node.errors import DivergenceError, FreeholdError, JournalError, JournalReadError
 from node.journal import Entry, Log
-from node.runs.coding import Scribe, error_of, outcome_of, usage_from
-from node.runs.effect import Effect, GuardStage, Outcome, StepKind, Usage
-from node.types import Json
+from node.runs.coding import Scribe, error_of, outcome_of, places_of, usage_from
+from node.runs.effect import Effect, GuardStage, Needs, Outcome, StepKind, Usage
+from node.types import Json, JsonObject
 
 
 @dataclass
@@ -46,6 +46,12 @@ class StepRecord:
         """The most the step was let through to use."""
         needs = self.intent.data.get("needs")
         return usage_from(needs.get("usage") if isinstance(needs, dict) else None)
+
+    def lets(self, needs: Needs) -> bool:
+        """Whether the step was let through to send where it would now."""
+        then = self.intent.data.get("needs")
+        places = then.get("destinations") if isinstance(then, dict) else None
+        return not isinstance(places, list) or {*places_of(needs)} <= {*map(str, places)}
 
     @property
     def held(self) -> bool:
@@ -91,13 +97,14 @@ class Record:
         elif entry.type == "approval.settled":
             self._settle(entry)
 
-    def question(self, path: str, kind: str, is_about: Callable[[str], bool]) -> Question | None:
-        """The last question asked at a step, if it was about these very arguments, which are told
-        by their digest."""
+    def question(
+        self, path: str, kind: str, is_about: Callable[[JsonObject], bool]
+    ) -> Question | None:
+        """The last question asked at a step, if its entry says that it was about this very one."""
         for question in reversed(self.questions.values()):
             data = question.asked.data
             if (question.asked.draft.path, data.get("kind")) == (path, kind):
-                return question if is_about(str(data.get("digest"))) else None
+                return question if is_about(data) else None
         return None
 
     def within(self, path: str) -> list[StepRecord]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 from node.errors import DivergenceError, RunError, RunStoppedError
@@ -281,9 +282,7 @@ class Run:
 
     async def ask(self, ask: Ask) -> Answered:
         """Asks a person, or reads what one answered an earlier process."""
-        earlier = self.record.question(
-            ask.path, ask.kind, lambda digest: self.scribe.matches(digest, ask.args)
-        )
+        earlier = self.record.question(ask.path, ask.kind, partial(ask.is_what, self.scribe))
         answered = earlier is not None and earlier.settled is not None
         if self.state.stopped and not answered:  # nobody waits for an answer any more
             raise RunStoppedError(self.state.stopped)

@@ -226,6 +226,61 @@ async def test_what_a_person_let_go_to_one_server_does_not_go_to_another(tmp_pat
     assert (result.status, len(other.generations)) == ("failed", 0)
 
 
+async def asked_again(node: Node, before: str) -> Any:
+    async for event in node.runs.watch(node.run_id):
+        new = [each for each in node.runs.approvals() if each.id != before]
+        if event.type == "approval.asked" and new:
+            return new[0]
+    raise AssertionError("nobody was asked again")
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_person_is_asked_anew_where_the_model_moved_while_the_node_was_down(
+    tmp_path: Path, answered: bool
+) -> None:
+    places = ("https://stranger.example", "knowledge:diary")
+    async with ModelServer([*looks(*places)]) as server, ModelServer([say("Aha!")]) as other:
+        node = Node(tmp_path, server)
+        await node.start()
+        question = await node.question()
+        assert server.url in question.reason
+        await node.runs.drain(0)
+        if answered:
+            await node.runs.approve(question.id, "uid:1000")
+        RemoteModels(tmp_path).add(RemoteModel("far", other.url))
+        node.begin()
+        await node.runs.recover()
+        again = await asyncio.wait_for(asked_again(node, question.id), 5)
+        assert node.runs.approvals() == [again], "the old question is closed"
+        assert (other.url in again.reason, len(other.generations)) == (True, 0)
+        assert not any("diary" in str(each.body) for each in other.asked)
+        await node.runs.approve(again.id, "uid:1000")
+        assert (await node.runs.wait(node.run_id)).text == "Aha!"
+        await node.engine.aclose()
+
+
+async def test_what_was_let_go_to_one_server_is_not_taken_up_at_another(tmp_path: Path) -> None:
+    """The node died in the answer, and the model was connected elsewhere before it came back."""
+    places = ("https://stranger.example", "knowledge:diary")
+    async with (
+        ModelServer([*looks(*places), Answer(silence())]) as server,
+        ModelServer([say("Aha!")]) as other,
+    ):
+        node = Node(tmp_path, server, replace(CLERK, send_to=(server.url,)))
+        await node.start()
+        await asyncio.wait_for(server.reached.wait(), 5)
+        await node.runs.drain(0)
+        RemoteModels(tmp_path).add(RemoteModel("far", other.url))
+        node.begin()
+        await node.runs.recover()
+        result = await node.runs.wait(node.run_id)
+        await node.engine.aclose()
+    assert (result.status, other.asked) == ("failed", [])
+    assert f"would send to {other.url}" in result.reason
+    (*_, refused) = node.entries("step.result", "generate")
+    assert "remote" not in refused.data
+
+
 @pytest.mark.parametrize("places", [("https://a.example",), ("knowledge:diary",)])
 async def test_either_label_alone_asks_nobody(tmp_path: Path, places: tuple[str, ...]) -> None:
     async with ModelServer([*looks(*places), say("Fine.")]) as server:

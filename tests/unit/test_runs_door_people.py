@@ -177,8 +177,13 @@ async def test_a_question_survives_a_restart_and_may_be_answered_in_between() ->
     assert [e.type for e in log.entries()].count("approval.asked") == 1
 
 
-async def test_an_answer_does_not_cover_other_arguments() -> None:
-    """A program that comes back with other arguments is asked about them anew."""
+@pytest.mark.parametrize(
+    "other",
+    [PlainEffect(args="b"), PlainEffect(args="a", destinations=("https://b.example",))],
+    ids=["arguments", "place"],
+)
+async def test_an_answer_does_not_cover_anything_else(other: PlainEffect) -> None:
+    """A program that comes back with other arguments, or sends elsewhere, is asked anew."""
     clock = ManualClock()
     before, log = make(script(PlainEffect(args="a")), ASKING, clock=clock)
     run_id = await before.start("clerk", "go", actor="uid:1")
@@ -193,11 +198,10 @@ async def test_an_answer_does_not_cover_other_arguments() -> None:
                 cut._blobs[ref.id] = log.blob(ref)
             await cut.append(draft)
 
-    other = PlainEffect(args="b")
     after, _ = make(script(other), ASKING, log=cut, clock=clock)
     await after.recover()
     again = await asked_now(after, run_id)
-    assert again.args == "b"
+    assert again.args == other.args
     assert other.performed == []
     await after.deny(again.id, "uid:1")
     await after.wait(run_id)
