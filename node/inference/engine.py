@@ -142,8 +142,8 @@ class LlamaEngine:
         await asyncio.gather(*(slot.aclose() for slot in self._slots.values()))
 
     def _slot(self, model: str) -> Slot:
-        self._store.get(model)
-        return self._slots.setdefault(
+        pin = self._store.get(model)
+        slot = self._slots.setdefault(
             model,
             Slot(
                 model,
@@ -154,6 +154,8 @@ class LlamaEngine:
                 freed=self._freed.set,
             ),
         )
+        slot.wanted = pin.sha256
+        return slot
 
     async def make_room(self, size_bytes: int) -> int:
         """Unloads what is unused longest until another engine's model fits under the cap.

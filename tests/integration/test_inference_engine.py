@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -265,6 +266,27 @@ async def test_unknown_and_changed_models(tmp_path: Path) -> None:
         await run(engine, ask(model="a"))
     assert engine.loaded() == {}
     await engine.aclose()
+
+
+async def test_a_model_that_took_anothers_name_is_the_one_that_answers(tmp_path: Path) -> None:
+    """It is loaded as soon as nobody is in the middle of an answer of the one before."""
+    store = ModelStore(tmp_path / "home")
+    old = store.add(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(context=16_384)))
+    engine = LlamaEngine(store)
+    slow = engine.generate(ask(max_tokens=4000, temperature=1.0))
+    try:
+        await first(slow)
+        store.remove("tiny")
+        with pytest.raises(ModelError, match="no model"):
+            await engine.info("tiny")
+        new = store.add(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(seed=2)))
+        assert (await engine.info("tiny")).sha256 == old.sha256
+        await cast("AsyncGenerator[Token, None]", slow).aclose()
+        _, finish = await run(engine, ask())
+        assert finish.model_sha256 == new.sha256 != old.sha256
+        assert (await engine.info("tiny")).context_tokens == 2048
+    finally:
+        await engine.aclose()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ class Slot:
     ) -> None:
         self.users = 0
         self.used_at = 0.0
+        self.wanted = ""  # the digest that the name is pinned to
         self._name = name
         self._make_room = make_room
         self._make_way = make_way
@@ -146,9 +147,14 @@ class Slot:
         )
 
     async def running(self) -> RunnerProcess:
-        """The runner, started if there is none or the last one died; one start for all who wait."""
+        """The runner, started if there is none or the last one died; one start for all who wait.
+
+        Where another model took the name it is ended, once nobody is in the middle of an answer.
+        """
         if self._runner is not None and self._runner.alive:
-            return self._runner
+            if self.users > 1 or self.checked.pin.sha256 == self.wanted:
+                return self._runner
+            await self._end()
         if self._starting is None or self._starting.done():
             self._starting = asyncio.create_task(self._start())
             self._starting.add_done_callback(_look_at)
