@@ -150,6 +150,9 @@ class WalletPurse:
                 return await self._undelivered(wallet, key, error)
             if _may_have_paid(wallet, payment, key):  # the disk, say, failed when it was done
                 raise PaymentPendingError(error.message, hint=error.hint) from error
+            ended = wallet.operation(key)
+            if ended is not None and ended.state.value == "failed" and ended.fee:
+                return as_found(ended)  # what it cost all the same
             if isinstance(error, MoneyError):
                 raise
             raise PaymentError(error.message, hint=error.hint) from error
@@ -201,14 +204,13 @@ def as_found(operation: Operation) -> Found:
     state: Literal["paid", "pending", "failed"] = "pending"
     if operation.state.final:
         state = "failed" if operation.state.value == "failed" else "paid"
-    failed = state == "failed"
     return Found(
         operation.key,
         state,
         in_sat(operation.amount, operation.unit),
-        0 if failed else in_sat(operation.fee, operation.unit),
+        in_sat(operation.fee, operation.unit),
         operation.mint,
-        operation.error if failed else "",
+        operation.error if state == "failed" else "",
     )
 
 

@@ -232,6 +232,15 @@ async def test_ecash_for_a_key_stays_in_the_outbox(money: Money) -> None:
         await money.purse.take_back("r-1:1")
 
 
+async def test_what_was_not_made_cost_nothing(money: Money) -> None:
+    money.mint.faults.add(MintFault.UNREACHABLE, "/v1/swap")
+    with pytest.raises(PaymentError, match="cannot be reached"):
+        await money.pay(Payment(KEY, 10))
+    operation = money.keeper.wallet().operation("r-1:1")
+    assert operation is not None
+    assert (operation.state, operation.fee, money.balance()) == ("failed", 0, 500)
+
+
 async def test_a_token_comes_back_once(money: Money) -> None:
     await money.pay(Payment(BEARER, 10))
     assert money.balance() == 490
@@ -427,6 +436,40 @@ async def test_money_in_parts_of_a_sat_counts_and_never_as_more_than_it_is(tmp_p
     shown = wallet_reply(cast("Control", SimpleNamespace(keeper=money.keeper)))
     assert (shown["balance_sat"], shown["mints"][0]["balance_sat"]) == (502, 502)
     assert (got_sat(got.amount, got.unit), in_sat(got.amount, got.unit)) == (2, 3)
+    await money.keeper.aclose()
+
+
+async def test_what_one_of_two_mints_kept_of_a_payment_that_failed_was_spent(
+    tmp_path: Path,
+) -> None:
+    lightning = MemoryLightning(now=lambda: NOW)
+    urls = ["https://m1.example", "https://m2.example"]
+    mints = {url: MemoryMint(url, lightning=lightning, now=lambda: NOW) for url in urls}
+    money = Money(tmp_path)
+    money.keeper = Keeper(
+        tmp_path / "wallet.db",
+        tmp_path / "keys",
+        rules=Rules(),
+        connect=lambda url: MintClient(url, mints[url]),
+    )
+    money.purse = money.purse_of(money.keeper)
+    wallet = await money.keeper.make()
+    for url in urls:
+        await wallet.add_mint(url)
+        made = await wallet.request_invoice(100, mint=url)
+        lightning.pay(made.bolt11)
+        await wallet.claim_invoice(made.operation)
+    payment = Payment(lightning.invoice(130_000))
+    lightning.outcome = Outcome.PENDING
+    assert (await money.pay(payment)).state == "pending"
+    lightning.end(payment.to, Outcome.FAILED)
+    lightning.outcome = Outcome.FAILED
+    liar = next(iter(mints[urls[0]].quotes.melts.values()))
+    liar.state, liar.preimage = type(liar.state).PAID, None
+    for found in (await money.purse.found(payment, key="r-1:1"), await money.pay(payment)):
+        assert found is not None
+        assert (found.state, found.fee_sat) == ("failed", 200 - money.balance())
+        assert found.fee_sat > 0
     await money.keeper.aclose()
 
 

@@ -325,6 +325,10 @@ async def test_parts_that_disagree_are_told(world: World, ann: Wallet) -> None:
     assert operation is not None
     assert operation.state == State.FAILED
     assert "another that it is not" in operation.error
+    assert operation.fee == 160 - ann.balance() > 0  # what the liar keeps
+    with pytest.raises(PaymentFailedError) as raised:
+        await ann.pay_invoice(bolt11, key="k")
+    assert "Nothing was paid" not in raised.value.hint
 
 
 async def test_fees_of_all_parts_are_bounded_together(world: World, ann: Wallet) -> None:

@@ -10,11 +10,11 @@ def raise_again(record: Record) -> None:
     """Nothing, unless the operation failed.
 
     Raises:
-        PaymentFailedError: it did, and nothing was paid by it.
+        PaymentFailedError: it did; what it cost all the same is its fee.
     """
     operation = record.operation
     if operation.state == State.FAILED:
         raise PaymentFailedError(
             f"this {operation.kind.value} failed before: {operation.error}",
-            hint="Nothing was paid. Give a new key to try again.",
+            hint="" if operation.fee else "Nothing was paid. Give a new key to try again.",
         )

@@ -137,7 +137,8 @@ async def _together(book: Book, whole: Record) -> Record:
     error = parts[0].operation.error
     if State.DONE in states:
         error = "one mint says it is paid, another that it is not"
-    failed = book.changed(whole, state=State.FAILED, fee=fee, error=error)
+    lost = fee + sum(p.operation.amount for p in parts if p.operation.state == State.DONE)
+    failed = book.changed(whole, state=State.FAILED, fee=lost, error=error)
     await book.store.write("together", lambda tables: _fail(tables, failed))
     raise PaymentFailedError(f"the payment in parts failed: {error}")
 

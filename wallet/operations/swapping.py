@@ -218,7 +218,7 @@ async def _failed(
     spent: Sequence[Proof] = (),
 ) -> WalletError:
     """Writes that it failed; returns the error for the caller to raise."""
-    over = book.changed(record, state=State.FAILED, error=error.message)
+    over = book.changed(record, state=State.FAILED, fee=0, error=error.message)
 
     def work(tables: Tables) -> None:
         saga.fail(book, tables, record, spent)
