@@ -119,9 +119,7 @@ def redact(text: str, known: Iterable[str] = ()) -> tuple[str, set[str]]:
         if form in text:
             text = text.replace(form, _mark(kinds, "secret of this node"))
     text = _redact_pem(text, kinds)
-    text = _SHAPE.sub(
-        lambda match: _mark(kinds, _SHAPES[int((match.lastgroup or "s0")[1:])][0]), text
-    )
+    text = _SHAPE.sub(lambda match: _mark(kinds, _kind(match)), text)
     for start, end in reversed(_seed_phrases(text)):
         text = text[:start] + _mark(kinds, "seed phrase") + text[end:]
     return text, kinds

@@ -26,6 +26,7 @@ from wallet.protocol import p2pk, tokens
 from wallet.protocol.conditions import Condition
 from wallet.protocol.p2pk import Lock
 from wallet.protocol.requests import LockOption, PaymentPayload, PaymentRequest, Transport
+from wallet.store import State, Tables
 from wallet.types import Token, Unit
 
 Payment = (
@@ -111,7 +112,7 @@ async def redeem(
 
     Args:
         key: the idempotency key. Without one it is `redemption_key`, by which the same payment of
-            the same request is the same operation.
+            the same request is the same operation, unless that failed: then it is tried again.
 
     Raises:
         RefusedError, UntrustedMintError, VerificationError: see `check`.
@@ -120,7 +121,7 @@ async def redeem(
     """
     token, answers = _read(payment)
     check(request, token, answers=answers)
-    chosen = key or redemption_key(request, token)
+    chosen = key or book.store.read(lambda tables: _try(tables, redemption_key(request, token)))
     return await exchanging.receive(
         book,
         own,
@@ -134,7 +135,8 @@ async def redeem(
 
 
 def redemption_key(request: PaymentRequest, payment: Payment) -> str:
-    """The operation by which a payment of a request is redeemed: the same for the same proofs."""
+    """The operation by which a payment of a request is redeemed: the same for the same proofs.
+    Where it failed, the next try is this and `:2`, and so on."""
     token, _ = _read(payment)
     return f"{_prefix(request.id or '')}{receiving.fingerprint(token)[:32]}"
 
@@ -149,6 +151,15 @@ def lock_of(request: PaymentRequest) -> Lock | None:
     if option is None:
         return None
     return p2pk.read(Condition(option.kind, option.data, option.tags))
+
+
+def _try(tables: Tables, key: str) -> str:
+    """The first of the tries that did not fail: a mint that was away does not stay so."""
+    number, name = 1, key
+    while (tried := tables.operations.operation(name)) and tried.state == State.FAILED:
+        number += 1
+        name = f"{key}:{number}"
+    return name
 
 
 def _prefix(request_id: str) -> str:
