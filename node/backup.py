@@ -18,7 +18,7 @@ import sqlite3
 import stat
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -45,6 +45,7 @@ class JournalCut:
 
     segments: tuple[tuple[Path, int], ...]
     keys: tuple[tuple[Path, bytes], ...]
+    slots: Mapping[Path, bytes]
     pruned: bytes | None
 
 
@@ -91,16 +92,18 @@ def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
 
 
 def cut(folder: Path) -> JournalCut:
-    """Segments up to a commit, and the signing keys that go on from there.
+    """Segments up to a commit, the signing keys that go on from there, content's keys before it.
 
     Sealing a segment makes the next key before the seal and destroys the old one after the next
     segment was opened. So keys that were read between two equal listings of the segments belong to
     what was read before them; else it is done again. Pruning puts an entry on the log, then writes
-    `pruned`, then deletes: so that file is read before the sizes, and again after.
+    `pruned`, then deletes: so that file is read before the sizes, and again after. Erasing puts an
+    entry on the log, then destroys a key of content: so those there are are read before the sizes.
     """
     while True:
         pruned, names = _pruned(folder), sorted(folder.glob("*.jsonl"))
         try:
+            slots = {path: path.read_bytes() for path in (folder / "blobs").glob("*.keys")}
             segments = tuple((path, path.stat().st_size) for path in names)
             if segments:
                 last, size = segments[-1]
@@ -109,7 +112,8 @@ def cut(folder: Path) -> JournalCut:
         except FileNotFoundError:
             continue
         if sorted(folder.glob("*.jsonl")) == names and _pruned(folder) == pruned:
-            return JournalCut(tuple(one for one in segments if _kept(one[0], pruned)), keys, pruned)
+            kept = tuple(one for one in segments if _kept(one[0], pruned))
+            return JournalCut(kept, keys, slots, pruned)
 
 
 def _pruned(folder: Path) -> bytes | None:
@@ -153,8 +157,10 @@ def _add_journal(tar: tarfile.TarFile, home: Home) -> None:
     rest = (path for path in _below(home.journal) if path not in done and not _derived(path))
     for path in sorted(rest, key=lambda path: (path.suffix == ".pack", "tree" in path.parts)):
         if path.suffix == ".keys":
-            size = path.stat().st_size
-            _add(tar, home, path, length=size - size % BLOB_SLOT_BYTES)
+            before = taken.slots.get(path, b"")
+            slots = before + path.read_bytes()[len(before) :]
+            whole = len(slots) - len(slots) % BLOB_SLOT_BYTES
+            _add_bytes(tar, path.relative_to(home.root).as_posix(), slots[:whole])
         else:
             _add(tar, home, path)
 

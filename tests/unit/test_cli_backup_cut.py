@@ -113,6 +113,34 @@ def test_a_log_that_is_pruned_in_the_middle_of_a_cut(
     assert verify(opened).pruned == (0 if moment == "announced" else 8)
 
 
+@pytest.mark.parametrize("moment", ["_pruned", "_last_commit", "_add"])
+def test_content_that_is_erased_in_the_middle_of_a_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """What is archived has the key if its log does not say that it was erased."""
+    home = Home(tmp_path / "h")
+    home.create()
+    log = Journal.open_sync(home.journal, origin="test/log")
+    append(log)
+    (ref,) = log.entry(log.size - 2).draft.blobs
+    original, waiting = getattr(backup, moment), [True]
+
+    def first_erases(*given: Any, **named: Any) -> Any:
+        found = original(*given, **named)
+        if waiting:
+            waiting.clear()
+            append(log)
+            asyncio.run(log.erase(ref))
+            append(log)
+        return found
+
+    monkeypatch.setattr(backup, moment, first_erases)
+    opened = unpack(home, tmp_path / "cut")
+    log.close()
+    Journal.open_sync(opened, origin="test/log").close()
+    assert verify(opened).blobs.problems == []
+
+
 def test_a_store_that_is_written_to_is_taken_as_of_one_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
