@@ -17,7 +17,7 @@ from node.inference import (
     ModelStore,
     Sampling,
 )
-from node.inference.testing.families import FAMILIES
+from node.inference.testing.families import FAMILIES, SPACED
 from node.inference.testing.gguf import write_tiny_gguf
 
 SETTING = FunctionSpec(
@@ -33,6 +33,7 @@ SETTING = FunctionSpec(
         "additionalProperties": False,
     },
 )
+MODELS = {**FAMILIES, "mistral-spaced": SPACED}
 CLOSING = ("</think>", "[/THINK]", "<channel|>", "<|end|>")
 TURNS = (Message("system", "You keep the lamps."), Message("user", "More light in the hall."))
 
@@ -41,7 +42,7 @@ TURNS = (Message("system", "You keep the lamps."), Message("user", "More light i
 def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
     folder = tmp_path_factory.mktemp("families")
     made = ModelStore(folder / "home")
-    for name, model in FAMILIES.items():
+    for name, model in MODELS.items():
         made.add(write_tiny_gguf(folder / f"{name}.gguf", model))
     return made
 
@@ -55,7 +56,7 @@ async def engine(store: ModelStore) -> AsyncIterator[LlamaEngine]:
 
 def thoughts_end(name: str) -> tuple[tuple[int, float], ...]:
     """A bias to the marks after thoughts: a model of random weights would think for ever."""
-    texts = [text for text, _ in FAMILIES[name].specials]
+    texts = [text for text, _ in MODELS[name].specials]
     return tuple((256 + texts.index(mark), 12.0) for mark in CLOSING if mark in texts)
 
 
@@ -69,7 +70,7 @@ async def finish(engine: LlamaEngine, request: Generation) -> tuple[str, Finish]
     raise AssertionError("a generation without an end")
 
 
-@pytest.mark.parametrize("name", list(FAMILIES))
+@pytest.mark.parametrize("name", list(MODELS))
 async def test_a_call_is_made_and_its_result_taken(engine: LlamaEngine, name: str) -> None:
     sampling = Sampling(
         temperature=1.0, seed=5, max_tokens=400, top_k=0, top_p=1, logit_bias=thoughts_end(name)

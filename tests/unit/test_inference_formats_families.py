@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from node.errors import GrammarError
 from node.inference import FunctionSpec, Message, ToolCall, recognise
 from node.inference.formats import Asked, CallFormat, Choice, Parsed, parse
 from node.inference.prompts.prompt import Prompter
@@ -399,6 +400,25 @@ def test_thoughts_are_kept_apart(name: str, family: Get) -> None:
         assert parse(form, thought + closing + rest, begun) == parsed
         assert holds(form.grammar(begun), thought + closing + rest)
     assert holds(form.grammar(Asked(TOOLS, "required")), opening + thought + closing + call)
+
+
+@pytest.mark.parametrize("name", ["qwen-coder", "glm"])
+def test_arguments_that_tags_cannot_be_made_for_are_refused(name: str, family: Get) -> None:
+    """Else the function could be called with no arguments only, and each call would be wrong."""
+    form = family(name).form
+
+    def grammar(schema: JsonObject) -> str:
+        return form.grammar(Asked((FunctionSpec("f", "", schema),)))
+
+    for schema in (
+        {"$ref": "#/$defs/own", "$defs": {"own": WEATHER}},
+        {"anyOf": [WEATHER, {"type": "object", "properties": {"zip": {"type": "string"}}}]},
+        {**WEATHER, "oneOf": [{"properties": {"zip": {"type": "string"}}}]},
+        {**WEATHER, "oneOf": [{"anyOf": [{"$ref": "#/$defs/own"}]}], "$defs": {"own": WEATHER}},
+    ):
+        with pytest.raises(GrammarError, match="f: the schema at # holds .* cannot write"):
+            grammar(schema)
+    assert grammar({**WEATHER, "anyOf": [{"required": ["days"]}, {"required": ["unit"]}]})
 
 
 @pytest.mark.parametrize("name", list(THOUGHT))

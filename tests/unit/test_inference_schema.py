@@ -230,6 +230,43 @@ def test_a_number_that_may_not_be_negative(accepts: Accepts) -> None:
     assert accepts(arguments_grammar({"type": "number", "minimum": -0.5}), "-0.25")
 
 
+ID: JsonObject = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+KIND: JsonObject = {"properties": {"kind": {"const": "a"}}, "required": ["kind"]}
+BOTH = '{"id": "x", "kind": "a"}'
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({**ID, "oneOf": [KIND, {"properties": {"n": {"type": "null"}}}]}, BOTH, '{"kind": "a"}'),
+        ({**ID, "anyOf": [{"$ref": "#/$defs/kind"}]}, '{"kind": "a", "id": "x"}', '{"id": "x"}'),
+        ({**KIND, "$ref": "#/$defs/id"}, BOTH, '{"id": "x"}'),
+        ({**ID, "anyOf": [{"required": ["id"]}, {"minProperties": 1}]}, '{"id": "x"}', "5"),
+        ({"type": "string", "anyOf": [{"minLength": 3}, {"pattern": "x"}]}, '"abc"', "5"),
+        ({"type": "object", "anyOf": [KIND, {"type": "object"}]}, '{"kind": "a"}', "5"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_stands_beside_a_choice_holds_too(
+    accepts: Accepts, schema: JsonObject, good: str, bad: str, nested: bool
+) -> None:
+    """Else no call could be right of a tool that declares some arguments in the choice only."""
+    whole: JsonObject = {"type": "object", "properties": {"p": schema}} if nested else {**schema}
+    whole["$defs"] = {"kind": KIND, "id": ID}
+    if not nested and schema.get("type") == "string":
+        return
+    made = arguments_grammar(whole)
+    assert accepts(made, f'{{"p": {good}}}' if nested else good)
+    assert not accepts(made, f'{{"p": {bad}}}' if nested else bad)
+
+
+def test_choices_of_many_arguments_are_not_copied_without_end(accepts: Accepts) -> None:
+    many: JsonObject = {f"p{number}": {"type": "null"} for number in range(300)}
+    options: list[Json] = [{"properties": {f"o{number}": {}}} for number in range(300)]
+    made = arguments_grammar({"type": "object", "properties": many, "anyOf": options})
+    assert accepts(made, '{"p7": null, "o7": 1}')
+
+
 def test_references_may_go_round(accepts: Accepts) -> None:
     schema: JsonObject = {
         "type": "object",

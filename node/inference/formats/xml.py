@@ -32,6 +32,7 @@ from node.types import Json, JsonObject
 _OPEN: Final = "<tool_call>"
 _CLOSE: Final = "</tool_call>"
 _NOTHING: Final = '""'
+_WHOLE: Final = frozenset({"$ref", "const", "enum"})
 _MAX_DEPTH: Final = 8  # of references and choices; any deeper is written as JSON
 
 
@@ -67,6 +68,8 @@ class QwenCoder(Marked):
 
     def _body(self, grammar: Grammar, tool: FunctionSpec) -> str:
         Grammar().arguments(tool.name, tool.parameters)  # refuses what no call could be made of
+        if _declares_elsewhere(tool.parameters):
+            raise cannot_write(tool.name, "#", "arguments that are declared in a choice")
         properties = tool.parameters.get("properties") or {}
         needed = tool.parameters.get("required") or []
         if not isinstance(properties, dict) or not isinstance(needed, list):
@@ -146,6 +149,19 @@ class Glm(QwenCoder):
         value=("<arg_value>", "</arg_value>\n"),
         end="",
     )
+
+
+def _declares_elsewhere(schema: JsonObject) -> bool:
+    """Whether other arguments are known than those that the schema itself declares."""
+    options = [*_listed(schema.get("anyOf")), *_listed(schema.get("oneOf"))]
+    choosing = (option for option in options if isinstance(option, dict))
+    return not _WHOLE.isdisjoint(schema) or any(
+        "properties" in option or _declares_elsewhere(option) for option in choosing
+    )
+
+
+def _listed(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
 
 
 def _strings_of(root: JsonObject, key: str) -> tuple[str, ...] | None:

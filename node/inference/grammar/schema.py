@@ -29,6 +29,8 @@ MAX_WAYS: Final = 64
 MAX_REPEAT: Final = 256  # libllama unrolls repetitions and refuses over 2000 rules
 _REFUSED: Final = ("allOf", "not", "if", "patternProperties", "dependentSchemas", "prefixItems")
 _CHOICES: Final = {"$ref", "const", "enum", "anyOf", "oneOf"}
+_SHAPES: Final = {*_CHOICES, *_REFUSED, "type", "properties", "items"}
+_DECLARING: Final = {"properties", "anyOf", "oneOf"}
 Pair = tuple[str, bool]
 
 
@@ -95,7 +97,7 @@ class _Compiler:
             raise self._error("#", "is not of an object")
         if "type" not in schema and _CHOICES & schema.keys():
             return schema
-        declared = bool(schema.get("properties"))
+        declared = bool(schema.get("properties") or _CHOICES & schema.keys())
         return {"additionalProperties": declared, **schema, "type": "object"}
 
     def compile(self, schema: Json, path: str, name: str, depth: int) -> str:
@@ -115,14 +117,14 @@ class _Compiler:
 
     def _schema(self, schema: JsonObject, path: str, name: str, depth: int) -> str:
         if "$ref" in schema:
-            return self._reference(schema["$ref"], path, depth)
+            return self._reference(schema, path, name, depth)
         if "const" in schema:
             return self._grammar.add(name, self._literals([schema["const"]], path))
         if "enum" in schema:
             return self._grammar.add(name, self._literals(schema["enum"], path))
         for key in ("anyOf", "oneOf"):
             if key in schema:
-                return self._any(schema[key], f"{path}/{key}", name, depth)
+                return self._any(_options(schema, key), f"{path}/{key}", name, depth)
         kind = schema.get("type")
         if isinstance(kind, list):
             each: list[Json] = [{**schema, "type": one} for one in kind]
@@ -233,20 +235,27 @@ class _Compiler:
         self._ways = outer
         return self._grammar.add(name, " | ".join(dict.fromkeys(rules)))
 
-    def _reference(self, pointer: Json, path: str, depth: int) -> str:
+    def _reference(self, schema: JsonObject, path: str, name: str, depth: int) -> str:
+        pointer = schema["$ref"]
+        target, known = self._target(pointer, path), self._references.get(str(pointer))
+        if _DECLARING & schema.keys():
+            both = _both(target, _without(schema, "$ref"))
+            return self.compile(both, path, name, depth + 1)
+        if known is None:
+            return self._define(str(pointer), target, depth)
+        rule, ways = known
+        again = self._open.get(str(pointer), self._ways) < self._ways
+        return "json-value" if again or ways * self._ways > MAX_WAYS else rule
+
+    def _target(self, pointer: Json, path: str) -> Json:
         parts = str(pointer).split("/")
         if parts[0] != "#" or len(parts) != 3 or parts[1] not in ("$defs", "definitions"):
             raise self._error(path, f"refers to {_show(pointer)}; only #/$defs/NAME is known")
-        known = self._references.get(str(pointer))
-        if known is not None:
-            rule, ways = known
-            again = self._open.get(str(pointer), self._ways) < self._ways
-            return "json-value" if again or ways * self._ways > MAX_WAYS else rule
         definitions = self._root.get(parts[1])
         target = definitions.get(parts[2]) if isinstance(definitions, dict) else None
         if target is None:
             raise self._error(path, f"refers to {_show(pointer)}, which is not there")
-        return self._define(str(pointer), target, depth)
+        return target
 
     def _define(self, pointer: str, target: Json, depth: int) -> str:
         """The rule of a definition, known before it is made: it may refer to itself."""
@@ -313,6 +322,37 @@ def _error(function: str, path: str, problem: str) -> GrammarError:
 def _show(value: Json) -> str:
     """A value for a message: short, and whatever it is."""
     return ascii(value)[:60]
+
+
+def _options(schema: JsonObject, key: str) -> Json:
+    """The options of a choice, each with what stands beside the choice: both hold for a value."""
+    beside, options = _without(schema, "anyOf", "oneOf"), schema[key]
+    if not isinstance(options, list) or not _SHAPES & beside.keys():
+        return options
+    telling = [one for one in options if not isinstance(one, dict) or _SHAPES & one.keys()]
+    copied = (beside, beside.get("properties"), beside.get("required"))
+    if len(telling) * sum(len(one) for one in copied if isinstance(one, dict | list)) > MAX_RULES:
+        return [True]
+    whole: list[Json] = [_both(beside, option) for option in telling]
+    return whole if len(whole) == len(options) else [*whole, beside]  # which but require something
+
+
+def _both(some: Json, other: Json) -> Json:
+    """A schema of what fits two of them, at the least. Where both say something, `other` counts."""
+    if not isinstance(some, dict) or not isinstance(other, dict):
+        return other
+    both = {**some, **other}
+    ours, theirs = some.get("properties"), other.get("properties")
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        both["properties"] = {**ours, **theirs}
+    first, second = some.get("required"), other.get("required")
+    if isinstance(first, list) and isinstance(second, list):
+        both["required"] = [*first, *second]
+    return both
+
+
+def _without(schema: JsonObject, *keys: str) -> JsonObject:
+    return {name: value for name, value in schema.items() if name not in keys}
 
 
 def _alike(options: list[Json]) -> int:

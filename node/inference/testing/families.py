@@ -367,7 +367,6 @@ _MISTRAL = _tokens(
     *("</s>", "<s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
     *("[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
 )
-_SPACED = _tokens("\u2581", '\u2581"', '\u2581",', '",', kind=NORMAL)
 _MISTRAL_NEW = (
     *_MISTRAL,
     *_tokens("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]"),
@@ -395,9 +394,7 @@ FAMILIES: Final[dict[str, TinyModel]] = {
         ),
         eos="<|eot_id|>",
     ),
-    "mistral-list": TinyModel(
-        template=MISTRAL_LIST, specials=(*_MISTRAL, *_SPACED), eos="</s>", spaced=True
-    ),
+    "mistral-list": TinyModel(template=MISTRAL_LIST, specials=_MISTRAL, eos="</s>"),
     "mistral": TinyModel(template=MISTRAL, specials=_MISTRAL_NEW, eos="</s>"),
     "fenced": TinyModel(
         template=GEMMA3,
@@ -440,6 +437,14 @@ FAMILIES: Final[dict[str, TinyModel]] = {
         eos="<|end|>",
     ),
 }
+
+
+SPACED: Final = TinyModel(
+    template=MISTRAL_LIST,
+    specials=(*_MISTRAL, *_tokens("\u2581", '\u2581"', '\u2581",', '",', kind=NORMAL)),
+    eos="</s>",
+    spaced=True,
+)
 
 
 @dataclass(frozen=True)
