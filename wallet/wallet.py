@@ -366,9 +366,13 @@ class Wallet(Flows):
 
     # ── after a crash ───────────────────────────────────────────────────────────────────────
 
-    async def recover(self) -> tuple[Operation, ...]:
-        """Settles what is pending, at start-up and on demand; returns what is final now."""
-        return await recovering.recover(self._book, self._own, self._sources)
+    async def recover(self, key: str | None = None) -> tuple[Operation, ...]:
+        """Settles what is pending, at start-up and on demand; returns what is final now.
+
+        Args:
+            key: of the one operation to settle; None: all of them.
+        """
+        return await recovering.recover(self._book, self._own, self._sources, key)
 
     def operation(self, key: str) -> Operation | None:
         """The operation of this key."""

@@ -95,7 +95,7 @@ class WalletPurse:
         if operation.pending and not self._keeper.is_stale:
             try:
                 with translated():
-                    await wallet.recover()
+                    await wallet.recover(key)
             except (MoneyError, OutcomeUnknownError):
                 pass  # what is known stays known
         if not billing.is_delivered(payment):

@@ -167,6 +167,20 @@ async def test_a_payment_on_its_way_is_pending_until_it_ends(money: Money) -> No
         assert (ended.error != "") is (state == "failed")
 
 
+async def test_what_became_of_one_payment_is_not_asked_about_others(money: Money) -> None:
+    """Another's mint may be away, and each of its invoices be waited for in vain."""
+    await money.keeper.wallet().request_invoice(50)
+    money.lightning.outcome = Outcome.PENDING
+    invoice = money.lightning.invoice(21_000)
+    assert (await money.pay(Payment(invoice))).state == "pending"
+    before = len(money.mint.requests)
+    money.lightning.end(invoice, Outcome.PAID)
+    found = await money.purse.found(Payment(invoice), key="r-1:1")
+    assert found is not None
+    assert found.state == "paid"
+    assert not [each for each in money.mint.requests[before:] if "/mint/quote/" in each.path]
+
+
 async def test_a_disk_that_fails_when_it_was_paid_makes_no_failed_payment(
     money: Money, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,10 +36,14 @@ _SWAPS: dict[Kind, swapping.Swapping] = {
 
 
 async def recover(
-    book: Book, own: OwnKeys, funding: Mapping[str, sources.FundingSource]
+    book: Book,
+    own: OwnKeys,
+    funding: Mapping[str, sources.FundingSource],
+    key: str | None = None,
 ) -> tuple[Operation, ...]:
     """See `Wallet.recover`."""
-    before = book.store.read(lambda tables: tables.operations.pending())
+    pending = book.store.read(lambda tables: tables.operations.pending())
+    before = tuple(each for each in pending if key in (None, each.key))
     whole = [each for each in before if each.kind == Kind.MULTIPATH]
     parts = {each.key for each in before if each.parent in {one.key for one in whole}}
     by_mint: dict[str, list[Operation]] = {}
