@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.config import Config
 from node.gateway import ControlServer, archive, bind_tcp, bind_unix, server
@@ -23,6 +23,7 @@ from node.home import Home
 from node.journal import Journal
 
 TOKEN = "t" * 32
+ASKED = f"GET / HTTP/1.1\r\nhost: n\r\nauthorization: Bearer {TOKEN}\r\n\r\n".encode()
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -32,9 +33,9 @@ async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[tuple[Path, int]]:
+async def serving(folder: Path, app: ASGIApp = answer) -> AsyncIterator[tuple[Path, int]]:
     """A control server on a UNIX socket and a TCP port."""
-    made = ControlServer(TokenGate(answer, TOKEN))
+    made = ControlServer(TokenGate(app, TOKEN))
     unix, tcp = bind_unix(folder / "s"), bind_tcp(("127.0.0.1", 0))
     serve = asyncio.ensure_future(made.serve([unix, tcp]))
     try:
@@ -55,19 +56,18 @@ async def test_strangers_cannot_take_all_connections(
 ) -> None:
     """Each is an open file of the process that has the log and the wallet."""
     monkeypatch.setattr(server, "TCP_MAX", 3)
+    monkeypatch.setattr(server, "FIRST_REQUEST_S", 3600)
     async with serving(tmp_path) as (path, port):
         many: list[Streams] = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
-        refused = [reader for reader, _ in many[3:]]
-        assert [await _end(reader) for reader in refused] == [b""] * 9
+        async with asyncio.timeout(20):
+            assert [await _end(reader) for reader, _ in many[3:]] == [b""] * 9
         assert await asked(path) == 200
         many[0][1].close()
         await many[0][1].wait_closed()
         while True:  # the place is free once the server has seen it
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             many.append((reader, writer))
-            writer.write(
-                b"GET / HTTP/1.1\r\nhost: n\r\nauthorization: Bearer %b\r\n\r\n" % TOKEN.encode()
-            )
+            writer.write(ASKED)
             if await _line(reader) == b"HTTP/1.1 200 OK\r\n":
                 break
         for _, writer in many:
@@ -84,6 +84,45 @@ async def test_a_stranger_that_says_nothing_is_hung_up_on(
             writer.write(said)
             assert await asyncio.wait_for(_end(reader), 20) == b""
             writer.close()
+
+
+async def test_who_has_asked_is_not_hung_up_on_for_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, late = server.PeerProtocol._too_late, asyncio.Event()
+
+    def judged(stranger: server.PeerProtocol) -> None:
+        judge(stranger)
+        late.set()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await late.wait()
+        await answer(scope, receive, send)
+
+    monkeypatch.setattr(server.PeerProtocol, "_too_late", judged)
+    monkeypatch.setattr(server, "FIRST_REQUEST_S", 0.2)
+    async with serving(tmp_path, slow) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ASKED)
+        assert await asyncio.wait_for(_line(reader), 20) == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("token", "said", "status"),
+    [
+        (TOKEN, f"Bearer {TOKEN}", 200),
+        (TOKEN, f"bearer  {TOKEN} ", 200),
+        (TOKEN, f"Basic {TOKEN}", 401),
+        (TOKEN, f"Bearer {TOKEN}t", 401),
+        (TOKEN, TOKEN, 401),
+        ("", "Bearer ", 401),
+    ],
+)
+async def test_the_token_as_a_bearer_lets_in(token: str, said: str, status: int) -> None:
+    transport = httpx.ASGITransport(TokenGate(answer, token))
+    async with httpx.AsyncClient(transport=transport, base_url="http://n") as http:
+        assert (await http.get("/", headers={"authorization": said})).status_code == status
 
 
 async def test_who_has_no_token_is_hung_up_on_with_the_answer(tmp_path: Path) -> None:

@@ -68,14 +68,27 @@ def test_links_and_odd_files_are_refused(store: KeyStore, tmp_path: Path) -> Non
     store.set("real", b"s")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"other")
+    elsewhere.chmod(0o600)
     (tmp_path / "keys" / "link.secret").symlink_to(elsewhere)
     os.mkfifo(tmp_path / "keys" / "pipe.secret", 0o600)
-    for name in ("link", "pipe"):
-        with pytest.raises(IdentityError):
+    for name, said in (("link", "symbolic link"), ("pipe", "not a plain file")):
+        with pytest.raises(IdentityError, match=said):
             store.get(name)
+    elsewhere.chmod(0o644)
+    store.repair()
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
     store.set("link", b"mine")
     assert elsewhere.read_bytes() == b"other"
     assert store.get("link") == b"mine"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
+def test_a_file_of_somebody_else_is_refused(store: KeyStore, tmp_path: Path) -> None:
+    """They could put another key in its place."""
+    store.set("api", b"s")
+    os.chown(tmp_path / "keys" / "api.secret", 12345, -1)
+    with pytest.raises(IdentityError, match="belongs to uid 12345"):
+        store.get("api")
 
 
 @pytest.mark.parametrize("value", [b"", b"x" * 65_537])
