@@ -204,7 +204,8 @@ def check(as_json: bool) -> None:
             click.echo(f"{report['back']} proofs that were set aside can be spent again")
         for mint in report["unreachable"]:
             click.echo(f"could not ask {clean(mint)}")
-        click.echo("all is well" if report["ok"] else "something needs you; see docs/wallet.md")
+        well = "what was asked about is well" if report["unreachable"] else "all is well"
+        click.echo(well if report["ok"] else "something needs you; see docs/wallet.md")
     leave(0 if report["ok"] else 1)
 
 

@@ -6,7 +6,7 @@ only, which does not leave the machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field
@@ -35,6 +35,7 @@ from node.types import JsonObject
 from wallet.mint import mint_url
 
 if TYPE_CHECKING:
+    from node.money import Keeper
     from wallet.operations.results import Restored
     from wallet.store import MintRecord, Operation
     from wallet.wallet import Wallet
@@ -263,15 +264,27 @@ async def restore(request: Request) -> Response:
             await wallet.add_mint(url)
     await note(request, "wallet.restoring", {"mints": [mint.url for mint in wallet.mints()]})
     found = [await _restored(node, mint.url) for mint in wallet.mints()]
-    if not any(each["problem"] for each in found):
-        with translated():
-            await wallet.check()
-        node.keeper.reconciled()
-        if not node.runs.stopped:
-            await node.settling.once()
+    if await reconciled(node.keeper, found) and not node.runs.stopped:
+        await node.settling.once()
     told: JsonObject = {"mints": cast("JsonObject", {each["mint"]: each for each in found})}
     await note(request, "wallet.restored", told)
     return JSONResponse({"mints": found, "state": node.keeper.state})
+
+
+async def reconciled(keeper: Keeper, found: Sequence[RestoredReply]) -> bool:
+    """Lets the wallet pay, if each mint said what is new to the file, and now says what of the
+    file's is spent; what one did not say becomes its problem."""
+    if any(each["problem"] for each in found):
+        return False
+    with translated():
+        silent = (await keeper.wallet(stale=True).check()).unreachable
+    for each in found:
+        if each["mint"] in silent:
+            each["problem"] = "it did not say what of the ecash here is spent; restore again"
+    if any(each["problem"] for each in found):
+        return False
+    keeper.reconciled()
+    return True
 
 
 async def _restored(node: Control, mint: str) -> RestoredReply:

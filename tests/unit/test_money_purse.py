@@ -21,7 +21,8 @@ from node.errors import (
     WalletMissingError,
     WalletStateError,
 )
-from node.gateway.wallet import wallet_reply
+from node.gateway.wallet import reconciled, wallet_reply
+from node.gateway.wallet_replies import RestoredReply
 from node.money import (
     BEARER,
     Bill,
@@ -655,6 +656,18 @@ async def test_a_wallet_out_of_an_archive_waits_for_its_mints(money: Money) -> N
     money.keeper.reconciled()
     assert await money.purse.found(Payment(BEARER, 5), key="r-1:1") is None
     assert (await money.pay(Payment(BEARER, 5))).state == "paid"
+
+
+async def test_a_wallet_out_of_an_archive_waits_for_what_is_spent_too(money: Money) -> None:
+    money.keeper.path.with_name("wallet.db.restored").touch()
+    found = [RestoredReply(mint=URL, found_sat=0, proofs=0, problem="")]
+    money.mint.faults.add(MintFault.NOT_A_MINT, "/v1/checkstate", times=9)
+    assert not await reconciled(money.keeper, found)
+    assert (money.keeper.state, "restore again" in found[0]["problem"]) == ("stale", True)
+    money.mint.faults.clear()
+    found[0]["problem"] = ""
+    assert await reconciled(money.keeper, found)
+    assert (money.keeper.state, found[0]["problem"]) == ("open", "")
 
 
 async def test_two_at_once_open_it_once(tmp_path: Path) -> None:
