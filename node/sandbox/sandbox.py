@@ -237,6 +237,10 @@ class Sandbox:
         return told
 
     async def _prepare(self, manifest: ToolManifest) -> Prepared:
+        if not manifest.is_shipped and not (manifest.folder / manifest.component).is_file():
+            raise ToolError(
+                f"tool {manifest.name} was removed", hint="Install it again: `freehold tool add`."
+            )
         known = self._prepared.get(manifest.sha256)
         if known is None:
             known = await self._prepare_once(manifest)

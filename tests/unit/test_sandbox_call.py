@@ -41,6 +41,14 @@ async def test_answers_what_the_component_answers(sandbox: Sandbox, tmp_path: Pa
     assert result.seconds > 0
 
 
+async def test_a_tool_that_was_removed_is_called_no_more(sandbox: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, ECHO)
+    await sandbox.call(tool, "tool", {"v": "x"}, Grant())
+    (tool.folder / tool.component).unlink()
+    with pytest.raises(ToolError, match="was removed"):
+        await sandbox.call(tool, "tool", {"v": "x"}, Grant())
+
+
 async def test_an_error_of_the_tool_is_a_result(sandbox: Sandbox, tmp_path: Path) -> None:
     tool = write_tool(tmp_path, FAIL)
     result = await sandbox.call(tool, "tool", {"v": "no such thing"}, Grant())
