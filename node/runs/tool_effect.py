@@ -175,11 +175,12 @@ def labels_of(
     private: tuple[str, ...],
     marked: Callable[[str], frozenset[Label]],
 ) -> frozenset[Label]:
-    """What content from these origins carries: `workspace:PATH`, `store:LABEL`, `knowledge:…`, or
-    a host.
+    """What content from these origins carries: `workspace:PATH`, `mark:LABEL` of a file,
+    `store:LABEL`, `knowledge:…`, or a host.
 
     A file carries what it is `marked` with and what the patterns say, which match a whole path;
-    `*` also matches `/`. So does its name in a list.
+    `*` also matches `/`. So does its name in a list. What it was marked with when it was read, it
+    may not be any more.
     """
     found: set[Label] = set()
     for origin in origins:
@@ -187,7 +188,7 @@ def labels_of(
         if kind == "workspace":
             found |= marked(path) | _listed(path, foreign, private)
         else:
-            is_private = kind == "knowledge" or origin == "store:private"
+            is_private = kind == "knowledge" or origin in ("store:private", "mark:private")
             found.add("private" if is_private else "untrusted")
     return frozenset(found)
 

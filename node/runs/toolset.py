@@ -240,6 +240,7 @@ class Toolset:
             grant.workspace or "ro",
             before_write=before_write,
             after_write=after_write,
+            marks=partial(self._labels.of, agent.name),
         )
 
     def _labels_of(self, agent: AgentManifest, origins: tuple[str, ...]) -> frozenset[Label]:

@@ -17,6 +17,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,12 +29,28 @@ _ANY = ""  # no file has this name
 _ONCE_ANY = "*"  # some file may have this one
 _LOCK = threading.Lock()  # several objects may keep one file
 Marks = dict[str, frozenset[Label]]
+_Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class _Book:
     now: Marks
     ever: Marks
+
+    @cached_property
+    def folded(self) -> Marks:
+        """The marks of now by any spelling. A folder has those of all in it, since whoever wrote
+        them may have named it."""
+        found: Marks = {}
+        for path, labels in self.now.items():
+            name = folded(path)
+            while name:
+                found[name] = found.get(name, frozenset()) | labels
+                name = name.rpartition("/")[0]
+        return found
+
+
+_READ: dict[Path, tuple[_Stamp, _Book]] = {}  # as they were last read
 
 
 class FileLabels:
@@ -47,16 +64,10 @@ class FileLabels:
         return self.reader(agent)(path)
 
     def reader(self, agent: str) -> Callable[[str], frozenset[Label]]:
-        """As `of`, for many paths: the marks are read once. A folder has those of all in it, since
-        whoever wrote them may have named it."""
+        """As `of`, for many paths: the marks are read once."""
         with _LOCK:
-            now = self._read(agent).now
-        every, found = now.get(_ANY, frozenset()), dict[str, frozenset[Label]]()
-        for path, labels in now.items():
-            name = folded(path)
-            while name:
-                found[name] = found.get(name, frozenset()) | labels
-                name = name.rpartition("/")[0]
+            book = self._read(agent)
+            every, found = book.now.get(_ANY, frozenset()), book.folded
         return lambda path: found.get(folded(path), frozenset()) | every
 
     def writes(self, agent: str, path: str, labels: frozenset[Label]) -> None:
@@ -115,8 +126,23 @@ class FileLabels:
         return self._folder / f".labels-{agent}.json"
 
     def _read(self, agent: str) -> _Book:
+        path = self._path(agent)
         try:
-            data = json.loads(self._path(agent).read_bytes())
+            facts = path.stat()
+        except OSError:
+            return self._parse(path)
+        stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        known = _READ.get(path)
+        if known is None or known[0] != stamp:
+            book = self._parse(path)
+            if _ANY in book.now:  # perhaps it can be read the next time
+                return book
+            known = _READ[path] = stamp, book
+        return known[1]
+
+    def _parse(self, path: Path) -> _Book:
+        try:
+            data = json.loads(path.read_bytes())
             now, ever = _marks(data["now"]), _marks(data["ever"])
         except FileNotFoundError:
             return _Book({}, {})
@@ -135,6 +161,7 @@ class FileLabels:
             json.dump(data, file)
             file.flush()
             sync(file.fileno())
+        _READ.pop(path, None)  # two that are written within a tick of the clock look alike
         temporary.replace(path)
         sync_folder(path.parent)  # before the files that they are about are written
 

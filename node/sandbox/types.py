@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -78,6 +78,8 @@ class WorkspaceGrant:
     be removed, and the origins of what the call has read so far; on a thread of the sandbox. If it
     raises OSError nothing is written.
     `after_write` is told the same once it has been replaced.
+    `marks` are those of a file that is read, as they were with what was read; each comes as
+    `mark:MARK` among the origins.
     """
 
     root: Path
@@ -88,6 +90,7 @@ class WorkspaceGrant:
     after_write: Callable[[str, tuple[str, ...]], None] | None = field(
         default=None, compare=False, repr=False
     )
+    marks: Callable[[str], Iterable[str]] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

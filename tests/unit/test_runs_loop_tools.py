@@ -131,6 +131,20 @@ async def test_a_call_gets_the_agents_own_places(tmp_path: Path) -> None:
     assert given.egress_bytes == 99
 
 
+async def test_a_file_that_is_read_has_the_marks_that_it_has_then(tmp_path: Path) -> None:
+    shelf, grant = Shelf(tool("files", "workspace")), ToolGrant("files", "rw")
+    clerk, tools = agent(grant), toolset(shelf, tmp_path)
+    (offer,) = tools.offers(clerk)
+    await tools.effect(clerk, offer, {}, labels=frozenset({"untrusted"})).perform("r1:3")
+    given = shelf.asked[0][2].workspace
+    assert given is not None
+    assert given.after_write is not None
+    assert given.marks is not None
+    given.after_write("a", ())
+    assert [*given.marks("a")] == ["untrusted"]
+    assert [*given.marks("b")] == []
+
+
 async def test_a_tool_replaced_during_a_run_is_not_used(tmp_path: Path) -> None:
     shelf = Shelf(tool("calc"))
     clerk = agent(ToolGrant("calc"))
@@ -231,6 +245,8 @@ async def test_what_may_not_run_twice_is_not_settled_by_guessing() -> None:
         (("knowledge:letters",), {"private"}),
         (("store:private",), {"private"}),
         (("store:untrusted",), {"untrusted"}),
+        (("mark:untrusted", "workspace:notes.txt"), {"untrusted"}),
+        (("mark:private", "workspace:notes.txt"), {"private"}),
     ],
 )
 def test_where_content_came_from_labels_it(origins: tuple[str, ...], expected: set[str]) -> None:

@@ -254,6 +254,28 @@ def test_what_is_said_of_two_who_write_one_file_is_said_in_turn(root: Path) -> N
     assert (root / "new" / "a").read_text() == "y"
 
 
+def test_what_is_read_has_the_marks_that_were_its_own(root: Path) -> None:
+    """Whoever replaces the file meanwhile takes them off the file, and not from who read it."""
+    marks = {"a": "untrusted"}
+    (root / "a").write_text("theirs")
+    writer, reader = host_call(root), host_call(root)
+    clean = WorkspaceGrant(root, "rw", after_write=lambda *_: marks.clear())
+    writer.grant = Grant(workspace=clean)
+    other = threading.Thread(target=do, args=(writer, "write", "a", "ours"))
+
+    def read_slowly(path: str) -> list[str]:
+        other.start()
+        other.join(0.2)
+        return [marks[path]]
+
+    reader.grant = Grant(workspace=WorkspaceGrant(root, marks=read_slowly))
+    assert do(reader, "read", "a") == "theirs"
+    other.join(5)
+    assert (root / "a").read_text() == "ours"
+    assert [*reader.origins] == ["mark:untrusted", "workspace:a"]
+    assert marks == {}
+
+
 def test_says_that_it_wrote_only_once_it_has(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     call = host_call(root)

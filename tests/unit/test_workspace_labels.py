@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,6 +97,22 @@ def test_another_spelling_of_a_name_has_its_marks(tmp_path: Path, name: str) -> 
         if other != name:
             labels.wrote("clerk", other, NONE)
     assert labels.of("clerk", name) == UNTRUSTED, "elsewhere it is another file"
+
+
+def test_marks_changed_within_a_tick_of_the_clock_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may have the place, size and times of the one that was replaced."""
+    labels, stat = FileLabels(tmp_path), Path.stat
+
+    def same(path: Path, **more: bool) -> os.stat_result:
+        facts = [*stat(path, **more)]
+        return os.stat_result([*facts[:1], 7, *facts[2:6], 7, 7, 7, 7])
+
+    monkeypatch.setattr(Path, "stat", same)
+    for carried in (UNTRUSTED, PRIVATE, NONE, UNTRUSTED):
+        labels.wrote("clerk", "a", carried)
+        assert FileLabels(tmp_path).of("clerk", "a") == carried
 
 
 def test_two_that_keep_marks_lose_none(tmp_path: Path) -> None:

@@ -143,19 +143,25 @@ def _is_text(name: str) -> bool:
 
 def _read(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
     parts = _file_parts(path)
-    with _folder(str(grant.root), parts[:-1]) as fd, _opened(parts[-1], _FILE, fd) as file:
-        facts = os.fstat(file)
-        _check_file(facts)
-        limit = call.limits.file_bytes
-        content = _read_all(file, limit + 1)
-    if len(content) > limit:
-        raise _RefusedError(f"the file is larger than file_bytes = {limit}")
+    with _turn(grant, parts):
+        content = _content(call.limits.file_bytes, grant, parts)
+        marks = grant.marks("/".join(parts)) if grant.marks else ()
     call.ingress_bytes += len(content)
+    call.origins |= {f"mark:{mark}": None for mark in marks}
     call.origins["workspace:" + "/".join(parts)] = None
     try:
         return content.decode()
     except UnicodeDecodeError:
         raise _RefusedError("the file is not UTF-8 text") from None
+
+
+def _content(limit: int, grant: WorkspaceGrant, parts: list[str]) -> bytes:
+    with _folder(str(grant.root), parts[:-1]) as fd, _opened(parts[-1], _FILE, fd) as file:
+        _check_file(os.fstat(file))
+        content = _read_all(file, limit + 1)
+    if len(content) > limit:
+        raise _RefusedError(f"the file is larger than file_bytes = {limit}")
+    return content
 
 
 def _read_all(file: int, limit: int) -> bytes:
@@ -183,7 +189,8 @@ def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> in
 
 
 def _turn(grant: WorkspaceGrant, parts: list[str]) -> threading.Lock:
-    """One writes a file at a time, so that what is noted of it last is of who wrote it last."""
+    """One is at a file at a time, so that what is noted of it last is of who wrote it last, and
+    what is read with it is of what is read."""
     return _TURNS[hash((grant.root, *parts)) % len(_TURNS)]
 
 
