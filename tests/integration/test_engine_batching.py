@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -215,6 +217,30 @@ async def test_another_model_does_not_see_a_state(store: ModelStore, tmp_path: P
     assert other.prompt_tokens_cached == 0
     assert (await finish(engine, request)).prompt_tokens_cached > 500
     await engine.aclose()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a changed library's signature is wrong")
+async def test_another_library_does_not_see_a_state(
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that the same Python package uses: nothing in a state says who made it."""
+    package = importlib.util.find_spec("llama_cpp")
+    assert package is not None
+    assert package.origin is not None
+    own = Path(os.environ.get("LLAMA_CPP_LIB_PATH", Path(package.origin).parent / "lib"))
+    other = shutil.copytree(own, tmp_path / "lib", symlinks=True)
+    limits = EngineLimits(state_folder=tmp_path / "states")
+    monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(other))
+    cached = []
+    for _ in range(3):
+        engine = LlamaEngine(store, limits=limits)
+        cached.append((await finish(engine, ask("x" * 500))).prompt_tokens_cached)
+        await engine.aclose()
+        if len(cached) == 2:
+            with (other / "libllama.so").open("ab") as library:
+                library.write(b"of another day")
+    assert cached[1] > 500
+    assert cached[2] == 0
 
 
 async def test_what_is_kept_is_forgotten(store: ModelStore, tmp_path: Path) -> None:

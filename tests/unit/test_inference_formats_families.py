@@ -416,7 +416,7 @@ def test_arguments_that_tags_cannot_be_made_for_are_refused(name: str, family: G
         {**WEATHER, "oneOf": [{"properties": {"zip": {"type": "string"}}}]},
         {**WEATHER, "oneOf": [{"anyOf": [{"$ref": "#/$defs/own"}]}], "$defs": {"own": WEATHER}},
     ):
-        with pytest.raises(GrammarError, match="f: the schema at # holds .* cannot write"):
+        with pytest.raises(GrammarError, match=r"f: the schema at # holds .* cannot write"):
             grammar(schema)
     assert grammar({**WEATHER, "anyOf": [{"required": ["days"]}, {"required": ["unit"]}]})
 

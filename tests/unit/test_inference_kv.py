@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import threading
 from pathlib import Path
@@ -312,6 +313,53 @@ def test_the_folder_is_bounded_and_can_be_cleared(folder: Path) -> None:
     assert 0 < sum(path.stat().st_size for path in folder.iterdir()) <= 10_000
     clear(folder)
     assert list(folder.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_that_is_empty(folder: Path) -> None:
+    """No model is kept from being used by it, nor is half a state left on a full disk."""
+    folder.write_bytes(b"not a folder")
+    none = store(folder)
+    assert none.save(LONG, b"lost")
+    none.close()
+    assert store(folder).best(LONG) is None
+    folder.unlink()
+    full = store(folder)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        assert full.save(LONG, bytes(20_000))
+        full.flush()
+        assert list(folder.iterdir()) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    full.close()
+
+
+def test_the_last_of_a_disk_is_left_to_the_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "KEEP_FREE_BYTES", 1 << 60)
+    made = store(folder)
+    assert made.save(LONG, b"state of it")
+    made.close()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_state_for_which_there_is_no_memory_is_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = store(folder)
+    made.save(LONG, b"state of it")
+    made.flush()
+
+    def too_much(_path: Path) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", too_much)
+    found = made.best(LONG)
+    assert found is not None
+    assert made.load(found) is None
+    made.close()
 
 
 def test_what_had_to_make_room_is_forgotten(folder: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import hashlib
 import resource
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from node.errors import ModelError
 from node.inference.formats import CallFormat, recognise
 from node.inference.llama.generation import Preparer
 from node.inference.llama.kvcache import KvCache
-from node.inference.llama.native import Context, Model
+from node.inference.llama.native import LIBRARY, Context, Model
 from node.inference.llama.protocol import Load
 from node.inference.llama.scheduler import batch_tokens, most_at_once
 from node.inference.llama.states import StateStore, state_key
@@ -108,10 +108,16 @@ def _states(load: Load, context_bytes: int) -> StateStore | None:
     an eighth of free memory holds. The layout of a state is its library's."""
     if not load.reuse:
         return None
-    key = state_key(load.sha256, version("llama-cpp-python"), "kv f16", "flash auto")
+    key = state_key(load.sha256, _library(), "kv f16", "flash auto")
     folder = Path(load.state_folder) if load.state_folder else None
     held = min(context_bytes, psutil.virtual_memory().available // _HELD_SHARE)
     return StateStore(folder, key, max_bytes=load.state_bytes, held_bytes=held)
+
+
+def _library() -> str:
+    """The digest of libllama: which one is used, the Python package's version does not say."""
+    with Path(LIBRARY._name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _prompter(model: Model, source: str, form: CallFormat) -> Prompter:

@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import os
 import queue
+import shutil
 import struct
 import threading
 import time
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
 from node.inference.llama.kvtree import KvTree
+from node.inference.models.files import KEEP_FREE_BYTES
 
 _MAGIC: Final = b"FHSTATE1"
 _HEAD: Final = struct.Struct("<8sQQQQ32s")
@@ -83,7 +85,8 @@ class StateStore:
         self._ending: dict[Path, None] = {}  # used last first
         self._queue: queue.Queue[tuple[Path, list[int], State] | None] = queue.Queue(_WAITING)
         if folder is not None:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):  # then none is there, and none can be written
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for path in folder.glob(f"*{SUFFIX}"):
                 tokens = _read_tokens(path, key)
                 if tokens is not None:
@@ -146,7 +149,7 @@ class StateStore:
             return memoryview(unwritten)
         try:
             data = saved.path.read_bytes()
-        except OSError:
+        except (OSError, MemoryError):
             data = b""
         tokens = _pack(self._index.tokens(saved.path))
         start = _HEAD.size + len(tokens)
@@ -246,18 +249,27 @@ class StateStore:
 
     def _write(self, path: Path, tokens: list[int], state: State) -> None:
         body = memoryview(state)
-        room = self._max_bytes - _size(len(tokens), len(body))
-        if not make_room(path.parent, room, spare=self._ending):
+        size = _size(len(tokens), len(body))
+        if not make_room(path.parent, self._max_bytes - size, spare=self._ending):
+            return
+        if shutil.disk_usage(path.parent).free < size + KEEP_FREE_BYTES:
             return
         partial = path.with_suffix(".part")
+        try:
+            self._fill(partial, tokens, body)
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def _fill(self, path: Path, tokens: list[int], body: memoryview) -> None:
         head = _HEAD.pack(_MAGIC, len(tokens), len(body), 0, 0, self._key)
         hasher = hashlib.sha256()
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
             for part in (head, _pack(tokens), body):
                 hasher.update(part)
                 out.write(part)
             out.write(hasher.digest())
-        partial.replace(path)
 
 
 class _Index:

@@ -23,12 +23,11 @@ from typing import Final
 import httpx
 
 from node.errors import DownloadError, ModelError
-from node.inference.models.files import Progress
+from node.inference.models.files import KEEP_FREE_BYTES, Progress
 from node.inference.models.gguf import MAX_HEADER_BYTES, read_open
 from node.inference.models.gguf_header import Header
 from node.inference.models.partial import FOLDER, Partial
 from node.inference.models.sources import Source, is_here, is_loopback
-from node.inference.models.store import KEEP_FREE_BYTES
 
 MAX_BYTES: Final = 4 << 40
 SLACK_BYTES: Final = 1 << 20  # what may follow the last weights

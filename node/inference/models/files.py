@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 
 from node.disk import sync, sync_folder
 
+KEEP_FREE_BYTES: Final = 512 << 20  # of a disk: the log needs room, and other programs do
 _BLOCK_BYTES: Final = 1 << 20
 
 Identity = tuple[int, ...]

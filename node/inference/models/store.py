@@ -23,7 +23,14 @@ from typing import Any, BinaryIO, Final
 
 from node.clock import Clock, SystemClock
 from node.errors import ModelError
-from node.inference.models.files import Identity, Progress, digest, identity, replacing
+from node.inference.models.files import (
+    KEEP_FREE_BYTES,
+    Identity,
+    Progress,
+    digest,
+    identity,
+    replacing,
+)
 from node.inference.models.gguf import read_header
 from node.inference.models.gguf_header import Header
 from node.inference.models.pins import BenchRecord, Lock, Pin, is_name, lock_text, read_lock
@@ -36,7 +43,6 @@ _SHIPPED_HINT = (
     "Install Freehold again. Who has trained the model anew pins it by "
     "python -c 'from node.inference import pin_shipped; pin_shipped()'"
 )
-KEEP_FREE_BYTES: Final = 512 << 20
 _SETTLED_S = 2.0  # a file written less than this before it was hashed is hashed again next time
 
 
