@@ -7,13 +7,13 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from node.errors import IdentityError
 from node.identity import HttpSecret, HttpSecrets, KeyStore
 from node.identity.http import decode
-from node.identity.keystore import NAME
+from node.identity.keystore import NAME, SECRET_MAX_BYTES
 
 
 @pytest.fixture
@@ -185,6 +185,7 @@ def test_what_can_be_a_headers_value_is_taken(value: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(content=st.binary(max_size=60) | st.text("{}[]\"':,ulrheadvg0", max_size=60).map(str.encode))
+@example(content=b"[" * SECRET_MAX_BYTES)
 def test_anything_else_in_the_keystore_is_said(content: bytes) -> None:
     with pytest.raises(IdentityError):
         decode("x", content)

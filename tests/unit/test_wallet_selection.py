@@ -80,10 +80,27 @@ def test_old_coins_pay_however_many_are_needed() -> None:
         assert 75 <= len(chosen) <= 80
 
 
-def test_too_many_coins_at_once() -> None:
+@pytest.mark.parametrize(
+    ("held", "need"),
+    [
+        ([1] * 400, 300),
+        ([1] * 200 + [2] * 200, 550),
+        ([1] * selection.MOST_ALIKE, 400),  # there may be more than were read
+    ],
+)
+def test_too_many_coins_at_once(held: list[int], need: int) -> None:
     with pytest.raises(InsufficientFundsError, match="more than 250 proofs") as told:
-        select_inputs(coins(*([1] * 400)), 300, infos())
+        select_inputs(coins(*held), need, infos())
     assert "consolidate" in told.value.hint
+
+
+def test_too_little_is_not_told_as_too_many_coins() -> None:
+    with pytest.raises(InsufficientFundsError, match="more than the 897"):
+        select_inputs(coins(*([1] * 299), *([2] * 299)), 900, infos())
+
+
+def test_as_many_as_a_request_takes_bring_no_others_along() -> None:
+    assert len(select_inputs(coins(*([1] * 300)), 250, infos())) == selection.MOST_INPUTS
 
 
 @given(
