@@ -360,6 +360,8 @@ async def test_a_full_queue_says_so(store: ModelStore) -> None:
     await asyncio.sleep(0)
     with pytest.raises(EngineBusyError, match="busy, 1 waiting"):
         await first(streams[2])
+    person = dataclasses.replace(ask("x"), priority="person")
+    assert (await run(engine, person))[1].completion_tokens > 0  # has a place of its own
     await streams[0].aclose()
     await second
     await streams[1].aclose()

@@ -9,7 +9,6 @@ from types import ModuleType
 import pytest
 
 from node import inference, sandbox
-from node.inference.llama import scheduler, slot
 
 ROOMS = (inference, sandbox)
 NAMES = [(room, name) for room in ROOMS for name in room.__all__]
@@ -42,7 +41,3 @@ def test_what_a_process_does_not_need_it_does_not_import(module: str, unwanted: 
     code = f"import sys, {module}; sys.exit({unwanted!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     assert done.returncode == 0
-
-
-def test_a_person_may_go_beside_as_many_as_the_scheduler_lets() -> None:
-    assert slot._PERSONS_MORE == scheduler.PERSONS_MORE

@@ -19,7 +19,7 @@ from node.errors import EngineBusyError, InferenceError, RunnerCrashedError
 from node.inference import child
 from node.inference.llama import protocol
 from node.inference.llama.barriers import ENVIRONMENT
-from node.inference.llama.protocol import Frame, Load
+from node.inference.llama.protocol import PERSONS_MORE, Frame, Load
 from node.inference.llama.watch import Watch
 from node.inference.types import Finish, Generation, Token
 
@@ -131,7 +131,8 @@ class RunnerProcess:
     async def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
         """Streams one generation; closing the iterator cancels it."""
         waiting = len(self._generating) - self._most_running
-        if waiting >= self._most_waiting:
+        own = PERSONS_MORE if request.priority == "person" else 0
+        if waiting >= self._most_waiting + own:
             raise EngineBusyError(
                 f"the model {self._name} is busy, {waiting} waiting",
                 hint="Try again later, or run fewer agents on this model at once.",

@@ -39,6 +39,7 @@ from node.inference.types import (
 from node.types import canonical
 
 KEPT_SEQUENCES: Final = 24
+PERSONS_MORE: Final = 2  # generations of persons, beyond those that may run and those that may wait
 MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
 _HEAD = struct.Struct(">I")
 _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

@@ -21,12 +21,12 @@ from node.inference.llama.batch import Batch
 from node.inference.llama.kvcache import KvCache
 from node.inference.llama.kvtree import common
 from node.inference.llama.pace import CHUNK_TOKENS, Pace
+from node.inference.llama.protocol import PERSONS_MORE
 from node.inference.llama.sampler import Logits
 from node.inference.llama.waiting import Waiting
 
 WORTH_WAITING_TOKENS: Final = 64
 MAX_FORCED: Final = 16
-PERSONS_MORE: Final = 2
 RATE_WINDOW_S: Final = 5.0
 
 

@@ -16,7 +16,7 @@ import psutil
 from node.errors import RunnerCrashedError
 from node.inference import child
 from node.inference.llama.process import RunnerProcess
-from node.inference.llama.protocol import KEPT_SEQUENCES, Load
+from node.inference.llama.protocol import KEPT_SEQUENCES, PERSONS_MORE, Load
 from node.inference.models.gguf_header import MAX_CONTEXT
 from node.inference.models.memory import fits, need, room
 from node.inference.models.store import CheckedFile, ModelStore
@@ -26,7 +26,6 @@ SMALL_MODEL_BYTES: Final = 64 * 1024 * 1024
 SAVING_S: Final = 15.0
 FIRST_DELAY_S: Final = 0.25
 LONGEST_DELAY_S: Final = 30.0
-_PERSONS_MORE: Final = 2  # as in the scheduler, which the daemon need not import (nor numpy)
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class EngineLimits:
     Attributes:
         context_tokens: the most context given to a model, whatever it was trained for.
         max_running: generations that one model decodes at once; a person's may be two more.
-        max_waiting: generations that may wait for one model before it answers "busy".
+        max_waiting: generations that may wait for one model before it answers "busy"; two more for
+            a person.
         kv_tokens: cells of one model's KV cache, for all its sequences; 0 lets the runner choose:
             two contexts, less where memory is short, never under one.
         idle_unload_s: a model unused for this long is unloaded; None keeps it.
@@ -239,7 +239,7 @@ class Slot:
         header = await asyncio.to_thread(self._store.header, self._name)
         context = min(self._limits.context_tokens, header.context_tokens or MAX_CONTEXT)
         cells = self._limits.kv_tokens or context
-        running = self._limits.max_running + _PERSONS_MORE
+        running = self._limits.max_running + PERSONS_MORE
         needs = [
             (kept, need(header, context_tokens=cells, sequences=running + kept).total)
             for kept in (KEPT_SEQUENCES, KEPT_SEQUENCES // 4, 0)
