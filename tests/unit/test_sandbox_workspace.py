@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.clock import ManualClock
+from node.errors import ToolLimitError
 from node.sandbox import Grant, Limits, WorkspaceGrant
 from node.sandbox.abi import Err
 from node.sandbox.capabilities.workspace import workspace_functions
@@ -215,6 +216,21 @@ def test_asks_before_it_removes(root: Path) -> None:
     assert "could not" in refused(call, "remove", "no")
     assert asked == [("b/c", True), ("b", True), ("no", True)]
     assert [path.name for path in root.iterdir()] == ["no"]
+
+
+@pytest.mark.parametrize("function", ["write", "remove"])
+def test_who_was_cancelled_while_it_waited_changes_nothing(root: Path, function: str) -> None:
+    """It waits for a rollback, which must not be written over by a run that is over."""
+    call = host_call(root)
+    (root / "a").write_text("rolled back")
+
+    def before_write(_path: str, _origins: tuple[str, ...]) -> None:
+        call.is_cancelled = True
+
+    call.grant = Grant(workspace=WorkspaceGrant(root, "rw", before_write))
+    with pytest.raises(ToolLimitError, match="was cancelled"):
+        do(call, function, "a", *(["x"] * (function == "write")))
+    assert (root / "a").read_text() == "rolled back"
 
 
 def test_a_folder_is_made_once_its_name_is_noted(root: Path) -> None:

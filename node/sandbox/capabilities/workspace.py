@@ -217,6 +217,7 @@ def _announcing(call: HostCall, grant: WorkspaceGrant, path: str) -> Callable[[]
     def announce() -> None:
         if grant.before_write is not None:
             grant.before_write(path, tuple(call.origins))
+            call.check()  # that may have waited, and nobody else for this any more
 
     return announce
 
