@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from wallet import Wallet
 from wallet.errors import FeeTooHighError
 from wallet.mint import MintClient
-from wallet.mint.testing import MemoryLightning, MemoryMint
+from wallet.mint.testing import MemoryLightning, MemoryMint, Outcome
+from wallet.store import State
+from wallet.testing import World
+from wallet.types import TransportRequest
 
 URL = "https://mint.example"
 NOW = 1_800_000_000.0
@@ -51,6 +55,30 @@ async def test_a_token_that_costs_more_is_not_made(wallet: Wallet) -> None:
 async def test_a_token_out_of_small_change_costs_nothing(wallet: Wallet) -> None:
     sent = await wallet.send(64, max_fee=0)
     assert (sent.amount, sent.fee) == (64, 0)
+
+
+async def test_a_part_of_a_payment_costs_no_more_when_its_mint_takes_more(tmp_path: Path) -> None:
+    world = World(tmp_path, mints=2, version=1)
+    ann = await world.funded("ann", 100)
+    await world.funded("ann", 100, mint=1)
+    dear = world.mints[1]
+
+    def raises(_moment: str, request: TransportRequest) -> None:
+        if request.path == "/v1/melt/bolt11" and len(dear.ledger.keysets) == 1:
+            (old,) = dear.ledger.keysets.values()
+            info = replace(old.info, input_fee_ppk=1_000)
+            dear.ledger.keysets[info.id] = replace(old, info=info)
+            dear.rotate(fee_ppk=1_000)
+
+    dear.hook = raises
+    bolt11 = world.lightning.invoice(130_000)
+    paid = await ann.pay_invoice(bolt11, max_fee=4, key="k")
+    assert (paid.state, paid.fee <= 4) == ("pending", True)
+    world.lightning.end(bolt11, Outcome.FAILED)
+    world.lightning.outcome = Outcome.FAILED
+    await ann.recover()
+    assert (ann.operation("k").state, ann.balance()) == (State.FAILED, 200)  # type: ignore[union-attr]
+    await world.close()
 
 
 async def test_an_invoice_that_costs_more_is_not_paid(

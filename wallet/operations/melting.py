@@ -357,6 +357,8 @@ async def _plan_again(book: Book, record: Record, refusal: MintError) -> Record:
         def work(tables: Tables) -> Record:
             tables.proofs.release(record.key)
             planned = _plan(book, tables, record, snapshot)
+            if "part" in record.body["asked"] and planned.operation.fee > operation.fee:
+                raise FeeTooHighError(f"mint {mint} takes more now than its part may cost")
             tables.operations.update(planned)
             return planned
 
