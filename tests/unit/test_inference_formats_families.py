@@ -24,7 +24,7 @@ from node.inference.formats import Asked, CallFormat, Choice, Parsed, parse
 from node.inference.prompts.prompt import Prompter
 from node.inference.prompts.template import ChatTemplate
 from node.inference.testing.families import FAMILIES, Language
-from node.inference.testing.gguf import PLAIN_TEMPLATE, write_tiny_gguf
+from node.inference.testing.gguf import CONTROL, PLAIN_TEMPLATE, TinyModel, write_tiny_gguf
 from node.types import JsonObject
 
 native = pytest.importorskip("node.inference.llama.native")
@@ -400,6 +400,17 @@ def test_thoughts_are_kept_apart(name: str, family: Get) -> None:
         assert parse(form, thought + closing + rest, begun) == parsed
         assert holds(form.grammar(begun), thought + closing + rest)
     assert holds(form.grammar(Asked(TOOLS, "required")), opening + thought + closing + call)
+
+
+def test_a_template_s_end_is_the_model_s_own(tmp_path: Path) -> None:
+    """And not another token that ends an answer, as text of no turns did before it was taught."""
+    loading = pytest.importorskip("node.inference.llama.loading")
+    specials = (("<|endoftext|>", CONTROL), ("<|im_end|>", CONTROL))
+    tiny = TinyModel(template="{{ messages[0].content }}{{ eos_token }}", specials=specials)
+    model = native.Model(str(write_tiny_gguf(tmp_path / "tiny.gguf", tiny)))
+    form = recognise(tiny.template or "", model.vocab.specials)
+    prompter = loading._prompter(model, tiny.template, form)
+    assert prompter.prompt((Message("user", "a"),), ()).tokens == [ord("a"), 257]
 
 
 @pytest.mark.parametrize("name", ["qwen-coder", "glm"])

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.clock import ManualClock
-from node.errors import InferenceError, ModelError, RemoteError
+from node.errors import ContextOverflowError, InferenceError, ModelError, RemoteError
 from node.inference.models.store import ModelStore
 from node.inference.remote.calls import read_calls
 from node.inference.remote.engine import RemoteEngine
@@ -206,6 +206,15 @@ def test_blanks_without_end_are_not_held_back() -> None:
     reply = Reply(REQUEST, "the server")
     shown = [reply.add({"choices": [{"delta": {"content": " " * 100}}]}) for _ in range(20)]
     assert [bool(token.text) for token in shown] == [False] * 10 + [True] * 10
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_a_server_says_of_an_error_in_the_middle_is_told(wrapped: bool) -> None:
+    error = {"code": 500, "message": "Context size has been exceeded.", "type": "server_error"}
+    reply = Reply(REQUEST, "the server")
+    reply.add({"choices": [{"delta": {"content": "so"}}]})
+    with pytest.raises(ContextOverflowError, match="Context size has been exceeded"):
+        reply.add({"error": error} if wrapped else error)
 
 
 def replied(*deltas: Any, finish: str = "stop") -> tuple[str, Finish]:

@@ -122,8 +122,7 @@ def _library() -> str:
 
 def _prompter(model: Model, source: str, form: CallFormat) -> Prompter:
     vocab = model.vocab
-    end = vocab.text(min(vocab.end_tokens, default=-1))
-    template = _WatchedTemplate(source, bos=vocab.text(vocab.bos), eos=end)
+    template = _WatchedTemplate(source, bos=vocab.text(vocab.bos), eos=vocab.text(vocab.eos))
     return Prompter(
         template,
         specials=vocab.specials,

@@ -100,6 +100,7 @@ class Vocab:
         self._pointer = pointer
         self.size = int(lib.llama_vocab_n_tokens(pointer))
         self.bos = int(lib.llama_vocab_bos(pointer))
+        self.eos = int(lib.llama_vocab_eos(pointer))
         self.adds_bos = bool(lib.llama_vocab_get_add_bos(pointer))
         self.end_tokens: set[int] = set()
         self.specials: dict[str, Special] = {}
@@ -296,7 +297,7 @@ class Context:
         if not self._pointer:
             raise ModelError(
                 f"no memory for a context of {cells} tokens",
-                hint="Set a smaller context for this model.",
+                hint="Set a smaller models.context_tokens.",
             )
         self._memory = lib.llama_get_memory(self._pointer)
         self.cells = min(int(lib.llama_n_ctx(self._pointer)), cells)

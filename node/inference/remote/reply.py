@@ -72,7 +72,8 @@ class Reply:
             RemoteError: it is an error of the server, or no chunk.
             ContextOverflowError: the server says that the prompt does not fit.
         """
-        if chunk.get("error") is not None:
+        bare = "choices" not in chunk and isinstance(chunk.get("message"), str)  # as llama-server
+        if chunk.get("error") is not None or bare:
             raise server_error(self.who, chunk, conceal=self.conceal)
         usage = self._of(chunk, "usage", dict)
         self.usage = usage if usage is not None else self.usage
