@@ -396,6 +396,10 @@ class Wallet(Flows):
         """Operations that are not final, oldest first."""
         return self._book.store.read(lambda tables: tables.operations.pending())
 
+    def outbox(self) -> tuple[Operation, ...]:
+        """Sends whose token was not seen spent, nor taken back, oldest first."""
+        return self._book.store.read(lambda tables: tables.operations.out())
+
     def history(self, limit: int = 100, before: int | None = None) -> tuple[Operation, ...]:
         """Operations, newest first; `before`: only those that began before this Unix second."""
         return self._book.store.read(lambda tables: tables.operations.history(limit, before))

@@ -146,11 +146,10 @@ async def history(request: Request) -> Response:
 
 async def pending(request: Request) -> Response:
     wallet = control(request).keeper.wallet(stale=True)
-    out = [each for each in wallet.history(HISTORY_MAX) if each.outbox.value == "open"]
     return JSONResponse(
         {
             "operations": [operation_json(each) for each in wallet.pending()],
-            "outbox": [operation_json(each) for each in out],
+            "outbox": [operation_json(each) for each in wallet.outbox()],
         }
     )
 

@@ -378,8 +378,9 @@ async def test_a_list_of_keysets_that_was_empty_once(world: World, ann: Wallet) 
 
 async def test_a_token_is_taken_back(world: World, ann: Wallet, bob: Wallet) -> None:
     sent = await ann.send(9)
+    assert [each.key for each in ann.outbox()] == [sent.operation]
     assert (await ann.reclaim(sent.operation)).amount == 9
-    assert ann.balance() == 100
+    assert (ann.balance(), ann.outbox()) == (100, ())
     with pytest.raises(AlreadySpentError):
         await bob.receive(sent.token)
     assert await world.missing() == 0
