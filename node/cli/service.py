@@ -33,7 +33,8 @@ def service() -> None:
 
 @service.command()
 @click.option("--print", "only_print", is_flag=True, help="Print the file; install nothing.")
-def install(only_print: bool) -> None:
+@click.option("--replace", is_flag=True, help="In place of the service of another home.")
+def install(only_print: bool, replace: bool) -> None:
     """Install, enable and start the service."""
     where = home()
     where.require()
@@ -42,6 +43,8 @@ def install(only_print: bool) -> None:
         click.echo(content, nl=False)
         return
     path = _path()
+    if not replace:
+        _check_ours(path, "`freehold service install --replace` ends that and runs this one")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
     note(f"wrote {path}")
@@ -60,6 +63,7 @@ def remove() -> None:
     path = _path()
     if not path.exists():
         raise FreeholdError(f"there is no {path}", hint="`freehold service install` makes it.")
+    _check_ours(path, "set FREEHOLD_HOME to that home to remove it")
     try:
         for command in _stop_commands(path):
             _manage(command)
@@ -85,6 +89,15 @@ def status(as_json: bool) -> None:
     else:
         note(f"{path} is installed" + ("" if current else ", but differs from what we would write"))
     leave(0 if there else 1)
+
+
+def _check_ours(path: Path, what_else: str) -> None:
+    """Raises FreeholdError where the service runs another home: there is one a user."""
+    if path.exists() and not installed(home()):
+        raise FreeholdError(
+            f"{path} runs the node of another home than {home().root}",
+            hint=f"The file names that home; {what_else}.",
+        )
 
 
 def installed(where: Home) -> bool:

@@ -516,7 +516,18 @@ def test_the_service_of_another_home_is_not_this_homes(
     path.parent.mkdir(parents=True)
     path.write_text(service.definition(made(where)))
     assert service.installed(where)
-    assert not service.installed(Home(tmp_path / name))
+    other = Home(tmp_path / name)
+    assert not service.installed(other)
+    monkeypatch.setenv("FREEHOLD_HOME", str(other.root))
+    made(other)
+    before = path.read_text()
+    for words in (["install"], ["remove"]):
+        assert "another home" in str(error_of(run("service", *words)))
+        assert path.read_text() == before
+    monkeypatch.setattr(service, "_manage", lambda _command: None)
+    assert run("service", "install", "--replace").exit_code == 0
+    assert service.installed(other)
+    assert run("service", "remove").exit_code == 0
 
 
 def test_a_launch_agent_is_replaced_by_a_new_one(
