@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 import click
 
 from node.cli._shared import (
@@ -17,6 +19,9 @@ from node.cli._shared import (
     table,
 )
 from node.types import JsonObject
+
+if TYPE_CHECKING:
+    from node.gateway.replies import RunReply
 
 LIST_MAX = 1_000
 
@@ -45,7 +50,13 @@ def list_(agent: str | None, limit: int, as_json: bool) -> None:
         print_json(found)
         return
     rows = [
-        (item["id"], ago(item["started"]), item["agent"], item["status"], item["prompt"][:60])
+        (
+            item["id"],
+            ago(item["started"]),
+            item["agent"],
+            item["status"],
+            _shown(item, "prompt")[:60],
+        )
         for item in found
     ]
     table(("RUN", "AGE", "AGENT", "STATUS", "PROMPT"), rows)
@@ -73,8 +84,12 @@ def show(run: str, as_json: bool) -> None:
         click.echo(f"took     {span(end - found['started'])}")
     tokens = f"{usage['prompt_tokens']}+{usage['completion_tokens']} tokens"
     click.echo(f"used     {usage['steps']} steps, {usage['tool_calls']} tool calls, {tokens}")
-    click.echo(f"prompt   {clean(found['prompt'])}")
-    click.echo(f"answer   {clean(found['text'])}")
+    click.echo(f"prompt   {clean(_shown(found, 'prompt'))}")
+    click.echo(f"answer   {clean(_shown(found, 'text'))}")
+
+
+def _shown(run: RunReply, what: Literal["prompt", "text"]) -> str:
+    return "(erased)" if run["erased"] else run[what]
 
 
 @runs.command()

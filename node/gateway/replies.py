@@ -79,7 +79,8 @@ class RunReply(TypedDict):
     """A run, as `runs list` and `runs show` have it. Times are seconds since 1970.
 
     `status` is completed, failed, stopped or could_not; or running, waiting or parked.
-    `forked_from` is the run and the step it was forked at.
+    `forked_from` is the run and the step it was forked at. Of one that was `erased`, prompt and
+    text are empty.
     """
 
     id: str
@@ -93,6 +94,7 @@ class RunReply(TypedDict):
     started: float
     finished: float | None
     forked_from: list[str] | None
+    erased: bool
     usage: UsageReply
 
 

@@ -120,6 +120,7 @@ def reply(run: RunSummary) -> RunReply:
         started=run.started,
         finished=run.finished,
         forked_from=None if run.forked_from is None else list(run.forked_from),
+        erased=run.erased,
         usage=cast(UsageReply, asdict(run.usage)),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from node.errors import JournalError
+from node.errors import JournalErasedError, JournalError
 from node.journal import Entry, Log
 from node.runs.coding import usage_from
 from node.runs.effect import Usage
@@ -19,7 +19,8 @@ from node.runs.survey import RunLog
 class RunSummary:
     """A run and how it stands. Times in seconds since 1970.
 
-    `status` is that of the answer, or `running`, `waiting` (for a person) or `parked`.
+    `status` is that of the answer, or `running`, `waiting` (for a person) or `parked`. Of one that
+    was `erased`, prompt and text are empty.
     """
 
     id: str
@@ -34,6 +35,7 @@ class RunSummary:
     finished: float | None
     usage: Usage
     forked_from: tuple[str, str] | None = None
+    erased: bool = False
 
 
 def summaries(log: RunLog, lives: Lives, agent: str | None) -> Iterator[RunSummary]:
@@ -88,13 +90,13 @@ def _summary(
     citations: tuple[str, ...] = (),
     finished: float | None = None,
 ) -> RunSummary:
-    forked = first.data.get("forked_from")
+    forked, (prompt, erased) = first.data.get("forked_from"), _prompt(log, first)
     return RunSummary(
         id=first.draft.run or "",
         agent=first.draft.agent or "",
         actor=first.draft.actor,
         status=status,
-        prompt=_prompt(log, first),
+        prompt=prompt,
         text=text,
         reason=reason,
         citations=citations,
@@ -102,6 +104,7 @@ def _summary(
         finished=finished,
         usage=usage,
         forked_from=(str(forked["run"]), str(forked["step"])) if isinstance(forked, dict) else None,
+        erased=erased,
     )
 
 
@@ -112,12 +115,13 @@ def _standing(entries: list[Entry], life: Life | None) -> tuple[str, str]:
     return "parked", str(parked[-1].data.get("reason", "")) if parked else ""
 
 
-def _prompt(log: Log, first: Entry) -> str:
+def _prompt(log: Log, first: Entry) -> tuple[str, bool]:
+    """The prompt, and whether it was erased."""
     try:
         refs = [ref for ref in first.draft.blobs if ref.role == "prompt"]
-        return log.blob(refs[0]).decode() if refs else ""
-    except JournalError:
-        return ""
+        return (log.blob(refs[0]).decode() if refs else ""), False
+    except JournalError as error:
+        return "", isinstance(error, JournalErasedError)
 
 
 def _used(entries: list[Entry]) -> Usage:

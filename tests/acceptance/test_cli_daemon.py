@@ -77,6 +77,9 @@ def test_what_a_run_handled_is_erased(running: Node) -> None:
     assert f"pieces of content of {run['id']}" in done.stderr
     after = json.loads(running.cli("runs", "show", run["id"], "--json").stdout)
     assert (after["prompt"], after["text"], after["status"]) == ("", "", "completed")
+    shown = running.cli("runs", "show", "last").stdout
+    assert ("prompt   (erased)" in shown, "answer   (erased)" in shown) == (True, True)
+    assert "(erased)" in running.cli("runs", "list").stdout
     assert "swordfish" not in running.cli("trace", run["id"], "--full").stdout
     assert "erased" in running.cli("replay", run["id"]).stderr
     verified = running.cli("audit", "verify")

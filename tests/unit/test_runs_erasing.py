@@ -50,6 +50,7 @@ async def test_all_that_a_run_handled_is_gone_and_the_log_is_valid(tmp_path: Pat
     assert {entry.draft.actor for entry in told} == {"uid:7"}
     shown = runs.show(run)
     assert (shown.status, shown.prompt, shown.text) == ("completed", "", "")
+    assert shown.erased
     with pytest.raises(JournalErasedError, match=f"what run {run} began with was erased"):
         await runs.replay(run)
     assert await runs.erase(run) == 0
@@ -81,7 +82,7 @@ async def test_a_run_that_is_not_over_keeps_what_it_needs() -> None:
     await asyncio.wait_for(waiting.begun.wait(), 30)
     with pytest.raises(RunError, match=f"run {run} is not over"):
         await runs.erase(run)
-    assert runs.show(run).prompt == SECRET
+    assert (runs.show(run).prompt, runs.show(run).erased) == (SECRET, False)
     waiting.release.set()
     await runs.wait(run)
     assert await runs.erase(run)
