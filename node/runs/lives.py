@@ -10,7 +10,14 @@ from node.runs.door import Door
 from node.runs.events import event_of
 from node.runs.life import Life
 from node.runs.program import Program
-from node.runs.recover import crash_loop_draft, pause_s, resumed_draft, revive, unreadable_draft
+from node.runs.recover import (
+    LONGEST_PAUSE_S,
+    crash_loop_draft,
+    pause_s,
+    resumed_draft,
+    revive,
+    unreadable_draft,
+)
 from node.runs.survey import RunLine, RunLog, Survey
 
 ENDED_KEPT = 16
@@ -68,8 +75,9 @@ class Lives:
             await self._log.append(crash_loop_draft(line, until))
         if not self._may_begin(line):
             return False
-        if line.until is not None and line.until > self._door.clock.wall():
-            self._later(line, line.until - self._door.clock.wall())
+        left_s = (line.until or 0.0) - self._door.clock.wall()
+        if 0 < left_s <= LONGEST_PAUSE_S:  # else the clock was set back
+            self._later(line, left_s)
             return False
         try:
             self.take_up(line.id).begin(resumed_draft(line))
@@ -108,6 +116,7 @@ class Lives:
 
     def _now(self, line: RunLine) -> None:
         self._timers.pop(line.id, None)
+        line.until = None  # that time is over, whatever the clock says by now
         task = asyncio.ensure_future(self.resume(line))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

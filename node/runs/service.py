@@ -330,6 +330,7 @@ class Runs:
                 hint="`freehold wallet pay` pays.",
             )
         self._check_open()
+        await self.refresh_agents()
         self._check_not_paused(entries[0].draft.agent or "")
         new, change = self._new_id(), Edit.of(edit)
         async with self._starting:

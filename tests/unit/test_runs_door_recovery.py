@@ -245,6 +245,24 @@ async def test_a_parked_run_comes_back_by_itself_when_its_time_is_over() -> None
     assert (await after.wait(run_id)).status == "completed"
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+async def test_a_clock_that_was_set_back_does_not_keep_a_run_parked(restarted: bool) -> None:
+    clock, effect = ManualClock(), PlainEffect(value=1)
+    runs, log = make(script(effect), clock=clock)
+    run_id = await finished(runs)
+    left = await cut(log, unfinished)
+    until = clock.wall() + 0.01
+    await left.append(Draft("run.parked", run=run_id, data={"reason": "x", "until": until}))
+    after, _ = make(script(effect), left, clock=clock)
+    if restarted:  # a board without a battery begins in 1970
+        clock.wall_s = 0.0
+    assert await after.recover() == ([run_id] if restarted else [])
+    clock.wall_s = min(clock.wall_s, until - 3600)
+    async with asyncio.timeout(5):
+        while after.show(run_id).status != "completed":
+            await asyncio.sleep(0.01)  # noqa: ASYNC110
+
+
 async def test_a_run_whose_beginning_was_erased_fails_and_says_so() -> None:
     runs, log = make(script(PlainEffect()))
     run_id = await finished(runs)
@@ -504,6 +522,24 @@ async def test_an_agent_that_is_paused_is_not_forked() -> None:
     )
     run_id = await finished(runs)
     agents.put(replace(agent(), paused=True))
+    with pytest.raises(RunError, match="paused"):
+        await runs.replay(run_id, from_step="1")
+
+
+async def test_an_agent_is_not_forked_whose_file_says_by_now_that_it_is_paused(
+    tmp_path: Path,
+) -> None:
+    file, log = tmp_path / "clerk.toml", MemoryLog(clock=ManualClock())
+    file.write_text('name = "clerk"\ninstructions = "Go."\n')
+    runs = Runs(
+        log=log,
+        program=script(model("a")),
+        agents=AgentRegistry(tmp_path),
+        clock=ManualClock(),
+        guards=NoGuards(),
+    )
+    run_id = await finished(runs)
+    file.write_text('name = "clerk"\ninstructions = "Go."\npaused = true\n')
     with pytest.raises(RunError, match="paused"):
         await runs.replay(run_id, from_step="1")
 
