@@ -284,7 +284,7 @@ def _encoded(body: Mapping[str, object]) -> bytes:
         return json.dumps(dict(body), ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise RequestError(
-            "what you typed is not UTF-8", hint="Check the terminal's encoding, or pass a file."
+            "what you typed is not UTF-8", hint="Check the terminal's encoding."
         ) from error
 
 

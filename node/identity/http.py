@@ -98,12 +98,13 @@ class HttpSecrets:
         secret = self._read().get(name)
         if secret is None:
             raise IdentityError(
-                f"there is no secret named {name}", hint="`freehold secret list` shows them."
+                f"there is no secret named {name}",
+                hint="`freehold model connect NAME URL --key` keeps a model's key.",
             )
         if secret.url != url:
             raise IdentityError(
                 f"secret {name} was kept for {secret.url}, not for {url}",
-                hint="Keep it again for the new address.",
+                hint="`freehold model connect NAME URL --key` keeps it for the new address.",
             )
         return {secret.header: secret.value}
 

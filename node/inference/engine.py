@@ -189,7 +189,7 @@ class LlamaEngine:
                 f"a model of {wanted - RUNNER_BYTES:,} bytes needs about {wanted:,} bytes of "
                 f"memory; models may take {cap:,} together"
                 + (f", of which embedding models take {beside:,}" if beside else ""),
-                hint="Raise the cap on memory for models, or use a smaller model.",
+                hint="Raise models.memory_mb, or use a smaller model.",
             )
         others = (other.memory_bytes for other in self._slots.values() if other is not slot)
         return wanted + beside + sum(others) > cap

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from node.errors import PaymentError
+from node.money.translate import hint_of
 from node.money.types import BEARER, Bill, Kind, Payment
 from wallet.errors import WalletError
 from wallet.protocol import curve, invoices, nip19, requests
@@ -43,7 +44,7 @@ def bill(payment: Payment, fees: FeeRule, now: float | None) -> Bill:
     try:
         kind, destination, asked, about = _read(payment, now)
     except WalletError as error:
-        raise PaymentError(error.message, hint=error.hint) from error
+        raise PaymentError(error.message, hint=hint_of(error)) from error
     amount = _amount(asked, payment.amount_sat)
     return Bill(kind, destination, amount, fees.most(amount), about)
 

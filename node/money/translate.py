@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,24 @@ from wallet.errors import (
     WalletError,
 )
 
+# What a hint of the wallet calls by the name it has in its own API, as the node's owner has it.
+OURS = {
+    "cap_sat": "wallet.mint_cap_sats",
+    "consolidate": "freehold wallet send` and `freehold wallet receive",
+    "force": "--force",
+    "history": "freehold wallet history",
+    "max_fee": "wallet.max_fee_sats",
+    "reclaim": "freehold wallet reclaim",
+    "recover": "freehold wallet settle",
+    "restore": "freehold wallet restore",
+    "swap_foreign": "wallet.swap_foreign",
+}
+
+
+def hint_of(error: WalletError) -> str:
+    """What to do about it, in the words of the node's commands and configuration."""
+    return re.sub(r"(?<=`)\w+(?=`)", lambda name: OURS.get(name[0], name[0]), error.hint)
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -22,10 +41,10 @@ def translated() -> Iterator[None]:
     try:
         yield
     except OutcomeUnknownError as error:
-        raise PaymentPendingError(error.message, hint=error.hint) from error
+        raise PaymentPendingError(error.message, hint=hint_of(error)) from error
     except (ParseError, UnsupportedError) as error:
-        raise RequestError(error.message, hint=error.hint) from error
+        raise RequestError(error.message, hint=hint_of(error)) from error
     except StoreError as error:
-        raise WalletStateError(error.message, hint=error.hint) from error
+        raise WalletStateError(error.message, hint=hint_of(error)) from error
     except WalletError as error:
-        raise PaymentError(error.message, hint=error.hint) from error
+        raise PaymentError(error.message, hint=hint_of(error)) from error

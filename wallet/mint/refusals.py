@@ -35,7 +35,7 @@ _HINTS: Final = {
     OUTPUTS_ALREADY_SIGNED: "The mint answered this request before; restore finds its answer.",
     OUTPUTS_ALREADY_SIGNED + 1: "The same request is still under way; try again later.",
     NOT_BALANCED: "The mint's fees changed; load its keysets and try again.",
-    11006: "The mint takes other amounts; `info` says which.",
+    11006: "The mint takes larger or smaller amounts only.",
     11011: "Ask for an invoice with an amount.",
     11013: "Use another unit or another mint.",
     11014: "Swap in smaller parts.",

@@ -176,7 +176,7 @@ async def payer(book: Book, amount: int, unit: Unit, mint: str | None) -> Snapsh
         row = book.mint(mint)
         if not row.spend:
             raise RefusedError(
-                f"mint {row.url} is not for spending", hint="Add it again with `spend`."
+                f"mint {row.url} is not for spending", hint="Add it again, for spending too."
             )
         return await book.snapshot(row.url, unit)
     urls = [row.url for row in book.mints() if row.spend]

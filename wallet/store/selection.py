@@ -170,7 +170,7 @@ def _too_little(coins: Sequence[Coin], need: int, infos: Infos) -> InsufficientF
     if not is_all or _net(coins, infos) >= need:
         return InsufficientFundsError(
             f"{need} would take more than {MOST_INPUTS} proofs at once",
-            hint="Run `consolidate` for this mint first.",
+            hint="`consolidate` first, which makes fewer of them.",
         )
     total = sum(coin.amount for coin in coins)
     return InsufficientFundsError(
