@@ -172,8 +172,15 @@ class Home:
 
         Raises:
             DaemonRunningError: another process holds it; the message has its pid.
+            ConfigError: it cannot be written.
         """
-        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {self.lock}: {error.strerror}",
+                hint="Is the disk read-only, or the home another user's?",
+            ) from error
         try:
             if not lock(descriptor):
                 raise self.taken()

@@ -239,9 +239,9 @@ def _edited(content: bytes, path: Path) -> bytes:
 
 
 def _refused() -> dict[str, str]:
-    """What a running daemon has against agents: it also knows which tools are installed."""
+    """What a running daemon has against the files as they are now: it knows the tools."""
     with contextlib.suppress(DaemonNotRunningError), connect() as client:
-        return {item["name"]: item["error"] for item in client.agents() if item["error"]}
+        return client.reload_agents()
     return {}
 
 

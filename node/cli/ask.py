@@ -8,6 +8,7 @@ or a file, words are written once they are the answer.
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -135,7 +136,8 @@ class Watcher:
         if self._json or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
         self._words.end_line()
-        note(f"{question['agent']}: {question['name']} {question['args']}", lines=False)
+        args = json.dumps(question["args"], ensure_ascii=False)
+        note(f"{question['agent']}: {question['name']} {args}", lines=False)
         note(f"asked because: {question['reason'] or question['rule']}", lines=False)
         unknown = question["kind"] == "outcome_unknown"
         try:
@@ -186,7 +188,7 @@ class Watcher:
             self._take_back("the run did not get that far")
             if run["text"]:
                 click.echo(clean(run["text"]))
-            note(f"{run['status']}: {run['reason']}", lines=False)
+            note(f"{run['status']}: {'; '.join(run['reason'].splitlines())}", lines=False)
             note(f"`freehold trace {self._run}` shows what it did")
         return EXIT.get(run["status"], PARKED)
 

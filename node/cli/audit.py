@@ -248,8 +248,12 @@ def prove_command(
 ) -> None:
     """Prove that an entry is in the log, or check such a proof (exit status as for verify)."""
     if check is not None:
+        if (index, old, out) != (None, None, None):
+            raise click.UsageError("--check goes with --vkey and --json alone")
         _check(check, vkey, as_json)
         return
+    if vkey is not None or as_json:
+        raise click.UsageError("--vkey and --json go with --check: a proof has one form")
     if (index is None) == (old is None):
         raise click.UsageError("name an entry's index, or a size with --from")
     log = _log(folder)

@@ -139,6 +139,10 @@ def _folders(where: Home) -> Iterator[Fault]:
                 "--fix closes it.",
                 lambda folder=folder: folder.chmod(0o700),  # type: ignore[misc]
             )
+        if not os.access(folder, os.W_OK | os.X_OK):
+            yield Fault(
+                f"{folder} cannot be written", "Is the disk read-only, or the home another user's?"
+            )
 
 
 def _config(where: Home) -> Iterator[Fault]:
@@ -313,6 +317,7 @@ def _disk(where: Home) -> Iterator[Fault]:
 def _daemon(where: Home) -> Iterator[Fault]:
     try:
         with connect() as client:
+            client.reload_agents()
             agents = client.agents()
         for agent in agents:
             if agent["error"]:

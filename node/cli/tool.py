@@ -81,6 +81,8 @@ def new(name: str, language: str, into: Path) -> None:
     """Write a small tool into a folder NAME, ready to be built and changed."""
     from node.cli.tool_templates import write
 
+    if (SHIPPED / name / "tool.toml").is_file():
+        raise ToolError(f"a tool named {name} ships with the node", hint="Choose another name.")
     folder = write(into / name, name, language)
     note(
         f"wrote {folder}\n"

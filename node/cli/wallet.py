@@ -27,7 +27,7 @@ from node.cli._shared import (
     table,
 )
 from node.cli.wallet_pay import COMMANDS, confirm, secret
-from node.errors import FreeholdError
+from node.errors import FreeholdError, WalletMissingError
 
 if TYPE_CHECKING:
     from node.gateway.wallet_replies import OperationReply, WalletReply
@@ -285,6 +285,12 @@ def passphrase(removed: bool) -> None:
 
     home().require()
     key = WalletKey(home().keys)
+    if not key.exists():
+        raise WalletMissingError(
+            f"there is no key of a wallet in {home().keys}",
+            hint="`freehold wallet mints add URL` makes a wallet; `freehold doctor` tells of one "
+            "that lost its key.",
+        )
     lines = io.StringIO("" if sys.stdin.isatty() else standard_input())
     old = _asked("Passphrase it has now", lines) if key.is_wrapped() else None
     new = None if removed else _asked("New passphrase", lines, twice=True)

@@ -29,7 +29,7 @@ QUESTION_MAX = 20  # digits of an index of the log, and more
 
 
 class Rollback(Body):
-    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{4,64}$")]
+    commit: Annotated[str, Field(max_length=64)]
 
 
 # ── the node ────────────────────────────────────────────────────────────────────────────────

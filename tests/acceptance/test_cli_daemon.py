@@ -168,11 +168,13 @@ def test_words_of_a_run_that_failed_are_no_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    client: Any = Scripted([said("3", "It is")], status="stopped", reason="tokens")
+    reason = "tokens\nRaise them."
+    client: Any = Scripted([said("3", "It is")], status="stopped", reason=reason)
     assert Watcher(client, "r-1", stream=True, as_json=False).follow() == 4
     out, err = capsys.readouterr()
     assert out == "It is\n"
-    assert err.startswith("↑ not the answer: the run did not get that far\nstopped: tokens\n")
+    told = "↑ not the answer: the run did not get that far\nstopped: tokens; Raise them.\n"
+    assert err.startswith(told)
 
 
 def test_ask_for_programs(running: Node) -> None:
@@ -255,7 +257,7 @@ def test_a_person_at_a_terminal_is_asked(node: Node) -> None:
         assert process.stdout.read() == b'It came to {"value":"42"}.\n'
     os.close(ours)
     assert process.returncode == 0
-    assert b"6*7" in said
+    assert b'{"expression": "6*7"}' in said
 
 
 def test_ctrl_c_cancels_the_run(node: Node) -> None:
@@ -338,6 +340,9 @@ def test_workspace_commands(running: Node) -> None:
     assert "+two" in running.cli("workspace", "diff", "clerk", oldest["id"], newest["id"]).stdout
     assert running.cli("workspace", "rollback", "clerk", oldest["id"], "--yes").returncode == 0
     assert (running.root / "workspaces" / "clerk" / "note.txt").read_text() == "one"
+    none = running.cli("workspace", "rollback", "clerk", "HEAD", "--yes")
+    assert (none.returncode, "`freehold workspace log clerk` lists" in none.stderr) == (1, True)
+    assert running.cli("workspace", "log", "clerk", "-n", "-1").returncode == 2
 
 
 def test_a_paused_agent_takes_no_runs(node: Node) -> None:
@@ -350,6 +355,18 @@ def test_a_paused_agent_takes_no_runs(node: Node) -> None:
     assert "nonsense" in warned.stderr
     states = {a["name"]: a["state"] for a in json.loads(node.cli("agent", "list", "--json").stdout)}
     assert states == {"clerk": "ready", "poet": "broken"}
+
+
+def test_an_agents_file_is_judged_as_it_is_now(running: Node) -> None:
+    """A person writes it with an editor; nothing tells the daemon."""
+    path = running.root / "agents" / "poet.toml"
+    for tool, state in (("clac", "broken"), ("calc", "ready"), ("clac", "broken")):
+        path.write_text(f'name = "poet"\ninstructions = "Rhyme."\n[[tools]]\nname = "{tool}"\n')
+        listed = json.loads(running.cli("agent", "list", "--json").stdout)
+        assert {each["name"]: each["state"] for each in listed}["poet"] == state
+        assert ("clac" in running.cli("doctor").stdout) == (state == "broken")
+    path.unlink()
+    assert "clac" not in running.cli("doctor").stdout
 
 
 def test_a_daemon_that_dies_under_ask_is_said(node: Node) -> None:

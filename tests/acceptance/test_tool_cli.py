@@ -220,7 +220,7 @@ def test_new_writes_a_tool_to_build(tmp_path: Path, language: str) -> None:
     assert "cannot write" in error_of(again).message
 
 
-@pytest.mark.parametrize("name", ["My Tool", "../x", "", "1a", "a" * 40])
+@pytest.mark.parametrize("name", ["My Tool", "../x", "", "1a", "a" * 40, "calc"])
 def test_new_refuses_what_cannot_be_a_name(tmp_path: Path, name: str) -> None:
     assert error_of(run("new", name, "--into", str(tmp_path))).message
     assert list(tmp_path.iterdir()) == []

@@ -411,6 +411,20 @@ def test_a_check_that_cannot_look_hides_nothing_else(
     assert done.exit_code == 1
 
 
+def test_a_home_that_cannot_be_written_is_named(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not the archive, or the daemon, that could not be made because of it."""
+    made(home)
+    home.lock.mkdir()  # root may write anywhere; this it cannot
+    error = error_of(run("backup", str(tmp_path / "archive")))
+    assert str(home.lock) in error.message
+    assert not (tmp_path / "archive").exists()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != home.run)
+    found = {item["problem"] for item in json.loads(run("doctor", "--json").stdout)}
+    assert f"{home.run} cannot be written" in found
+
+
 def test_doctor_says_what_is_wrong_with_files(home: Home) -> None:
     made(home)
     home.config.write_text("[daemon]\nx = 1\n")
@@ -716,6 +730,14 @@ def test_a_payees_words_are_no_question_of_ours(monkeypatch: pytest.MonkeyPatch)
     assert run("wallet", "receive", stdin="cashuB").stderr.splitlines() == [
         "received 1 sat: hi\\nreceived 5000 sat"
     ]
+
+
+def test_without_a_wallet_there_is_no_key_to_put_under_a_passphrase(home: Home) -> None:
+    """And no secret of that name is to be made: it would be taken for the wallet's key."""
+    made(home)
+    error = error_of(run("wallet", "passphrase", stdin="eight small words\n"))
+    assert "no key of a wallet" in error.message
+    assert "freehold wallet mints add" in error.hint
 
 
 def test_a_passphrase_that_no_start_could_take_is_refused(home: Home) -> None:
