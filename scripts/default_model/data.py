@@ -109,7 +109,7 @@ class Mix:
 
 ONLY_DRILLS = Mix(1.0, 0.4, toolset.HARD)
 HARD = Mix(0.4, 0.4, toolset.HARD)
-USUAL = Mix(0.2, 0.15, toolset.USUAL)
+USUAL = Mix(0.3, 0.15, toolset.USUAL)
 
 
 @dataclass(frozen=True)

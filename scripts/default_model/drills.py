@@ -1,4 +1,5 @@
-"""Exercises for what every task needs: copying, finding by name, going down a list, choosing.
+"""Exercises for what every task needs: copying, finding by name or by form, going down a list,
+choosing.
 
 In whole conversations these are a few tokens among many, and the heads that do them form late or
 never; here they are all there is. Each exercise has a system's message of its own, so that none is
@@ -20,7 +21,7 @@ from words import Words
 _SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
 _LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
 _GAPS = (" ", " ", ": ", " = ", ",", "=", ", ")
-_SHARES = {"copying": 36, "finding": 36, "listing": 18, "choosing": 10}
+_SHARES = {"copying": 30, "finding": 30, "listing": 15, "locating": 20, "choosing": 5}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Drills:
         if kind == "choosing":
             functions = self._functions()
             return [self._choosing(functions) for _ in range(size)]
+        if kind == "locating":
+            function = self._functions()[0]
+            return [self._locating(function) for _ in range(size)]
         make: Callable[[], Exercise] = getattr(self, "_" + kind)
         return [make() for _ in range(size)]
 
@@ -122,13 +126,30 @@ class Drills:
         self.rng.shuffle(said)
         value = self.words.path()
         asked = [*said[: self.rng.randint(1, 3)], value]
-        call = {"type": "function", "function": {"name": name, "arguments": {"path": value}}}
-        messages = [
-            {"role": "system", "content": "Choose."},
-            {"role": "user", "content": " ".join(asked)},
-            {"role": "assistant", "content": "", "tool_calls": [call]},
-        ]
-        return Exercise(messages, [_spec(*function) for function in functions])
+        return _called("Choose.", " ".join(asked), name, value, functions)
+
+    def _locating(self, function: tuple[str, str]) -> Exercise:
+        """A path among words that tell nothing of it, beside which a text may stand."""
+        words, rng = self.words, self.rng
+        path = words.path()
+        parts = [words.word() for _ in range(rng.choice((0, 1, 2, 3, 4, 6, 8)))]
+        if rng.random() < 0.4:
+            text, sign = words.phrase(1, 6), rng.choice(("", '"', "'"))
+            parts.insert(rng.randrange(len(parts) + 1), f"{sign}{text}{sign}")
+        parts.insert(rng.randrange(len(parts) + 1), path + rng.choice(("", "", "", ":", ",")))
+        return _called("Take the path.", " ".join(parts), function[1], path, [function])
+
+
+def _called(
+    system: str, asked: str, name: str, path: str, functions: list[tuple[str, str]]
+) -> Exercise:
+    call = {"type": "function", "function": {"name": name, "arguments": {"path": path}}}
+    messages = [
+        {"role": "system", "content": system},
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+    return Exercise(messages, [_spec(*function) for function in functions])
 
 
 def _spec(description: str, name: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from tokenizer import train as train_merges
 
 DRILL_SHARE = 0.06  # of the time at most; it ends once the exercises are learned
 DRILL_LOSS = 0.1
-USUAL_AT = 0.8  # of the time: what is met at the low rates of the end is done best
+USUAL_AT = 0.7  # of the time: what is met at the low rates of the end is done best
 FRESH_AT = 2  # where layers are put in that a file to begin with lacks
 WARM_STEPS = 20
 AVERAGE = 0.995

@@ -176,7 +176,11 @@ def test_exercises_have_the_right_answer() -> None:
             offered = {t["function"]["name"]: t["function"]["description"] for t in one.tools}
             said = one.messages[1]["content"].split()[:-1]
             assert set(said) <= set(offered[call["name"]].split())
-    assert seen == {"Repeat.", "Find.", "Find the line.", "Sum.", "List.", "Choose."}
+        if named == "Take the path.":
+            path = last["tool_calls"][0]["function"]["arguments"]["path"]
+            assert [w.rstrip(":,") for w in one.messages[1]["content"].split()].count(path) == 1
+    finding = {"Find.", "Find the line.", "Choose.", "Take the path."}
+    assert seen == finding | {"Repeat.", "Sum.", "List."}
 
 
 @pytest.mark.parametrize("held_out", [False, True])
