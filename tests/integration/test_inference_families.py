@@ -99,3 +99,12 @@ async def test_a_call_is_made_and_its_result_taken(engine: LlamaEngine, name: st
     assert await engine.count(words) > await engine.count(request)
     _, end = await finish(engine, words)
     assert end.tool_calls == ()
+
+
+async def test_a_thought_cut_in_a_letter_has_no_more_tokens_than_were_made(
+    engine: LlamaEngine,
+) -> None:
+    half = Sampling(max_tokens=5, logit_bias=((0xE2, 1000.0),))
+    _, end = await finish(engine, Generation("deepseek-fenced", TURNS, sampling=half))
+    assert end.reasoning == "\ufffd" * 5
+    assert end.reasoning_tokens == end.completion_tokens == 5

@@ -326,6 +326,19 @@ def test_a_person_goes_first_but_not_for_ever() -> None:
     assert order.index(background[1]) == 2 * PERSONS_IN_A_ROW + 1
 
 
+def test_persons_without_end_do_not_keep_background_work_from_its_turn() -> None:
+    """Neither from a place nor, with one, from having its prompt evaluated."""
+    bench = Bench(cells=60_000)
+    work = None
+    for _ in range(200):
+        while bench.scheduler.waiting < 6:
+            bench.submit([8 + len(bench.jobs)] * 2048, 3, person=True)
+        work = work or bench.submit([7] * 300, 3)
+        bench.scheduler.step()
+    assert work is not None
+    assert work.ended
+
+
 def test_a_person_need_not_wait_for_a_place() -> None:
     bench = Bench(running=2)
     for number in range(4):

@@ -207,7 +207,7 @@ class Answer:
             sampling=self.request.sampling,
             model_sha256=self._origin.sha256,
             reasoning=parsed.reasoning,
-            reasoning_tokens=self._reader.reasoning_tokens,
+            reasoning_tokens=min(self._made, self._reader.reasoning_tokens),
         )
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from node.inference.llama.kvtree import common
 from node.inference.llama.pace import CHUNK_TOKENS, Pace
 from node.inference.llama.protocol import PERSONS_MORE
 from node.inference.llama.sampler import Logits
-from node.inference.llama.waiting import Waiting
+from node.inference.llama.waiting import PERSONS_IN_A_ROW, Waiting
 
 WORTH_WAITING_TOKENS: Final = 64
 MAX_FORCED: Final = 16
@@ -127,6 +127,7 @@ class Scheduler:
         self._waiting: Waiting[Job] = Waiting()
         self._running: list[Job] = []
         self._pace = Pace()
+        self._overtaken = 0  # chunks of persons' prompts in a row, while background's waited
         self._busy_since = 0.0  # the thread's processor time at the end of the last decode
         self._full = False  # no room for who is first in line, until someone ends
         self._batch = Batch(batch_tokens(max_running))
@@ -209,7 +210,13 @@ class Scheduler:
         return failed
 
     def _has_place(self, job: Job) -> bool:
-        return len(self._running) < self._max_running + (PERSONS_MORE if job.person else 0)
+        """Persons may have any that is free. Background work leaves `PERSONS_MORE` of them; where
+        persons have taken its own, it gets the next when it is its turn."""
+        if job.person:
+            return True
+        owed = self._waiting.owes_background
+        persons = sum(other.person for other in self._running) if owed else 0
+        return len(self._running) - persons < self._max_running
 
     def _waits_for_a_prompt(self, job: Job) -> bool:
         """Whether a prompt being evaluated will soon hold far more of this one than there is."""
@@ -229,8 +236,11 @@ class Scheduler:
         plan = [(job, len(job.pending)) for job in self._running if job.writing]
         prompts = [job for job in self._running if not job.writing]
         if prompts:
-            prompts.sort(key=lambda job: (not job.person, job.done - job.cached, job.number))
+            prompts = self._in_turn(prompts)
             room = self._pace.chunk(len(plan), len(prompts[0].pending))
+            if room > 0:
+                overtakes = prompts[0].person and not all(job.person for job in prompts)
+                self._overtaken = self._overtaken + 1 if overtakes else 0
             for job in prompts:
                 if room <= 0:
                     break
@@ -238,6 +248,13 @@ class Scheduler:
                 plan.append((job, count))
                 room -= count
         return plan
+
+    def _in_turn(self, prompts: list[Job]) -> list[Job]:
+        """Persons first but not for ever, as in the queue; of each, who has had least."""
+        last = self._overtaken < PERSONS_IN_A_ROW  # background work is
+        return sorted(
+            prompts, key=lambda job: (job.person != last, job.done - job.cached, job.number)
+        )
 
     def _decode(self, plan: list[tuple[Job, int]]) -> float | None:
         """Evaluates the batch; its seconds, or None where nothing came of it."""

@@ -40,10 +40,15 @@ class Waiting(Generic[T]):
         """Takes one out, wherever it stands."""
         return self._persons.pop(number, None) or self._background.pop(number, None)
 
+    @property
+    def owes_background(self) -> bool:
+        """Whether so many persons went before background work that it is its turn."""
+        return self._in_a_row >= PERSONS_IN_A_ROW
+
     def __iter__(self) -> Iterator[T]:
         """In the order in which they should get a place."""
         lines = (self._persons, self._background)
-        if self._in_a_row >= PERSONS_IN_A_ROW:
+        if self.owes_background:
             yield from list(self._background.values())[:1]
         for line in lines:
             yield from list(line.values())
