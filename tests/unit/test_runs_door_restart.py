@@ -432,3 +432,28 @@ async def test_a_replay_that_leaves_something_out_is_noticed_behind_what_guards_
     assert (report.divergence and report.divergence.path) == missed
     with pytest.raises(RunError, match="a guard's verdict"):
         await after.replay(run_id, from_step="4", edit='{"results": {"1.input.passes": 1}}')
+
+
+@pytest.mark.parametrize("judged", [True, False])
+async def test_guards_do_not_speak_where_a_step_was_nor_the_other_way_round(judged: bool) -> None:
+    stuck, effect = WaitingEffect(), PlainEffect()
+
+    def takes(*, judged: bool):
+        async def program(run: ProgramRun) -> Answer:
+            await (run.guard(GuardStage.INPUT, run.prompt) if judged else run.step(effect))
+            await run.step(stuck)
+            return Answer("completed", "")
+
+        return program
+
+    guards = FixedGuards({GuardStage.INPUT: [Passes()]})
+    runs, log = make(takes(judged=judged), guards=guards)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await stuck.begun.wait()
+    effect.performed.clear()
+    after, _ = make(takes(judged=not judged), log, guards=guards)
+    await after.recover()
+    result = await after.wait(run_id)
+    assert (result.status, effect.performed) == ("failed", [])
+    assert "the record has " + ("a guard's verdict" if judged else "a step") in result.reason
+    await runs.drain(0)
