@@ -118,6 +118,8 @@ def test_other_text_stays_as_it_is(page):
         ("text/html; charset=utf-8", b"<meta charset=latin1><p>\xc3\xa9", "é"),
         ("text/html; charset=ISO-8859-1", b"<p>\x93so\x94 \x80 \x81", "“so” € \ufffd"),
         ("text/plain; charset=latin1", b"\xef\xbb\xbf\xc3\xa9", "é"),
+        ("text/plain", b"\xff\xfe\xe9\0", "é"),
+        ("text/html; charset=utf-8", b"\xfe\xff\0<\0p\0>\0\xe9", "é"),
         ("application/json", b'\xef\xbb\xbf{"charset=": "\xc3\xa9"}', '{"charset=": "é"}'),
     ],
 )

@@ -18,6 +18,7 @@ _KNOWN = re.compile(
 )
 _WESTERN = frozenset({"us-ascii", "iso-8859-1", "latin1"})
 _MARK = "\ufeff"
+_MARKED = ("utf-8", "utf-16-le", "utf-16-be")
 
 
 def decode(body: bytes, content_type: str) -> str:
@@ -26,8 +27,9 @@ def decode(body: bytes, content_type: str) -> str:
 
 
 def _charset(body: bytes, content_type: str) -> str:
-    if body.startswith(_MARK.encode()):
-        return "utf-8"
+    for marked in _MARKED:
+        if body.startswith(_MARK.encode(marked)):
+            return marked
     name = _named(body, content_type)
     if not _KNOWN.fullmatch(name):
         return "utf-8"
