@@ -97,7 +97,8 @@ def verify(
         folder: the journal's.
         vkey: the key to believe, of any epoch; where None, the one in the folder.
         since: checkpoints kept elsewhere, as (name, signed note).
-        head: the file of the kept head; by default beside the folder, if it is there.
+        head: the file of the kept head, which must hold one of this log; by default the one beside
+            the folder, if it is there.
         blobs: whether to read and check all content kept beside the log.
         thorough: whether to verify every commit's signature and parse every entry.
     """
@@ -105,7 +106,7 @@ def verify(
     try:
         run = _Verification(folder, vkey, report)
         run.thorough, run.blobs = thorough, BlobAudit(folder) if blobs else None
-        run.expect(since, read_head(head or folder.with_name(folder.name + ".head")))
+        run.expect(since, read_head(head or folder.with_name(folder.name + ".head")), named=head)
         run.whole()
     except JournalDamagedError as error:
         report.internal = Verdict.FAILED
@@ -128,13 +129,16 @@ class _Verification:
         self.blobs: BlobAudit | None = None
         self.since: list[tuple[str, Checkpoint | None]] = []
         self.heads: list[Checkpoint] = []
+        self.named: Path | None = None  # where the head must be
         self.roots: dict[int, bytes] = {}
         self.keys: list[VerifierKey] = []
         self.unsaid = 0  # where the log begins, until an entry says that what was before it went
 
-    def expect(self, since: Sequence[tuple[str, bytes]], heads: list[Checkpoint]) -> None:
+    def expect(
+        self, since: Sequence[tuple[str, bytes]], heads: list[Checkpoint], *, named: Path | None
+    ) -> None:
         """Takes the checkpoints whose roots must be met on the way."""
-        self.heads = heads
+        self.heads, self.named = heads, named
         for name, note in since:
             try:
                 self.since.append((name, Checkpoint.parse(note)))
@@ -163,6 +167,9 @@ class _Verification:
         self.report.against = [self._compare(name, point) for name, point in self.since]
         if kept := believed(self.heads, self.keys):
             self.report.against.append(self._compare("the kept head", kept))
+        elif self.named:
+            why = f"{self.named} holds no head of this log"
+            self.report.against.append(Against("the kept head", 0, Verdict.UNKNOWN, why))
         if self.blobs:
             self.report.blobs = self.blobs.finish(self.report.size, live=live)
 

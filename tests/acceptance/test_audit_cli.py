@@ -108,6 +108,9 @@ def test_verify_says_what_it_can_say(folder: Path) -> None:
     freehold("verify", "journal", "--vkey", "nowhere", cwd=home, code=2)
     (home / "garbage").write_text("no checkpoint")
     freehold("verify", "journal", "--since", "garbage", cwd=home, code=2)
+    for head in ("nowhere", "garbage"):
+        freehold("verify", "journal", "--head", head, cwd=home, code=2)
+    freehold("verify", "journal", "--head", "mine", cwd=home)
 
 
 def test_log_lists_and_filters(folder: Path) -> None:
