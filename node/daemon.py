@@ -265,7 +265,7 @@ async def compose(
         workspaces=workspaces,
         keeper=keeper,
         purse=purse,
-        settling=Settling(keeper, runs, journal),
+        settling=Settling(keeper, purse, runs, journal),
         stop=stop,
         started=clock.wall(),
         loaded=models.loaded if isinstance(models, LlamaEngine | RoutedEngine) else dict,

@@ -98,10 +98,8 @@ class WalletPurse:
                     await wallet.recover(key)
             except (MoneyError, OutcomeUnknownError):
                 pass  # what is known stays known
-        if not billing.is_delivered(payment):
-            return _found(wallet, key)
         outbox = _outbox(wallet, key)
-        if outbox == "open":  # it may have reached its payee, or not
+        if outbox == "open" and billing.is_delivered(payment):  # it may have reached its payee
             return await self._once(wallet, payment, self.bill(payment), key)
         return _not_taken(wallet, key) if outbox == "reclaimed" else _found(wallet, key)
 

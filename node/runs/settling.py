@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from node.errors import FreeholdError, MoneyError, OutcomeUnknownError
-from node.money import Keeper, as_found, translated
+from node.money import Keeper, Payment, Purse, translated
 from node.runs.service import Runs
 from node.runs.survey import RunLog
 from node.runs.telling import Telling
@@ -34,9 +34,12 @@ class Settling:
         tick_s: the shortest pause between two rounds, in seconds.
     """
 
-    def __init__(self, keeper: Keeper, runs: Runs, log: RunLog, *, tick_s: float = TICK_S) -> None:
+    def __init__(
+        self, keeper: Keeper, purse: Purse, runs: Runs, log: RunLog, *, tick_s: float = TICK_S
+    ) -> None:
         self._tick_s = tick_s
         self._keeper = keeper
+        self._purse = purse
         self._runs = runs
         self.telling = Telling(keeper, log)
         self._asking = asyncio.Lock()
@@ -64,17 +67,22 @@ class Settling:
             return ended
 
     async def _answer(self) -> None:
-        """Answers the questions of runs that the wallet knows the answer to by now."""
+        """Answers the questions of runs that the wallet knows the answer to by now; what a payee
+        has not got yet is handed over again."""
         wallet = self._keeper.wallet(stale=True)
         for question in self._runs.approvals():
-            key = f"{question.run}:{question.path}"
+            key, args = f"{question.run}:{question.path}", question.args
             operation = wallet.operation(key) if question.kind == "outcome_unknown" else None
-            delivered = operation is not None and operation.outbox.value != "open"
-            if operation is not None and operation.state.final and delivered:
-                is_back = operation.outbox.value == "reclaimed"
-                state = "taken back" if is_back else as_found(operation).state
-                said = f"the wallet found out: {state}"
-                await self._runs.found_out(key, happened=state == "paid", reason=said)
+            if operation is None or operation.pending or not isinstance(args, dict):
+                continue
+            try:
+                found = await self._purse.found(Payment.from_json(args), key=key)
+            except (MoneyError, OutcomeUnknownError) as error:
+                logger.info("%s: %s", key, error.message)
+                continue
+            if found is not None and found.state != "pending":
+                said = f"the wallet found out: {found.state}"
+                await self._runs.found_out(key, happened=found.state == "paid", reason=said)
 
     async def forever(self) -> None:
         """Asks while anything is open. Ends when it is cancelled."""

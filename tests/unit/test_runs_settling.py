@@ -23,10 +23,11 @@ from wallet.lightning.testing import MemoryWeb
 from wallet.mint import MintClient
 from wallet.mint.testing import Fault, MemoryLightning, MemoryMint, Outcome
 from wallet.protocol import requests
-from wallet.protocol.requests import PaymentRequest, Transport
+from wallet.protocol.requests import LockOption, PaymentRequest, Transport
 
 URL = "https://mint.example"
 NOW = 1_800_000_000.0
+KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 
 
 async def shop(_request: WebRequest) -> WebReply:
@@ -48,19 +49,22 @@ class Node:
         self.web = MemoryWeb()
         self.clock = ManualClock()
         self.log = MemoryLog(clock=self.clock)
+        ways = Ways(web=self.web)
+        self.purse = WalletPurse(self.keeper, fees=FeeRule(), ways=ways, now=lambda: NOW, wait_s=0)
         self.runs = self.make()
-        self.settling = Settling(self.keeper, self.runs, self.log, tick_s=0.01)
+        self.settling = self.settling_of(self.runs)
 
     def make(self) -> Runs:
-        ways = Ways(web=self.web)
-        purse = WalletPurse(self.keeper, fees=FeeRule(), ways=ways, now=lambda: NOW, wait_s=0)
         return Runs(
             log=self.log,
-            program=programs(ScriptedProgram(lambda _: []), purse),
+            program=programs(ScriptedProgram(lambda _: []), self.purse),
             agents=MemoryAgents(),
             clock=self.clock,
             guards=NoGuards(),
         )
+
+    def settling_of(self, runs: Runs) -> Settling:
+        return Settling(self.keeper, self.purse, runs, self.log, tick_s=0.01)
 
     async def fill(self) -> None:
         wallet = await self.keeper.make()
@@ -171,7 +175,7 @@ async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(
     node.mint.faults.clear()
     node.lightning.outcome = Outcome.PAID
     again = node.make()  # a restart
-    for settling in (node.settling, Settling(node.keeper, again, node.log, tick_s=0.01)):
+    for settling in (node.settling, node.settling_of(again)):
         with pytest.raises(RunStoppedError):
             await settling.once()
         await some_rounds(settling, monkeypatch)
@@ -208,6 +212,20 @@ async def test_ecash_that_came_back_by_hand_was_no_payment(node: Node) -> None:
     assert (await node.runs.wait(run)).status == "failed"
     answer = next(each for each in node.log.entries() if each.type == "approval.settled")
     assert answer.data["verdict"] == "did_not_happen"
+
+
+async def test_what_was_not_handed_over_is_handed_over_later(node: Node) -> None:
+    """Ecash that is locked to its payee, whose server was away, can only be given to it."""
+    way, lock = Transport("post", "https://shop.example/pay"), LockOption("P2PK", KEY)
+    asked = requests.encode(PaymentRequest(None, 9, "sat", transports=(way,), lock=lock))
+    run = await node.pay(asked)
+    await node.settling.once()
+    assert [each.run for each in node.runs.approvals()] == [run]
+    node.web.hosts["shop.example"] = shop
+    await node.settling.once()
+    result = await asyncio.wait_for(node.runs.wait(run), 30)
+    assert (result.status, json.loads(result.text)["paid_sat"]) == ("completed", 9)
+    assert len(node.web.requests) == 1
 
 
 async def test_a_broken_round_is_not_the_last(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 The token is made once for a key and then stays in the outbox: whoever asks again with the key
 hands over the same ecash again, so that an answer which was lost costs nothing, and nothing is
-paid twice. What the payee does not take can be taken back, unless it is locked to the payee.
+paid twice. Once the payee said that it has it, it is not handed over again. What the payee does
+not take can be taken back, unless it is locked to the payee.
 
 A request's amount is what its payee wants to have: the token holds the mint's fee of redeeming it
 on top. NUT-18 is silent about that; CDK's and cashu-ts' wallets do so too.
@@ -11,8 +12,8 @@ on top. NUT-18 is silent about that; CDK's and cashu-ts' wallets do so too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from wallet.errors import (
     FeeTooHighError,
@@ -23,17 +24,19 @@ from wallet.errors import (
     WalletError,
 )
 from wallet.operations import delivery, sending
-from wallet.operations.book import UNITS, Book
+from wallet.operations.book import UNITS, Book, must
 from wallet.operations.requests import lock_of, url_of
 from wallet.operations.results import Sent
 from wallet.protocol import requests
 from wallet.protocol.requests import PaymentPayload, PaymentRequest
-from wallet.store import MintRow, Outbox, Record
+from wallet.store import MintRow, Outbox, Record, Tables
 from wallet.types import Unit
 
 if TYPE_CHECKING:
     from wallet.lightning import Web
     from wallet.nwc import Dial
+
+_TOOK: Final = "took"  # in a send's body: by which way its payee has it
 
 
 class _Lock(TypedDict, total=False):
@@ -73,9 +76,19 @@ async def pay(
     sent = await token_for(book, asked, amount=amount, mint=mint, max_fee=max_fee, key=key)
     if not sent.token:
         return _paid(sent, "")
-    payload = payload_of(book, asked, sent)
-    via = await delivery.deliver(asked, payload, web=web, dial=dial, now=book.now())
-    return _paid(sent, via)
+    via = must(book.record(sent.operation), sent.operation).body.get(_TOOK)
+    if via is None:
+        payload = payload_of(book, asked, sent)
+        via = await delivery.deliver(asked, payload, web=web, dial=dial, now=book.now())
+        await book.store.write("took", lambda tables: _took(tables, sent.operation, via))
+    return _paid(sent, str(via))
+
+
+def _took(tables: Tables, key: str, via: str) -> None:
+    """Keeps that the payee has it: it may say no to the same ecash later, as to a second payment,
+    and must not be taken for one that never had it."""
+    record = must(tables.operations.get(key), key)
+    tables.operations.update(replace(record, body={**record.body, _TOOK: via}))
 
 
 async def token_for(
