@@ -60,11 +60,11 @@ class Telling:
         """
         async with self._one:
             wallet = await self._read()
-            last = wallet.now() - over_s
+            now = wallet.now()
             missing = [
                 each
                 for each in wallet.untold()
-                if each.updated <= last and not self._awaits_step(each)
+                if not now - over_s < each.updated <= now and not self._awaits_step(each)
             ]
             await self._write(wallet, missing, [_draft(each, SETTLED, "node") for each in missing])
 

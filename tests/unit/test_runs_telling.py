@@ -128,6 +128,15 @@ async def test_what_is_under_way_is_left_to_who_is_at_it(node: Node) -> None:
     assert node.lines() == []
 
 
+async def test_what_ended_before_the_clock_was_set_back_is_told(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.wallet.receive(await node.token(5), key="in-1")
+    monkeypatch.setattr(Wallet, "now", lambda _wallet: 0.0)
+    await node.again()
+    assert node.lines() == [("wallet.settled", "in-1", "done")]
+
+
 async def test_an_invoice_that_was_given_up_and_paid_is_told_twice(node: Node) -> None:
     await node.wallet.request_invoice(9, key="in-1")
     book = node.wallet._book
