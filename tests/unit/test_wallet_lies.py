@@ -89,6 +89,9 @@ async def test_a_token_that_is_being_received_is_not_taken_back_beside(
     world.mint.faults.add(Fault.UNREACHABLE, times=99)
     with pytest.raises(OutcomeUnknownError):
         await ann.receive(sent.token)
+    world.mint.faults.add(Fault.UNREACHABLE, times=99)
+    with pytest.raises(AlreadySpentError, match="is receiving this token already"):
+        await ann.receive(sent.token, key="another")
     async with asyncio.timeout(5):
         with pytest.raises(AlreadySpentError):
             await ann.reclaim(sent.operation)

@@ -15,7 +15,6 @@ from itertools import count
 from typing import Any, Final
 
 from wallet.errors import (
-    AlreadySpentError,
     BalanceCapError,
     FeeTooHighError,
     MintError,
@@ -163,7 +162,7 @@ async def _refuse_again(book: Book, record: Record) -> None:
     secrets = [proof.secret for proof in _token(record.body["token"]).proofs]
     seen = book.store.read(lambda tables: tables.operations.seen(secrets))
     if seen is not None and not seen.startswith(record.key):
-        raise AlreadySpentError("this wallet has received this token before")
+        raise book.store.read(lambda tables: receiving.received_before(tables, seen))
 
 
 async def _steps(book: Book, own: OwnKeys, record: Record) -> Record:

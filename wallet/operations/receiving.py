@@ -80,7 +80,7 @@ class Receiving(swapping.Swapping):
     def _refuse(self, tables: Tables, record: Record, proofs: Sequence[Proof]) -> None:
         seen = tables.operations.seen(proof.secret for proof in proofs)
         if seen is not None and seen != record.key:
-            raise AlreadySpentError("this wallet has received this token before")
+            raise received_before(tables, seen)
         for proof in proofs:
             row = tables.proofs.state(tables.vault.tag(proof.secret))
             if row is not None and row[0] in (Hold.FREE, Hold.RESERVED):
@@ -197,6 +197,17 @@ def unit_of(token: Token) -> Unit:
         if token.unit == unit:
             return unit
     raise UnsupportedError(f"this wallet keeps no {token.unit[:20]!r}", hint="It keeps sat.")
+
+
+def received_before(tables: Tables, key: str) -> AlreadySpentError:
+    """The error for a token that another operation received, or is receiving."""
+    found = tables.operations.operation(key)
+    if found is not None and found.pending:
+        return AlreadySpentError(
+            "this wallet is receiving this token already, and it is not known yet how that ends",
+            hint="Look at `history` later.",
+        )
+    return AlreadySpentError("this wallet has received this token before")
 
 
 def refuse_locked(book: Book, proofs: Sequence[Proof], body: dict[str, Any]) -> None:
