@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import httpx
 
@@ -26,7 +26,7 @@ from node.errors import (
     RequestError,
 )
 from node.home import private_file
-from node.types import JsonObject
+from node.types import Json, JsonObject
 from node.unix import UnixTransport
 from node.wallet_client import WalletClient
 
@@ -309,6 +309,16 @@ def _part(name: str) -> str:
     return name
 
 
+class _Reply(dict[str, Json]):
+    """An object of a reply. The daemon may be of before an upgrade, and leave out what is new."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise ControlError(
+            f"the daemon's answer has no {key!r}: it is of another version than this command",
+            hint="Start it anew: `freehold down`, then `freehold up`.",
+        )
+
+
 def _object(response: httpx.Response) -> JsonObject:
     """The JSON object of a reply. Raises ControlError if it is something else."""
     content = bytearray()
@@ -317,7 +327,7 @@ def _object(response: httpx.Response) -> JsonObject:
         if len(content) > REPLY_MAX_BYTES:
             break
     try:
-        value = json.loads(bytes(content))
+        value = json.loads(bytes(content), object_hook=_Reply)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):

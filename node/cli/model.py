@@ -160,7 +160,10 @@ def add(
     store = _store(make=True)
     if not is_remote(source):
         look = _Look(anyway=anyway, quiet=as_json)
-        pin = _add_file(store, Path(source), name, look, sha256=sha256, in_place=in_place)
+        file = Path(source)
+        if length and file.is_file() and file.stat().st_size != length:
+            raise ModelError(f"{file} has {file.stat().st_size} bytes, not {length}")
+        pin = _add_file(store, file, name, look, sha256=sha256, in_place=in_place)
     elif in_place:
         raise click.UsageError("--in-place is for files that are here")
     else:

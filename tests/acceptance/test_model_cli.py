@@ -120,6 +120,7 @@ def test_what_it_needs_is_shown(model: Shell, gguf: Path) -> None:
 
 def test_a_file_must_be_the_one_that_was_meant(model: Shell, gguf: Path) -> None:
     assert "not 0000" in model("add", gguf, "--sha256", "0" * 64, fails=1).stderr
+    assert "bytes, not 5" in model("add", gguf, "--size", "5", fails=1).stderr
     model("add", gguf, "--sha256", hashlib.sha256(gguf.read_bytes()).hexdigest().upper())
     assert list((model.home / "models").glob("*.gguf")) == [model.home / "models" / "tiny.gguf"]
 

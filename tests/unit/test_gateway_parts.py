@@ -198,6 +198,15 @@ def answering(status: int, content: bytes) -> Client:
     return Client(transport, where="the test")
 
 
+def test_what_a_daemon_of_before_an_upgrade_leaves_out_is_said_so() -> None:
+    with answering(200, b'{"runs": [{"id": "r-1", "usage": {}}]}') as client:
+        (run,) = client.runs()
+    assert run["id"] == "r-1"
+    for broken in (lambda: run["erased"], lambda: run["usage"]["steps"]):
+        with pytest.raises(ControlError, match="of another version"):
+            broken()
+
+
 def test_an_error_comes_back_as_its_class() -> None:
     body = {"error": "too much", "hint": "Ask for less.", "code": "BudgetExceededError"}
     with (
