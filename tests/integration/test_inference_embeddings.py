@@ -108,6 +108,17 @@ async def test_a_process_that_hangs_is_ended_and_started_afresh(
     assert embedder.loaded()["words"] != first
 
 
+async def test_closing_does_not_wait_for_a_process_that_hangs(embedder: LlamaEmbedder) -> None:
+    await embedder.embed("words", TEXTS[:3])
+    os.kill(embedder.loaded()["words"], signal.SIGSTOP)
+    asked = asyncio.create_task(embedder.embed("words", TEXTS[:3]))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(embedder.aclose(), 20)
+    with pytest.raises(RunnerCrashedError):
+        await asked
+    assert embedder.loaded() == {}
+
+
 async def test_an_answer_nobody_waits_for_is_dropped(embedder: LlamaEmbedder) -> None:
     expected = await embedder.embed("words", TEXTS[:2])
     for _ in range(5):

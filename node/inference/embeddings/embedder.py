@@ -181,6 +181,8 @@ class _Runner:
         return scores
 
     async def aclose(self) -> None:
+        if self._process is not None:
+            await self._process.aclose()  # who waits for its answer need not be waited for
         async with self._turn:
             await self._end()
 
