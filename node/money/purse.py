@@ -186,8 +186,11 @@ class WalletPurse:
 
 def _check_fits(payment: Payment, amount_sat: int, mint: str) -> None:
     """Refuses to give a token for another price than the one it was bought for."""
+    from wallet.operations.requests import url_of
+
     request = billing.request_of(payment)
-    if amount_sat < (request.amount or 0) or (request.mints and mint not in request.mints):
+    taken = [url_of(each) for each in request.mints]
+    if amount_sat < (request.amount or 0) or (taken and mint not in taken):
         raise PaymentError(
             "it was paid for before, and the server asks for another payment now",
             hint="The token of then is in the outbox: `freehold wallet pending`.",

@@ -422,7 +422,7 @@ async def test_an_answer_that_is_lost_is_asked_for_with_the_same_ecash(money: Mo
 
 
 async def test_a_price_is_paid_with_a_token_that_fits(money: Money) -> None:
-    price = requests.encode(PaymentRequest(amount=7, unit="sat", mints=(URL,)))
+    price = requests.encode(PaymentRequest(amount=7, unit="sat", mints=(f"{URL.upper()}:443/",)))
     payment = Payment(price, url="https://api.example/x")
     await money.pay(payment)
     token = tokens.decode(await money.purse.token(payment, key="r-1:1"))
