@@ -45,7 +45,9 @@ def tree(found: JsonObject, width: int | None) -> Tree:
     from rich.tree import Tree
 
     root = Tree(_head(found))
-    root.add(_text("prompt ", "bold", _short(found.get("prompt"), width)))
+    prompt = found.get("prompt")
+    said = "(erased, or cannot be read)" if prompt is None else _short(prompt, width)
+    root.add(_text("prompt ", "bold", said))
     _grow_all(root, _list(found, "steps"), width)
     for event in _list(found, "events"):
         if event["type"] not in ("run.started",):
