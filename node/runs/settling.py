@@ -75,6 +75,8 @@ class Settling:
             operation = wallet.operation(key) if question.kind == "outcome_unknown" else None
             if operation is None or operation.pending or not isinstance(args, dict):
                 continue
+            if self._runs.stopped:  # since this round began; what is handed over is paid
+                return
             try:
                 found = await self._purse.found(Payment.from_json(args), key=key)
             except (MoneyError, OutcomeUnknownError) as error:
