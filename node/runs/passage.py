@@ -62,6 +62,7 @@ class Passage:
         self._cause: tuple[int, ...] = under._cause if under else (run.tip,)
         self._day = ""
         self._recorded: StepRecord | None = None  # where an earlier process meant to do it
+        self._given: Usage | None = None  # what it may use while it is performed
 
     async def go(self) -> Outcome:
         """The outcome, from the record or from the world."""
@@ -182,7 +183,7 @@ class Passage:
                 f"step {self._path} ({self._effect.name}) may or may not have happened: that could "
                 "not be found out before the run ended"
             )
-        with Hold(self._pockets(), self._wanted()) as hold:
+        with Hold(self._pockets(), self._given or self._wanted()) as hold:
             await self._write(Performed(result, 0.0), hold, before=())
 
     # ── its parts ───────────────────────────────────────────────────────────────────────────
@@ -224,6 +225,7 @@ class Passage:
         return RunStoppedError(f"step {self._path} {what}")
 
     async def _perform(self, hold: Hold) -> Performed:
+        self._given = hold.usage
         limit_s, clock, effect = hold.usage.seconds, self._door.clock, self._effect
         if effect.needs.usage.egress_bytes and isinstance(effect, Bounded):
             effect = effect.bounded(hold.usage)
