@@ -39,6 +39,15 @@ SECRETS = {
     "slack": "xoxb-123456789012-abcdefghij",
     "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P",
     "stripe": "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc",
+    "stripe restricted": "rk_test_" + "4eC39HqLyjWDarjtT1zdp7dc",
+    "github fine-grained": "github_pat_" + "11AB_cd2" * 9,
+    "gitlab": "glpat-" + "aB3_-" * 4,
+    "aws session": "ASIA" + "IOSFODNN7EXAMPLE",
+    "hugging face": "hf_" + "aB3" * 11,
+    "npm": "npm_" + "aB3" * 12,
+    "pypi": "pypi-" + "AgEIcHlwaS5v" * 6,
+    "nwc without slashes": "nostrwalletconnect:" + "B" * 64 + "?relay=wss://r&secret=" + "7" * 64,
+    "pgp": PEM.replace("EC PRIVATE KEY", "PGP PRIVATE KEY BLOCK"),
     "pem": PEM,
     "seed": SEED,
     "seed24": "abandon " * 23 + "art",
@@ -90,6 +99,14 @@ def test_seed_phrases_of_every_length_are_found_in_text(words: int) -> None:
             assert len(redacted) < len(text) / 2 + 60
 
 
+def test_seed_phrases_that_overlap_are_cut_out_once() -> None:
+    english = Mnemonic("english")
+    longer = next(
+        text for word in english.wordlist if english.check(text := f"{SEED} zoo zoo {word}")
+    )
+    assert redact(f"It is {longer}, no more.")[0] == "It is [redacted seed phrase], no more."
+
+
 def test_words_of_the_list_with_a_wrong_checksum_are_no_seed() -> None:
     assert redact(SEED.replace("yellow", "winner"))[1] == set()
 
@@ -116,8 +133,9 @@ def test_the_nodes_own_secrets_are_found_in_each_form(form: str) -> None:
 @pytest.mark.parametrize("before", ["", "u", "us", "usr", "user:"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
 def test_the_nodes_own_secrets_are_found_within_what_is_coded(before: str, encode) -> None:  # type: ignore[no-untyped-def]
-    coded = encode(f"{before}{KNOWN}, or so~?".encode()).decode()
-    text, found = redact(f"It said {coded}.", SecretsGuard(lambda: [KNOWN]).forms())
+    known = "??~~" * 4  # which the two ways of base64 write with other characters
+    coded = encode(f"{before}{known}, or so~?".encode()).decode()
+    text, found = redact(f"It said {coded}.", SecretsGuard(lambda: [known]).forms())
     assert found == {"secret of this node"}
     assert coded[len(before) * 8 // 6 + 2 :][:8] not in text
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.clock import ManualClock
-from node.errors import BudgetExceededError
+from node.errors import BudgetExceededError, OutcomeUnknownError
 from node.journal import MemoryLog
-from node.runs import Answer, NodeLimits, NoGuards, ProgramRun, Runs, StepKind, Usage
+from node.runs import Answer, NodeLimits, NoGuards, Outcome, ProgramRun, Runs, StepKind, Usage
 from node.runs.agent import BudgetLimits
-from node.runs.budget import DIMENSIONS, Hold, Pocket, amounts, part, reserve
+from node.runs.budget import DIMENSIONS, Hold, Pocket, amounts, part, reserve, run_limits
 from node.runs.testing import BoundedEffect, MemoryAgents, PlainEffect, WaitingEffect, agent
 
 USAGES = st.builds(
@@ -220,6 +220,31 @@ async def test_a_call_that_ran_out_of_time_counts_all_it_might_have_sent() -> No
     sender = WaitingEffect(needs_usage=Usage(egress_bytes=700, seconds=0.01))
     runs, _, run_id = await run_one(one_step(sender), agent("clerk", "plain"))
     assert (await runs.wait(run_id)).usage.egress_bytes == 700
+
+
+async def test_what_is_limited_to_nothing_is_not_limited_by_what_the_node_gives() -> None:
+    nothing = BudgetLimits(tool_calls=0, egress_bytes=0, tokens_per_day=0)
+    limits = run_limits(agent(budget=nothing), NodeLimits())
+    assert (limits["tool_calls"], limits["egress_bytes"]) == (0, 0)
+    runs, _, run_id = await run_one(one_step(tokens(1)), agent(budget=nothing))
+    assert "agent clerk today is spent: tokens limit 0" in (await runs.wait(run_id)).reason
+
+
+async def test_what_nobody_knows_of_counts_all_it_was_given_to_send() -> None:
+    class Lost(BoundedEffect):
+        async def perform(self, key: str) -> Outcome:
+            raise OutcomeUnknownError("the answer was lost.")
+
+        async def settle(self, key: str) -> Outcome | None:
+            raise OutcomeUnknownError("the answer was lost.")
+
+    lost = Lost(traceless=False, needs_usage=Usage(egress_bytes=65_536))
+    clerk = agent(budget=BudgetLimits(egress_bytes=10_000))
+    runs, _, run_id = await run_one(one_step(lost), clerk)
+    async for event in runs.watch(run_id):
+        if event.type == "approval.asked":
+            await runs.cancel(run_id)
+    assert (await runs.wait(run_id)).usage.egress_bytes == 10_000
 
 
 async def test_the_nodes_day_binds_all_agents() -> None:

@@ -434,19 +434,22 @@ async def test_a_replay_that_leaves_something_out_is_noticed_behind_what_guards_
         await after.replay(run_id, from_step="4", edit='{"results": {"1.input.passes": 1}}')
 
 
+@pytest.mark.parametrize("stage", [GuardStage.INPUT, GuardStage.ANSWER])
 @pytest.mark.parametrize("judged", [True, False])
-async def test_guards_do_not_speak_where_a_step_was_nor_the_other_way_round(judged: bool) -> None:
+async def test_guards_do_not_speak_where_a_step_was_nor_the_other_way_round(
+    judged: bool, stage: GuardStage
+) -> None:
     stuck, effect = WaitingEffect(), PlainEffect()
 
     def takes(*, judged: bool):
         async def program(run: ProgramRun) -> Answer:
-            await (run.guard(GuardStage.INPUT, run.prompt) if judged else run.step(effect))
+            await (run.guard(stage, run.prompt) if judged else run.step(effect))
             await run.step(stuck)
             return Answer("completed", "")
 
         return program
 
-    guards = FixedGuards({GuardStage.INPUT: [Passes()]})
+    guards = FixedGuards({stage: [Passes()]})
     runs, log = make(takes(judged=judged), guards=guards)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await stuck.begun.wait()

@@ -263,6 +263,7 @@ def test_where_content_came_from_labels_it(origins: tuple[str, ...], expected: s
 READ = Offer("t", "1", "read", "", {}, read_only=True, idempotent=True, capabilities=frozenset())
 WRITE = replace(READ, name="write", read_only=False)
 FETCH = replace(READ, name="fetch", capabilities=frozenset({"http"}))
+POST = replace(FETCH, name="post", read_only=False)
 
 
 def test_the_same_read_repeats_until_something_was_written() -> None:
@@ -285,12 +286,16 @@ def test_the_same_write_at_once_is_a_repetition() -> None:
     assert not progress.repeated(WRITE, {"a": 1})
 
 
-def test_what_varies_by_itself_may_be_asked_three_times() -> None:
+@pytest.mark.parametrize("offer", [FETCH, POST])
+def test_what_varies_by_itself_may_be_asked_three_times(offer: Offer) -> None:
     progress = Progress(9)
-    for _ in range(3):
-        assert not progress.repeated(FETCH, {})
-        progress.note(FETCH, {}, ok=True, value="x")
-    assert progress.repeated(FETCH, {})
+    for _ in range(2):
+        for _ in range(3):
+            assert not progress.repeated(offer, {})
+            progress.note(offer, {}, ok=True, value="x")
+        assert progress.repeated(offer, {})
+        progress.note(WRITE, {"a": 1}, ok=True, value=None)
+        progress.note(WRITE, {"a": 2}, ok=True, value=None)
 
 
 def test_errors_and_known_results_are_no_progress() -> None:

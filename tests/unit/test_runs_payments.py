@@ -203,6 +203,9 @@ async def test_why_a_payee_takes_nothing_is_in_the_payees_words() -> None:
         ("https://a.example/*", "https://", False),
         ("lightning:*", "bearer", False),
         ("cashu:*", "bearer", False),
+        ("example.org", ANNA, False),
+        ("anna@*", ANNA, False),
+        ("cashu:02*", "cashu:03aa", False),
     ],
 )
 def test_what_an_entry_covers(listed: str, destination: str, covered: bool) -> None:
@@ -216,6 +219,15 @@ async def test_who_is_not_listed_is_not_paid(allow: tuple[str, ...]) -> None:
     intent = next(e for e in node.log.entries() if e.type == "step.intent")
     assert intent.draft.policy is not None
     assert (intent.draft.policy.rule, intent.draft.policy.verdict) == ("payments.allow", "deny")
+    assert not node.purse.made
+
+
+async def test_a_manifest_that_says_to_ask_always_is_not_overruled_by_the_node() -> None:
+    node = Node(payer(over=0))
+    node.payments = (to(ANNA, 1),)
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    await node.runs.deny(await node.asked(run), "uid:1")
+    await node.runs.wait(run)
     assert not node.purse.made
 
 

@@ -18,7 +18,7 @@ from node.runs import workspace
 from node.runs.effect import Label
 from node.runs.workspace import Workspaces
 from node.runs.workspace_files import restore_files
-from node.runs.workspace_labels import FileLabels
+from node.runs.workspace_labels import FileLabels, folded
 
 UNTRUSTED: frozenset[Label] = frozenset({"untrusted"})
 PRIVATE: frozenset[Label] = frozenset({"private"})
@@ -84,6 +84,19 @@ def test_what_was_not_replaced_after_all_keeps_its_marks(tmp_path: Path) -> None
     assert labels.of("clerk", "b") == PRIVATE
     labels.wrote("clerk", "a", PRIVATE)
     assert labels.of("clerk", "a") == PRIVATE
+
+
+def test_what_is_put_back_has_the_marks_of_its_other_spellings(tmp_path: Path) -> None:
+    labels = FileLabels(tmp_path)
+    labels.wrote("clerk", "Notes", UNTRUSTED)
+    labels.wrote("clerk", "Notes", NONE)
+    labels.put_back("clerk", ["notes", "other"])
+    assert (labels.of("clerk", "notes"), labels.of("clerk", "other")) == (UNTRUSTED, NONE)
+
+
+def test_spellings_that_are_one_only_when_folded_twice_are_one() -> None:
+    assert folded("\U0001d400") == folded("a")
+    assert folded("\u0390") == folded("\u03aa\u0301")
 
 
 @pytest.mark.parametrize("name", ["NOTES.TXT", "Cafe\u0301", "stra\u00dfe", "\ufb01le"])
