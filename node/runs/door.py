@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from node.clock import Clock
 from node.errors import RunStoppedError
-from node.journal import Log
 from node.runs.approvals import Approvals
 from node.runs.budget import NodeLimits
 from node.runs.checks import Guards
 from node.runs.ledger import Ledger
 from node.runs.policy import Policy
+from node.runs.survey import RunLog
 
 
 @dataclass
 class Door:
     """Shut (`shut` says why), nothing passes: no run takes another step."""
 
-    log: Log
+    log: RunLog
     clock: Clock
     policy: Policy
     guards: Guards

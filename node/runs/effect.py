@@ -170,6 +170,16 @@ class Explained(Protocol):
         ...
 
 
+@runtime_checkable
+class Forgetful(Protocol):
+    """An effect that asks a memory of its own what happened, which can be lost."""
+
+    @property
+    def lost_by(self) -> tuple[str, ...]:
+        """The types of entries after which it may know nothing of what happened before."""
+        ...
+
+
 class GuardStage(StrEnum):
     """Where a guard looks."""
 

@@ -27,7 +27,16 @@ from node.runs.admission import Admission, Admitted, Refused, is_called
 from node.runs.approvals import Answered
 from node.runs.budget import Hold, Pocket, clamp, reserve
 from node.runs.checks import Checked, verdict_drafts
-from node.runs.effect import Bounded, Effect, GuardStage, Outcome, Spending, StepKind, Usage
+from node.runs.effect import (
+    Bounded,
+    Effect,
+    Forgetful,
+    GuardStage,
+    Outcome,
+    Spending,
+    StepKind,
+    Usage,
+)
 from node.runs.entries import StepEntries
 from node.runs.ledger import day_of
 from node.runs.performing import Performed, Result, perform
@@ -239,7 +248,7 @@ class Passage:
         """What became of the effect; a person is asked where nothing else can tell, and told
         whether it is done now (`else_now`) if it was not."""
         try:
-            return await self._effect.settle(self._key)
+            return await self._known_by_now()
         except OutcomeUnknownError as error:
             if not self._admission.asks:
                 return error
@@ -248,10 +257,27 @@ class Passage:
             answer = await self._admission.person("outcome_unknown", "settle", question)
         return await self._as_told(answer)
 
+    async def _known_by_now(self) -> Outcome | None:
+        """As the effect settles. What had its intent before a memory was lost is not known by it.
+
+        Raises:
+            OutcomeUnknownError: nothing tells whether it happened.
+        """
+        known = await self._effect.settle(self._key)
+        if known is None and self._recorded and isinstance(self._effect, Forgetful):
+            lost = next(self._door.log.newest(*self._effect.lost_by), None)
+            if lost is not None and lost.index > self._recorded.intent.index:
+                raise OutcomeUnknownError(
+                    f"step {self._path} ({self._effect.name}) may or may not have happened: the "
+                    "wallet was made anew or restored since.",
+                    hint="Look at what the payee has, and at the mint.",
+                )
+        return known
+
     async def _as_told(self, answer: Answered) -> Outcome | None:
         """What the effect itself knows by now; where it still does not, what the person said."""
         try:
-            return await self._effect.settle(self._key)
+            return await self._known_by_now()
         except OutcomeUnknownError:
             told = {"settled_by": answer.actor, "reason": answer.reason}
             usage = self._needed()
@@ -266,7 +292,7 @@ class Passage:
                 "asked in an emergency stop"
             )
         try:
-            settled = await self._effect.settle(self._key)
+            settled = await self._known_by_now()
         except OutcomeUnknownError as unknown:
             return unknown
         return settled or self._stopped()

@@ -45,6 +45,7 @@ class PaymentEffect:
     doubt: Doubt = field(default_factory=Doubt, compare=False, repr=False)
 
     kind = StepKind.PAYMENT
+    lost_by = ("wallet.restoring", "wallet.mint_added")  # what a wallet is made by, too
 
     @property
     def args(self) -> Json:

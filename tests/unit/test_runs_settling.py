@@ -11,7 +11,7 @@ import pytest
 
 from node.clock import ManualClock
 from node.errors import RunStoppedError
-from node.journal import MemoryLog
+from node.journal import Draft, MemoryLog
 from node.money import FeeRule, Keeper, Payment, WalletPurse
 from node.money.ways import Ways
 from node.runs import Runs, Settling, programs
@@ -202,6 +202,25 @@ async def test_a_run_that_is_cancelled_in_an_emergency_stop_pays_nothing_by_that
     assert (result.status, result.usage.msat) == ("stopped", 35_000)  # it may be paid yet
 
 
+async def test_a_stop_in_the_middle_of_a_round_hands_nothing_over(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way, lock = Transport("post", "https://shop.example/pay"), LockOption("P2PK", KEY)
+    asked = PaymentRequest(None, 9, "sat", transports=(way,), lock=lock)
+    await node.pay(requests.encode(asked))
+    node.web.hosts["shop.example"] = shop
+    wallet = node.keeper.wallet()
+    look = wallet.refresh_outbox
+
+    async def stopped() -> object:
+        await node.runs.estop("uid:1")
+        return await look()
+
+    monkeypatch.setattr(wallet, "refresh_outbox", stopped)
+    await node.settling.once()
+    assert node.web.requests == []
+
+
 async def test_ecash_that_came_back_by_hand_was_no_payment(node: Node) -> None:
     way = Transport("post", "https://shop.example/pay")
     asked = requests.encode(PaymentRequest(None, 9, "sat", transports=(way,)))
@@ -226,6 +245,37 @@ async def test_what_was_not_handed_over_is_handed_over_later(node: Node) -> None
     result = await asyncio.wait_for(node.runs.wait(run), 30)
     assert (result.status, json.loads(result.text)["paid_sat"]) == ("completed", 9)
     assert len(node.web.requests) == 1
+
+
+@pytest.mark.parametrize("yes", [True, False])
+async def test_a_wallet_that_was_made_anew_knows_nothing_of_payments_before_it(
+    node: Node, tmp_path: Path, yes: bool
+) -> None:
+    """Its file was lost while a payment was under way, and it came back from its seed."""
+    invoice = node.lightning.invoice(30_000)
+    run = await node.pay(invoice)
+    await node.runs.drain(0)
+    words = node.keeper.wallet().words()
+    await node.keeper.aclose()
+    for file in tmp_path.glob("wallet.db*"):  # noqa: ASYNC240
+        file.unlink()
+    wallet = await node.keeper.make(words)
+    await wallet.add_mint(URL)
+    await node.log.append(Draft("wallet.restoring", actor="uid:1"))
+    await wallet.restore(URL)
+    node.lightning.end(invoice, Outcome.PAID)
+    before = len(node.mint.requests)
+    again = node.make()
+    await again.recover()
+    await node.settling_of(again).once()
+    (question,) = again.approvals()
+    assert (question.run, len(node.mint.requests)) == (run, before)
+    await (again.approve if yes else again.deny)(question.id, "uid:1")
+    result = await asyncio.wait_for(again.wait(run), 30)
+    if yes:
+        assert (len(node.mint.requests), result.usage.msat) == (before, 35_000)
+    else:  # that is what they wanted, and their risk
+        assert len(node.mint.requests) > before
 
 
 async def test_a_broken_round_is_not_the_last(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
