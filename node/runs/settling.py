@@ -107,9 +107,11 @@ class Settling:
                 logger.exception("payments that are open")
 
     def _open(self) -> frozenset[str]:
-        """What is open: operations of the wallet, and questions that it may answer."""
+        """What is open: operations of the wallet, tokens that nobody was seen to redeem, and
+        questions that it may answer."""
         if self._keeper.state != "open":
             return frozenset()
-        keys = {each.key for each in self._keeper.wallet().pending()}
+        wallet = self._keeper.wallet()
+        keys = {each.key for each in (*wallet.pending(), *wallet.outbox())}
         asked = (each for each in self._runs.approvals() if each.kind == "outcome_unknown")
         return frozenset(keys | {f"{each.run}:{each.path}" for each in asked})

@@ -24,6 +24,7 @@ from wallet.mint import MintClient
 from wallet.mint.testing import Fault, MemoryLightning, MemoryMint, Outcome
 from wallet.protocol import requests
 from wallet.protocol.requests import LockOption, PaymentRequest, Transport
+from wallet.wallet import Wallet
 
 URL = "https://mint.example"
 NOW = 1_800_000_000.0
@@ -126,6 +127,22 @@ async def test_an_invoice_that_is_paid_is_taken_by_itself(node: Node) -> None:
             break
     asking.cancel()
     assert (wallet.balance(), node.settled()) == (564, ["mint done"])
+
+
+async def test_a_token_that_was_redeemed_is_open_no_more(node: Node, tmp_path: Path) -> None:
+    sent = await node.keeper.wallet().send(5)
+    async with await Wallet.open(
+        tmp_path / "other" / "w.db", key=bytes(32), connect=lambda url: MintClient(url, node.mint)
+    ) as other:
+        await other.add_mint(URL)
+        await other.receive(sent.token)
+    asking = asyncio.create_task(node.settling.forever())
+    async with asyncio.timeout(30):
+        async for entry in node.log.subscribe(0):
+            if entry.data.get("outbox") == "delivered":
+                break
+    asking.cancel()
+    assert node.keeper.wallet().outbox() == ()
 
 
 async def some_rounds(settling: Settling, monkeypatch: pytest.MonkeyPatch) -> None:
