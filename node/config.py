@@ -259,7 +259,7 @@ def _explain(
     first = error.errors(include_url=False, include_input=False)[0]
     where = tuple(str(part) for part in first["loc"])
     source = origin.get(where[:2])
-    if source is None and first["type"] == "extra_forbidden":  # a section that nobody knows
+    if source is None:  # of the whole section: nobody knows it, or its keys do not go together
         source = next((name for key, name in origin.items() if key[:1] == where), None)
     place = source if source else f"{path}: {'.'.join(where) or 'the file'}"
     if first["type"] == "extra_forbidden":
@@ -289,7 +289,7 @@ def _expected(where: tuple[str, ...], count: int) -> str:
             default = field.get_default(call_default_factory=True)
             shown = "" if isinstance(default, SecretStr) else f" The default is {_toml(default)}."
             return f"{field.description}{shown}{more}"
-    return f"Correct it in the file.{more}"
+    return f"Correct it there.{more}"
 
 
 def check_name(name: str) -> NodeSection:

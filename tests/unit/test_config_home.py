@@ -92,6 +92,13 @@ def test_a_variable_that_is_no_key_is_named_itself(tmp_path: Path, variable: str
         load(write(tmp_path, "[nope]\nx = 1\n"), {"FREEHOLD_DAEMON__DRAIN_S": "3"})
 
 
+def test_a_variable_that_does_not_go_with_other_keys_is_named_and_not_the_file(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError, match="^FREEHOLD_CONTROL__BIND: bind = .* needs a token"):
+        load(write(tmp_path, ""), {"FREEHOLD_CONTROL__BIND": "127.0.0.1:7411"})
+
+
 def test_a_token_is_never_in_an_error_or_a_repr(tmp_path: Path) -> None:
     secret = "hunter2hunter2"
     with pytest.raises(ConfigError) as caught:
