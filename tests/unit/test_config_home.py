@@ -95,7 +95,7 @@ def test_a_variable_that_is_no_key_is_named_itself(tmp_path: Path, variable: str
 def test_a_variable_that_does_not_go_with_other_keys_is_named_and_not_the_file(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ConfigError, match="^FREEHOLD_CONTROL__BIND: bind = .* needs a token"):
+    with pytest.raises(ConfigError, match=r"^FREEHOLD_CONTROL__BIND: bind = .* needs a token"):
         load(write(tmp_path, ""), {"FREEHOLD_CONTROL__BIND": "127.0.0.1:7411"})
 
 
