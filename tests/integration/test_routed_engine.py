@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ async def both(tmp_path: Path) -> AsyncIterator[RoutedEngine]:
     """`near` is a tiny model of random weights; `far` a server."""
     store, models = ModelStore(tmp_path), RemoteModels(tmp_path)
     store.add(write_tiny_gguf(tmp_path / "x.gguf"), "near")
-    async with ModelServer([call(ToolCall("add", {"n": 3})), say('{"n": 3}')]) as server:
+    said = [call(ToolCall("add", {"n": 3})), *[say('{"n": 3}')] * 2]
+    async with ModelServer(said) as server:
         models.add(RemoteModel("far", server.url))
         routed = RoutedEngine(LlamaEngine(store), RemoteEngine(models), pins=store)
         yield routed
@@ -71,3 +73,10 @@ async def test_a_schema_of_the_answer_holds_for_both(both: RoutedEngine) -> None
         finish = await finished(both, wanted)
         assert isinstance(json.loads(finish.text)["n"], int)
         assert finish.malformed is None
+        narrow = {**SCHEMA, "properties": {"n": {"type": "integer", "multipleOf": 10**39}}}
+        finish = await finished(both, replace(wanted, answer_schema=narrow))
+        assert finish.malformed == (  # no grammar can say it, so it is looked at afterwards
+            f"the answer does not fit the schema asked for: n: "
+            f"{json.loads(finish.raw)['n']} is not a multiple of {10**39}"
+        )
+        assert finish.text == ""

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from node.alarm import time_limit
-from node.inference.remote.calls import schema_fault
+from node.inference.grammar.fits import schema_fault
 from node.runs.schemas import checker
 from node.types import Json, JsonObject
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from node.errors import EngineBusyError, InferenceError, RunnerCrashedError
 from node.inference import child
+from node.inference.grammar.fits import answer_fault
 from node.inference.llama import protocol
 from node.inference.llama.barriers import ENVIRONMENT
 from node.inference.llama.protocol import PERSONS_MORE, Frame, Load
@@ -282,7 +283,17 @@ class RunnerProcess:
 
     def _finish(self, frame: Frame, request: Generation) -> Finish:
         finish = protocol.unpack_finish(protocol.field(frame, "finish", dict))
-        return replace(finish, model_sha256=self._sha256, remote="", sampling=request.sampling)
+        fault = finish.malformed
+        if request.answer_schema is not None and finish.reason == "stop" and not fault:
+            fault = answer_fault(request.answer_schema, finish.text)  # a grammar says less
+        return replace(
+            finish,
+            text="" if fault else finish.text,
+            malformed=fault,
+            model_sha256=self._sha256,
+            remote="",
+            sampling=request.sampling,
+        )
 
     async def _dispatch(self) -> None:
         """Gives each frame to the request it is for, until the process ends."""

@@ -15,8 +15,9 @@ from typing import Any, Final, TypeVar
 
 from node.errors import RemoteError
 from node.inference.formats.reader import first_mark
+from node.inference.grammar.fits import answer_fault
 from node.inference.grammar.gbnf import dumps
-from node.inference.remote.calls import MAX_CALLS, read_calls, read_json, schema_fault
+from node.inference.remote.calls import MAX_CALLS, read_calls
 from node.inference.remote.errors import Conceal, server_error
 from node.inference.remote.request import STOPS_SENT
 from node.inference.types import Finish, FinishReason, Generation, Token
@@ -124,7 +125,7 @@ class Reply:
         if cut and written:
             calls, malformed = (), f"the tool call was cut off after {tokens[1]} tokens"
         elif not (malformed or written or cut) and self.request.answer_schema is not None:
-            malformed = _answer_fault(self.request.answer_schema, text)
+            malformed = answer_fault(self.request.answer_schema, text)
         reason: FinishReason = "length" if cut else "tool_calls" if calls else "stop"
         return Finish(
             reason=reason,
@@ -316,14 +317,6 @@ class _Answer:
 def _natural(value: Json) -> int:
     """A count, or -1 for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) else -1
-
-
-def _answer_fault(schema: JsonObject, text: str) -> str | None:
-    value, fault = read_json(text)
-    if fault:
-        return f"the answer must be JSON of the schema asked for; it is {fault}"
-    wrong = schema_fault(schema, value)
-    return f"the answer does not fit the schema asked for: {wrong}" if wrong else None
 
 
 def _as_text(call: _Call) -> str:
