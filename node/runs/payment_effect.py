@@ -45,7 +45,8 @@ class PaymentEffect:
     doubt: Doubt = field(default_factory=Doubt, compare=False, repr=False)
 
     kind = StepKind.PAYMENT
-    lost_by = ("wallet.restoring", "wallet.mint_added")  # what a wallet is made by, too
+    # what a wallet is made by, too
+    lost_by = ("wallet.restoring", "wallet.mint_added", "wallet.nwc_connected")
 
     @property
     def args(self) -> Json:
@@ -113,7 +114,9 @@ class PaymentEffect:
         if found.state == "pending":
             raise _pending(f"the payment of {found.amount_sat} sat to {place} is under way.")
         if found.state == "failed":
-            failed = self._failed(PaymentError(found.error or "the payment failed"), THEIRS)
+            lost = f"; it cost {found.fee_sat} sat all the same" if found.fee_sat else ""
+            why = PaymentError((found.error or "the payment failed") + lost)
+            failed = self._failed(why, THEIRS)
             return replace(failed, usage=Usage(msat=found.fee_sat * 1000))
         value: JsonObject = {
             "paid_sat": found.amount_sat,

@@ -245,7 +245,10 @@ async def test_ecash_that_came_back_by_hand_was_no_payment(node: Node) -> None:
     run = await node.pay(asked)
     await node.keeper.wallet().reclaim(f"{run}:1")
     await node.settling.once()
-    assert (await node.runs.wait(run)).status == "failed"
+    result = await node.runs.wait(run)
+    assert result.status == "failed"
+    assert result.reason == "the payee did not take it; it cost 1 sat all the same"
+    assert result.usage.msat == 1_000
     answer = next(each for each in node.log.entries() if each.type == "approval.settled")
     assert answer.data["verdict"] == "did_not_happen"
 
@@ -264,9 +267,17 @@ async def test_what_was_not_handed_over_is_handed_over_later(node: Node) -> None
     assert len(node.web.requests) == 1
 
 
-@pytest.mark.parametrize("yes", [True, False])
+@pytest.mark.parametrize(
+    ("made_by", "yes"),
+    [
+        ("wallet.restoring", True),
+        ("wallet.restoring", False),
+        ("wallet.mint_added", True),
+        ("wallet.nwc_connected", True),
+    ],
+)
 async def test_a_wallet_that_was_made_anew_knows_nothing_of_payments_before_it(
-    node: Node, tmp_path: Path, yes: bool
+    node: Node, tmp_path: Path, made_by: str, yes: bool
 ) -> None:
     """Its file was lost while a payment was under way, and it came back from its seed."""
     invoice = node.lightning.invoice(30_000)
@@ -278,7 +289,7 @@ async def test_a_wallet_that_was_made_anew_knows_nothing_of_payments_before_it(
         file.unlink()
     wallet = await node.keeper.make(words)
     await wallet.add_mint(URL)
-    await node.log.append(Draft("wallet.restoring", actor="uid:1"))
+    await node.log.append(Draft(made_by, actor="uid:1"))
     await wallet.restore(URL)
     node.lightning.end(invoice, Outcome.PAID)
     before = len(node.mint.requests)
