@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from node.errors import DivergenceError, RunError
 from node.journal import Draft, Entry, Log
 from node.runs.door import Door
-from node.runs.effect import StepKind
+from node.runs.effect import GuardStage, StepKind
 from node.runs.finished import result_in
 from node.runs.life import answer_for
 from node.runs.program import Answer, Program
@@ -161,6 +161,8 @@ def fork(
     """
     origin = started_from(log, entries[0])
     taken = _before(entries, step)
+    if edit.prompt is not None:  # it is judged itself
+        taken = [e for e in taken if GuardStage.INPUT not in (e.draft.path or "").split(".")]
     _check_edit(edit, taken, step)
     _check_readable(log, taken, edit)
     started = replace(

@@ -17,6 +17,9 @@ from node.runs import (
     Answer,
     Edit,
     Effect,
+    GuardContext,
+    GuardStage,
+    GuardVerdict,
     NodeLimits,
     NoGuards,
     Outcome,
@@ -27,9 +30,11 @@ from node.runs import (
     StepKind,
     Usage,
 )
+from node.runs.effect import PASS
 from node.runs.testing import (
     CountingEffect,
     FailingEffect,
+    FixedGuards,
     MemoryAgents,
     PlainEffect,
     ScriptedProgram,
@@ -41,8 +46,8 @@ from node.runs.testing import (
 def make(program, log: MemoryLog | None = None, *agents, clock=None, **more):
     clock = clock or ManualClock()
     log = log or MemoryLog(clock=clock)
-    registry = MemoryAgents(*(agents or (agent(),)))
-    runs = Runs(log=log, program=program, agents=registry, clock=clock, guards=NoGuards(), **more)
+    registry, more = MemoryAgents(*(agents or (agent(),))), {"guards": NoGuards(), **more}
+    runs = Runs(log=log, program=program, agents=registry, clock=clock, **more)
     return runs, log
 
 
@@ -259,8 +264,8 @@ async def test_a_clock_that_was_set_back_does_not_keep_a_run_parked(restarted: b
     assert await after.recover() == ([run_id] if restarted else [])
     clock.wall_s = min(clock.wall_s, until - 3600)
     async with asyncio.timeout(5):
-        while after.show(run_id).status != "completed":
-            await asyncio.sleep(0.01)  # noqa: ASYNC110
+        while after.show(run_id).status != "completed":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_a_run_whose_beginning_was_erased_fails_and_says_so() -> None:
@@ -440,6 +445,36 @@ async def test_a_fork_with_another_model_prompt_and_result() -> None:
     again = await runs.replay(run_id, from_step="2", edit=text)
     assert isinstance(again, str)
     assert (await runs.wait(again)).text == "['again', 'old', 'default']"
+
+
+class Redacting:
+    """Takes a word out of every prompt that has it."""
+
+    name = "redacting"
+
+    def check(self, stage: GuardStage, content: Any, context: GuardContext) -> GuardVerdict:
+        if "hunter2" not in str(content):
+            return PASS
+        return GuardVerdict("rewrite", "a secret", str(content).replace("hunter2", "[redacted]"))
+
+
+@pytest.mark.parametrize("old", ["my password is hunter2", "old"])
+@pytest.mark.parametrize(("new", "goal"), [("hunter2?", "[redacted]?"), ("new", "new")])
+async def test_the_new_prompt_of_a_fork_is_judged_itself(old: str, new: str, goal: str) -> None:
+    async def program(run: ProgramRun) -> Answer:
+        verdict = await run.guard(GuardStage.INPUT, run.prompt)
+        await run.step(model("one"))
+        await run.step(model("two"))
+        rewritten = verdict.verdict == "rewrite"
+        return Answer("completed", str(verdict.value) if rewritten else run.prompt)
+
+    runs, log = make(program, guards=FixedGuards({GuardStage.INPUT: [Redacting()]}))
+    run_id = await finished(runs, old)
+    fork = str(await runs.replay(run_id, from_step="3", edit=new))
+    assert (await runs.wait(fork)).text == goal
+    assert (await runs.replay(fork)).ok  # type: ignore[union-attr]
+    copied = {e.draft.path for e in log.run_entries(fork) if "copied_from" in e.data}
+    assert copied == {"2"}
 
 
 async def test_what_a_fork_adds_is_erasable_and_tells_nothing_of_the_first_run() -> None:
