@@ -118,6 +118,11 @@ class Home:
             self.run,
         )
 
+    @property
+    def manifests(self) -> list[Path]:
+        """The agents' files, by name; hidden ones are of editors and file systems."""
+        return sorted(self.agents.glob("[!.]*.toml"))
+
     def create(self) -> None:
         """A home to run in. Raises ConfigError as `check_path` and `make_folders`."""
         self.check_path()

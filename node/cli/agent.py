@@ -57,7 +57,7 @@ def new(name: str, about: str, instructions: str, model: str, tools: tuple[str, 
 def list_(as_json: bool) -> None:
     """Show the agents there are."""
     refused = _refused()
-    found = [_summary(path, refused) for path in sorted(home().agents.glob("*.toml"))]
+    found = [_summary(path, refused) for path in home().manifests]
     if as_json:
         print_json(found)
         return
@@ -150,7 +150,7 @@ def _path(name: str) -> Path:
 def _existing(name: str) -> Path:
     path = _path(name)
     if not path.is_file():
-        known = ", ".join(sorted(item.stem for item in home().agents.glob("*.toml"))) or "none"
+        known = ", ".join(item.stem for item in home().manifests) or "none"
         raise ManifestError(
             f"there is no agent {name!r}", hint=f"Agents: {known}. `freehold agent new` makes one."
         )

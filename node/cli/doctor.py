@@ -179,7 +179,7 @@ def _close(store: KeyStore, problem: str) -> None:
 def _agents(where: Home) -> Iterator[Fault]:
     from node.runs import read_manifest
 
-    for path in sorted(where.agents.glob("*.toml")):
+    for path in where.manifests:
         try:
             read_manifest(path)
         except FreeholdError as error:

@@ -81,7 +81,7 @@ def _is_written(where: Home, path: Path, text: str) -> bool:
 
 def _written_before(where: Home, path: Path) -> bool:
     """An agent that was removed is not brought back by a second init."""
-    return path.exists() or (path != where.config and any(where.agents.glob("*.toml")))
+    return path.exists() or (path != where.config and bool(where.manifests))
 
 
 def node_name() -> str:

@@ -98,9 +98,7 @@ class AgentRegistry:
     def _read_all(self) -> tuple[dict[str, AgentManifest], dict[str, ManifestError]]:
         agents: dict[str, AgentManifest] = {}
         broken: dict[str, ManifestError] = {}
-        for path in sorted(self._folder.glob("*.toml")):
-            if path.name.startswith("."):
-                continue
+        for path in sorted(self._folder.glob("[!.]*.toml")):  # hidden ones are of editors
             name = os.fsencode(path.stem).decode("utf-8", "backslashreplace")
             try:
                 if name != path.stem:  # it could not be told in JSON, on the log for one

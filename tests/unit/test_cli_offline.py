@@ -429,10 +429,14 @@ def test_doctor_says_what_is_wrong_with_files(home: Home) -> None:
     made(home)
     home.config.write_text("[daemon]\nx = 1\n")
     (home.agents / "bad.toml").write_text("name = 3\n")
+    (home.agents / ".#clerk.toml").symlink_to("me@host.1:2")  # Emacs has it open
     found = {item["what"]: item for item in json.loads(run("doctor", "--json").stdout)}
     assert "daemon.x" in found["config"]["problem"]
     assert found["models"]["problem"] == ""
     assert "bad.toml" in found["agents"]["problem"]
+    listed = {item["name"] for item in json.loads(run("agent", "list", "--json").stdout)}
+    assert listed == {"bad", "clerk"}
+    assert ".#clerk" not in run("doctor").stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
