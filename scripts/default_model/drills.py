@@ -21,7 +21,14 @@ from words import Words
 _SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
 _LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
 _GAPS = (" ", " ", ": ", " = ", ",", "=", ", ")
-_SHARES = {"copying": 30, "finding": 30, "listing": 15, "locating": 20, "choosing": 5}
+_SHARES = {
+    "copying": 36,
+    "finding": 28,
+    "listing": 14,
+    "locating": 18,
+    "pairing": 9,
+    "choosing": 3,
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,9 @@ class Drills:
         if kind == "choosing":
             functions = self._functions()
             return [self._choosing(functions) for _ in range(size)]
-        if kind == "locating":
+        if kind in ("locating", "pairing"):
             function = self._functions()[0]
-            return [self._locating(function) for _ in range(size)]
+            return [getattr(self, "_" + kind)(function) for _ in range(size)]
         make: Callable[[], Exercise] = getattr(self, "_" + kind)
         return [make() for _ in range(size)]
 
@@ -69,6 +76,9 @@ class Drills:
             letters = self.rng.choice((string.digits, string.ascii_lowercase, _LETTERS, _SYLLABLES))
             size = self.rng.randint(4, 40)
             return "".join(self.rng.choices(letters, k=size)).strip() or words.made()
+        if self.rng.random() < 0.3:  # few words: what follows one is not always the same
+            few = [words.word() + self.rng.choice(("", "", ".", ",")) for _ in range(4)]
+            return " ".join(self.rng.choices(few, k=self.rng.randint(4, 14)))
         makers = (words.path, words.url, words.phrase, words.sentence, words.number, words.content)
         return " ".join(self.rng.choice(makers)() for _ in range(self.rng.randint(1, 3)))
 
@@ -126,7 +136,7 @@ class Drills:
         self.rng.shuffle(said)
         value = self.words.path()
         asked = [*said[: self.rng.randint(1, 3)], value]
-        return _called("Choose.", " ".join(asked), name, value, functions)
+        return _called("Choose.", " ".join(asked), name, {"path": value}, functions)
 
     def _locating(self, function: tuple[str, str]) -> Exercise:
         """A path among words that tell nothing of it, beside which a text may stand."""
@@ -137,26 +147,45 @@ class Drills:
             text, sign = words.phrase(1, 6), rng.choice(("", '"', "'"))
             parts.insert(rng.randrange(len(parts) + 1), f"{sign}{text}{sign}")
         parts.insert(rng.randrange(len(parts) + 1), path + rng.choice(("", "", "", ":", ",")))
-        return _called("Take the path.", " ".join(parts), function[1], path, [function])
+        asked = " ".join(parts)
+        return _called("Take the path.", asked, function[1], {"path": path}, [function])
+
+    def _pairing(self, function: tuple[str, str]) -> Exercise:
+        """Two texts in quotes, which mostly differ in a word, each of them whole."""
+        words, rng = self.words, self.rng
+        old = [words.word() for _ in range(rng.randint(1, 6))]
+        new = [words.word() for _ in range(rng.randint(1, 6))]
+        if rng.random() < 0.8:
+            new = list(old)
+            new[rng.randrange(len(new))] = words.word()
+        both, sign = {"old": " ".join(old), "new": " ".join(new)}, rng.choice(("'", '"'))
+        parts = [f"{sign}{text}{sign}" for text in both.values()]
+        for at in (0, 1, 2):
+            parts.insert(2 * at, " ".join(words.word() for _ in range(rng.choice((1, 1, 2, 3)))))
+        return _called("Take both.", " ".join(parts), function[1], both, [function])
 
 
 def _called(
-    system: str, asked: str, name: str, path: str, functions: list[tuple[str, str]]
+    system: str,
+    asked: str,
+    name: str,
+    arguments: dict[str, str],
+    functions: list[tuple[str, str]],
 ) -> Exercise:
-    call = {"type": "function", "function": {"name": name, "arguments": {"path": path}}}
+    call = {"type": "function", "function": {"name": name, "arguments": arguments}}
     messages = [
         {"role": "system", "content": system},
         {"role": "user", "content": asked},
         {"role": "assistant", "content": "", "tool_calls": [call]},
     ]
-    return Exercise(messages, [_spec(*function) for function in functions])
+    return Exercise(messages, [_spec(*function, list(arguments)) for function in functions])
 
 
-def _spec(description: str, name: str) -> dict[str, Any]:
+def _spec(description: str, name: str, arguments: list[str]) -> dict[str, Any]:
     parameters = {
         "type": "object",
-        "properties": {"path": {"type": "string"}},
-        "required": ["path"],
+        "properties": {argument: {"type": "string"} for argument in arguments},
+        "required": arguments,
     }
     function = {"name": name, "description": description, "parameters": parameters}
     return {"type": "function", "function": function}

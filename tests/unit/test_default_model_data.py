@@ -179,8 +179,12 @@ def test_exercises_have_the_right_answer() -> None:
         if named == "Take the path.":
             path = last["tool_calls"][0]["function"]["arguments"]["path"]
             assert [w.rstrip(":,") for w in one.messages[1]["content"].split()].count(path) == 1
-    finding = {"Find.", "Find the line.", "Choose.", "Take the path."}
-    assert seen == finding | {"Repeat.", "Sum.", "List."}
+        if named == "Take both.":
+            texts = last["tool_calls"][0]["function"]["arguments"]
+            said = one.messages[1]["content"]
+            assert 0 < said.index(texts["old"]) < said.rindex(texts["new"])
+    calling = {"Choose.", "Take the path.", "Take both."}
+    assert seen == calling | {"Find.", "Find the line.", "Repeat.", "Sum.", "List."}
 
 
 @pytest.mark.parametrize("held_out", [False, True])
