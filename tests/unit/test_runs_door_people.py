@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import contextlib
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from node.clock import ManualClock
 from node.errors import ApprovalError, RunStoppedError
-from node.journal import MemoryLog
+from node.journal import Draft, MemoryLog
 from node.runs import (
     Answer,
     GuardContext,
@@ -19,8 +20,11 @@ from node.runs import (
     NoGuards,
     ProgramRun,
     Runs,
+    StepKind,
 )
 from node.runs.agent import ToolGrant
+from node.runs.effect import PASS
+from node.runs.policy import ManifestPolicy
 from node.runs.taint import covers
 from node.runs.testing import (
     CountingEffect,
@@ -33,6 +37,7 @@ from node.runs.testing import (
 )
 from node.types import Json, digest
 
+OPEN_SHORTLY = NodeLimits(approval_seconds=0.1)
 ASKING = agent("clerk", tools=(ToolGrant("plain", approval="ask"), ToolGrant("counter")))
 
 
@@ -125,6 +130,24 @@ async def test_an_answer_that_comes_too_late_tells_the_run_no() -> None:
         await runs.approve(question.id, "uid:1")
     result = await asyncio.wait_for(runs.wait(run_id), 5)
     assert result.text == '[{"error":"PolicyDeniedError"}]'
+
+
+class Waits(MemoryLog):
+    """Takes longer over an answer than the question stays open."""
+
+    async def append(self, *drafts: Draft) -> tuple[int, ...]:
+        if drafts[0].type == "approval.settled":
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), 0.2)
+        return await super().append(*drafts)
+
+
+async def test_an_answer_in_time_counts_however_long_it_takes_to_write() -> None:
+    log = Waits(clock=ManualClock())
+    runs, _ = make(script(PlainEffect(value=1)), ASKING, log=log, limits=OPEN_SHORTLY)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await runs.approve((await asked(runs, run_id)).id, "uid:1")
+    assert (await runs.wait(run_id)).text == "[1]"
 
 
 async def test_what_was_asked_about_cannot_be_guessed_once_it_is_erased() -> None:
@@ -230,6 +253,31 @@ TAINTED = [
 
 def send(place: str) -> PlainEffect:
     return PlainEffect(args=3, destinations=(place,), value="sent")
+
+
+async def test_what_is_denied_is_not_asked_about_for_what_was_read() -> None:
+    effect = replace(send("https://a.example/*"), tool="mail")
+    runs, _ = make(script(*TAINTED, effect))
+    result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
+    assert result.text.endswith('{"error":"PolicyDeniedError"}]')
+    assert (effect.performed, runs.approvals()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("places", "rule", "verdict"),
+    [
+        (("nostr:anna",), "send_to", "allow"),
+        (("nostr:bob",), "kind.message", "ask"),
+        (("nostr:anna", "nostr:bob"), "kind.message", "ask"),
+        ((), "kind.message", "ask"),
+    ],
+)
+def test_messages_go_where_the_owner_listed(
+    places: tuple[str, ...], rule: str, verdict: str
+) -> None:
+    message = PlainEffect(kind=StepKind.MESSAGE, destinations=places)
+    decided = ManifestPolicy().decide(message, agent(send_to=("nostr:anna",)), frozenset())
+    assert (decided.rule, decided.verdict) == (rule, verdict)
 
 
 async def test_a_run_with_both_labels_asks_before_it_sends() -> None:
@@ -341,6 +389,57 @@ async def test_escalated_arguments_wait_for_a_person(yes: bool) -> None:
     await (runs.approve if yes else runs.deny)(question.id, "uid:1")
     await runs.wait(run_id)
     assert bool(effect.performed) is yes
+
+
+@dataclass(frozen=True)
+class Changing(PlainEffect):
+    """Is `then` where a guard changes its arguments."""
+
+    then: PlainEffect = field(default_factory=PlainEffect)
+
+    def with_args(self, args: Json) -> PlainEffect:
+        return replace(self.then, args=args)
+
+
+class Redacts:
+    name = "redacts"
+
+    def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
+        hidden = str(content).replace("secret", "[hidden]")
+        return GuardVerdict("rewrite", "hidden", hidden) if "secret" in str(content) else PASS
+
+
+REDACTS = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Redacts()]})
+
+
+async def test_what_guards_changed_is_what_a_person_is_asked_about_and_what_happens() -> None:
+    guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Redacts(), Escalates()]})
+    effect = Changing(args="odd secret")
+    runs, _ = make(script(effect), guards=guards)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await asked(runs, run_id)
+    assert (question.kind, question.args) == ("guard", "odd [hidden]")
+    await runs.approve(question.id, "uid:1")
+    await runs.wait(run_id)
+    assert (effect.performed, effect.then.performed) == ([], [f"{run_id}:1"])
+
+
+async def test_policy_has_a_say_about_what_guards_changed() -> None:
+    listed, other = "https://a.example", "https://b.example"
+    then = PlainEffect(destinations=(other,))
+    effect = Changing(args="secret", destinations=(listed,), then=then)
+    runs, _ = make(script(*TAINTED, effect), agent(send_to=(listed,)), guards=REDACTS)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = await asked(runs, run_id)
+    assert (question.rule, question.args) == ("taint.send", "[hidden]")
+    await runs.deny(question.id, "uid:1")
+    await runs.wait(run_id)
+    assert then.performed == []
+
+    then = PlainEffect(capabilities=frozenset({"http"}))
+    runs, _ = make(script(Changing(args="secret", then=then)), guards=REDACTS)
+    result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
+    assert (result.text, then.performed) == ('[{"error":"PolicyDeniedError"}]', [])
 
 
 async def test_an_escalated_prompt_waits_for_a_person() -> None:

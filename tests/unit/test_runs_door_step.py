@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from node.runs import (
     GuardStage,
     GuardVerdict,
     NoGuards,
+    Outcome,
     Program,
     ProgramRun,
     RunResult,
@@ -205,6 +207,16 @@ async def test_an_unknown_failure_keeps_its_text_out_of_the_log() -> None:
     assert StepFailedError.__name__ in str(of(log, "step.result")[0].data)
 
 
+async def test_what_broke_after_it_had_happened_is_asked_what_became_of_it(tmp_path: Path) -> None:
+    class Breaks(CountingEffect):
+        async def perform(self, key: str) -> Outcome:
+            await super().perform(key)
+            raise KeyError("oops")
+
+    result = await run_script(MemoryLog(clock=ManualClock()), [Breaks(tmp_path / "n", 1)])
+    assert result.text == '[{"added":1}]'
+
+
 async def test_a_value_that_is_not_json_fails_the_step() -> None:
     log = MemoryLog(clock=ManualClock())
     result = await run_script(log, [PlainEffect(value=float("nan"))])
@@ -288,6 +300,8 @@ async def test_a_guard_withholds_a_result() -> None:
     result = await run_script(log, [PlainEffect(value="the secret")], guards=guards)
     assert "withheld by guard judge: a key" in result.text
     assert "the secret" not in str(list(log.entries()))
+    told = of(log, "step.result")[-1].data
+    assert (told["ok"], told["usage"]) == (False, {"steps": 1, "tool_calls": 1})
 
 
 async def test_a_guard_rewrites_a_result() -> None:
@@ -296,6 +310,18 @@ async def test_a_guard_rewrites_a_result() -> None:
     guards = FixedGuards({GuardStage.TOOL_RESULT: [Judge("secret", told)]})
     result = await run_script(log, [PlainEffect(value="the secret")], guards=guards)
     assert result.text == '["the [key]"]'
+
+
+async def test_each_guard_judges_what_the_one_before_left() -> None:
+    """And its verdict is on the log with the digest of that."""
+    log = MemoryLog(clock=ManualClock())
+    told = GuardVerdict("rewrite", "hidden", "the [key]")
+    refuses = Judge("secret", GuardVerdict("fail", "a key"), "refuses")
+    guards = FixedGuards({GuardStage.TOOL_RESULT: [Judge("secret", told), refuses]})
+    result = await run_script(log, [PlainEffect(value="the secret")], guards=guards)
+    assert result.text == '["the [key]"]'
+    first, second = (e.data["digest"] for e in of(log, "step.intent") if ".tool_" in e.draft.path)
+    assert first != second
 
 
 async def test_arguments_that_cannot_be_rewritten_are_refused() -> None:

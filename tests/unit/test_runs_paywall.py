@@ -362,6 +362,15 @@ async def test_a_call_that_is_said_to_have_happened_has_its_payments_settled(
     assert node.runs.list()[0].usage.msat == 11_000
 
 
+def test_a_shop_that_is_listed_is_paid_whatever_was_read() -> None:
+    """Its URLs name one payee, whatever stands for their end."""
+    manifest = agent("clerk", tools=(ToolGrant("web", http=(f"{SHOP}/*",), pay=(f"{SHOP}/*",)),))
+    sold = Payment("request|x|10", url=f"{SHOP}/a")
+    price = PaymentEffect(MemoryPurse(), sold, name=PAYWALL, tool="web")
+    decided = ManifestPolicy(ask_over_sats=50).decide(price, manifest, frozenset({"untrusted"}))
+    assert (decided.rule, decided.verdict) == ("tools.web.pay", "allow")
+
+
 @pytest.mark.parametrize(("url", "verdict"), [(f"{SHOP}/a", "allow"), ("https://b.net/", "deny")])
 def test_a_tool_that_is_named_owner_has_its_own_grant_only(url: str, verdict: str) -> None:
     manifest = agent("clerk", tools=(ToolGrant(OWNER, http=(f"{SHOP}/*",), pay=(f"{SHOP}/*",)),))
