@@ -116,6 +116,11 @@ def size(count: float) -> str:
     raise AssertionError
 
 
+def number(value: float) -> str:
+    """Whole to its last digit, with up to three behind the point: it may be money."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
 def standard_input() -> str:
     """All of standard input as text. Raises FreeholdError if it is not UTF-8, or has no end."""
     content = sys.stdin.buffer.read(INPUT_MAX_BYTES + 1)

@@ -16,7 +16,16 @@ from typing import Any
 
 import click
 
-from node.cli._shared import clean, json_option, leave, note, print_json, print_line, table
+from node.cli._shared import (
+    clean,
+    json_option,
+    leave,
+    note,
+    number,
+    print_json,
+    print_line,
+    table,
+)
 from node.errors import JournalDamagedError, JournalError
 from node.journal import (
     AuditReport,
@@ -222,7 +231,7 @@ def spend_command(
         return
     names = sorted({name for one in found for name in one.totals})
     rows = [
-        (one.name, str(one.steps), str(one.failed), *(f"{one.totals.get(n, 0):g}" for n in names))
+        (one.name, str(one.steps), str(one.failed), *(number(one.totals.get(n, 0)) for n in names))
         for one in found
     ]
     table((by.upper(), "STEPS", "FAILED", *(name.upper() for name in names)), rows)

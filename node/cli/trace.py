@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli._shared import clean, connect, json_option, print_json, span
+from node.cli._shared import clean, connect, json_option, number, print_json, span
 from node.types import JsonObject
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _usage(usage: object) -> Iterator[str]:
     if usage.get("egress_bytes"):
         yield f"{usage['egress_bytes']} bytes out"
     if usage.get("msat"):
-        yield f"{usage['msat'] / 1000:g} sat"
+        yield f"{number(usage['msat'] / 1000)} sat"
 
 
 def _event(event: JsonObject) -> str:
