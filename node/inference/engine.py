@@ -174,7 +174,7 @@ class LlamaEngine:
         while cap is not None:
             async with self._unloading:
                 while self._lacks(slot, wanted, cap) and (idle := self._idle(slot)):
-                    await _unused_longest(idle).aclose()
+                    await _unused_longest(idle).aclose(idle=True)
             if not self._lacks(slot, wanted, cap):
                 break
             self._freed.clear()
@@ -199,7 +199,7 @@ class LlamaEngine:
         async with self._unloading:
             while self._idle(slot) and (await asyncio.to_thread(room)).free < wanted:
                 if idle := self._idle(slot):  # somebody may have begun to use it meanwhile
-                    await _unused_longest(idle).aclose()
+                    await _unused_longest(idle).aclose(idle=True)
 
     def _idle(self, spare: Slot | None) -> list[Slot]:
         loaded = [slot for slot in self._slots.values() if slot.memory_bytes and slot is not spare]

@@ -494,6 +494,20 @@ async def test_a_generation_is_not_idle(store: ModelStore) -> None:
     await engine.aclose()
 
 
+async def test_who_asks_at_the_moment_of_unloading_is_answered(store: ModelStore) -> None:
+    engine = LlamaEngine(store)
+    await engine.preload("tiny")
+    engine._slots["tiny"]._unload_idle()
+    assert (await run(engine, ask()))[1].completion_tokens > 0
+    forgetting = asyncio.create_task(engine.forget())
+    await asyncio.sleep(0)
+    engine._slots["tiny"]._unload_idle()
+    await asyncio.sleep(0)
+    assert (await run(engine, ask()))[1].completion_tokens > 0
+    await forgetting
+    await engine.aclose()
+
+
 PARENT = """
 import asyncio, sys
 from pathlib import Path

@@ -181,12 +181,16 @@ class Slot:
                 with contextlib.suppress(RunnerCrashedError):  # then it keeps nothing
                     await self._runner.forget()
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, idle: bool = False) -> None:
+        """Ends the runner, or its start; where it is to be `idle`, unless somebody has begun to use
+        it meanwhile."""
+        if idle and self.users:
+            return
         self._stop_idle()
         if self._starting is not None and not self._starting.done():
             self._starting.cancel()
             await asyncio.wait([self._starting])
-        await self._end()
+        await self._end(idle=idle)
 
     async def _start(self) -> RunnerProcess:
         if self._runner is not None:
@@ -259,9 +263,9 @@ class Slot:
             return 0.0
         return min(FIRST_DELAY_S * 2.0 ** (self._crashes_in_a_row - 2), LONGEST_DELAY_S)
 
-    async def _end(self) -> None:
+    async def _end(self, *, idle: bool = False) -> None:
         async with self._ending:
-            if self._runner is not None:
+            if self._runner is not None and not (idle and self.users):
                 runner, self._runner = self._runner, None
                 keeps = self._limits.state_folder is not None and runner.alive
                 await runner.aclose(grace_s=SAVING_S if keeps else 0.0)
@@ -273,7 +277,7 @@ class Slot:
 
     def _unload_idle(self) -> None:
         if self._runner is not None and not self.users:
-            self._closing = asyncio.create_task(self.aclose())
+            self._closing = asyncio.create_task(self.aclose(idle=True))
 
 
 def _look_at(task: asyncio.Task[RunnerProcess]) -> None:
