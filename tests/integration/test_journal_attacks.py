@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,28 @@ def test_a_rolled_back_log_is_refused_by_the_kept_head(small: Path) -> None:
     with pytest.raises(JournalRollbackError, match="has 8 entries, but 9") as refused:
         Journal.open_sync(old, origin=ORIGIN)
     assert "relink" in refused.value.hint
+
+
+def test_a_checkpoint_is_believed_for_its_signature_only(small: Path) -> None:
+    """Of any of the log's keys; what is signed by another says nothing of this log."""
+    with closing(Journal.open_sync(small, origin=ORIGIN)) as journal:
+        point = journal.checkpoint()
+    text, stranger = point.note.partition(b"\n\n")[0] + b"\n", Signer(ORIGIN, bytes(32))
+    given = {
+        "good": point.note,
+        "forged": stranger.sign(text),
+        "another": Signer("b.example/log", bytes(32)).sign(
+            commit_text("b.example/log", point.size, point.root, bytes(32))
+        ),
+        "nothing": b"it is nothing",
+    }
+    report = verify(small, since=[*given.items()])
+    assert [(one.source, one.verdict, one.reason) for one in report.against[:4]] == [
+        ("good", Verdict.VERIFIED, ""),
+        ("forged", Verdict.FAILED, "no key of this log signed it"),
+        ("another", Verdict.FAILED, "it is of another log, 'b.example/log'"),
+        ("nothing", Verdict.UNKNOWN, "it is not a checkpoint"),
+    ]
 
 
 def test_a_log_rolled_back_past_an_epoch_is_refused(small: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -19,7 +20,13 @@ from typing import Any
 
 import pytest
 
-from node.errors import JournalError, JournalReadError, JournalRollbackError, JournalWriteError
+from node.errors import (
+    JournalDamagedError,
+    JournalError,
+    JournalReadError,
+    JournalRollbackError,
+    JournalWriteError,
+)
 from node.journal import (
     BlobState,
     Boundary,
@@ -35,7 +42,7 @@ from node.journal.blobs import BlobReader
 from node.journal.hashes import HashFiles
 from node.journal.note import commit_line
 from node.journal.opening import first_key, read_tree
-from node.journal.pruned import checked, write_pruned
+from node.journal.pruned import Pruned, checked, read_pruned, write_pruned
 from node.journal.segment import previous_hash, segment_path, segments
 from node.journal.tree import Frontier, ranges
 from node.types import JSON_DEPTH, Json, canonical
@@ -324,20 +331,67 @@ def test_a_pruned_entry_leaves_nothing_in_the_index(tmp_path: Path) -> None:
     assert b"run-7" not in held
 
 
-def test_a_front_that_a_stranger_removed_is_seen(tmp_path: Path) -> None:
-    """All that `pruned` holds is public: anyone with the folder can write one."""
-    folder = tmp_path / "journal"
-    fill(folder).close()
+def without_front(folder: Path) -> Pruned:
+    """What `pruned` would hold of a log's first segment."""
     genesis, hashes = first_key(folder), HashFiles(folder / "tree")
     assert genesis is not None
     seals = read_tree(folder, genesis, hashes).seals[:1]
     frontier = Frontier(10, [hashes.subtree(*part) for part in ranges(0, 10)])
-    chain = previous_hash(commit_line(seals[0].note))
-    write_pruned(folder, checked(frontier, chain, seals, genesis))
+    return checked(frontier, previous_hash(commit_line(seals[0].note)), seals, genesis)
+
+
+SAYS = {"a": 0, "type": "log.pruned", "size": 10}
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        (Draft("a.b"), Verdict.FAILED),
+        (Draft("log.pruned", data={"size": 20}), Verdict.FAILED),
+        (Draft("a.b", data=SAYS), Verdict.FAILED),
+        (Draft("log.pruned", data={"size": 10}), Verdict.VERIFIED),
+    ],
+)
+def test_a_front_that_a_stranger_removed_is_seen(
+    tmp_path: Path, said: Draft, verdict: Verdict
+) -> None:
+    """All that `pruned` holds is public: anyone with the folder can write one."""
+    folder = tmp_path / "journal"
+    log = fill(folder)
+    log.append_sync(said)
+    log.close()
+    write_pruned(folder, without_front(folder))
     segment_path(folder, 0).unlink()
     report = verify(folder, blobs=False)
-    assert report.verdict is Verdict.FAILED
-    assert "no entry says" in report.problems[0]
+    assert report.verdict is verdict
+    assert "no entry says" in "".join(report.problems) or verdict is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: {**made, "size": made["size"] + 1},
+        lambda made: {**made, "frontier": [*reversed(made["frontier"])]},
+        lambda made: {**made, "frontier": made["frontier"][:1]},
+        lambda made: {**made, "chain": "00" * 32},
+        lambda made: {**made, "seals": []},
+        lambda made: {**made, "seals": made["seals"] * 2},
+        lambda made: {**made, "seals": []} | {"size": 0, "frontier": [], "chain": "00" * 32},
+        lambda made: {"more": 1, **made},
+    ],
+)
+def test_what_is_kept_of_a_front_fits_its_seal_or_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    folder = tmp_path / "journal"
+    fill(folder).close()
+    write_pruned(folder, without_front(folder))
+    genesis, path = first_key(folder), folder / "pruned"
+    assert genesis is not None
+    assert read_pruned(folder, genesis).size == 10
+    path.write_bytes(json.dumps(change(json.loads(path.read_bytes()))).encode() + b"\n")
+    with pytest.raises(JournalDamagedError, match="the file pruned|the seal at entry 10"):
+        read_pruned(folder, genesis)
 
 
 # ── the index ───────────────────────────────────────────────────────────────────────────────
