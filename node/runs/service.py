@@ -126,6 +126,7 @@ class Runs:
     async def _begin(self, manifest: AgentManifest, prompt: str, actor: str) -> str:
         started = Started(self._new_id(), manifest, prompt, actor, self._random(32))
         async with self._starting:
+            self._check_open()  # others may have begun meanwhile
             first = started.draft(self._log, oldest=self._survey.oldest())
             await self._log.append(first)
         self._bring_up(started.id)
@@ -334,6 +335,7 @@ class Runs:
         self._check_not_paused(entries[0].draft.agent or "")
         new, change = self._new_id(), Edit.of(edit)
         async with self._starting:
+            self._check_open()
             oldest = self._survey.oldest()
             drafts = fork(
                 self._log, entries, from_step, model=model, edit=change, actor=actor, run_id=new,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from node.clock import Clock, ManualClock, SystemClock
-from node.errors import JournalWriteError, RunStoppedError
+from node.errors import JournalWriteError, RunError, RunStoppedError
 from node.journal import Draft, MemoryLog
 from node.runs import (
     AgentManifest,
@@ -409,6 +410,24 @@ async def test_a_stop_while_a_run_is_taken_up_leaves_its_step_for_later(
         await runs.deny((await question_of(runs, run_id)).id, "uid:1")
     assert (await runs.wait(run_id)).text == '[{"added":1}]'
     assert step.happened(f"{run_id}:1") == 1
+
+
+@pytest.mark.parametrize("forks", [False, True])
+async def test_no_more_runs_begin_at_once_than_the_node_keeps(forks: bool) -> None:
+    """All of them look how many there are before the first is on the log."""
+    slow, limits = writes(), NodeLimits(runs_at_once=3)
+    runs, log = make(ScriptedProgram(lambda _: [slow]), SlowLog(clock=ManualClock()), limits=limits)
+    first = await runs.start("clerk", "go", actor="uid:1")
+    await slow.begun.wait()
+    fork = partial(runs.replay, first, from_step="1")
+    begun = await asyncio.gather(
+        *((fork() if forks else runs.start("clerk", "go", actor="uid:1")) for _ in range(9)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(each, str) for each in begun) == 2
+    assert sum(isinstance(each, RunError) for each in begun) == 7
+    assert [entry.type for entry in log.entries()].count("run.started") == 3
+    await runs.drain(0)
 
 
 class Unwilling(WaitingEffect):
