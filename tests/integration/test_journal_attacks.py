@@ -20,8 +20,9 @@ from node.journal import (
     first_key,
     verify,
 )
+from node.journal import segment as segment_module
 from node.journal.note import Signer, commit_line, commit_text
-from node.journal.segment import previous_hash
+from node.journal.segment import previous_hash, scan
 from node.journal.tree import Frontier, leaf_hash
 
 ORIGIN = "test.example/log"
@@ -240,12 +241,39 @@ def test_a_checkpoint_is_believed_for_its_signature_only(small: Path) -> None:
         "nothing": b"it is nothing",
     }
     report = verify(small, since=[*given.items()])
+    assert report.verdict is Verdict.FAILED, "that nothing is known of one does not hide it"
     assert [(one.source, one.verdict, one.reason) for one in report.against[:4]] == [
         ("good", Verdict.VERIFIED, ""),
         ("forged", Verdict.FAILED, "no key of this log signed it"),
         ("another", Verdict.FAILED, "it is of another log, 'b.example/log'"),
         ("nothing", Verdict.UNKNOWN, "it is not a checkpoint"),
     ]
+
+
+def test_nothing_is_said_of_a_checkpoint_where_the_log_itself_is_wrong(small: Path) -> None:
+    segment(small, 0).unlink()
+    report = verify(small, since=[("mine", b"")])
+    assert [(one.source, one.verdict) for one in report.against] == [("mine", Verdict.UNKNOWN)]
+
+
+def test_only_a_thorough_look_verifies_each_commit(tmp_path: Path) -> None:
+    """Whoever has the key can put a commit below its own that the key never signed."""
+    keys, folder = MemoryKeys(), tmp_path / "journal"
+    with closing(Journal.open_sync(folder, origin=ORIGIN, keys=keys)) as journal:
+        journal.append_sync(Draft("a.b"))
+        journal.append_sync(Draft("a.b"))
+    signer, stranger = keys.signers[journal.vkey], Signer(ORIGIN, bytes(32))
+    begin, *lines = (line[:-1] for line in lines_of(segment(folder)))
+    frontier, chain, made = Frontier(), previous_hash(begin), [begin]
+    for entry, by in zip(lines[::2], (stranger, signer), strict=True):
+        frontier.push(leaf_hash(entry))
+        commit = commit_line(by.sign(commit_text(ORIGIN, frontier.size, frontier.root(), chain)))
+        made, chain = [*made, entry, commit], previous_hash(commit)
+    segment(folder).write_bytes(b"\n".join([*made, b""]))
+    assert verify(folder).internal is Verdict.VERIFIED
+    report = verify(folder, thorough=True)
+    assert report.internal is Verdict.FAILED
+    assert "the entries from 0 is not signed" in report.problems[0]
 
 
 def test_a_log_rolled_back_past_an_epoch_is_refused(small: Path) -> None:
@@ -331,6 +359,29 @@ def test_an_entry_out_of_its_place_is_named(small: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'{"v":1,"i":4,', b'{"v":1,"i":5,'))
     (problem,) = verify(small).problems
     assert "entry 4" in problem
+
+
+@pytest.mark.parametrize(
+    ("limits", "lines"),
+    [
+        ({"MAX_ENTRY_BYTES": 50}, [b"x" * 500]),
+        ({"SEGMENT_ENTRIES": 3}, [b"x\n"] * 200),
+        ({"MAX_COMMIT_BYTES": 300}, [b"x\n"] * 800),
+    ],
+)
+def test_what_would_not_end_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], lines: list[bytes]
+) -> None:
+    for name, most in {"_CHUNK": 64, **limits}.items():
+        monkeypatch.setattr(segment_module, name, most)
+    path = tmp_path / "000000000000.jsonl"
+    path.write_bytes(b"".join(lines))
+    assert scan(path, Frontier(), bytes(32), ORIGIN).wrong == "a line or a commit is too long"
+
+
+def test_an_entry_that_is_too_long_is_named(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment_module, "MAX_ENTRY_BYTES", 50)
+    assert "entry 0 is over 50 bytes" in verify(small).problems[0]
 
 
 def test_garbage_is_never_a_traceback(tmp_path: Path) -> None:

@@ -409,10 +409,16 @@ async def test_a_deleted_log_is_not_begun_again(tmp_path: Path) -> None:
         await journal_at(tmp_path / "journal")
 
 
-async def test_a_lost_secret_is_said_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [None, bytes(32), b"short"])
+async def test_a_lost_secret_is_said_so(tmp_path: Path, left: bytes | None) -> None:
+    """One that is another's would sign what nobody then believes."""
     journal = await journal_at(tmp_path / "journal")
     await journal.aclose()
-    shutil.rmtree(tmp_path / "journal" / "keys")
+    (secret,) = (tmp_path / "journal" / "keys").iterdir()
+    if left is None:
+        secret.unlink()
+    else:
+        secret.write_bytes(left)
     with pytest.raises(JournalError, match="secret") as refused:
         await journal_at(tmp_path / "journal")
     assert refused.value.hint
