@@ -91,6 +91,10 @@ def test_calls_at_once_become_calls_one_after_another() -> None:
     assert [turn.role for turn in turns] == ["user", *["assistant", "tool"] * 3]
     assert [turn.tool_calls[0] for turn in turns if turn.tool_calls] == list(calls)
     assert [turn.content for turn in turns if turn.role == "tool"] == ["1", "2", "3"]
+    two = (ToolCall("add", {}), ToolCall("now", {}))
+    late = (Message("tool", "noon", name="now"), Message("tool", "4", name="add"))
+    each = one_call_a_turn((Message("assistant", "", two), *late))
+    assert [turn.name or turn.tool_calls[0].name for turn in each] == ["now", "now", "add", "add"]
     alone = one_call_a_turn((Message("assistant", "", calls), results[0]))
     assert [turn.role for turn in alone] == ["assistant", "tool", "assistant", "assistant"]
 

@@ -28,11 +28,18 @@ from node.inference.remote.facts import estimate_text, estimate_tokens
 from node.inference.remote.http import Server
 from node.inference.remote.limits import Deadline, RemoteLimits
 from node.inference.remote.reply import Reply
-from node.inference.remote.request import request_body
+from node.inference.remote.request import messages_json, request_body
 from node.inference.routing import RoutedEngine
 from node.inference.scripted import Say, ScriptedEngine
 from node.inference.testing.gguf import write_tiny_gguf
-from node.inference.types import Finish, FunctionSpec, Generation, Message, Sampling
+from node.inference.types import (
+    Finish,
+    FunctionSpec,
+    Generation,
+    Message,
+    Sampling,
+    ToolCall,
+)
 
 REQUEST = Generation("far", (Message("user", "hello"),))
 ADD = FunctionSpec("add", "Adds.", {"type": "object", "properties": {"a": {"type": "integer"}}})
@@ -309,6 +316,16 @@ def test_a_stream_is_the_same_however_it_arrives(raw: bytes, cuts: list[int]) ->
 def test_events_are_read_as_the_standard_says() -> None:
     raw = b": hello\r\ndata: a\r\ndata: b\r\n\r\nevent: x\ndata:c\n\n\ndata: last"
     assert asyncio.run(events_of(raw, [])) == ["a\nb", "c", "last"]
+
+
+def test_a_result_is_of_the_call_of_its_name() -> None:
+    """Calls made at once may end in any order."""
+    calls = tuple(ToolCall(name, {}) for name in ("a", "b", "b"))
+    results = [Message("tool", text, name=text[0]) for text in ("b1", "a1", "b2", "c1")]
+    turns: Any = messages_json((Message("assistant", "", calls), *results))
+    made = {turn["tool_call_id"]: turn["content"] for turn in turns[1:]}
+    ids = [call["id"] for call in turns[0]["tool_calls"]]
+    assert [made[number] for number in ids] == ["a1", "b1", "b2"]
 
 
 def test_what_only_some_servers_know_goes_only_to_them() -> None:

@@ -267,18 +267,16 @@ def one_call_a_turn(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     turns: list[Message] = []
     waiting: list[Message] = []
     for message in messages:
-        if message.role == "assistant" and len(message.tool_calls) > 1:
-            first, *rest = message.tool_calls
-            turns.append(Message("assistant", message.content, (first,)))
-            waiting = [Message("assistant", "", (call,)) for call in rest]
-            results = 0
-            continue
         if message.role == "tool" and waiting:
-            if results:
-                turns.append(waiting.pop(0))
-            results += 1
+            names = [turn.tool_calls[0].name for turn in waiting]
+            turns.append(waiting.pop(names.index(message.name) if message.name in names else 0))
         else:
             turns += waiting
             waiting = []
-        turns.append(message)
+        if message.role == "assistant" and len(message.tool_calls) > 1:
+            first, *rest = message.tool_calls
+            waiting = [Message("assistant", message.content, (first,))]
+            waiting += [Message("assistant", "", (call,)) for call in rest]
+        else:
+            turns.append(message)
     return (*turns, *waiting)

@@ -64,20 +64,22 @@ def tools_json(request: Generation) -> Json:
 
 
 def messages_json(messages: tuple[Message, ...]) -> Json:
-    """Messages as the API has them. Calls get ids by their order; results follow their calls."""
+    """Messages as the API has them. Calls get ids by their order; a result has that of the first
+    call of its function that has none yet."""
     turns: list[Json] = []
-    open_ids: list[str] = []
+    waiting: list[tuple[str, str]] = []
     made = 0
     for message in messages:
         turn: JsonObject = {"role": message.role, "content": message.content}
         if message.role == "tool":
-            turn["tool_call_id"] = open_ids.pop(0) if open_ids else _call_id(0)
+            at = next((at for at, (_, name) in enumerate(waiting) if name == message.name), 0)
+            turn["tool_call_id"] = waiting.pop(at)[0] if waiting else _call_id(0)
         if message.tool_calls:
-            open_ids = [_call_id(made + at + 1) for at in range(len(message.tool_calls))]
-            made += len(open_ids)
-            calls = zip(open_ids, message.tool_calls, strict=True)
+            calls = list(enumerate(message.tool_calls, made + 1))
+            waiting = [(_call_id(number), call.name) for number, call in calls]
+            made += len(calls)
             turn["tool_calls"] = [
-                _call_json(name, call.name, call.arguments) for name, call in calls
+                _call_json(_call_id(number), call.name, call.arguments) for number, call in calls
             ]
         turns.append(turn)
     return turns
