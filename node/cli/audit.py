@@ -224,8 +224,9 @@ def spend_command(
     """Add up what agents, tools or peers used."""
     log = _log(folder)
     run = None if run is None else log.find_run(run)
-    wanted = Filter(run, types=("step",), since_ms=moment(since) if since else None)
-    found = spend(filter(wanted.fits, _entries(log)), by)
+    wanted = Filter(run, types=("step",))
+    entries = filter(wanted.fits, _entries(log))
+    found = spend(entries, by, since_ms=moment(since) if since else 0)
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
         return

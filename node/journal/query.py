@@ -233,11 +233,12 @@ class Spent:
     totals: dict[str, float] = field(default_factory=dict)
 
 
-def spend(entries: Iterable[Entry], by: str) -> list[Spent]:
+def spend(entries: Iterable[Entry], by: str, *, since_ms: int = 0) -> list[Spent]:
     """Adds up the usage of all step results; what a fork took over was used once, by another run.
 
     Args:
-        entries: in order; an intent comes before its result.
+        entries: in order; an intent comes before its result, maybe days.
+        since_ms: of results from then on.
         by: `agent`, `tool` (with the payments that were made for it) or `peer` (the destination
             of payments, delegations and messages).
     """
@@ -251,7 +252,7 @@ def spend(entries: Iterable[Entry], by: str) -> list[Spent]:
             names[step] = (str(data.get("kind")), _name(entry, by, within))
         elif entry.type == "step.result":
             kind, name = names.pop(step, ("", ""))
-            if "copied_from" in data:
+            if "copied_from" in data or entry.ts < since_ms:
                 continue
             if by == "agent":
                 name = draft.agent or "node"

@@ -124,6 +124,18 @@ async def test_a_payment_that_a_fork_took_over_was_made_once() -> None:
     assert node.spent() == {ANNA: (20 + 30 + 30 + 3 * FEE_SAT) * 1000}
 
 
+async def test_what_was_begun_before_a_day_and_paid_on_it_is_of_that_day() -> None:
+    node = Node(payer())
+    await node.pay(to(ANNA, 20), to(ANNA, 30))
+    entries = [replace(entry, ts=index) for index, entry in enumerate(node.log.entries())]
+    results = (each for each in entries if each.type == "step.result")
+    _, second = (each.ts for each in results if "msat" in each.data["usage"])
+    for since_ms, sats in ((0, 50 + 2 * FEE_SAT), (second, 30 + FEE_SAT)):
+        (one,) = spend(entries, "peer", since_ms=since_ms)
+        assert (one.name, one.totals["msat"]) == (ANNA, sats * 1000)
+    assert spend(entries, "peer", since_ms=second + 1) == []
+
+
 async def test_what_may_not_fit_is_not_paid() -> None:
     node = Node(payer())
     assert await node.pay(to(ANNA, 100 - MOST_FEE_SAT + 1)) == [{"error": "BudgetExceededError"}]
