@@ -99,6 +99,7 @@ class Admission:
             return await self._ask("guard", rule, worst.reason, judged)
         if decision.verdict == ASK:
             return await self._ask("policy", decision, self._why(), judged)
+        await self._run.door.approvals.withdraw(self._run.id, self._path)
         return Admitted(self._effect, decision, judged)
 
     def check(self, stage: GuardStage, content: Json) -> Checked:

@@ -22,7 +22,7 @@ from node.types import Json, JsonObject, canonical
 
 QuestionKind = Literal["policy", "guard", "result", "outcome_unknown"]
 _TOO_LATE = "nobody answered in time"
-_ASKED_ANEW = "what was asked about has changed, and is asked about anew"
+_CHANGED = "what was asked about has changed since"
 _REASON_CHARS = 500
 ANSWERS: dict[str, tuple[str, ...]] = {
     "policy": ("approved", "denied"),
@@ -132,7 +132,7 @@ class Approvals:
         if earlier is not None and earlier.settled is not None:
             return answer_in(earlier.settled)
         if earlier is None:
-            await self._withdraw(scribe.run, ask)
+            await self.withdraw(scribe.run, ask.path)
         asked = earlier.asked if earlier else await self._put(scribe, ask)
         return await self._wait(asked)
 
@@ -169,13 +169,12 @@ class Approvals:
         item.told.set()
         return item.answer
 
-    async def _withdraw(self, run: str, ask: Ask) -> None:
-        """Closes what is open of an earlier question in the place of this one."""
+    async def withdraw(self, run: str, path: str) -> None:
+        """Closes what was asked about a step before that is another one now, or needs no answer."""
         for index, item in [*self._questions.items()]:
-            draft, kind = item.asked.draft, item.asked.data.get("kind")
-            if (draft.run, draft.path, kind) == (run, ask.path, ask.kind):
+            if (item.asked.draft.run, item.asked.draft.path) == (run, path):
                 with suppress(ApprovalError):  # somebody answers it just now
-                    await self.settle(str(index), "expired", actor="node", reason=_ASKED_ANEW)
+                    await self.settle(str(index), "expired", actor="node", reason=_CHANGED)
 
     async def _put(self, scribe: Scribe, ask: Ask) -> Entry:
         lasting, raw = ask.kind == "outcome_unknown", canonical(ask.args)

@@ -230,6 +230,24 @@ async def test_an_answer_does_not_cover_anything_else(other: PlainEffect) -> Non
     await after.wait(run_id)
 
 
+async def test_a_question_that_needs_no_answer_any_more_is_closed() -> None:
+    """The model was moved to where its owner lets it send, while the node was down."""
+    clerk = agent(send_to=("https://b.example",))
+    first = PlainEffect(args="a", destinations=("https://a.example",))
+    before, log = make(script(*TAINTED, first), clerk)
+    run_id = await before.start("clerk", "go", actor="uid:1")
+    await asked(before, run_id)
+    await before.drain(5)
+    slow = WaitingEffect("plain.slow")
+    moved = PlainEffect(args="a", destinations=("https://b.example",))
+    after, _ = make(script(*TAINTED, moved, slow), clerk, log=log)
+    await after.recover()
+    await slow.begun.wait()
+    assert (after.approvals(), len(moved.performed)) == ([], 1)
+    slow.release.set()
+    await after.wait(run_id)
+
+
 async def asked_now(runs: Runs, run_id: str):
     async for _ in runs.watch(run_id):
         open_now = runs.approvals()
