@@ -178,8 +178,9 @@ def _line(detail: ErrorDetails) -> str:
         return _unknown_key(where, detail["loc"])
     if detail["type"] == "missing":
         return f"{where} is missing"
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if detail["type"] == "value_error":
+    said = detail["msg"].removeprefix("Value error, ")
+    message = said.removeprefix("Input should be ")
+    if message == said:  # a sentence, and not what it should be
         return f"{where}: {message}" if where else message
     given = detail["input"]
     shown = repr(given) if isinstance(given, str | int | float | bool) else type(given).__name__

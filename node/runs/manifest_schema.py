@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from node.runs.agent import NODE_AGENT, Approval
 from node.runs.guards import check_guard_name
@@ -154,6 +154,13 @@ class GuardsModel(_Strict):
     tool_arguments: list[GuardName] = []
     tool_result: list[GuardName] = []
     answer: list[GuardName] = []
+
+    @field_validator("input", "tool_arguments", "tool_result")
+    @classmethod
+    def _looks_there(cls, names: list[str]) -> list[str]:
+        if "citations" in names:
+            raise ValueError('citations looks at answers alone; write answer = ["citations"]')
+        return names
 
 
 class ManifestModel(_Strict):

@@ -107,6 +107,8 @@ def test_the_least_file_has_the_defaults() -> None:
         ),
         (LEAST + '[guards]\nanswers = ["size"]', "guards.answers; did you mean answer?"),
         (LEAST + '[guards]\nanswer = ["citation"]', "no guard 'citation'; did you mean citations?"),
+        (LEAST + '[guards]\ntool_result = ["citations"]', "citations looks at answers alone"),
+        (LEAST + '[[tools]]\nname="a"\nfunctions=[]', "tools[1].functions: List should have at"),
         (LEAST + '[[tools]]\nname="a"\napproval="maybe"', "'allow', 'ask' or 'deny', not 'maybe'"),
         (LEAST + '[[tools]]\nname="a"\ngrant.workspace="w"', "must be 'ro' or 'rw', not 'w'"),
         (LEAST + '[[tools]]\nname="a"\ngrant.knowledge=true', "knowledge is not supported yet"),
