@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,9 @@ from node.cli._shared import (
     standard_input,
 )
 from node.errors import PaymentPendingError, RequestError
+
+if TYPE_CHECKING:
+    from node.gateway.wallet_replies import OperationReply
 
 Amount = click.IntRange(1, 21_000_000 * 100_000_000)
 WAIT_S = 50
@@ -51,10 +55,32 @@ def invoice(amount: int, mint: str, wait: bool, as_json: bool) -> None:
             pass
     if as_json:
         print_json({**made, "state": found["state"]})
-    elif found["state"] == "done":
+    _claimed(found, quiet=as_json)
+
+
+@click.command()
+@click.argument("operation")
+@json_option
+def claim(operation: str, as_json: bool) -> None:
+    """Take what an invoice brought, though it was given up as not paid.
+
+    An invoice that can still be paid is asked about by itself. Exit status as of invoice --wait.
+    """
+    with connect() as client:
+        found = client.wallet.claim(operation)
+    if as_json:
+        print_json(found)
+    _claimed(found, quiet=as_json)
+
+
+def _claimed(found: OperationReply, *, quiet: bool) -> None:
+    """Says how an invoice stands, and leaves with 0 only if the money is there."""
+    if not quiet and found["state"] == "done":
         note(f"received {found['amount']} sat")
-    else:
-        note(f"it is {found['state']}: {found['error']}", lines=False)
+    elif not quiet:
+        why = f": {found['error']}" if found["error"] else ""
+        state = "not paid yet" if found["state"] == "prepared" else found["state"]
+        note(f"it is {state}{why}", lines=False)
     if found["state"] != "done":
         leave(1 if found["state"] == "failed" else PaymentPendingError.exit_code)
 
@@ -185,7 +211,7 @@ def reclaim(operation: str, as_json: bool) -> None:
         note(f"{found['amount']} sat are back, after {found['fee']} sat of fees")
 
 
-COMMANDS = (invoice, pay, send, receive, request, token, reclaim)
+COMMANDS = (invoice, claim, pay, send, receive, request, token, reclaim)
 
 
 def secret(what: str) -> str:

@@ -143,6 +143,16 @@ def test_an_invoice_is_waited_for(rich: Node, mint: ServedMint) -> None:
     assert balance(rich) == before + 64
 
 
+def test_an_invoice_is_claimed_by_hand(rich: Node, mint: ServedMint) -> None:
+    before, made = balance(rich), out(rich, "invoice", "32")
+    done = rich.cli("wallet", "claim", made["operation"])
+    assert (done.returncode, "it is not paid yet" in done.stderr) == (7, True)
+    mint.do(lambda: mint.mint.pay(made["invoice"]))
+    done = rich.cli("wallet", "claim", made["operation"])
+    assert (done.returncode, "received 32 sat" in done.stderr) == (0, True)
+    assert balance(rich) == before + 32
+
+
 def test_a_token_goes_out_and_comes_back(rich: Node) -> None:
     before = balance(rich)
     made = out(rich, "send", "10", "--memo", "for tea", "--yes")
