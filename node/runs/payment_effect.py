@@ -75,8 +75,10 @@ class PaymentEffect:
         if isinstance(bill, PaymentError):
             return bill.message
         about = f": {bill.description[:200]}" if bill.description else ""
-        fees = f"and at most {bill.most_fee_sat} sat of fees"
-        return f"pay {bill.amount_sat} sat {fees} to {bill.destination}{about}"
+        fees = f"at most {bill.most_fee_sat} sat of fees"
+        if not bill.fee_bounded:
+            fees = "the fees of the connected wallet, which its own budget alone bounds,"
+        return f"pay {bill.amount_sat} sat and {fees} to {bill.destination}{about}"
 
     async def perform(self, key: str) -> Outcome:
         """Pays. What surely did not happen is an answer; raises OutcomeUnknownError otherwise."""

@@ -38,6 +38,7 @@ from node.money import (
 from node.money import key as key_module
 from node.money.nwc import NwcLink
 from node.money.ways import Ways
+from node.runs.payment_effect import PaymentEffect
 from wallet import Rules
 from wallet.errors import OutcomeUnknownError, StoreError
 from wallet.lightning import WebReply, WebRequest
@@ -516,6 +517,16 @@ async def test_another_wallet_pays_invoices_and_is_remembered(money: Money) -> N
         money.keeper = money.make()
         await money.keeper.start()
         assert money.keeper.source is None
+
+
+def test_no_bound_of_fees_is_promised_that_another_wallet_need_not_keep(tmp_path: Path) -> None:
+    money = Money(tmp_path)
+    invoice = money.lightning.invoice(21_000)
+    ours, theirs = (
+        PaymentEffect(money.purse, Payment(invoice, mint=mint)).explanation for mint in ("", "nwc")
+    )
+    assert "pay 21 sat and at most 5 sat of fees to lightning:" in ours
+    assert "pay 21 sat and the fees of the connected wallet" in theirs
 
 
 async def test_another_wallets_word_is_no_proof(money: Money) -> None:
