@@ -275,10 +275,11 @@ def send(place: str) -> PlainEffect:
 
 async def test_what_is_denied_is_not_asked_about_for_what_was_read() -> None:
     effect = replace(send("https://a.example/*"), tool="mail")
-    runs, _ = make(script(*TAINTED, effect))
+    runs, log = make(script(*TAINTED, effect), limits=OPEN_SHORTLY)
     result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
     assert result.text.endswith('{"error":"PolicyDeniedError"}]')
-    assert (effect.performed, runs.approvals()) == ([], [])
+    assert "approval.asked" not in [entry.type for entry in log.entries()]
+    assert effect.performed == []
 
 
 @pytest.mark.parametrize(

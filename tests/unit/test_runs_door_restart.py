@@ -456,7 +456,7 @@ async def test_guards_do_not_speak_where_a_step_was_nor_the_other_way_round(
     effect.performed.clear()
     after, _ = make(takes(judged=not judged), log, guards=guards)
     await after.recover()
-    result = await after.wait(run_id)
+    result = await asyncio.wait_for(after.wait(run_id), 20)
     assert (result.status, effect.performed) == ("failed", [])
     assert "the record has " + ("a guard's verdict" if judged else "a step") in result.reason
     await runs.drain(0)

@@ -167,6 +167,11 @@ async def test_without_sats_nothing_is_paid() -> None:
     assert not node.purse.made
 
 
+async def test_guards_look_at_what_a_model_would_pay() -> None:
+    node = Node(payer())
+    assert await node.pay(Payment("x" * 300_000)) == [{"error": "GuardRefusedError"}]
+
+
 async def test_what_failed_costs_nothing() -> None:
     node = Node(payer(), MemoryPurse(fail={ANNA}))
     first, second = await node.pay(to(ANNA, 90), Payment("what?"))
