@@ -16,7 +16,7 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from node.alarm import time_limit
+from node.alarm import no_panic, time_limit
 from node.runs.content import clean_text
 from node.types import Json, JsonObject, canonical
 
@@ -36,7 +36,7 @@ class Checker:
     def wrong(self, arguments: Json) -> str:
         """Empty if the arguments are right; never raises."""
         try:
-            with time_limit(MOST_S):
+            with time_limit(MOST_S), no_panic():
                 error = best_match(self._validator.iter_errors(arguments))
             return _words(error) if error is not None else ""
         except TimeoutError:
@@ -52,7 +52,7 @@ def checker(schema: JsonObject) -> Checker:
         ValueError: it is not a JSON Schema.
     """
     try:
-        with time_limit(MOST_S):
+        with time_limit(MOST_S), no_panic():
             return _compiled(canonical(schema))
     except (SchemaError, RecursionError, ArithmeticError, TimeoutError) as error:
         raise ValueError(str(error).splitlines()[0]) from error

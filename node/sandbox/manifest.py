@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args
 import jsonschema
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from node.alarm import time_limit
+from node.alarm import no_panic, time_limit
 from node.errors import ToolError
 from node.sandbox.types import Capability, Example, Function, ToolManifest
 from node.types import Json, JsonObject, canonical
@@ -152,7 +152,7 @@ def _function(path: Path, function: _Function) -> Function:
     where = f"{path}: functions.{function.name}.parameters"
     _check_json(where, schema)
     try:
-        with time_limit(_CHECKED_S):
+        with time_limit(_CHECKED_S), no_panic():
             jsonschema.Draft202012Validator.check_schema(schema)
     except (jsonschema.SchemaError, RecursionError, ArithmeticError, TimeoutError) as error:
         message = getattr(error, "message", str(error))

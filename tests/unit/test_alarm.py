@@ -6,6 +6,8 @@ import re
 import signal
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -19,6 +21,7 @@ CATASTROPHIC: JsonObject = {
     "type": "object",
     "properties": {"text": {"type": "string", "pattern": "^(a+)+$"}},
 }
+LOOP: JsonObject = {"$ref": "#/$defs/loop"}
 ENDLESS: Json = {"text": "a" * 48 + "!"}
 
 
@@ -77,6 +80,21 @@ def test_a_schema_that_takes_for_ever_is_a_fault_in_words(schema: JsonObject, va
     assert "cannot be applied within" in checker(schema).wrong(value)
     assert "cannot be applied within" in schema_fault(schema, value)
     assert checker(CATASTROPHIC).wrong({"text": "aaa"}) == ""
+
+
+def _at_depth(frames: int, judge: Callable[[Json], str], value: Json) -> str:
+    return judge(value) if frames == 0 else _at_depth(frames - 1, judge, value)
+
+
+@pytest.mark.parametrize("loop", [{"not": LOOP}, {"oneOf": [{}, LOOP]}], ids=["not", "oneOf"])
+def test_a_schema_that_refers_to_itself_is_a_fault_in_words_wherever_it_ends(
+    loop: JsonObject,
+) -> None:
+    """Where the limit is met in Rust code, that panics: with something that is no Exception."""
+    schema: JsonObject = {"properties": {"p": LOOP}, "$defs": {"loop": loop}}
+    for judge in (checker(schema).wrong, partial(schema_fault, schema)):
+        for frames in range(25):
+            assert "cannot be applied" in _at_depth(frames, judge, {"p": 1})
 
 
 def test_a_pattern_that_python_cannot_count_to_is_no_schema() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from node.alarm import time_limit
+from node.alarm import no_panic, time_limit
 from node.inference.grammar.strict_json import StrictJsonError, parse_prefix
 from node.types import Json, JsonObject, canonical
 
@@ -47,7 +47,10 @@ def schema_fault(schema: JsonObject, value: Json) -> str:
     from referencing.exceptions import Unresolvable
 
     try:
-        with time_limit(SCHEMA_S):  # a pattern, or references that branch, can take for ever
+        with (
+            time_limit(SCHEMA_S),
+            no_panic(),
+        ):  # a pattern, or references that branch, can take for ever
             error = best_match(_validator(canonical(schema)).iter_errors(value))
     except TimeoutError:
         return f"the schema cannot be applied within {SCHEMA_S:g} s"
