@@ -514,3 +514,23 @@ async def test_change_that_is_restored_out_of_order_is_owed(tmp_path: Path) -> N
         assert "owes the change" in wallet.pending()[-1].error
         world.mint.desk.answer = answer  # type: ignore[method-assign]
         await nothing_lost(world, wallet, "restored without the quote's help")
+
+
+async def test_a_mint_that_is_away_is_waited_for_once_a_round(tmp_path: Path) -> None:
+    """It takes seconds to find that out, and there may be many invoices of it."""
+    world = World(tmp_path)
+    ann = await world.funded("ann", 64)
+    for _ in range(3):
+        await ann.request_invoice(8)
+    for key in ("a", "b"):
+        world.mint.faults.add(Fault.LOST_REQUEST, "/v1/swap")
+        world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
+        with pytest.raises(OutcomeUnknownError):
+            await ann.send(5, to=ann.address(), key=key)
+    world.mint.faults.add(Fault.UNREACHABLE, times=99)
+    assert await ann.recover() == ()
+    assert world.mint.faults._switches[-1].left == 98
+    world.mint.faults.clear()
+    assert len(await ann.recover()) == 2
+    await nothing_lost(world, ann, "it is back")
+    await world.close()

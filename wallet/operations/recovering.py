@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from wallet.errors import WalletError
+from wallet.errors import MintUnreachableError, WalletError
 from wallet.operations import (
     batching,
     consolidating,
@@ -68,8 +68,9 @@ async def _at(
     for operation in sorted(others, key=lambda each: each.kind == Kind.EXCHANGE):
         try:
             await _one(book, own, funding, operation.key)
-        except WalletError:
-            continue  # it is written down; the operation says what became of it
+        except WalletError as error:  # it is written down; the operation says what became of it
+            if _is_away(error) and operation.kind != Kind.EXCHANGE:  # that asks another mint, too
+                return
     for unit in sorted({each.unit for each in invoices}):
         await _invoices(book, mint, unit, [each.key for each in invoices if each.unit == unit])
 
@@ -106,13 +107,24 @@ async def _invoices(book: Book, mint: str, unit: Unit, keys: list[str]) -> None:
         if await batching.claim_paid(book, mint, unit, keys):
             now = {key: _operation(book, key) for key in keys}
             keys = [key for key, operation in now.items() if operation and operation.pending]
-    except WalletError:
-        pass  # each is claimed alone below; those of a batch that is open are left alone by `claim`
+    except WalletError as error:
+        if _is_away(error):
+            return
+        # each is claimed alone below; those of a batch that is open are left alone by `claim`
     for key in keys:
         try:
             await minting.claim(book, key)
-        except WalletError:
-            continue  # it is written down where anything may have happened; else it waits as it was
+        except WalletError as error:
+            # it is written down where anything may have happened; else it waits as it was
+            if _is_away(error):
+                return
+
+
+def _is_away(error: WalletError) -> bool:
+    """Whether a mint cannot be reached: finding that out again takes seconds each time."""
+    return isinstance(error, MintUnreachableError) or isinstance(
+        error.__cause__, MintUnreachableError
+    )
 
 
 def _operation(book: Book, key: str) -> Operation | None:
