@@ -268,7 +268,8 @@ class Runs:
         await all_over(lives, seconds)
         late = self._lives.alive()
         for life in late:
-            life.park("shutdown")
+            if not life.park("shutdown"):  # it is ending: that takes no longer from now on
+                life.cancel(life.run.state.stopped)
         await all_over(late)
 
     # ── people ──────────────────────────────────────────────────────────────────────────────

@@ -464,6 +464,22 @@ async def test_a_run_that_is_cancelled_ends_though_all_are_stopped_meanwhile(
     assert await again.resume("uid:1") == []
 
 
+async def test_a_shutdown_does_not_wait_for_ever_for_what_a_cancelled_run_finds_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("node.runs.life.SETTLE_S", 0.01)
+    step = Late(traceless=False)
+    runs, _ = make(ScriptedProgram(lambda _: [step]))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await until(lambda: step.performed)
+    await runs.estop("uid:1")
+    cancelling = asyncio.create_task(runs.cancel(run_id))
+    await until(lambda: len(step.performed) > 1)
+    await asyncio.wait_for(runs.drain(0), 5)
+    await cancelling
+    assert (await runs.wait(run_id)).status == "stopped"
+
+
 async def test_who_cancels_is_told_that_the_end_could_not_be_written() -> None:
     slow = writes()
     log = MemoryLog(clock=ManualClock())
