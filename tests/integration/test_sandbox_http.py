@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from cryptography import x509
@@ -27,8 +28,16 @@ from node.clock import SystemClock
 from node.errors import ToolLimitError
 from node.sandbox import Grant, Limits
 from node.sandbox.abi import Err
+from node.sandbox.capabilities.allowlist import parse_url
 from node.sandbox.capabilities.charset import decode
-from node.sandbox.capabilities.http import http_functions
+from node.sandbox.capabilities.http import (
+    _next,
+    _RefusedError,
+    _Request,
+    _Response,
+    _scrubber,
+    http_functions,
+)
 from node.sandbox.hostcall import HostCall
 from node.sandbox.network import SystemNetwork
 
@@ -249,14 +258,49 @@ def test_a_function_that_only_reads_changes_nothing_on_a_server(server: Server) 
     assert [method for method, *_ in server.seen] == ["GET", "HEAD"]
 
 
-@pytest.mark.parametrize(("status", "method", "body"), [(303, "GET", b""), (307, "POST", b"x")])
+@pytest.mark.parametrize(
+    ("status", "before", "method", "body"),
+    [
+        (303, "POST", "GET", b""),
+        (301, "POST", "GET", b""),
+        (307, "POST", "POST", b"x"),
+        (308, "PUT", "PUT", b"x"),
+        (302, "HEAD", "HEAD", b""),
+    ],
+)
 def test_a_redirect_keeps_or_drops_the_body(
-    server: Server, status: int, method: str, body: bytes
+    server: Server, status: int, before: str, method: str, body: bytes
 ) -> None:
     server.routes["/a"] = lambda h: reply(h, status, Location="/b")
     server.routes["/b"] = lambda h: reply(h, 200)
-    fetch(host_call(server.url("/*")), server.url("/a"), method="POST", body="x")
+    sent = {"headers": {"Content-Type": "text/x"}, "body": "x"} if before != "HEAD" else {}
+    fetch(host_call(server.url("/*")), server.url("/a"), method=before, **sent)
     assert (server.seen[1][0], server.seen[1][3]) == (method, body)
+    assert ("content-type" in server.seen[1][2]) is bool(body)
+
+
+def test_a_redirect_from_https_to_http_is_refused() -> None:
+    secure = _Request("GET", parse_url("https://a.example/"), {}, b"")
+    with pytest.raises(_RefusedError, match="from https to http"):
+        _next(secure, _Response(302, {"location": "http://a.example/"}, b""))
+
+
+def test_a_secret_is_hidden_however_it_is_written() -> None:
+    value = 'Bearer p"ss/w+s3cr3t'
+    call = host_call("https://a.example/*", secrets={"https://a.example/*": {"X-Key": value}})
+    scrub = _scrubber(call)
+    for written in (value, quote(value, safe=""), json.dumps(value)):
+        assert "s3cr3t" not in scrub(f"It said {written}.")
+
+
+def test_a_secret_is_hidden_in_the_url_and_in_a_refusal(server: Server) -> None:
+    call = host_call(server.url("/*"), secrets={server.url("/*"): {"X-Key": "s3cr3t-token"}})
+    for path in ("/s3cr3t-token", "/more"):
+        server.routes[path] = lambda h: reply(h, 200)
+    server.routes["/a"] = lambda h: reply(h, 302, Location="/s3cr3t-token")
+    assert fetch(call, server.url("/a"))["url"] == server.url("/[secret]")
+    server.routes["/a"] = lambda h: reply(h, 302, Location="http://b.example/s3cr3t-token")
+    assert "b.example/[secret] is not on the allow-list" in refused(call, server.url("/a"))
 
 
 def test_secrets_go_where_they_belong_and_are_not_seen(server: Server) -> None:
@@ -282,12 +326,15 @@ def test_secrets_go_where_they_belong_and_are_not_seen(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Authorization": "x"}, {"Cookie": "x"}, {"Host": "x"}, {"Accept": "a\r\nX: y"}]
+    ("name", "value", "said"),
+    [(name, "x", "may not be set") for name in ("Authorization", "Cookie", "Host", "X-Cashu")]
+    + [("Accept", "a\r\nX: y", "characters that a header cannot have")],
 )
 def test_refuses_headers_that_are_not_the_guests_to_set(
-    server: Server, headers: dict[str, str]
+    server: Server, name: str, value: str, said: str
 ) -> None:
-    assert "header" in refused(host_call(server.url("/*")), server.url("/a"), headers=headers)
+    headers = {name: value}
+    assert said in refused(host_call(server.url("/*")), server.url("/a"), headers=headers)
     assert server.seen == []
 
 

@@ -371,7 +371,7 @@ def test_a_front_that_a_stranger_removed_is_seen(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda made: {**made, "size": made["size"] + 1},
+        lambda made: {**made, "size": made["size"] + 2},
         lambda made: {**made, "frontier": [*reversed(made["frontier"])]},
         lambda made: {**made, "frontier": made["frontier"][:1]},
         lambda made: {**made, "chain": "00" * 32},

@@ -70,6 +70,9 @@ def test_has_one_normal_form(given_url: str, normal: str) -> None:
         "http://example..org/",
         "http://" + "a" * 64 + ".org/",
         "http://example.org/" + "a" * 2048,
+        "http://example.org/" + "ä" * 1100,
+        "http://example.org/a b",
+        "http://" + f"{'a' * 60}." * 4 + "example.org/",
         "http://example.org/a/..%2fb",
         "http://example.org/a/%2e%2e%2fb",
         "http://example.org/a/..%5cb",
@@ -92,6 +95,7 @@ def test_refuses_what_has_another_reading(text: str) -> None:
         ("https://api.example.org/*", "https://API.example.org./a?b", True),
         ("https://api.example.org/*", "http://api.example.org/", False),
         ("https://api.example.org/*", "https://api.example.org:444/", False),
+        ("https://api.example.org/*", "http://api.example.org:443/", False),
         ("https://api.example.org/*", "https://api.example.org.evil.example/", False),
         ("https://api.example.org/*", "https://evil-api.example.org/", False),
         ("https://api.example.org/v1/*", "https://api.example.org/v1/a", True),
@@ -147,6 +151,7 @@ def test_refuses_what_is_no_pattern(pattern: str) -> None:
         ("https://localhost.example.org/*", False),
         ("https://notlocal/*", True),
         ("https://evil-local.example/*", False),
+        ("https://example.notlocal/*", False),
     ],
 )
 def test_only_a_literal_local_name_reaches_the_local_network(pattern: str, private: bool) -> None:
@@ -188,13 +193,16 @@ def test_only_a_literal_local_name_reaches_the_local_network(pattern: str, priva
         "2001:0:7f00:1::",
         "2001:db8::1",
         "fec0::1",
+        "4000::1",
     ],
 )
 def test_knows_what_is_not_the_open_internet(address: str) -> None:
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111"])
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1"]
+)
 def test_knows_the_open_internet(address: str) -> None:
     assert is_public(address)
 

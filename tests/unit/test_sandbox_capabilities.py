@@ -157,10 +157,11 @@ def test_a_store_has_room_for_so_much(tmp_path: Path) -> None:
     assert do(call, "set", "c", "") == Err("the store is full: store_keys = 2")
     assert do(call, "set", "a", "") == "a"
     assert do(call, "keys") == "a\nb"
+    assert do(call, "set", "a", "\u00fc" * 5) == Err("the store is full: store_bytes = 10")
     call.close()
 
 
-@pytest.mark.parametrize("key", ["", "x" * 257, "a\nb"])
+@pytest.mark.parametrize("key", ["", "x" * 257, "\u00fc" * 129, "a\nb"])
 def test_a_key_is_a_line(tmp_path: Path, key: str) -> None:
     call = host_call(tmp_path)
     assert isinstance(do(call, "set", key, "x"), Err)

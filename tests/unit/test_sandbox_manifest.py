@@ -221,8 +221,10 @@ def test_a_shipped_tools_name_is_taken(tmp_path: Path, store: ToolStore) -> None
     other = write_tool(tmp_path / "other", WAT, name="calc")
     with pytest.raises(ToolError, match="ships with the node"):
         store.add(other.folder)
-    with pytest.raises(ToolError, match="not an installed tool"):
-        store.remove("calc")
+    (tmp_path / "installed").mkdir()
+    for name in ("calc", "../shipped/calc"):
+        with pytest.raises(ToolError, match="not an installed tool"):
+            store.remove(name)
 
 
 def test_installs_nothing_whose_component_is_another(tmp_path: Path, store: ToolStore) -> None:

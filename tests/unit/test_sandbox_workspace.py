@@ -310,6 +310,7 @@ def test_says_that_it_wrote_only_once_it_has(root: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "write", full)
     assert refused(call, "write", "a", "y")
     assert told == ["before a", "x", "before a"]
+    assert os.listdir(root) == ["a"], "what was half written is gone"
 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", ".git.", ".git ", ".g\u200cit", "．git"])
@@ -337,12 +338,31 @@ def test_keeps_quotas_within_one_call_and_between_calls(root: Path) -> None:
     assert do(call, "write", "a", "12345") == 5
     assert do(call, "write", "a", "1234567890") == 10
     assert "workspace_bytes = 10" in refused(call, "write", "b", "x")
-    assert "workspace_files = 3" in refused(call, "write", "1/2/3", "")
+    assert "workspace_files = 3" in refused(call, "write", "1/2/3/4", "")
+    assert not (root / "1" / "2" / "3").exists()
     again = host_call(root, workspace_bytes=10, workspace_files=3)
     assert "workspace_bytes = 10" in refused(again, "write", "b", "x")
     assert do(again, "remove", "a") == "a"
     assert do(again, "write", "b", "1234567890") == 10
     assert do(again, "write", "b", "") == 0
+
+
+def test_a_file_can_get_smaller_where_there_is_too_much(root: Path) -> None:
+    (root / "a").write_text("x" * 20)
+    assert do(host_call(root, workspace_bytes=10), "write", "a", "x" * 15) == 15
+
+
+def test_what_is_not_the_agents_counts_against_no_quota(root: Path) -> None:
+    (root / "loop").symlink_to(root)
+    (root / ".git").mkdir()
+    for number in range(9):
+        (root / ".git" / str(number)).write_text("x" * 99)
+    assert do(host_call(root, workspace_bytes=99, workspace_files=2), "write", "a", "x") == 1
+
+
+def test_a_name_of_two_lines_is_not_listed_as_two_names(root: Path) -> None:
+    (root / "a\nb").write_text("x")
+    assert do(host_call(root), "list", ".") == ""
 
 
 def test_names_the_limit_of_a_file(root: Path) -> None:
