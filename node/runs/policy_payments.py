@@ -49,7 +49,7 @@ def covers_payee(listed: str, destination: str) -> bool:
     if listed == destination:
         return True
     if "://" in listed:
-        return "://" in destination and is_listed(destination, (listed,))
+        return is_listed(destination, (listed,))
     kind, colon, payee = listed.partition(":")
     if colon and payee == "*":
         return destination.startswith(f"{kind}:")
