@@ -37,7 +37,7 @@ from wallet.store import (
     Tables,
     codec,
 )
-from wallet.store.proofs import MOST_ALIKE
+from wallet.store.proofs import MOST_ALIKE, Proofs
 from wallet.store.vault import Vault
 from wallet.testing import KEY, WORDS, World
 from wallet.types import Dleq, KeysetInfo, Proof
@@ -266,6 +266,34 @@ async def test_a_file_of_before_is_brought_up_to_date(tmp_path: Path, store: Sto
         await again.aclose()
 
 
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        (lambda proofs, _: proofs.release("k"), 1),
+        (lambda proofs, _: proofs.spend("k"), 1),
+        (lambda proofs, tags: proofs.drop(tags), 2),
+        (lambda proofs, tags: proofs.set_aside(tags, "other", hold=Hold.RESERVED), 1),
+        (lambda proofs, tags: proofs.bring_back(tags), 3),
+    ],
+)
+async def test_a_proof_changes_from_the_state_that_is_named_only(
+    store: Store, change: Callable[[Proofs, list[bytes]], int], changed: int
+) -> None:
+    """Whatever an operation believes: what it does not hold so, it does not touch."""
+
+    def work(tables: Tables) -> list[int]:
+        tables.proofs.add(URL, "sat", [proof(0)])
+        for number, hold in ((1, Hold.RESERVED), (2, Hold.SENT), (3, Hold.ASIDE)):
+            tables.proofs.add(URL, "sat", [proof(number)], hold=hold, operation="k")
+        assert tables.proofs.kept(URL) == 3
+        tags = [tables.vault.tag(proof(number).secret) for number in range(4)]
+        before = [tables.proofs.state(tag) for tag in tags]
+        assert change(tables.proofs, tags) == 1
+        return [at for at, tag in enumerate(tags) if tables.proofs.state(tag) != before[at]]
+
+    assert await store.write("x", work) == [changed]
+
+
 async def test_an_end_is_untold_until_it_was_told(store: Store) -> None:
     for key in ("a", "b"):
         await store.write("x", lambda t, k=key: t.operations.insert(Record(operation(k))))
@@ -467,6 +495,36 @@ async def test_what_is_final_stays_final(store: Store) -> None:
         await store.write("x", lambda tables: tables.operations.insert(Record(operation("k"))))
     assert store.read(lambda tables: tables.operations.operation("none")) is None
     assert store.read(lambda tables: tables.operations.get("none")) is None
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("state", [State.DONE, State.FAILED])
+async def test_only_an_invoice_that_was_given_up_is_taken_up_again(
+    store: Store, kind: Kind, state: State
+) -> None:
+    ended = replace(operation("k", state), kind=kind)
+    await store.write("x", lambda tables: tables.operations.insert(Record(ended)))
+    again = replace(ended, state=State.PENDING)
+    taken = store.write("x", lambda tables: tables.operations.update(Record(again)))
+    if (kind, state) == (Kind.MINT, State.FAILED):
+        await taken
+    else:
+        with pytest.raises(StoreError, match="cannot become"):
+            await taken
+
+
+async def test_ends_are_told_of_whole_payments(store: Store) -> None:
+    """A part of a payment, or of a batch, is told with the whole."""
+    kinds = {"whole": Kind.MULTIPATH, "part": Kind.MELT, "batch": Kind.BATCH, "alone": Kind.MELT}
+    for key, kind in kinds.items():
+        made = replace(operation(key), kind=kind, parent="whole" if key == "part" else "")
+        await store.write("x", lambda t, one=made: t.operations.insert(Record(one)))
+        over = replace(made, state=State.DONE)
+        await store.write("x", lambda t, one=over: t.operations.update(Record(one)))
+    at_once = operation("at once", State.DONE)
+    await store.write("x", lambda t: t.operations.insert(Record(at_once)))
+    told = store.read(lambda t: [each.key for each in t.operations.untold()])
+    assert told == ["whole", "alone", "at once"]
 
 
 async def test_history_is_newest_first_and_in_pages(store: Store) -> None:
