@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from wallet.errors import FeeTooHighError, InsufficientFundsError, WalletError
+from wallet.errors import (
+    FeeTooHighError,
+    InsufficientFundsError,
+    VerificationError,
+    WalletError,
+)
 from wallet.mint.testing import Purse
 from wallet.operations.results import Rules
-from wallet.protocol import invoices, quotes
+from wallet.protocol import invoices, quotes, tokens
 from wallet.protocol import outputs as making
 from wallet.protocol.curve import public, random_scalar
 from wallet.testing import World
@@ -59,6 +65,19 @@ async def test_a_secret_that_looks_like_a_note_of_ours(world: World, ann: Wallet
     bob = await world.funded("bob", 20)
     assert (await ann.redeem((await bob.send(5)).token, request)).amount == 5
     assert await world.missing() == 0
+
+
+async def test_a_token_that_names_another_unit_than_its_ecash_has_is_refused(
+    world: World, ann: Wallet
+) -> None:
+    """Else msat would be told as sat: a thousand times what they are worth."""
+    world.mint.ledger.add_keyset("msat", version=2, fee_ppk=0)
+    await ann.add_mint(world.mint.url)
+    bob = await world.funded("bob", 0)
+    token = tokens.decode((await ann.send(3)).token)
+    with pytest.raises(VerificationError, match=r"is not one of mint .* for msat"):
+        await bob.receive(replace(token, unit="msat"))
+    assert (await bob.receive(token)).amount == 3
 
 
 # ── mints ───────────────────────────────────────────────────────────────────────────────────
