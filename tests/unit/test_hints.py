@@ -25,7 +25,10 @@ def texts(room: str) -> Iterator[str]:
         docs = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
         for each in ast.walk(tree):
             if isinstance(each, ast.JoinedStr):
-                yield "".join(str(getattr(part, "value", "X")) for part in each.values)
+                parts = (
+                    part.value if isinstance(part, ast.Constant) else "X" for part in each.values
+                )
+                yield "".join(map(str, parts))
             elif isinstance(each, ast.Constant) and isinstance(each.value, str):
                 yield "" if id(each) in docs else each.value
 
