@@ -47,10 +47,8 @@ def schema_fault(schema: JsonObject, value: Json) -> str:
     from referencing.exceptions import Unresolvable
 
     try:
-        with (
-            time_limit(SCHEMA_S),
-            no_panic(),
-        ):  # a pattern, or references that branch, can take for ever
+        # a pattern, or references that branch, can take for ever
+        with time_limit(SCHEMA_S), no_panic():
             error = best_match(_validator(canonical(schema)).iter_errors(value))
     except TimeoutError:
         return f"the schema cannot be applied within {SCHEMA_S:g} s"
