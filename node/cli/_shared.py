@@ -21,7 +21,16 @@ INTERRUPTED = 130  # the exit status of Ctrl-C
 INPUT_MAX_BYTES = 4 * 1024 * 1024  # what the daemon takes in one request
 LINE_MAX_BYTES = 4_095  # of a line typed at a terminal (termios(3), canonical mode)
 
+LIST_MAX = 1_000
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+limit_option = click.option(
+    "-n",
+    "limit",
+    type=click.IntRange(0, LIST_MAX),
+    default=50,
+    show_default=True,
+    help="How many of the newest.",
+)
 
 
 def home() -> Home:

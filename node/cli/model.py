@@ -162,7 +162,10 @@ def add(
         look = _Look(anyway=anyway, quiet=as_json)
         file = Path(source)
         if length and file.is_file() and file.stat().st_size != length:
-            raise ModelError(f"{file} has {file.stat().st_size} bytes, not {length}")
+            raise ModelError(
+                f"{file} has {file.stat().st_size} bytes, not {length}",
+                hint="Get the file again, or correct --size.",
+            )
         pin = _add_file(store, file, name, look, sha256=sha256, in_place=in_place)
     elif in_place:
         raise click.UsageError("--in-place is for files that are here")

@@ -12,6 +12,7 @@ from node.cli._shared import (
     connect,
     json_option,
     leave,
+    limit_option,
     note,
     print_json,
     span,
@@ -23,8 +24,6 @@ from node.types import JsonObject
 if TYPE_CHECKING:
     from node.gateway.replies import RunReply
 
-LIST_MAX = 1_000
-
 
 @click.group()
 def runs() -> None:
@@ -33,14 +32,7 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option("--agent", help="Only this agent's.")
-@click.option(
-    "-n",
-    "limit",
-    type=click.IntRange(0, LIST_MAX),
-    default=50,
-    show_default=True,
-    help="How many.",
-)
+@limit_option
 @json_option
 def list_(agent: str | None, limit: int, as_json: bool) -> None:
     """Show runs, newest first."""

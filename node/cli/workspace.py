@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import click
 
-from node.cli._shared import ago, clean, connect, json_option, note, print_json, table
+from node.cli._shared import ago, clean, connect, json_option, limit_option, note, print_json, table
 from node.types import JsonObject
-
-LIST_MAX = 1_000
 
 
 @click.group()
@@ -17,14 +15,7 @@ def workspace() -> None:
 
 @workspace.command()
 @click.argument("agent")
-@click.option(
-    "-n",
-    "limit",
-    type=click.IntRange(0, LIST_MAX),
-    default=50,
-    show_default=True,
-    help="How many commits.",
-)
+@limit_option
 @json_option
 def log(agent: str, limit: int, as_json: bool) -> None:
     """Show the commits, newest first: one for each run that changed something."""

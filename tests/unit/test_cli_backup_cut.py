@@ -23,10 +23,15 @@ ENTRIES = 4  # in a segment, so that keys change all the time
 BURST = 60  # appends while one cut is made: on a fast disk the log would outgrow its copies
 
 
-def test_every_cut_of_a_busy_log_opens(tmp_path: Path) -> None:
+def made(tmp_path: Path, **options: int) -> tuple[Home, Journal]:
+    """A home, and its log, open."""
     home = Home(tmp_path / "h")
     home.create()
-    log = Journal.open_sync(home.journal, origin="test/log", segment_entries=ENTRIES)
+    return home, Journal.open_sync(home.journal, origin="test/log", **options)
+
+
+def test_every_cut_of_a_busy_log_opens(tmp_path: Path) -> None:
+    home, log = made(tmp_path, segment_entries=ENTRIES)
     done, begun, permits = threading.Event(), threading.Event(), threading.Semaphore(0)
 
     def busy() -> None:
@@ -57,9 +62,7 @@ def test_a_log_that_goes_on_in_the_middle_of_a_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, appends: int
 ) -> None:
     """Two appends fill a segment: its key is destroyed, and the next one made, within the cut."""
-    home = Home(tmp_path / "h")
-    home.create()
-    log = Journal.open_sync(home.journal, origin="test/log", segment_entries=ENTRIES)
+    home, log = made(tmp_path, segment_entries=ENTRIES)
     append(log)
     owner, name = (backup, "_last_commit") if "commit" in moment else (Path, "read_bytes")
     original, waiting = getattr(owner, name), [True]
@@ -83,9 +86,7 @@ def test_a_log_that_goes_on_in_the_middle_of_a_cut(
 def test_a_log_that_is_pruned_in_the_middle_of_a_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    home = Home(tmp_path / "h")
-    home.create()
-    log = Journal.open_sync(home.journal, origin="test/log", segment_entries=ENTRIES)
+    home, log = made(tmp_path, segment_entries=ENTRIES)
     for _ in range(8):
         append(log)
     original, waiting = backup._last_commit, [True]
@@ -118,9 +119,7 @@ def test_content_that_is_erased_in_the_middle_of_a_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """What is archived has the key if its log does not say that it was erased."""
-    home = Home(tmp_path / "h")
-    home.create()
-    log = Journal.open_sync(home.journal, origin="test/log")
+    home, log = made(tmp_path)
     append(log)
     (ref,) = log.entry(log.size - 2).draft.blobs
     original, waiting = getattr(backup, moment), [True]

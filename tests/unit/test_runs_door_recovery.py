@@ -234,38 +234,49 @@ async def test_a_run_that_gets_nowhere_is_left_alone(tmp_path) -> None:
     await runs.drain(0)
 
 
-async def test_a_parked_run_comes_back_by_itself_when_its_time_is_over() -> None:
-    clock, effect = ManualClock(), PlainEffect(value=1)
-    runs, log = make(script(effect), clock=clock)
+async def parked_for_a_moment(clock: ManualClock) -> tuple[str, MemoryLog, float]:
+    """A run that is parked, its log, and the time until which it is."""
+    runs, log = make(script(PlainEffect(value=1)), clock=clock)
     run_id = await finished(runs)
     left = await cut(log, unfinished)
     until = clock.wall() + 0.01
     await left.append(Draft("run.parked", run=run_id, data={"reason": "x", "until": until}))
-    after, _ = make(script(effect), left, clock=clock)
+    return run_id, left, until
+
+
+def announced(begun: asyncio.Event) -> ScriptedProgram:
+    """A program of one effect, which says when it has begun."""
+
+    def effects(_: ProgramRun) -> tuple[Effect, ...]:
+        begun.set()
+        return (PlainEffect(value=1),)
+
+    return ScriptedProgram(effects)
+
+
+async def test_a_parked_run_comes_back_by_itself_when_its_time_is_over() -> None:
+    clock, begun = ManualClock(), asyncio.Event()
+    run_id, left, _ = await parked_for_a_moment(clock)
+    after, _ = make(announced(begun), left, clock=clock)
     assert await after.recover() == []
-    changed = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(0.005, lambda: clock.advance(1))
-    asyncio.get_running_loop().call_later(0.1, changed.set_result, None)
-    await changed
+    clock.advance(1)
+    async with asyncio.timeout(5):
+        await begun.wait()
     assert (await after.wait(run_id)).status == "completed"
 
 
 @pytest.mark.parametrize("restarted", [True, False])
 async def test_a_clock_that_was_set_back_does_not_keep_a_run_parked(restarted: bool) -> None:
-    clock, effect = ManualClock(), PlainEffect(value=1)
-    runs, log = make(script(effect), clock=clock)
-    run_id = await finished(runs)
-    left = await cut(log, unfinished)
-    until = clock.wall() + 0.01
-    await left.append(Draft("run.parked", run=run_id, data={"reason": "x", "until": until}))
-    after, _ = make(script(effect), left, clock=clock)
+    clock, begun = ManualClock(), asyncio.Event()
+    run_id, left, until = await parked_for_a_moment(clock)
+    after, _ = make(announced(begun), left, clock=clock)
     if restarted:  # a board without a battery begins in 1970
         clock.wall_s = 0.0
     assert await after.recover() == ([run_id] if restarted else [])
     clock.wall_s = min(clock.wall_s, until - 3600)
     async with asyncio.timeout(5):
-        while after.show(run_id).status != "completed":  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await begun.wait()
+    assert (await after.wait(run_id)).status == "completed"
 
 
 async def test_a_run_whose_beginning_was_erased_fails_and_says_so() -> None:

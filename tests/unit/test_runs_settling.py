@@ -181,9 +181,9 @@ async def test_a_mint_that_is_away_leaves_it_open(node: Node) -> None:
     assert (await node.runs.wait(run)).status == "completed"
 
 
-async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def stopped_before_its_mint(node: Node) -> tuple[str, str]:
+    """An invoice, and the run that pays it, in an emergency stop: its mint never got the payment,
+    and would make it now."""
     invoice = node.lightning.invoice(30_000)
     for path in ("/v1/melt/bolt11", "/v1/melt/quote/bolt11/*", "/v1/checkstate"):
         node.mint.faults.add(Fault.LOST_REQUEST, path, times=50)
@@ -191,6 +191,13 @@ async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(
     await node.runs.estop("uid:1")
     node.mint.faults.clear()
     node.lightning.outcome = Outcome.PAID
+    return invoice, run
+
+
+async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoice, run = await stopped_before_its_mint(node)
     again = node.make()  # a restart
     for settling in (node.settling, node.settling_of(again)):
         with pytest.raises(RunStoppedError):
@@ -206,13 +213,7 @@ async def test_an_emergency_stop_makes_no_payment_that_its_mint_never_got(
 async def test_a_run_that_is_cancelled_in_an_emergency_stop_pays_nothing_by_that(
     node: Node,
 ) -> None:
-    invoice = node.lightning.invoice(30_000)
-    for path in ("/v1/melt/bolt11", "/v1/melt/quote/bolt11/*", "/v1/checkstate"):
-        node.mint.faults.add(Fault.LOST_REQUEST, path, times=50)
-    run = await node.pay(invoice)
-    await node.runs.estop("uid:1")
-    node.mint.faults.clear()
-    node.lightning.outcome = Outcome.PAID
+    invoice, run = await stopped_before_its_mint(node)
     await node.runs.cancel(run)
     assert not node.lightning.is_paid(invoice)
     result = await node.runs.wait(run)
