@@ -404,7 +404,8 @@ def test_thoughts_are_kept_apart(name: str, family: Get) -> None:
 
 def test_a_template_s_end_is_the_model_s_own(tmp_path: Path) -> None:
     """And not another token that ends an answer, as text of no turns did before it was taught."""
-    loading = pytest.importorskip("node.inference.llama.loading")
+    from node.inference.llama import loading
+
     specials = (("<|endoftext|>", CONTROL), ("<|im_end|>", CONTROL))
     tiny = TinyModel(template="{{ messages[0].content }}{{ eos_token }}", specials=specials)
     model = native.Model(str(write_tiny_gguf(tmp_path / "tiny.gguf", tiny)))

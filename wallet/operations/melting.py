@@ -358,7 +358,10 @@ async def _plan_again(book: Book, record: Record, refusal: MintError) -> Record:
             tables.proofs.release(record.key)
             planned = _plan(book, tables, record, snapshot)
             if "part" in record.body["asked"] and planned.operation.fee > operation.fee:
-                raise FeeTooHighError(f"mint {mint} takes more now than its part may cost")
+                raise FeeTooHighError(
+                    f"mint {mint} takes more now than its part may cost",
+                    hint="Pay again: the parts are chosen anew, or raise `max_fee`.",
+                )
             tables.operations.update(planned)
             return planned
 
