@@ -13,7 +13,7 @@ import sqlite3
 import stat
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -410,7 +410,14 @@ def test_what_took_the_homes_place_meanwhile_is_told(
     assert (kept / "config.toml").read_text() == "mine"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that is heard, also where the tests were started by nohup, which ignores one."""
+    before = signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_a_restore_and_a_backup_that_are_told_to_end_leave_nothing(
     short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
