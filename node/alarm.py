@@ -37,18 +37,3 @@ def time_limit(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-@contextmanager
-def no_panic() -> Iterator[None]:
-    """Raises RecursionError in the block in place of the panic that Rust code makes of it.
-
-    jsonschema looks references up in such code. A panic is no Exception, and would get past all who
-    are ready for any of those; a schema that refers to itself can bring it about.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__module__ != "pyo3_runtime":
-            raise
-        raise RecursionError("it went too deep") from None

@@ -17,7 +17,7 @@ from node.runs.content import MAX_DEPTH, clean_text, map_text, text_bytes
 from node.runs.effect import PASS, Guard, GuardContext, GuardStage, GuardVerdict
 from node.runs.guards_citations import CitationsGuard
 from node.runs.guards_secrets import SecretsGuard
-from node.runs.schemas import Checker
+from node.schemas import Checker
 from node.types import Json
 
 ALWAYS = ("size", "schema", "secrets")
@@ -84,7 +84,7 @@ class SchemaGuard:
         checker = self._checkers(context.tool, context.name)
         if checker is None:
             return GuardVerdict("fail", f"there is no function {context.name}")
-        wrong = checker.wrong(content)
+        wrong = clean_text(checker.wrong(content))
         return GuardVerdict("fail", wrong) if wrong else PASS
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.inference import Message, ToolCall
-from node.runs.schemas import checker
 from node.runs.tool_effect import Offer
+from node.schemas import checker
 from node.types import JsonObject
 
 _LONGEST = 400

@@ -21,12 +21,12 @@ from node.runs.effect import Effect, Label
 from node.runs.pay_function import PAY_OFFER
 from node.runs.payment_effect import PaymentEffect
 from node.runs.policy import granted
-from node.runs.schemas import Checker, checker
 from node.runs.taint import BOTH, unlisted
 from node.runs.tool_effect import Offer, ToolEffect, labels_of
 from node.runs.tool_payer import Nesting, ToolPayer
 from node.runs.workspace_labels import FileLabels
 from node.sandbox import Function, Grant, Payer, ToolManifest, ToolResult, WorkspaceGrant
+from node.schemas import Checker, checker
 from node.types import JsonObject
 
 _HOW_TO_GRANT = {

@@ -13,19 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import jsonschema
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from node.alarm import no_panic, time_limit
 from node.errors import ToolError
 from node.sandbox.types import Capability, Example, Function, ToolManifest
+from node.schemas import checker
 from node.types import Json, JsonObject, canonical
 
 MANIFEST = "tool.toml"
 PIN = "tool.sha256"
 _MANIFEST_BYTES = 256 * 1024
 _MOST_DEEP = 64
-_CHECKED_S = 2.0
 _LONGEST = 300
 _NAME = r"[a-z][a-z0-9_]{0,31}"
 _SHA256 = r"[0-9a-f]{64}"
@@ -152,11 +150,9 @@ def _function(path: Path, function: _Function) -> Function:
     where = f"{path}: functions.{function.name}.parameters"
     _check_json(where, schema)
     try:
-        with time_limit(_CHECKED_S), no_panic():
-            jsonschema.Draft202012Validator.check_schema(schema)
-    except (jsonschema.SchemaError, RecursionError, ArithmeticError, TimeoutError) as error:
-        message = getattr(error, "message", str(error))
-        raise ToolError(f"{where}: {message[:_LONGEST]}") from None
+        checker(schema)
+    except ValueError as error:
+        raise ToolError(f"{where}: {str(error)[:_LONGEST]}") from None
     if schema.get("type") != "object":
         raise ToolError(f"{where}: type must be object")
     return Function(

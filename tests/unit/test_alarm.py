@@ -14,7 +14,7 @@ import pytest
 
 from node.alarm import time_limit
 from node.inference.grammar.fits import schema_fault
-from node.runs.schemas import checker
+from node.schemas import checker
 from node.types import Json, JsonObject
 
 # each `a` more doubles the time; this one takes hours

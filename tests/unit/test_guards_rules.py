@@ -17,7 +17,7 @@ from node.runs.effect import GuardContext, GuardStage
 from node.runs.figures import figures
 from node.runs.guards import GuardSet, SchemaGuard, SizeGuard, check_guard_name
 from node.runs.guards_citations import CitationsGuard, is_rounded
-from node.runs.schemas import Checker, checker
+from node.schemas import Checker, checker
 from node.types import Json, canonical
 
 NAME = GuardContext("calc", tool="calc")

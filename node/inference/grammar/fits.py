@@ -8,16 +8,9 @@ Spec: JSON Schema 2020-12.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, Final
-
-from node.alarm import no_panic, time_limit
 from node.inference.grammar.strict_json import StrictJsonError, parse_prefix
-from node.types import Json, JsonObject, canonical
-
-SCHEMA_S: Final = 0.5
-_LONGEST_REASON = 300
-_LONGEST_VALUE = 100
+from node.schemas import checker
+from node.types import Json, JsonObject
 
 
 def answer_fault(schema: JsonObject, text: str) -> str | None:
@@ -43,40 +36,7 @@ def read_json(text: str) -> tuple[Json, str]:
 
 def schema_fault(schema: JsonObject, value: Json) -> str:
     """Where a value does not fit a JSON Schema (2020-12); "" where it does. Never raises."""
-    from jsonschema.exceptions import SchemaError, best_match
-    from referencing.exceptions import Unresolvable
-
     try:
-        # a pattern, or references that branch, can take for ever
-        with time_limit(SCHEMA_S), no_panic():
-            error = best_match(_validator(canonical(schema)).iter_errors(value))
-    except TimeoutError:
-        return f"the schema cannot be applied within {SCHEMA_S:g} s"
-    except (SchemaError, Unresolvable, RecursionError, ArithmeticError, ValueError) as broken:
-        return f"the schema cannot be applied ({type(broken).__name__})"
-    if error is None:
-        return ""
-    where = ".".join(str(part) for part in error.absolute_path)
-    why, shown = error.message, repr(error.instance)
-    if len(shown) > _LONGEST_VALUE and why.startswith(shown):  # else what is wrong is not said
-        why = f"it{why[len(shown) :]}"
-    return cut(f"{where}: {why}" if where else why)
-
-
-@lru_cache(maxsize=256)
-def _validator(schema: bytes) -> Any:
-    """Compiled. References are looked up within the schema only, never fetched."""
-    import json
-
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
-
-    value = json.loads(schema)
-    Draft202012Validator.check_schema(value)
-    registry: Registry[Any] = Registry()
-    return Draft202012Validator(value, registry=registry)
-
-
-def cut(text: str) -> str:
-    """The text, or its beginning."""
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+        return checker(schema).wrong(value)
+    except ValueError as error:
+        return f"the schema cannot be applied: {error}"

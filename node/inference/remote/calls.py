@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from node.inference.grammar.fits import cut, read_json, schema_fault
+from node.inference.grammar.fits import read_json, schema_fault
 from node.inference.grammar.gbnf import dumps
 from node.inference.types import FunctionSpec, Generation, ToolCall
 
 MAX_CALLS: Final = 64
+_LONGEST_NAME: Final = 300
 
 
 def read_calls(
@@ -44,9 +45,13 @@ def _read(tools: tuple[FunctionSpec, ...], name: str, text: str) -> ToolCall | s
     tool = next((tool for tool in tools if tool.name == name), None)
     if tool is None:
         names = ", ".join(each.name for each in tools) or "none"
-        return f"there is no tool {dumps(cut(name))}; the tools are: {names}"
+        return f"there is no tool {dumps(_cut(name))}; the tools are: {names}"
     arguments, fault = read_json(text or "{}")
     if fault or not isinstance(arguments, dict):
         return f"the arguments of {name} are {fault or 'not an object'}"
     wrong = schema_fault(tool.parameters, arguments)
     return f"the arguments of {name} are wrong: {wrong}" if wrong else ToolCall(name, arguments)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"

@@ -1,4 +1,4 @@
-"""A function's JSON Schema (draft 2020-12), compiled once, and what is wrong with arguments.
+"""JSON Schema (2020-12): compiled once, and what of a value does not fit, in words.
 
 References are resolved within the schema only: jsonschema would fetch a remote one, and a tool's
 schema must not be able to make the daemon open a connection. Nor to hold it up: a pattern that goes
@@ -8,37 +8,39 @@ applying have a time limit.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from node.alarm import no_panic, time_limit
-from node.runs.content import clean_text
+from node.alarm import time_limit
 from node.types import Json, JsonObject, canonical
 
-_LONGEST_MESSAGE = 300
-_LONGEST_VALUE = 100
-MOST_S = 0.5
+MOST_S: Final = 0.5
+_LONGEST_MESSAGE: Final = 300
+_LONGEST_VALUE: Final = 100
 
 
 class Checker:
-    """Says what is wrong with a function's arguments, in words a model can act on."""
+    """Says what is wrong with a value, in words a model can act on."""
 
     def __init__(self, schema: JsonObject) -> None:
         Draft202012Validator.check_schema(schema)
         registry: Registry[Any] = Registry()
         self._validator = Draft202012Validator(schema, registry=registry)
 
-    def wrong(self, arguments: Json) -> str:
-        """Empty if the arguments are right; never raises."""
+    def wrong(self, value: Json) -> str:
+        """Where it does not fit, and why; empty if it does. Never raises."""
         try:
-            with time_limit(MOST_S), no_panic():
-                error = best_match(self._validator.iter_errors(arguments))
-            return _words(error) if error is not None else ""
+            with _bounded():
+                error = best_match(self._validator.iter_errors(value))
+            return "" if error is None else _words(error)
         except TimeoutError:
             return f"the schema cannot be applied within {MOST_S:g} s"
         except (Unresolvable, RecursionError, ArithmeticError, ValueError) as broken:
@@ -49,10 +51,10 @@ def checker(schema: JsonObject) -> Checker:
     """The compiled schema; the same schema is compiled once.
 
     Raises:
-        ValueError: it is not a JSON Schema.
+        ValueError: it is not a JSON Schema, or takes too long to tell.
     """
     try:
-        with time_limit(MOST_S), no_panic():
+        with _bounded():
             return _compiled(canonical(schema))
     except (SchemaError, RecursionError, ArithmeticError, TimeoutError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
@@ -60,9 +62,24 @@ def checker(schema: JsonObject) -> Checker:
 
 @lru_cache(maxsize=512)
 def _compiled(schema: bytes) -> Checker:
-    import json
-
     return Checker(json.loads(schema))
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Raises TimeoutError in the block after `MOST_S`, and RecursionError for a panic.
+
+    jsonschema looks references up in Rust code, which panics where the limit of recursion is met in
+    it. A panic is no Exception, and would get past all who are ready for any of those; a schema
+    that refers to itself can bring it about.
+    """
+    try:
+        with time_limit(MOST_S):
+            yield
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise RecursionError("it went too deep") from None
 
 
 def _words(error: ValidationError) -> str:
@@ -71,4 +88,4 @@ def _words(error: ValidationError) -> str:
     why, value = error.message, repr(error.instance)
     if len(value) > _LONGEST_VALUE and why.startswith(value):
         why = f"it{why[len(value) :]}"
-    return clean_text(f"{where}: {why}" if where else why)[:_LONGEST_MESSAGE]
+    return (f"{where}: {why}" if where else why)[:_LONGEST_MESSAGE]
