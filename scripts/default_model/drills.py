@@ -1,5 +1,5 @@
 """Exercises for what every task needs: copying, finding by name or by form, going down a list,
-choosing.
+reciting it, choosing.
 
 In whole conversations these are a few tokens among many, and the heads that do them form late or
 never; here they are all there is. Each exercise has a system's message of its own, so that none is
@@ -25,8 +25,9 @@ _SHARES = {
     "copying": 36,
     "finding": 28,
     "listing": 14,
-    "locating": 18,
-    "pairing": 9,
+    "reciting": 14,
+    "locating": 26,
+    "pairing": 12,
     "choosing": 3,
 }
 
@@ -122,6 +123,23 @@ class Drills:
         wanted = joint.join(value for _, value in rows)
         system = {"role": "system", "content": named}
         return Exercise([system, *_told(self.words.path(), table, wanted)], [])
+
+    def _reciting(self) -> Exercise:
+        """All rows in one line, where rows begin and end alike: one word back is not enough."""
+        words, rng = self.words, self.rng
+        few = [words.word() for _ in range(4)]
+        ends = [words.integer()[: rng.randint(1, 4)] for _ in range(3)]
+        gap = rng.choice((*_GAPS, " line "))
+        firsts: Callable[[], str] = words.path if gap == " line " else lambda: rng.choice(few)
+        makers: tuple[Callable[[], str], ...] = (
+            lambda: firsts() + gap + rng.choice(ends),
+            lambda: "- " + " ".join(rng.choices(few, k=rng.randint(1, 4))),
+            lambda: rng.choice(few) + gap + words.number(),
+        )
+        make = rng.choice(makers)
+        rows = [make() for _ in range(rng.randint(2, 7))]
+        system = {"role": "system", "content": "Tell."}
+        return Exercise([system, *_told(words.path(), "\n".join(rows), ", ".join(rows))], [])
 
     def _functions(self) -> list[tuple[str, str]]:
         """Descriptions with a name each; neither the words nor the names mean anything."""

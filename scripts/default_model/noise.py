@@ -10,6 +10,8 @@ from words import Words
 from wrappers import FILLERS
 
 FREE = ("<text>", "<query>", "<key>", "<pattern>", "<code>")  # values that may stand unquoted
+TOLD = ("<path>", "<other>", "<url>", "<key>")  # values told by their form, or by what a file says
+STRAYS = (1, 1, 2, 3)
 # words that decide what is wanted
 _KEPT = """
 count words word characters letters lines copy clone duplicate back backup total sum add
@@ -32,6 +34,17 @@ class Noise:
         for _ in range(self.rng.choice((1, 1, 2))):
             form = self._change(form)
         return form
+
+    def strayed(self, form: str) -> str:
+        """The form with unknown words right before a value that can be told without them."""
+        words = form.split(" ")
+        found = [at for at, word in enumerate(words) if word.startswith(TOLD)]
+        found = [at for at in found if at and not words[at - 1].endswith((*FREE, *TOLD))]
+        if not found:
+            return form
+        at = self.rng.choice(found)
+        words[at:at] = [self.words.word() for _ in range(self.rng.choice(STRAYS))]
+        return " ".join(words)
 
     def _change(self, form: str) -> str:
         rng, words = self.rng, form.split(" ")

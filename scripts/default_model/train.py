@@ -32,7 +32,6 @@ from tokenizer import train as train_merges
 
 DRILL_SHARE = 0.06  # of the time at most; it ends once the exercises are learned
 DRILL_LOSS = 0.1
-USUAL_AT = 0.7  # of the time: what is met at the low rates of the end is done best
 FRESH_AT = 2  # where layers are put in that a file to begin with lacks
 WARM_STEPS = 20
 AVERAGE = 0.995
@@ -65,10 +64,14 @@ class Trainer:
         self.drilled = False
 
     def begin_with(self, weights: dict[str, torch.Tensor]) -> None:
-        """Takes over trained weights, under more layers if this model has more."""
+        """Takes over trained weights, under more layers if this model has more.
+
+        They have done the exercises that come first.
+        """
         fresh = Model(self.model.shape).state_dict()
         self.model.load_state_dict(deepened(weights, fresh, FRESH_AT))
         self.average = {name: w.detach().clone() for name, w in self.model.named_parameters()}
+        self.drilled = True
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Mean loss of a batch's targets in nats."""
@@ -161,7 +164,8 @@ class Loop:
         trainer = self.trainer
         if not trainer.drilled:
             return ONLY_DRILLS
-        return HARD if trainer.elapsed < self.limit * USUAL_AT else USUAL
+        # what is met at the low rates of the end is done best
+        return HARD if trainer.elapsed < self.limit * self.options.usual_at else USUAL
 
     def run(self) -> None:
         """Trains until the minutes are over."""
@@ -250,6 +254,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=70.0)
     parser.add_argument("--tokens", type=int, default=5600, help="a step, padding counted in")
     parser.add_argument("--drill-tokens", type=int, default=4608, help="the same, in the exercises")
+    parser.add_argument("--usual-at", type=float, default=0.7, help="when usual ones begin, share")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=0.0012)
     parser.add_argument("--save-every", type=float, default=150.0, help="seconds")

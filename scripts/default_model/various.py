@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sums
 import talk
 from chains import Chains
 from composing import Composer
@@ -13,6 +14,13 @@ from ways_talk import HOPELESS, SMALL_TALK
 from words import Words
 
 WAYS = {**SINGLE, **CHAINED}
+# signs and words that are rare in the shared table
+_SUMS = [
+    *sums.SPOKEN,
+    ("<a> {÷|over} <b>", "<a> / <b>"),
+    ("<a> {÷|over|divided by} <b>", "<a> / <b>"),
+    ("<a> {×|x} <b>", "<a> * <b>"),
+]
 _READY = 0.3  # of the requests come from patterns.py
 
 
@@ -20,7 +28,7 @@ class Various(Chains):
     """What training asks. `spare`: only in parts of requests that are held back from training."""
 
     def __init__(self, words: Words, spare: bool = False) -> None:
-        super().__init__(words, PATTERNS)
+        super().__init__(words, PATTERNS, (_SUMS, sums.STORIES, sums.CHANGES))
         self.composer = Composer(words, spare)
         self.ready = 0.0 if spare else _READY
 

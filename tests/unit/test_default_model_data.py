@@ -131,6 +131,19 @@ def test_spare_entries_are_not_trained_on() -> None:
     assert spared >= 20
 
 
+def test_unknown_words_stand_before_values_that_are_told_by_their_form_alone() -> None:
+    from noise import Noise
+    from words import Words
+
+    noise = Noise(Words(random.Random(3)))
+    for _ in range(60):
+        form = noise.strayed("put <text> in the <path> now")
+        assert form.startswith("put <text> in the ")
+        assert form.endswith(" <path> now")
+        assert 1 <= len(form.split()) - 6 <= 3
+    assert noise.strayed("<path> <text> <url>") == "<path> <text> <url>"
+
+
 def test_noise_never_touches_values() -> None:
     from noise import Noise
     from words import Words
@@ -171,6 +184,9 @@ def test_exercises_have_the_right_answer() -> None:
         if named == "Find.":
             rows = [part for m in one.messages[1:-1] for part in m["content"].split("\\n")]
             assert any(last["content"] in row for row in rows)
+        if named == "Tell.":
+            table = json.loads(one.messages[2]["content"])["content"]
+            assert table.replace("\n", ", ") == last["content"]
         if named == "Choose.":
             call = last["tool_calls"][0]["function"]
             offered = {t["function"]["name"]: t["function"]["description"] for t in one.tools}
@@ -184,7 +200,7 @@ def test_exercises_have_the_right_answer() -> None:
             said = one.messages[1]["content"]
             assert 0 < said.index(texts["old"]) < said.rindex(texts["new"])
     calling = {"Choose.", "Take the path.", "Take both."}
-    assert seen == calling | {"Find.", "Find the line.", "Repeat.", "Sum.", "List."}
+    assert seen == calling | {"Find.", "Find the line.", "Repeat.", "Sum.", "List.", "Tell."}
 
 
 @pytest.mark.parametrize("held_out", [False, True])
