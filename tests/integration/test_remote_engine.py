@@ -39,6 +39,7 @@ from node.inference.testing.server import (
     LLAMA_SERVER,
     MODEL,
     OLLAMA,
+    ROUTER,
     SERVICE,
     VLLM,
     Answer,
@@ -342,6 +343,58 @@ async def test_each_kind_of_server_is_known(
     assert (info.remote, info.sha256, info.path) == (True, "", server.url)
 
 
+async def test_a_llama_server_with_several_models_is_asked_about_the_one(tmp_path: Path) -> None:
+    async with ModelServer([say("Yes.")], facts=ROUTER) as server:
+        remote = engine(tmp_path, server, model=MODEL)
+        info = await remote.info("far")
+        counted = await remote.count(asking("one two three"))
+        await remote.aclose()
+    assert (info.architecture, info.context_tokens, counted) == ("llama-server", 4096, 9)
+
+
+async def test_a_llama_server_takes_a_name_that_it_does_not_list(tmp_path: Path) -> None:
+    """One with a single model takes any; one with several knows them by other names, too."""
+    async with ModelServer() as server:
+        remote = engine(tmp_path, server, model="gpt-4o")
+        info = await remote.info("far")
+        await remote.aclose()
+    assert (info.architecture, info.context_tokens) == ("llama-server", 4096)
+
+
+def unloaded(name: str, **shown: Any) -> dict[str, Any]:
+    """An Ollama that loads its model when it is asked to, and shows it under its whole name."""
+    loaded: list[Any] = []
+
+    def load(body: Any) -> Any:
+        loaded.append({"name": name, "model": name, "context_length": 32768})
+        return {"model": body["model"], "response": "", "done": True}
+
+    told = {"/api/ps": lambda _: {"models": loaded}, "/api/generate": load}
+    return {**OLLAMA, **told, "/api/show": {"parameters": "", **shown}}
+
+
+@pytest.mark.parametrize("name", [MODEL, f"{MODEL}:latest"])
+async def test_the_context_of_an_ollama_model_is_what_it_has_when_it_is_loaded(
+    tmp_path: Path, name: str
+) -> None:
+    """It is unloaded after five idle minutes; a conversation would not fit the 4096 of before."""
+    async with ModelServer(facts=unloaded(name)) as server:
+        remote = engine(tmp_path, server, model=MODEL)
+        info = await remote.info("far")
+        await remote.aclose()
+    assert (info.architecture, info.context_tokens) == ("ollama", 32768)
+
+
+async def test_a_model_that_ollama_has_elsewhere_is_not_loaded(tmp_path: Path) -> None:
+    facts = unloaded(MODEL, remote_host="https://ollama.com:443")
+    async with ModelServer(facts=facts) as server:
+        remote = engine(tmp_path, server)
+        info = await remote.info("far")
+        await remote.aclose()
+    assert info.context_tokens == 4096
+    assert not any(asked.path == "/api/generate" for asked in server.asked)
+
+
 @pytest.mark.parametrize(
     "other",
     [Answer([b"<!doctype html>"], kind="text/html"), refuse(403, "no"), refuse(401, "no"),
@@ -567,6 +620,7 @@ async def test_a_hostile_server_is_bounded(tmp_path: Path, name: str) -> None:
     "facts",
     [{}, {"/v1/models": []}, {"/v1/models": {"data": 7}}, {"/v1/models": {"data": [[]]}},
      {"/v1/models": {"data": [{"owned_by": "llamacpp"}]}},
+     {"/v1/models": {"data": [{"id": "m", "owned_by": "x"}]}, "/api/version": {"version": "1"}},
      {"/v1/models": {"data": [{"owned_by": "llamacpp"}]}, "/props": [1]},
      {"/v1/models": {"data": [{"owned_by": "vllm", "max_model_len": "8192"}]}},
      {"/v1/models": {"data": [{"id": "m" * 900, "owned_by": "vllm", "max_model_len": 8192}]}},

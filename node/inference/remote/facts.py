@@ -3,8 +3,9 @@ a prompt.
 
 The OpenAI API tells neither, so each kind is asked in its own way: llama-server's `/props`,
 `/apply-template` and `/tokenize`, vLLM's `max_model_len` and `/tokenize`, Ollama's `/api/ps` and
-`/api/show`. Where a server cannot count, an estimate from above stands in: two letters of a word a
-token, and each other mark, digit or byte of another script one. That is about twice of what
+`/api/show`. Every question names the model, since a server may have several, and loads them when
+they are asked for. Where a server cannot count, an estimate from above stands in: two letters of a
+word a token, and each other mark, digit or byte of another script one. That is about twice of what
 tokenizers make of prose, so that a prompt that is said to fit does.
 
 Spec: llama.cpp `tools/server/README.md`; vLLM "OpenAI-Compatible Server"; Ollama `docs/api.md`.
@@ -15,6 +16,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
+
+import httpx
 
 from node.errors import ModelError, RemoteError
 from node.inference.grammar.gbnf import dumps
@@ -52,7 +55,7 @@ async def find_facts(server: Server, remote: RemoteModel) -> Facts:
     """
     models = _models(await server.ask(f"{remote.url}/models"))
     entry = _chosen(server, remote, models)
-    kind = await _kind(server, remote, entry)
+    kind = await _kind(server, remote, entry or next(iter(models), {}))
     model = remote.model or str(entry.get("id", ""))
     if len(model) > _LONGEST_NAME:
         raise ModelError(
@@ -72,13 +75,12 @@ async def count_tokens(
     server: Server, remote: RemoteModel, facts: Facts, request: Generation
 ) -> int | None:
     """Prompt tokens as the server counts them; None where it cannot."""
-    body: JsonObject = {"messages": messages_json(request.messages)}
+    body: JsonObject = {"model": facts.model, "messages": messages_json(request.messages)}
     if request.tools:
         body["tools"] = tools_json(request)
     if facts.kind == "vllm":
-        told = await server.ask(
-            f"{remote.root}/tokenize", {**body, "model": facts.model, "add_generation_prompt": True}
-        )
+        asked: JsonObject = {**body, "add_generation_prompt": True}
+        told = await server.ask(f"{remote.root}/tokenize", asked)
         return _count(told.get("count")) if isinstance(told, dict) else None
     if facts.kind == "llama-server":
         return await _count_llama(server, remote, request, body)
@@ -88,11 +90,12 @@ async def count_tokens(
 async def _count_llama(
     server: Server, remote: RemoteModel, request: Generation, body: JsonObject
 ) -> int | None:
-    shown = await server.ask(f"{remote.root}/apply-template", body)
+    shown = await server.ask(f"{remote.root}/apply-template", body, loads=True)
     prompt = shown.get("prompt") if isinstance(shown, dict) else None
     if not isinstance(prompt, str):
         return None
-    asked: JsonObject = {"content": prompt, "add_special": True, "parse_special": True}
+    asked: JsonObject = {"model": body["model"], "content": prompt}
+    asked |= {"add_special": True, "parse_special": True}
     told = await server.ask(f"{remote.root}/tokenize", asked)
     tokens = told.get("tokens") if isinstance(told, dict) else None
     if not isinstance(tokens, list):
@@ -178,7 +181,8 @@ async def _context(
     server: Server, remote: RemoteModel, kind: Kind, model: str, entry: JsonObject
 ) -> int:
     if kind == "llama-server":
-        props = await server.ask(f"{remote.root}/props")
+        named = httpx.QueryParams({"model": model})
+        props = await server.ask(f"{remote.root}/props?{named}", loads=True)
         settings = props.get("default_generation_settings") if isinstance(props, dict) else None
         return _count(settings.get("n_ctx")) if isinstance(settings, dict) else 0
     if kind == "ollama":
@@ -187,18 +191,30 @@ async def _context(
 
 
 async def _ollama_context(server: Server, remote: RemoteModel, model: str) -> int:
-    """What the loaded model has; else what its Modelfile says; else Ollama's own default."""
+    """What the model has once it is loaded, which hangs on the machine's memory, too; else what its
+    Modelfile says; else Ollama's own default. 0 where it is another server that has a version."""
+    if size := await _ollama_loaded(server, remote, model):
+        return size
+    shown = await server.ask(f"{remote.root}/api/show", {"model": model})
+    if not isinstance(shown, dict):
+        return 0
+    if not shown.get("remote_host"):  # else it is a service's, and never loaded
+        load: JsonObject = {"model": model, "stream": False}
+        await server.ask(f"{remote.root}/api/generate", load, loads=True)
+    said = re.search(r"^num_ctx\s+(\d{1,8})\s*$", str(shown.get("parameters") or ""), re.MULTILINE)
+    known = _count(int(said[1])) if said else OLLAMA_CONTEXT_TOKENS
+    return await _ollama_loaded(server, remote, model) or known
+
+
+async def _ollama_loaded(server: Server, remote: RemoteModel, model: str) -> int:
+    """The context of a model that Ollama has loaded; 0 where it has not."""
     loaded = await server.ask(f"{remote.root}/api/ps")
     entries = loaded.get("models") if isinstance(loaded, dict) else None
+    names = (model, f"{model}:latest")  # Ollama's name of one that is named without a tag
     for entry in entries if isinstance(entries, list) else []:
-        if not isinstance(entry, dict) or model not in (entry.get("name"), entry.get("model")):
-            continue
-        if size := _count(entry.get("context_length")):
-            return size
-    shown = await server.ask(f"{remote.root}/api/show", {"model": model})
-    parameters = shown.get("parameters") if isinstance(shown, dict) else None
-    said = re.search(r"^num_ctx\s+(\d{1,8})\s*$", str(parameters or ""), re.MULTILINE)
-    return _count(int(said[1])) if said else OLLAMA_CONTEXT_TOKENS
+        if isinstance(entry, dict) and (entry.get("name") in names or entry.get("model") in names):
+            return _count(entry.get("context_length"))
+    return 0
 
 
 def _count(value: Json) -> int:

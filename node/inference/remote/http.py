@@ -77,16 +77,20 @@ class Server:
             ),
         )
 
-    async def ask(self, url: str, body: JsonObject | None = None) -> Json:
+    async def ask(self, url: str, body: JsonObject | None = None, *, loads: bool = False) -> Json:
         """The JSON at `url` (a POST where there is a body); None where nothing is there.
+
+        Args:
+            loads: the server may load the model first, so it has as long as for a first token.
 
         Raises:
             RemoteError, EngineBusyError: no answer in `ask_s`, or one that is none.
         """
-        deadline = Deadline(replace(self._limits, whole_s=self._limits.ask_s))
+        most_s = self._limits.first_token_s if loads else self._limits.ask_s
+        deadline = Deadline(replace(self._limits, whole_s=most_s))
         opened = self._opened(url, body, deadline)
         try:
-            async with asyncio.timeout(self._limits.ask_s), opened as response:
+            async with asyncio.timeout(most_s), opened as response:
                 if response.status_code in _NOT_THERE:
                     return None
                 await self._check(response)
@@ -95,7 +99,7 @@ class Server:
                 return self.parse(await self._all(response, most))
         except TimeoutError:
             raise RemoteError(
-                f"{self.who} did not answer within {self._limits.ask_s:g} s",
+                f"{self.who} did not answer within {most_s:g} s",
                 hint="Is it running, and is the address right?",
             ) from None
 

@@ -52,8 +52,8 @@ class ModelServer:
 
     Args:
         script: replies to requests for tokens, in order.
-        facts: replies to everything else by path, as JSON or an `Answer`, or a function of the
-            body that gives one; what is not named is a 404.
+        facts: replies to everything else by path, with its query or without, as JSON or an
+            `Answer`, or a function of the body that gives one; what is not named is a 404.
         tls: serves HTTPS with this context.
 
     Attributes:
@@ -121,7 +121,7 @@ class ModelServer:
         if asked.path.endswith("/chat/completions"):
             reply = self._script.pop(0) if self._script else refuse(500, "the script is at its end")
             return reply if isinstance(reply, Answer) else reply(asked)
-        known = self._facts.get(asked.path)
+        known = self._facts.get(asked.path, self._facts.get(asked.path.partition("?")[0]))
         value = known(asked.body) if callable(known) else known
         if isinstance(value, Answer):
             return value
@@ -269,6 +269,26 @@ LLAMA_SERVER: Final[Mapping[str, Any]] = {
     "/props": {"default_generation_settings": {"n_ctx": 4096}, "total_slots": 4},
     "/apply-template": _template,
     "/tokenize": _words,
+}
+
+
+def _named(reply: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The reply of the model that a body names; where it names none, no model is asked."""
+    nameless = refuse(400, "model name is missing from the request")
+    return lambda body: reply(body) if body.get("model") == MODEL else nameless
+
+
+ROUTER: Final[Mapping[str, Any]] = {
+    "/v1/models": {
+        "data": [
+            {"id": MODEL, "owned_by": "llamacpp", "status": {"value": "unloaded"}},
+            {"id": "another", "owned_by": "llamacpp", "status": {"value": "unloaded"}},
+        ]
+    },
+    "/props": {"role": "router", "default_generation_settings": {"params": {}, "n_ctx": 0}},
+    f"/props?model={MODEL}": LLAMA_SERVER["/props"],
+    "/apply-template": _named(_template),
+    "/tokenize": _named(_words),
 }
 VLLM: Final[Mapping[str, Any]] = {
     "/v1/models": {"data": [{"id": MODEL, "owned_by": "vllm", "max_model_len": 8192}]},
