@@ -6,21 +6,23 @@ running daemon is told at once.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from node.cli._shared import clean, connect, home, json_option, note, print_json, table
+from node.cli.tool import SHIPPED
 from node.errors import DaemonNotRunningError, FreeholdError, ManifestError
-from node.home import write_private
+from node.home import Home, write_private
 
 if TYPE_CHECKING:
     from node.runs import AgentManifest
@@ -56,7 +58,8 @@ def new(name: str, about: str, instructions: str, model: str, tools: tuple[str, 
 @json_option
 def list_(as_json: bool) -> None:
     """Show the agents there are."""
-    refused = _refused()
+    home().require()
+    refused = {name: error.message for name, error in broken(home()).items()}
     found = [_summary(path, refused) for path in home().manifests]
     if as_json:
         print_json(found)
@@ -201,8 +204,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _tell_daemon() -> None:
     with contextlib.suppress(DaemonNotRunningError), connect() as client:
-        for name, problem in client.reload_agents().items():
-            note(f"warning: {name}: {problem}")
+        client.reload_agents()
+    for name, error in broken(home()).items():
+        note(f"warning: {name}: {error.message}")
 
 
 def _fresh(name: str, about: str, instructions: str, model: str, tools: tuple[str, ...]) -> bytes:
@@ -238,11 +242,15 @@ def _edited(content: bytes, path: Path) -> bytes:
         return Path(file.name).read_bytes()
 
 
-def _refused() -> dict[str, str]:
-    """What a running daemon has against the files as they are now: it knows the tools."""
-    with contextlib.suppress(DaemonNotRunningError), connect() as client:
-        return client.reload_agents()
-    return {}
+def broken(where: Home) -> Mapping[str, ManifestError]:
+    """What a daemon has, or would have, against the agents' files and their tools, by name."""
+    from node.runs import AgentRegistry, check_tools
+    from node.sandbox import ToolStore
+
+    tools = ToolStore(SHIPPED, where.tools)
+    registry = AgentRegistry(where.agents, check=lambda agent: check_tools(agent, tools))
+    asyncio.run(registry.refresh())
+    return registry.broken()
 
 
 def _summary(path: Path, refused: dict[str, str]) -> dict[str, object]:

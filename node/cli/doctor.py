@@ -19,6 +19,7 @@ import click
 
 from node.cli._model import bench_line, gpu_line, too_large
 from node.cli._shared import clean, connect, home, json_option, leave, print_json, size
+from node.cli.agent import broken
 from node.errors import DaemonNotRunningError, FreeholdError, IdentityError
 from node.home import Home
 from node.identity import HttpSecrets, KeyStore
@@ -177,13 +178,8 @@ def _close(store: KeyStore, problem: str) -> None:
 
 
 def _agents(where: Home) -> Iterator[Fault]:
-    from node.runs import read_manifest
-
-    for path in where.manifests:
-        try:
-            read_manifest(path)
-        except FreeholdError as error:
-            yield Fault(error.message, error.hint)
+    for error in broken(where).values():
+        yield Fault(error.message, error.hint)
 
 
 def _models(where: Home) -> Iterator[Fault]:
@@ -317,11 +313,7 @@ def _disk(where: Home) -> Iterator[Fault]:
 def _daemon(where: Home) -> Iterator[Fault]:
     try:
         with connect() as client:
-            client.reload_agents()
-            agents = client.agents()
-        for agent in agents:
-            if agent["error"]:
-                yield Fault(agent["error"], agent["hint"])
+            client.status()
     except DaemonNotRunningError as error:
         if where.socket.exists():
             yield Fault(

@@ -34,7 +34,7 @@ from node.runs.run import Run
 from node.runs.service import Runs
 from node.runs.settling import Settling
 from node.runs.summary import RunSummary
-from node.runs.toolset import Places, Toolset
+from node.runs.toolset import Places, Toolset, check_tools
 from node.runs.workspace import Workspaces
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "Toolset",
     "Usage",
     "Workspaces",
+    "check_tools",
     "parse_manifest",
     "programs",
     "read_manifest",

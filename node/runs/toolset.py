@@ -102,33 +102,21 @@ class Toolset:
         self._checkers: dict[tuple[str, str], tuple[ToolManifest, Checker]] = {}
 
     def check(self, agent: AgentManifest) -> None:
-        """Holds an agent's grants against the installed tools.
-
-        Raises:
-            ManifestError: a tool is unknown or broken, wants a capability that is not granted, is
-                granted one that it does not use, or two functions share a name.
-        """
+        """Holds an agent's grants against the installed tools. Raises as `check_tools`."""
         self.offers(agent)
 
     def offers(self, agent: AgentManifest) -> tuple[Offer, ...]:
-        """The functions the agent may call, in the manifest's order. Raises as `check`."""
-        offers: list[Offer] = []
-        for grant in agent.tools:
-            tool = self._installed(agent, grant)
-            _check_capabilities(agent, grant, tool)
-            offers += [_offer(tool, function) for function in _chosen(agent, grant, tool)]
-        if agent.payments.allow and self._purse:
-            offers.append(PAY_OFFER)
-        names = [offer.name for offer in offers]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise _wrong(
-                agent,
-                f"two tools have a function {twice[0]}",
-                "Narrow one of them with functions = [...]; `pay` is there by itself where "
-                "[payments] allows a payee.",
-            )
-        return tuple(offers)
+        """The functions the agent may call, in the manifest's order. Raises as `check_tools`."""
+        return _offers(agent, self, pays=self._purse is not None)
+
+    def names(self) -> Sequence[str]:
+        """The tools there are now."""
+        return self._tools.names()
+
+    def get(self, name: str) -> ToolManifest:
+        """The tool as it is now, which calls are of from now on. Raises ToolError."""
+        self._known[name] = self._tools.get(name)
+        return self._known[name]
 
     def effect(
         self,
@@ -248,25 +236,53 @@ class Toolset:
         return labels_of(origins, foreign=agent.foreign, private=agent.private, marked=marked)
 
     def _tool(self, name: str) -> ToolManifest:
-        if name not in self._known:
-            self._known[name] = self._tools.get(name)
-        return self._known[name]
+        return self._known.get(name) or self.get(name)
 
-    def _installed(self, agent: AgentManifest, grant: ToolGrant) -> ToolManifest:
-        known = self._tools.names()
-        if grant.name not in known:
-            near = get_close_matches(grant.name, known, n=1)
-            guess = f"Did you mean {near[0]}? " if near else ""
-            raise _wrong(
-                agent,
-                f"there is no tool {grant.name!r}",
-                f"{guess}Tools: {', '.join(known) or 'none'}.",
-            )
-        try:
-            self._known[grant.name] = self._tools.get(grant.name)
-        except ToolError as error:
-            raise _wrong(agent, error.message, error.hint) from error
-        return self._known[grant.name]
+
+def check_tools(agent: AgentManifest, tools: ToolSource) -> None:
+    """Holds an agent's grants against tools, as a node with a wallet does.
+
+    Raises:
+        ManifestError: a tool is unknown or broken, wants a capability that is not granted, is
+            granted one that it does not use, or two functions share a name.
+    """
+    _offers(agent, tools, pays=True)
+
+
+def _offers(agent: AgentManifest, tools: ToolSource, *, pays: bool) -> tuple[Offer, ...]:
+    offers: list[Offer] = []
+    for grant in agent.tools:
+        tool = _installed(agent, grant, tools)
+        _check_capabilities(agent, grant, tool)
+        offers += [_offer(tool, function) for function in _chosen(agent, grant, tool)]
+    if agent.payments.allow and pays:
+        offers.append(PAY_OFFER)
+    names = [offer.name for offer in offers]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _wrong(
+            agent,
+            f"two tools have a function {twice[0]}",
+            "Narrow one of them with functions = [...]; `pay` is there by itself where "
+            "[payments] allows a payee.",
+        )
+    return tuple(offers)
+
+
+def _installed(agent: AgentManifest, grant: ToolGrant, tools: ToolSource) -> ToolManifest:
+    known = tools.names()
+    if grant.name not in known:
+        near = get_close_matches(grant.name, known, n=1)
+        guess = f"Did you mean {near[0]}? " if near else ""
+        raise _wrong(
+            agent,
+            f"there is no tool {grant.name!r}",
+            f"{guess}Tools: {', '.join(known) or 'none'}.",
+        )
+    try:
+        return tools.get(grant.name)
+    except ToolError as error:
+        raise _wrong(agent, error.message, error.hint) from error
 
 
 def _offer(tool: ToolManifest, function: Function) -> Offer:
