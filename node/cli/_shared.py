@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from node.errors import FreeholdError, RequestError
+from node.errors import ConfigError, DaemonNotRunningError, FreeholdError, RequestError
 from node.home import Home
 
 if TYPE_CHECKING:
@@ -38,11 +38,27 @@ def home() -> Home:
     return Home.locate()
 
 
+def node_home() -> Home:
+    """The home, with all its folders. Raises ConfigError where there is no node."""
+    where = home()
+    where.require()
+    where.create()
+    return where
+
+
 def connect() -> Client:
-    """A client of this home's daemon."""
+    """A client of this home's daemon. Raises DaemonNotRunningError, also where there is no node."""
     from node.client import Client
 
-    return Client.unix(home().socket)
+    where = home()
+    try:
+        return Client.unix(where.socket)
+    except DaemonNotRunningError:
+        try:
+            where.require()
+        except ConfigError as error:
+            raise DaemonNotRunningError(error.message, hint=error.hint) from None
+        raise
 
 
 def print_json(value: object) -> None:

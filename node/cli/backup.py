@@ -12,7 +12,7 @@ from types import FrameType
 
 import click
 
-from node.cli._shared import connect, home, json_option, note, print_json, size
+from node.cli._shared import connect, home, json_option, node_home, note, print_json, size
 from node.errors import BackupError, DaemonNotRunningError
 from node.home import private_file
 
@@ -75,9 +75,7 @@ def _offline(file: Path) -> None:
     from node.backup import write
     from node.config import load
 
-    where = home()
-    where.require()
-    where.create()
+    where = node_home()
     with where.hold(), private_file(file, replace=False) as target:
         write(where, load(where.config, {}).node.name, 0, target)
 

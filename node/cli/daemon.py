@@ -18,7 +18,6 @@ from node.diagnostics import KEEP_BYTES, OLDER
 from node.errors import (
     ControlError,
     DaemonNotRunningError,
-    FreeholdError,
     WalletLockedError,
 )
 from node.home import Home
@@ -182,7 +181,7 @@ def status(as_json: bool) -> None:
         if as_json:
             print_json({"running": False, "home": str(home().root)})
             leave(error.exit_code)
-        raise _explain(error) from None
+        raise
     if as_json:
         print_json({"running": True, **state})
         return
@@ -226,13 +225,3 @@ def _at_work(model: ModelReply) -> str:
         f"{kept} of prompts kept, {size(model['rss_bytes'])}"
     )
     return f"{line}, {model['crashes']} crashes" if model["crashes"] else line
-
-
-def _explain(error: DaemonNotRunningError) -> FreeholdError:
-    """Says that there is no node at all, where that is why nothing answers."""
-    where = home()
-    if where.config.exists():
-        return error
-    return DaemonNotRunningError(
-        f"there is no node at {where.root}", hint="Run `freehold init` first, or set FREEHOLD_HOME."
-    )

@@ -29,6 +29,7 @@ from node.cli._shared import (
     home,
     json_option,
     leave,
+    node_home,
     note,
     print_json,
     size,
@@ -157,7 +158,8 @@ def add(
     """
     from node.inference import is_remote
 
-    store = _store(make=True)
+    node_home()
+    store = _store()
     if not is_remote(source):
         look = _Look(anyway=anyway, quiet=as_json)
         file = Path(source)
@@ -190,7 +192,7 @@ def remove(name: str | None, unfinished: bool) -> None:
     if unfinished == (name is not None):
         raise click.UsageError("name a model, or --unfinished")
     if name is None:
-        forget_unfinished(home().models)
+        forget_unfinished(node_home().models)
         note("removed what was fetched in part")
         return
     if not forget_remote(name):
@@ -261,13 +263,10 @@ def _fetch(
     return store.adopt(got.path, chosen, sha256=got.sha256, size=got.size, source=source.shown)
 
 
-def _store(*, make: bool = False) -> ModelStore:
+def _store() -> ModelStore:
     from node.inference import ModelStore
 
-    where = home()
-    if make:
-        where.create()
-    return ModelStore(where.models)
+    return ModelStore(home().models)
 
 
 def _describe(store: ModelStore, pin: Pin) -> JsonObject:

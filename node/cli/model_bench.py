@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from node.cli._model import describe_bench
-from node.cli._shared import clean, home, json_option, print_json, size, span, table
+from node.cli._shared import clean, home, json_option, node_home, print_json, size, span, table
 from node.cli.model_connect import remote
 from node.errors import FreeholdError, ModelError
 
@@ -37,9 +37,8 @@ def bench(name: str, misses: bool, as_json: bool) -> None:
             f"the model {name!r} runs on a server; a bench is of this machine",
             hint="`freehold model list` shows which models are local.",
         )
-    store = ModelStore(home().models)
+    store = ModelStore(node_home().models)
     found = asyncio.run(_run(store, name, quiet=as_json))
-    home().create()
     store.keep_bench(name, found.record())
     if as_json:
         about = {"left_out": list(found.left_out), "cases": _cases(found)}
@@ -62,13 +61,13 @@ async def _run(store: ModelStore, name: str, *, quiet: bool) -> Bench:
 
 
 def _limits() -> EngineLimits:
-    """The config's, where there is one; eight agents at once in any case."""
+    """The config's; eight agents at once in any case."""
     from node.config import Config, load
     from node.inference import EngineLimits
 
-    where, config = home().config, Config()
+    config = Config()
     with suppress(FreeholdError):  # a bad config is told of by `freehold doctor`
-        config = load(where, os.environ) if where.exists() else config
+        config = load(home().config, os.environ)
     return EngineLimits(
         context_tokens=config.models.context_tokens, threads=config.models.threads or None
     )

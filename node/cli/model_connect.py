@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli._shared import clean, hidden, home, json_option, note, print_json
+from node.cli._shared import clean, hidden, home, json_option, node_home, note, print_json
 from node.errors import IdentityError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def connect(
     """
     from node.inference import ModelStore, RemoteModel, RemoteModels, refuse_both
 
-    home().create()
+    node_home()
     kept_key = f"model.{name}" if key else _known_key(name, url)
     pem = str(Path(ca_file).absolute()) if ca_file else ""
     entry = RemoteModel(name, url, model, kept_key, context, plain_http, pem)

@@ -52,6 +52,7 @@ def set_(name: str, url: str, header: str, agents: tuple[str, ...]) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """Show what there is; values are never shown."""
+    home().require()
     found = HttpSecrets(home().keys).all()
     rows = [(name, s.url, s.header, ", ".join(s.agents)) for name, s in found.items()]
     if as_json:

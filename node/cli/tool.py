@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli._shared import clean, home, json_option, leave, note, print_json, span, table
+from node.cli._shared import (
+    clean,
+    home,
+    json_option,
+    leave,
+    node_home,
+    note,
+    print_json,
+    span,
+    table,
+)
 from node.errors import ToolError
 
 if TYPE_CHECKING:
@@ -103,8 +113,8 @@ def add(source: Path, as_json: bool) -> None:
     """
     from node.cli.tool_check import add_checked
 
-    home().create()
-    manifest = asyncio.run(add_checked(_store(), source, home().cache))
+    cache = node_home().cache
+    manifest = asyncio.run(add_checked(_store(), source, cache))
     if as_json:
         print_json(_describe(manifest))
         return
@@ -124,7 +134,7 @@ def test(name: str, as_json: bool) -> None:
     """
     from node.cli.tool_check import check
 
-    checked = asyncio.run(check(_named(name), home().cache if home().root.is_dir() else None))
+    checked = asyncio.run(check(_named(name), home().cache if home().config.is_file() else None))
     if as_json:
         print_json([_outcome(item) for item in checked])
     else:

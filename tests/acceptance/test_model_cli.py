@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from node.cli.init import create
+from node.home import Home
 from node.inference.testing.gguf import TinyModel, write_tiny_gguf
 
 
@@ -48,6 +50,7 @@ class Shell:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Shell:
+    create(Home(tmp_path / "home"), "test-node")
     return Shell(tmp_path / "home")
 
 

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from node.cli.init import create
+from node.home import Home
 from node.identity import HttpSecrets, KeyStore
 from node.inference.testing.server import MODEL, SERVICE, ModelServer
 
@@ -23,6 +25,7 @@ class Shell:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        create(Home(home), "test-node")
 
     async def __call__(self, *words: str, typed: str = "", fails: int = 0) -> tuple[str, str]:
         process = await asyncio.create_subprocess_exec(

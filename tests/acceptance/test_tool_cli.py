@@ -28,6 +28,7 @@ READS = component_wat(
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FREEHOLD_HOME", str(tmp_path / "h"))
+    assert CliRunner().invoke(root, ["init"]).exit_code == 0
     return tmp_path / "h"
 
 
@@ -223,4 +224,4 @@ def test_new_writes_a_tool_to_build(tmp_path: Path, language: str) -> None:
 @pytest.mark.parametrize("name", ["My Tool", "../x", "", "1a", "a" * 40, "calc"])
 def test_new_refuses_what_cannot_be_a_name(tmp_path: Path, name: str) -> None:
     assert error_of(run("new", name, "--into", str(tmp_path))).message
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["h"]

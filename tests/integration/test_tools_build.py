@@ -54,6 +54,7 @@ def build(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("language", ["c", "zig", "js"])
 def test_a_tool_of_ones_own(tmp_path: Path, language: str) -> None:
     home, folder = tmp_path / "home", tmp_path / "mine"
+    assert freehold(home, "init").returncode == 0
     made = freehold(home, "tool", "new", "mine", "--lang", language, "--into", str(tmp_path))
     assert made.returncode == 0, made.stderr
     built = build(str(folder))

@@ -30,6 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
         return Bench(**{**vars(found), "sha256": store.get(name).sha256})
 
     monkeypatch.setattr(model_bench, "_run", run)
+    assert CliRunner().invoke(root, ["init"]).exit_code == 0
     return Home(tmp_path / "h")
 
 

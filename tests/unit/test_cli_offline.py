@@ -136,11 +136,35 @@ def test_two_inits_at_once_make_one_node(home: Home, monkeypatch: pytest.MonkeyP
     assert f"{home.config} was there already and keeps its name" in done.stderr
 
 
-@pytest.mark.parametrize("command", [["up"], ["agent", "new", "x"], ["service", "install"]])
-def test_without_a_node_the_way_is_shown(home: Home, command: list[str]) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["up"],
+        ["agent", "new", "x"],
+        ["agent", "list"],
+        ["service", "install"],
+        ["tool", "add", "/dev/null"],
+        ["model", "add", "/dev/null"],
+        ["model", "connect", "big", "http://127.0.0.1:9/v1", "--unchecked"],
+        ["model", "bench"],
+        ["model", "remove", "--unfinished"],
+        ["secret", "list"],
+        ["runs", "list"],
+        ["wallet", "balance"],
+    ],
+    ids=" ".join,
+)
+def test_without_a_node_the_way_is_shown_and_nothing_made(home: Home, command: list[str]) -> None:
     error = error_of(run(*command))
     assert "no node" in error.message
     assert "freehold init" in error.hint
+    assert not home.root.exists()
+
+
+def test_a_tool_is_tried_without_a_node_and_leaves_no_trace(home: Home) -> None:
+    home.root.mkdir()  # somebody's folder that is no home
+    assert run("tool", "test", "calc").exit_code == 0
+    assert not [*home.root.iterdir()]
 
 
 def test_without_a_daemon_status_is_3(home: Home) -> None:
@@ -168,6 +192,24 @@ def test_agent_new_list_show(home: Home) -> None:
     assert [tool["name"] for tool in shown["tools"]] == ["text", "calc"]
     assert 'name = "poet"' in run("agent", "show", "poet").stdout
     assert "already" in error_of(run("agent", "new", "poet")).message
+
+
+def test_tools_that_an_agent_cannot_have_are_told_without_a_daemon(home: Home) -> None:
+    made(home)
+    missing, ungranted = "there is no tool 'calk'", "tool files wants workspace"
+    assert missing in run("agent", "new", "sums", "--tool", "calk").stderr
+    assert ungranted in run("agent", "new", "filer", "--tool", "files").stderr
+    listed = {item["name"]: item for item in json.loads(run("agent", "list", "--json").stdout)}
+    assert [listed[name]["state"] for name in ("clerk", "filer", "sums")] == [
+        "ready",
+        "broken",
+        "broken",
+    ]
+    assert missing in listed["sums"]["about"]
+    told = run("doctor").stdout
+    assert missing in told
+    assert "Did you mean calc?" in told
+    assert ungranted in told
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "Ä", "x" * 50])
