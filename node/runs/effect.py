@@ -72,7 +72,8 @@ class Needs:
     effect that cannot send. `traceless` effects leave nothing outside the node: their intent
     shares a commit with their result, and recovery may perform them again. `tool` is the installed
     tool a tool call belongs to: what a manifest's `[[tools]]` table names, where the effect's own
-    name is the function's.
+    name is the function's. What `undoes` what another step did is taken whatever the budget has
+    left, and in a run that was cancelled, too.
     """
 
     usage: Usage = field(default_factory=Usage)
@@ -80,6 +81,7 @@ class Needs:
     destinations: tuple[str, ...] = ()
     traceless: bool = False
     tool: str = ""
+    undoes: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Passage:
         run = self._run
         recorded = run.record.steps.get(self._path)
         if recorded is None:
-            run.check_open()
+            self._check_open()
             if run.record.judged(self._path):
                 raise diverged(self._path, "a guard's verdict", self._asked.name)
             run.check_live(self._path)
@@ -132,15 +132,15 @@ class Passage:
     async def _taken_up(self, recorded: StepRecord, hold: Hold) -> Performed:
         """What an interrupted effect came to; a run that was stopped only finds out."""
         if self._effect.needs.traceless:
-            self._run.check_open()
+            self._check_open()
             return await self._perform(hold)
-        if self._run.halted:
+        if self._is_halted():
             self._check_not_parked()
             return Performed(await self._found_out(), 0.0)
         settled = await self._settle(else_now=True)
         if settled:
             return Performed(settled, 0.0)
-        self._run.check_open()
+        self._check_open()
         if not recorded.lets(self._effect.needs):
             return Performed(self._moved(), 0.0)
         again = self._run.scribe.draft(AGAIN, self._path, {}, cause=self._cause)
@@ -198,8 +198,9 @@ class Passage:
     # ── its parts ───────────────────────────────────────────────────────────────────────────
 
     async def _reserve(self) -> Hold:
-        if self._effect.kind is StepKind.WORKSPACE:  # counted, but never refused: it keeps what
-            return Hold(self._pockets(), self._wanted())  # a run did until its budget was spent
+        is_kept = self._effect.kind is StepKind.WORKSPACE  # what a run did until it was spent
+        if is_kept or self._effect.needs.undoes:  # counted, but never refused
+            return Hold(self._pockets(), self._wanted())
         try:
             wanted = self._wanted()
             return reserve(self._pockets(), wanted, bounded=self._is_bounded(wanted))
@@ -209,10 +210,17 @@ class Passage:
 
     async def _perform_open(self, hold: Hold) -> Performed:
         """Performs it, unless the run was stopped while it was written that it would be."""
-        if not self._run.halted:
+        if not self._is_halted():
             return await self._perform(hold)
         self._check_not_parked()
         return Performed(self._stopped(), 0.0)
+
+    def _is_halted(self) -> bool:
+        """Whether the run, or the node, was stopped, and this is not to be done all the same."""
+        return self._run.halted and not (self._effect.needs.undoes and self._run.ending)
+
+    def _check_open(self) -> None:
+        self._run.check_open(undoing=self._effect.needs.undoes)
 
     def _check_not_parked(self) -> None:
         """Raises RunStoppedError for a run that goes on later: the log gets no result, so that the

@@ -155,7 +155,8 @@ class TakeBackEffect:
 
     @property
     def needs(self) -> Needs:
-        return Needs(Usage(seconds=_SECONDS), destinations=(self.payee,), tool=self.tool)
+        usage = Usage(seconds=_SECONDS)
+        return Needs(usage, destinations=(self.payee,), tool=self.tool, undoes=True)
 
     async def perform(self, key: str) -> Outcome:
         """Swaps the token for a new one; what came back is usage below zero."""

@@ -230,11 +230,17 @@ class Run:
         """Whether it is left unfinished, to be resumed."""
         return self.state.parked or not self.state.stopped
 
-    def check_open(self) -> None:
-        """Raises RunStoppedError if this run or the node was stopped."""
+    @property
+    def ending(self) -> bool:
+        """Whether it was cancelled, for good, by a node that goes on."""
+        return not self.parked and not self.door.shut
+
+    def check_open(self, *, undoing: bool = False) -> None:
+        """Raises RunStoppedError if this run or the node was stopped; where it is `undoing` what it
+        did, not if it was cancelled."""
         if self._joined:
             raise RunError(f"branch {self._prefix} of run {self.id} was joined already")
-        if self.state.stopped:
+        if self.state.stopped and not (undoing and self.ending):
             raise RunStoppedError(self.state.stopped)
         if not self.state.replaying:
             self.door.check()

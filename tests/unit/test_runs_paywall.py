@@ -15,7 +15,16 @@ from node.gateway.trace import trace
 from node.journal import Draft, MemoryLog, spend
 from node.money import Payment
 from node.money.testing import FEE_SAT, MOST_FEE_SAT, MemoryPurse
-from node.runs import AgentManifest, Answer, NoGuards, Places, ProgramRun, Runs, Toolset
+from node.runs import (
+    AgentManifest,
+    Answer,
+    NoGuards,
+    Places,
+    ProgramRun,
+    RunResult,
+    Runs,
+    Toolset,
+)
 from node.runs.agent import BudgetLimits, PaymentGrant, ToolGrant
 from node.runs.payment_effect import OWNER, PAYWALL, PaymentEffect
 from node.runs.policy import ManifestPolicy
@@ -280,6 +289,54 @@ async def test_a_payment_still_under_way_is_waited_for(tmp_path: Path) -> None:
     assert await node.go() == (True, ["no time"])
     (run,) = node.runs.list()
     assert node.purse.made == {f"{run.id}:1.402.1": 1}
+    assert node.purse.taken_back == [f"{run.id}:1.402.1"]
+
+
+async def cancelled_once_paid(node: Node, *, stop: bool = False) -> RunResult:
+    """A run that is cancelled when it has bought something, and has not handed it over."""
+    paid, forever = asyncio.Event(), asyncio.Event()
+
+    async def slow(path: str, grant: Grant) -> str:
+        assert grant.payer is not None
+        await grant.payer.pay(f"{SHOP}{path}", node.shop.price(path))
+        paid.set()
+        await forever.wait()
+        return ""
+
+    node.paths, node.buy = ["/a"], slow  # type: ignore[method-assign]
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    await paid.wait()
+    if stop:
+        await node.runs.estop("uid:1")
+    await node.runs.cancel(run)
+    return await node.runs.wait(run)
+
+
+async def test_what_a_cancelled_call_had_bought_comes_back(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    result = await cancelled_once_paid(node)
+    assert node.purse.taken_back == [f"{result.run_id}:1.402.1"]
+    assert (result.status, result.usage.msat) == ("stopped", 2 * FEE_SAT * 1000)
+    assert node.spent("agent") == {"clerk": 2 * FEE_SAT * 1000}
+    again = node.make()
+    await again.recover()
+    assert [each.status for each in again.list()] == ["stopped"]
+
+
+async def test_in_an_emergency_stop_what_was_bought_waits_in_the_outbox(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    result = await cancelled_once_paid(node, stop=True)
+    assert node.purse.taken_back == []
+    assert (result.status, result.usage.msat) == ("stopped", (10 + FEE_SAT) * 1000)
+
+
+async def test_what_was_bought_in_vain_comes_back_where_the_budget_is_spent(tmp_path: Path) -> None:
+    grant = ToolGrant("web", http=(f"{SHOP}/*",), pay=(f"{SHOP}/*",))
+    two = BudgetLimits(sats=100, sats_per_day=100, steps=2)  # the call and what it pays
+    node = Node(tmp_path, agent("clerk", budget=two, tools=(grant,)))
+    node.paths, node.shop.status = ["/a"], 500
+    await node.go()
+    (run,) = node.runs.list()
     assert node.purse.taken_back == [f"{run.id}:1.402.1"]
 
 
