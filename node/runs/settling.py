@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 from node.errors import FreeholdError, MoneyError, OutcomeUnknownError
 from node.money import Keeper, Payment, Purse, translated
+from node.runs.approvals import Approval
+from node.runs.effect import StepKind
+from node.runs.payment_effect import PaymentEffect
 from node.runs.service import Runs
 from node.runs.survey import RunLog
 from node.runs.telling import Telling
@@ -41,6 +44,7 @@ class Settling:
         self._keeper = keeper
         self._purse = purse
         self._runs = runs
+        self._log = log
         self.telling = Telling(keeper, log)
         self._asking = asyncio.Lock()
 
@@ -72,8 +76,10 @@ class Settling:
         wallet = self._keeper.wallet(stale=True)
         for question in self._runs.approvals():
             key, args = f"{question.run}:{question.path}", question.args
-            operation = wallet.operation(key) if question.kind == "outcome_unknown" else None
-            if operation is None or operation.pending or not isinstance(args, dict):
+            if not _is_of_wallet(question) or not isinstance(args, dict):
+                continue
+            operation = wallet.operation(key)
+            if operation.pending if operation else self._is_forgotten(question):
                 continue
             if self._runs.stopped:  # since this round began; what is handed over is paid
                 return
@@ -82,9 +88,19 @@ class Settling:
             except (MoneyError, OutcomeUnknownError) as error:
                 logger.info("%s: %s", key, error.message)
                 continue
-            if found is not None and found.state != "pending":
-                said = f"the wallet found out: {found.state}"
-                await self._runs.found_out(key, happened=found.state == "paid", reason=said)
+            state = "never begun" if found is None else found.state
+            if state != "pending":
+                said = f"the wallet found out: {state}"
+                await self._runs.found_out(key, happened=state == "paid", reason=said)
+
+    def _is_forgotten(self, question: Approval) -> bool:
+        """Whether the wallet may have made a payment that it knows nothing of: it lost its memory
+        since that was on the log."""
+        lost = next(self._log.newest(*PaymentEffect.lost_by), None)
+        entries = self._log.run_entries(question.run)
+        intents = (each for each in entries if each.type == "step.intent")
+        began = max(each.index for each in intents if each.draft.path == question.path)
+        return lost is not None and lost.index > began
 
     async def forever(self) -> None:
         """Asks while anything is open. Ends when it is cancelled."""
@@ -113,5 +129,10 @@ class Settling:
             return frozenset()
         wallet = self._keeper.wallet()
         keys = {each.key for each in (*wallet.pending(), *wallet.outbox())}
-        asked = (each for each in self._runs.approvals() if each.kind == "outcome_unknown")
+        asked = filter(_is_of_wallet, self._runs.approvals())
         return frozenset(keys | {f"{each.run}:{each.path}" for each in asked})
+
+
+def _is_of_wallet(question: Approval) -> bool:
+    """Whether the wallet may know the answer."""
+    return (question.kind, question.step) == ("outcome_unknown", StepKind.PAYMENT)

@@ -12,7 +12,7 @@ import pytest
 from node.clock import ManualClock
 from node.errors import RunStoppedError
 from node.journal import Draft, MemoryLog
-from node.money import FeeRule, Keeper, Payment, WalletPurse
+from node.money import FeeRule, Found, Keeper, Payment, WalletKey, WalletPurse
 from node.money.ways import Ways
 from node.runs import Runs, Settling, programs
 from node.runs.checks import NoGuards
@@ -305,6 +305,42 @@ async def test_a_wallet_that_was_made_anew_knows_nothing_of_payments_before_it(
         assert (len(node.mint.requests), result.usage.msat) == (before, 35_000)
     else:  # that is what they wanted, and their risk
         assert len(node.mint.requests) > before
+
+
+@pytest.mark.parametrize("restored", [False, True])
+async def test_a_payment_that_was_never_begun_is_known_once_the_wallet_is_open(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored: bool
+) -> None:
+    """The node ended between the intent and the wallet, which was locked when it started again."""
+    invoice, begun = node.lightning.invoice(30_000), asyncio.Event()
+
+    async def dies(*_: object, **__: object) -> Found:
+        begun.set()
+        return await asyncio.Future()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.purse, "pay", dies)
+        run = await node.runs.pay(Payment(invoice), actor="uid:1")
+        await begun.wait()
+        await node.runs.drain(0)
+    await node.keeper.aclose()
+    WalletKey(tmp_path / "keys").set_passphrase(None, "a word or two")
+    await node.keeper.start()
+    again = node.make()
+    await again.recover()
+    async for event in again.watch(run):
+        if event.type == "approval.asked":
+            break
+    if restored:
+        await node.log.append(Draft("wallet.restoring", actor="uid:1"))
+    await node.keeper.unlock("a word or two")
+    await node.settling_of(again).once()
+    if restored:  # it may have been begun, and the wallet not know of it
+        assert [each.run for each in again.approvals()] == [run]
+        assert not node.lightning.is_paid(invoice)
+    else:
+        assert (await asyncio.wait_for(again.wait(run), 30)).status == "completed"
+        assert node.lightning.is_paid(invoice)
 
 
 async def test_a_broken_round_is_not_the_last(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
