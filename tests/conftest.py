@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -142,3 +143,59 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     made.up()
     yield made
     made.end()
+
+
+@dataclass
+class Cut:
+    """Awaits `work`, whose task is cancelled at its wait number `at`, from 0. With `late`, only
+    when what it waits for has come, which must not be lost then."""
+
+    work: Coroutine[Any, Any, object]
+    at: int
+    late: bool = False
+    waits: int = 0
+
+    def __await__(self) -> Generator[Any, Any, object]:
+        steps, raised = self.work.__await__(), None
+        while True:
+            try:
+                awaited = steps.throw(raised) if raised else steps.send(None)
+            except StopIteration as end:
+                return end.value
+            if self.waits == self.at:
+                self._cancel_at(awaited)
+            self.waits, raised = self.waits + 1, None
+            try:
+                yield awaited
+            except BaseException as error:
+                raised = error
+
+    def _cancel_at(self, awaited: asyncio.Future[object] | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if self.late and awaited is not None:
+            awaited.add_done_callback(lambda _: task.cancel())
+        else:
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+
+async def cancelled_at(
+    number: int, work: Coroutine[Any, Any, object], *, late: bool = False
+) -> bool:
+    """Sees `work` to its end, cancelled at its wait of this number; False where it had fewer."""
+    cut = Cut(work, number, late)
+
+    async def live() -> object:
+        return await cut
+
+    task = asyncio.create_task(live())
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+    return cut.waits > number
+
+
+@pytest.fixture(name="cancelled_at")
+def cancelled_at_() -> Callable[..., Awaitable[bool]]:
+    """See `cancelled_at`: `while await cancelled_at(number, work())` tries every wait."""
+    return cancelled_at

@@ -2,7 +2,8 @@
 
 Every point of each saga is tried: before, in and after each transaction, before and after the mint
 acts on each request. `killed`: nothing after it happens, and the wallet is opened again. `thrown`:
-it is an exception that passes through the wallet, which lives on.
+it is an exception that passes through the wallet, which lives on. `cancelled`: who asked is, in any
+write, and asks again at once.
 """
 
 from __future__ import annotations
@@ -234,3 +235,19 @@ async def test_thrown_anywhere(saga: Saga, tmp_path: Path) -> None:
             assert await world.missing() == 0, point
             assert Hold.RESERVED not in world.held(wallet), point
             assert await outcome(saga, world, given) == expected, point
+
+
+@pytest.mark.parametrize("name", ["send by a swap", "receive", "ask for an invoice", "pay"])
+async def test_cancelled_anywhere(
+    name: str, tmp_path: Path, cancelled_at: Callable[..., Awaitable[bool]]
+) -> None:
+    saga = next(each for each in SAGAS if each.name == name)
+    _, expected = await settled(saga, tmp_path / "calm")
+    struck, number = True, 0
+    while struck:
+        async with ready(saga, tmp_path / str(number)) as (world, wallet, given):
+            struck = await cancelled_at(number, saga.act(world, wallet, given))
+            number += 1
+            assert await outcome(saga, world, given) == expected
+            assert Hold.RESERVED not in world.held(wallet)
+    assert number > 1

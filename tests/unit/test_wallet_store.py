@@ -9,7 +9,8 @@ import stat
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +82,15 @@ async def test_a_second_opener_is_told(tmp_path: Path, store: Store) -> None:
     again = Store(tmp_path / "w.db", key=KEY)
     assert await again.unlock(lambda: b"others") == b"words"
     await again.aclose()
+
+
+async def test_closing_frees_the_file_though_who_closes_it_is_cancelled(
+    tmp_path: Path, store: Store, cancelled_at: Callable[..., Awaitable[bool]]
+) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    assert await cancelled_at(0, store.aclose())
+    await asyncio.to_thread(lambda: None)  # comes after what is under way there
+    await Store(tmp_path / "w.db", key=KEY).aclose()
 
 
 async def test_a_wrong_key_says_so_and_changes_nothing(tmp_path: Path, store: Store) -> None:

@@ -354,9 +354,11 @@ class Book(Turns):
 
     async def aclose(self) -> None:
         """Closes the clients, then the file."""
-        for api in self._apis.values():
-            await api.aclose()
-        await self.store.aclose()
+        try:
+            for api in self._apis.values():
+                await api.aclose()
+        finally:
+            await self.store.aclose()
 
     def _recent(self, at: float) -> bool:
         """A clock that was set back makes nothing recent."""

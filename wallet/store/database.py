@@ -28,18 +28,24 @@ Probe = Callable[[str], None]
 MOST_TOGETHER = 64
 
 
+class _Queued(asyncio.Future[T]):
+    """What is queued is written. Who is cancelled meanwhile learns of it then, and lets go of
+    nothing before: whoever comes next would read that nothing was begun."""
+
+    def cancel(self, msg: object = None) -> bool:
+        return False
+
+
 @dataclass
 class _Job(Generic[T]):
     name: str
     work: Callable[[sqlite3.Connection], T]
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[T]
+    future: _Queued[T]
     result: T | None = None
     error: BaseException | None = None
 
     def tell(self) -> None:
-        if self.future.done():  # its task was cancelled; the commit stands
-            return
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
@@ -70,22 +76,21 @@ class Database:
             self._reader.execute("PRAGMA query_only = ON")
         except (sqlite3.Error, OSError) as error:
             raise _store_error(error) from error
-        self._thread: threading.Thread | None = threading.Thread(
-            target=self._serve, name="wallet-store", daemon=True
-        )
+        self._ended = False
+        self._thread = threading.Thread(target=self._serve, name="wallet-store", daemon=True)
         self._thread.start()
 
     async def write(self, name: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` in a transaction; it is on the disk when this returns.
+        """Runs `work` in a transaction; it is on the disk when this returns, or is cancelled.
 
         Raises:
             StoreError: SQLite failed (a full disk, ...); nothing was changed.
         """
-        if self._thread is None:
+        if self._ended:
             raise StoreError("the wallet is closed")
         self._probe(f"begin {name}")
         loop = asyncio.get_running_loop()
-        job: _Job[T] = _Job(name, work, loop, loop.create_future())
+        job: _Job[T] = _Job(name, work, loop, _Queued(loop=loop))
         self._queue.put(job)
         result = await job.future
         self._probe(f"done {name}")
@@ -103,14 +108,17 @@ class Database:
             except sqlite3.Error as error:
                 raise _store_error(error) from error
 
-    async def aclose(self) -> None:
-        """Finishes what waits, then closes. Again is no error."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
+    def end(self) -> None:
+        """Takes no more writes; call it where `write` is called."""
+        if not self._ended:
+            self._ended = True
             self._queue.put(None)
-            await asyncio.to_thread(thread.join)
-            with self._reading:
-                self._reader.close()
+
+    def join(self) -> None:
+        """Finishes, after `end`, what waits, then closes. Blocks; again is no error."""
+        self._thread.join()
+        with self._reading:
+            self._reader.close()
 
     def _serve(self) -> None:
         while (jobs := self._next()) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import sqlite3
 from collections.abc import Callable
@@ -118,8 +119,12 @@ class Store:
         return self._database.read(lambda connection: work(self._on(connection)))
 
     async def aclose(self) -> None:
-        """Finishes what waits, closes the file and frees it for others."""
-        await self._database.aclose()
+        """Finishes what waits, closes the file and frees it for others, whoever is cancelled."""
+        self._database.end()
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._database.join()
         self._lock.release()
 
     def _on(self, connection: sqlite3.Connection) -> Tables:
