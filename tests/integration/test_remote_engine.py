@@ -564,6 +564,7 @@ EVIL: dict[str, tuple[Any, str]] = {
     "compressed": (Answer([b"\x1f\x8b"], headers={"Content-Encoding": "gzip"}), "gzip"),
     "hangs up": (Answer(silent=True), "closed the connection without an answer"),
     "fails": (Answer([chunk({"content": "a"}), *ending("error")]), "failed in the middle"),
+    "aborts": (Answer([chunk({"content": "a"}), *ending("abort")]), "failed in the middle"),
     "filtered": (Answer([chunk({"content": "a"}), *ending("content_filter")]), "withheld"),
     "refuses": (refuse(401, "invalid key\x1b[31m"), "invalid key [31m"),
     "long refusal": (refuse(500, "x" * 19_000), "x…"),

@@ -258,6 +258,11 @@ def test_calls_with_one_id_are_told_apart_by_their_places() -> None:
     assert [call.arguments for call in finish.tool_calls] == [{"a": 0}, {"a": 1}, {"a": 2}]
 
 
+@pytest.mark.parametrize("reason", ["length", "model_length"])
+def test_an_answer_that_fills_the_context_is_cut_under_any_name(reason: str) -> None:
+    assert replied({"content": "and so"}, finish=reason)[1].reason == "length"
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=40))
 def test_calls_of_anyone_are_judged(name: str, arguments: str) -> None:

@@ -28,6 +28,8 @@ _OPEN: Final = "<think>"
 _CLOSE: Final = "</think>"
 _MOST_BLANK: Final = 1000  # in front of a mark
 _LONGEST_NAME: Final = 1000
+_CUT: Final = ("length", "model_length")  # the second is Mistral's
+_FAILED: Final = ("error", "abort", "insufficient_system_resource")  # vLLM's, SGLang's, DeepSeek's
 _HINT: Final = "The server does not keep to the OpenAI API; look at its log, or use another."
 
 
@@ -109,7 +111,7 @@ class Reply:
         Raises:
             RemoteError: the server's filter cut the answer.
         """
-        if self.ended == "error":
+        if self.ended in _FAILED:
             raise RemoteError(f"{self.who} failed in the middle of its answer", hint=_HINT)
         if self.ended == "content_filter":
             raise RemoteError(
@@ -120,7 +122,7 @@ class Reply:
         text = self._answer.text.strip()
         raw = text + "".join(_as_text(call) for call in self._calls)
         written = [(call.name, call.arguments) for call in self._calls]
-        cut = self.ended == "length"
+        cut = self.ended in _CUT
         calls, malformed = read_calls(self.request, written)
         if cut and written:
             calls, malformed = (), f"the tool call was cut off after {tokens[1]} tokens"
