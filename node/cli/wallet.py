@@ -80,7 +80,10 @@ def told(state: WalletReply) -> None:
 @click.option("-n", "limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @json_option
 def history(limit: int, as_json: bool) -> None:
-    """Show what came in and went out, newest first."""
+    """Show what came in and went out, newest first.
+
+    What stands there as a part of something is in that line's sums already.
+    """
     with connect() as client:
         found = client.wallet.history(limit)
     _show(found, as_json)
@@ -105,7 +108,7 @@ def _show(operations: list[OperationReply], as_json: bool) -> None:
     rows = [
         (
             f"{datetime.fromtimestamp(each['at']).astimezone():%Y-%m-%d %H:%M}",
-            each["kind"],
+            _what(each),
             each["outbox"] or each["state"],
             f"{each['amount']} {each['unit']}",
             str(each["fee"]),
@@ -115,6 +118,12 @@ def _show(operations: list[OperationReply], as_json: bool) -> None:
         for each in operations
     ]
     table(("WHEN", "WHAT", "STATE", "AMOUNT", "FEE", "MINT", "OPERATION"), rows)
+
+
+def _what(operation: OperationReply) -> str:
+    """What a line is about; what is a part is in the sums of another line, too."""
+    is_part = operation["of"] and operation["kind"] != "reclaim"
+    return f"part: {operation['kind']}" if is_part else operation["kind"]
 
 
 # ── mints ───────────────────────────────────────────────────────────────────────────────────

@@ -133,6 +133,7 @@ def operation_json(operation: Operation) -> OperationReply:
         updated=operation.updated,
         outbox=operation.outbox.value,
         error=operation.error,
+        of=operation.parent or operation.key.rpartition("/")[0],
     )
 
 

@@ -23,7 +23,8 @@ class OperationReply(TypedDict):
     """One line of the wallet's history; it never holds a secret.
 
     `state` is prepared, pending, done or failed; `outbox` says of a token that was made whether it
-    is open, delivered or reclaimed. An amount may be in msat: `unit`.
+    is open, delivered or reclaimed. An amount may be in msat: `unit`. `of` names the operation
+    that it is a part of, or takes back; empty where it stands for itself.
     """
 
     id: str
@@ -37,6 +38,7 @@ class OperationReply(TypedDict):
     updated: int
     outbox: str
     error: str
+    of: str
 
 
 class WalletReply(TypedDict):
