@@ -19,13 +19,14 @@ import stat
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import IO
 
+from node.disk import alone
 from node.errors import BackupError
 from node.home import Home, is_unfinished
 
@@ -35,6 +36,7 @@ LEFT_OUT = frozenset({"run", "cache", "index.db", "journal.head"})
 COMPRESSION = 3
 IN_MEMORY_BYTES = 16 * 1024 * 1024
 BLOB_SLOT_BYTES = 128
+BEING_WRITTEN = ".new"  # what the room of the journal is about to give a name, or left
 STORE_FILE = "store.db"  # the room of the sandbox takes long to import
 _OF_THE_CUT = {".jsonl", ".key"}
 
@@ -75,6 +77,7 @@ def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
             _add_bytes(tar, MANIFEST, json.dumps(about).encode())
             _add_journal(tar, home)
             _add_database(tar, home, home.wallet)
+            _add_tools(tar, home)
             for path in _others(home):
                 if not (home.stores in path.parents and path.name.startswith(STORE_FILE)):
                     _add(tar, home, path)
@@ -154,7 +157,7 @@ def _add_journal(tar: tarfile.TarFile, home: Home) -> None:
     if taken.pruned is not None:
         _add_bytes(tar, (home.journal / "pruned").relative_to(home.root).as_posix(), taken.pruned)
     done = {path for path, _ in (*taken.segments, *taken.keys)}
-    rest = (path for path in _below(home.journal) if path not in done and not _derived(path))
+    rest = (path for path in _below(home, home.journal) if path not in done and not _derived(path))
     for path in sorted(rest, key=lambda path: (path.suffix == ".pack", "tree" in path.parts)):
         if path.suffix == ".keys":
             before = taken.slots.get(path, b"")
@@ -168,7 +171,7 @@ def _add_journal(tar: tarfile.TarFile, home: Home) -> None:
 def _derived(path: Path) -> bool:
     """What is made anew: the index, the lock, and what appeared since the cut was made."""
     again = path.name.startswith("index.db") or path.name in {"lock", "pruned"}
-    return again or path.suffix in _OF_THE_CUT
+    return again or path.suffix in _OF_THE_CUT or path.suffix == BEING_WRITTEN
 
 
 # ── databases ───────────────────────────────────────────────────────────────────────────────
@@ -201,10 +204,25 @@ def _add_database(tar: tarfile.TarFile, home: Home, path: Path, *, mode: str = "
 # ── the rest ────────────────────────────────────────────────────────────────────────────────
 
 
+def _add_tools(tar: tarfile.TarFile, home: Home) -> None:
+    """Each tool as one `tool add` left it, which puts a whole folder in the place of another."""
+    if not home.tools.is_dir():
+        return
+    with alone(home.tools):
+        tools = sorted(home.tools.glob("[!.]*"))
+    for tool in tools:
+        with ExitStack() as opened:
+            with alone(home.tools):
+                paths = [path for path in _below(home, tool) if path.parent == tool]
+                files = [opened.enter_context(_opened(home, path)) for path in paths]
+            for path, file in zip(paths, files, strict=True):
+                _add_file(tar, home, path, file)
+
+
 def _others(home: Home) -> Iterator[Path]:
     for top in sorted(home.root.iterdir()):
         name = top.name.casefold()  # as `restore.py` looks at it
-        if name in LEFT_OUT or top == home.journal or name.startswith("."):
+        if name in LEFT_OUT or top in {home.journal, home.tools} or name.startswith("."):
             continue
         if name.startswith(home.wallet.name):  # and what lies beside it
             continue
@@ -212,15 +230,21 @@ def _others(home: Home) -> Iterator[Path]:
             kept = (top / "models.lock", top / "remote.toml")
             yield from (path for path in kept if path.is_file())
         elif top == home.keys:  # a key that nobody is to have yet, or any more
-            yield from (path for path in _below(top) if not is_unfinished(path))
+            yield from (path for path in _below(home, top) if not is_unfinished(path))
         else:
-            yield from _below(top)
+            yield from _below(home, top)
 
 
-def _below(top: Path) -> Iterator[Path]:
+def _is_the_owners(home: Home, path: Path) -> bool:
+    """Whether a link here is how the owner keeps it elsewhere: on a larger disk, in a repository.
+    Any other is none of the node's."""
+    return path in {home.config, *home.folders} or path.parent in {home.agents, home.tools}
+
+
+def _below(home: Home, top: Path) -> Iterator[Path]:
     """Plain files under `top`; of a git folder the objects last, so that no ref lacks its own, and
     after agents' files the labels of these, so that none written meanwhile lacks its own."""
-    if top.is_symlink():
+    if top.is_symlink() and not _is_the_owners(home, top):
         return
     if top.is_file():
         yield top
@@ -230,7 +254,7 @@ def _below(top: Path) -> Iterator[Path]:
         except (FileNotFoundError, NotADirectoryError):  # gone since it was listed
             return
         for path in found:
-            yield from _below(path)
+            yield from _below(home, path)
 
 
 def _is_last(name: str) -> bool:
@@ -241,25 +265,36 @@ def _add(tar: tarfile.TarFile, home: Home, path: Path, *, length: int | None = N
     """A file as it is, or its first `length` bytes. One that is gone by now is left out, unless a
     length was promised."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        file = _opened(home, path)
     except FileNotFoundError:
         if length is not None:
             raise
         return
-    with open(descriptor, "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            return
-        member = tarfile.TarInfo(path.relative_to(home.root).as_posix())
-        member.mtime = int(facts.st_mtime)
-        member.mode = 0o700 if facts.st_mode & 0o100 else 0o600
-        member.size = facts.st_size if length is None else length
-        if member.size <= IN_MEMORY_BYTES:  # so that one being rewritten is taken as it was read
-            content = file.read(member.size)
-            member.size = len(content)
-            tar.addfile(member, BytesIO(content))
-        else:
-            tar.addfile(member, file)
+    with file:
+        _add_file(tar, home, path, file, length=length)
+
+
+def _opened(home: Home, path: Path) -> IO[bytes]:
+    follow = 0 if _is_the_owners(home, path) else os.O_NOFOLLOW
+    return open(os.open(path, os.O_RDONLY | follow), "rb")
+
+
+def _add_file(
+    tar: tarfile.TarFile, home: Home, path: Path, file: IO[bytes], *, length: int | None = None
+) -> None:
+    facts = os.fstat(file.fileno())
+    if not stat.S_ISREG(facts.st_mode):
+        return
+    member = tarfile.TarInfo(path.relative_to(home.root).as_posix())
+    member.mtime = int(facts.st_mtime)
+    member.mode = 0o700 if facts.st_mode & 0o100 else 0o600
+    member.size = facts.st_size if length is None else length
+    if member.size <= IN_MEMORY_BYTES:  # so that one being rewritten is taken as it was read
+        content = file.read(member.size)
+        member.size = len(content)
+        tar.addfile(member, BytesIO(content))
+    else:
+        tar.addfile(member, file)
 
 
 def _add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:

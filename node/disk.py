@@ -6,10 +6,12 @@ only fcntl(2)'s F_FULLFSYNC does it; file systems that do not know that are told
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +39,21 @@ def lock(fd: int) -> bool:
         else:
             return True
     return False
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Waits until nobody else is `alone` with a folder; whether its file system can tell."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        locked = True
+    except OSError:  # a share may know no locks
+        locked = False
+    try:
+        yield locked
+    finally:
+        os.close(descriptor)
 
 
 def sync(fd: int) -> None:

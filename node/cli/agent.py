@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ import click
 
 from node.cli._shared import clean, connect, home, json_option, note, print_json, table
 from node.cli.tool import SHIPPED
+from node.disk import alone
 from node.errors import DaemonNotRunningError, FreeholdError, ManifestError
 from node.home import Home, write_private
 
@@ -131,7 +131,7 @@ def remove(name: str, yes: bool) -> None:
     path = _existing(name)
     if not yes:
         click.confirm(f"Remove {path}?", abort=True)
-    with _alone(path.parent):
+    with alone(path.parent):
         path.unlink()
     _tell_daemon()
     note(f"removed {path}")
@@ -175,7 +175,7 @@ def _save(path: Path, content: bytes, before: bytes | None) -> None:
     from node.runs import parse_manifest
 
     parse_manifest(content, path)
-    with _alone(path.parent):
+    with alone(path.parent):
         if before is not None and (not path.exists() or path.read_bytes() != before):
             raise ManifestError(
                 f"{path} was changed or removed meanwhile", hint="Look at it and do it again."
@@ -188,18 +188,6 @@ def _save(path: Path, content: bytes, before: bytes | None) -> None:
                 hint=f"`freehold agent edit {path.stem}` changes it.",
             ) from None
     _tell_daemon()
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other commands from changing an agent's file between our look at it and our change."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):  # a share may know no locks; the look is there
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _tell_daemon() -> None:

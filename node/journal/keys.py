@@ -56,7 +56,7 @@ class FolderKeys:
         return signer
 
     def keep_only(self, key: VerifierKey) -> None:
-        for path in self._folder.glob("*.key"):
+        for path in self._folder.glob("*.key*"):  # one that was being written, too
             if path != self._path(key):
                 _destroy(path)
 

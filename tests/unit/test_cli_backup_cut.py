@@ -16,7 +16,9 @@ import pytest
 from node import backup
 from node.home import Home, write_private
 from node.journal import Draft, Journal, verify
+from node.sandbox import ToolStore
 from node.sandbox.capabilities.store import STORE_FILE
+from node.sandbox.testing import write_tool
 
 CUTS = 12
 ENTRIES = 4  # in a segment, so that keys change all the time
@@ -229,6 +231,65 @@ def test_a_key_whose_writer_was_killed_is_in_no_archive(tmp_path: Path) -> None:
     target = unpack(home, tmp_path / "out").parent
     assert [path.name for path in (target / "keys" / "wallet").iterdir()] == ["key"]
     assert len(list((target / "workspaces").iterdir())) == 1
+
+
+def test_a_key_of_an_epoch_that_was_never_named_is_no_part_of_an_archive(tmp_path: Path) -> None:
+    home, log = made(tmp_path)
+    log.close()
+    left = home.journal / "keys" / "00.key.new"
+    left.write_bytes(bytes(range(32)))
+    assert not (unpack(home, tmp_path / "out") / "keys" / left.name).exists()
+    Journal.open_sync(home.journal, origin="test/log").close()
+    assert not left.exists()
+
+
+def test_what_the_owner_keeps_elsewhere_is_taken_along(tmp_path: Path) -> None:
+    """The config and agents in a repository, workspaces on a larger disk: links of the owner's."""
+    home, log = made(tmp_path)
+    log.close()
+    home.workspaces.rmdir()
+    for place, text in (
+        (home.config, "[node]"),
+        (home.agents / "a.toml", "agent"),
+        (home.workspaces / "a" / "note", "note"),
+    ):
+        kept = tmp_path / "elsewhere" / place.relative_to(home.root)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(text)
+        link = home.workspaces if home.workspaces in place.parents else place
+        link.symlink_to(tmp_path / "elsewhere" / link.relative_to(home.root))
+    (home.agents / "loop").symlink_to(home.root)
+    (home.root / "films").symlink_to(tmp_path / "elsewhere")
+    (home.workspaces / "a" / "link").symlink_to(home.config)
+    target = unpack(home, tmp_path / "out").parent
+    assert (target / "config.toml").read_text() == "[node]"
+    assert (target / "agents" / "a.toml").read_text() == "agent"
+    assert (target / "workspaces" / "a" / "note").read_text() == "note"
+    assert not (target / "workspaces" / "a" / "link").exists()
+    assert not (target / "films").exists()
+
+
+def test_a_tool_that_is_replaced_meanwhile_is_archived_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, log = made(tmp_path)
+    log.close()
+    tools = ToolStore(tmp_path / "shipped", home.tools)
+    tools.add(write_tool(tmp_path / "old", "(component)").folder)
+    new = write_tool(tmp_path / "new", "(component (core module))").folder
+    add, names = tarfile.TarFile.addfile, list[str]()
+
+    def replacing(tar: tarfile.TarFile, member: tarfile.TarInfo, *content: Any) -> None:
+        add(tar, member, *content)
+        if member.name.startswith("tools/") and not names:
+            tools.add(new)
+        names.extend([member.name] * member.name.startswith("tools/"))
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", replacing)
+    target = unpack(home, tmp_path / "out").parent
+    assert sorted(names) == ["tools/tool/tool.toml", "tools/tool/tool.wasm"]
+    restored = ToolStore(tmp_path / "shipped", target / "tools").get("tool")
+    assert restored.sha256 != tools.get("tool").sha256
 
 
 def unpack(home: Home, target: Path) -> Path:
