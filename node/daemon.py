@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -238,6 +238,8 @@ async def compose(
     await rooms.enter_async_context(aclosing(keeper))
     purse = wallet_purse(keeper, config)
     tools = ToolStore(Path(str(files("wasm_tools"))), home.tools)
+    with suppress(OSError):  # of a disk that cannot be written: the log will tell
+        await asyncio.to_thread(tools.tidy)
     toolset = toolset_of(home, tools, sandbox, secrets, purse)
     kept = partial(known_secrets, secrets, config)
     agents = AgentRegistry(home.agents, check=toolset.check)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from node.disk import alone, sync
 from node.errors import ToolError
 from node.sandbox.limits import Limits
 from node.sandbox.manifest import MANIFEST, PIN, is_tool_name, read_manifest
 from node.sandbox.types import ToolManifest
 
+_ADDING, _NEW, _REPLACED = ".adding-", "new", "replaced"
 _Stamp = tuple[int, int, int, int]
 
 
@@ -116,15 +119,32 @@ class ToolStore:
         return self.get(manifest.name)
 
     def _install(self, manifest: ToolManifest) -> None:
-        self._installed.mkdir(mode=0o700, parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=self._installed))
         try:
-            self._copy(manifest, staging / "new")
-            _put(staging / "new", self._installed / manifest.name, staging / "replaced")
+            self._installed.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.tidy()
+            with alone(self._installed):
+                staging = Path(tempfile.mkdtemp(prefix=_ADDING, dir=self._installed))
+                try:
+                    self._copy(manifest, staging / _NEW)
+                    _put(staging / _NEW, self._installed / manifest.name, staging / _REPLACED)
+                finally:
+                    shutil.rmtree(staging, ignore_errors=True)
         except OSError as error:
             raise ToolError(f"tool {manifest.name} cannot be installed: {error}") from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Removes what installs that were killed left; a tool they were replacing comes back.
+
+        Raises:
+            OSError: that cannot be done.
+        """
+        if not self._installed.is_dir():
+            return
+        with alone(self._installed) as nobody_else:
+            for staging in self._installed.glob(f"{_ADDING}*") if nobody_else else ():
+                with suppress(ToolError):
+                    _put_back(staging / _REPLACED, self._installed)
+                shutil.rmtree(staging)
 
     def _copy(self, manifest: ToolManifest, folder: Path) -> None:
         """A copy, found to be of what was looked at: what was there can change meanwhile."""
@@ -132,6 +152,8 @@ class ToolStore:
         pin = [PIN] if (manifest.folder / PIN).exists() else []
         for name in (MANIFEST, manifest.component, *pin):
             shutil.copyfile(manifest.folder / name, folder / name)
+            with open(folder / name, "rb") as file:
+                sync(file.fileno())
         copied = read_manifest(folder)
         if replace(copied, folder=manifest.folder) != manifest:
             raise ToolError(
@@ -161,6 +183,13 @@ def _put(new: Path, target: Path, replaced: Path) -> None:
         if replaced.exists():
             replaced.rename(target)
         raise
+
+
+def _put_back(replaced: Path, installed: Path) -> None:
+    """Moves a tool back whose place is empty. Raises ToolError where it is none."""
+    target = installed / read_manifest(replaced).name
+    if not target.exists():
+        replaced.rename(target)
 
 
 def read_component(path: Path, limits: Limits) -> bytes:

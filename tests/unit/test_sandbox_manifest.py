@@ -189,6 +189,33 @@ def test_a_digest_beside_the_manifest_is_one(tmp_path: Path, store: ToolStore, d
         store.get("one")
 
 
+@pytest.mark.parametrize("replacing", [True, False])
+def test_what_an_install_that_was_killed_left_is_put_right(
+    tmp_path: Path, store: ToolStore, monkeypatch: pytest.MonkeyPatch, replacing: bool
+) -> None:
+    """Killed between the two moves, where the old tool is away and the new one not there yet."""
+
+    class Killed(BaseException): ...
+
+    def kill(*_: object, **__: object) -> None:
+        raise Killed
+
+    if replacing:
+        store.add(write_tool(tmp_path / "old", WAT, name="one").folder)
+    move = Path.rename
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", kill)
+        patched.setattr(
+            Path, "rename", lambda path, to: kill() if path.name == "new" else move(path, to)
+        )
+        with pytest.raises(Killed):
+            store.add(write_tool(tmp_path / "new", WAT + " ", name="one").folder)
+    assert store.names() == []
+    store.tidy()
+    assert [tool.name for tool in store.list()] == ["one"] * replacing
+    assert not [*(tmp_path / "installed").glob(".*")]
+
+
 def test_only_what_came_with_the_node_is_shipped(tmp_path: Path, store: ToolStore) -> None:
     write_tool(tmp_path / "shipped", WAT, name="one")
     store.add(write_tool(tmp_path / "elsewhere", WAT, name="two").folder)
