@@ -102,11 +102,6 @@ def perfect_root(hashes: Sequence[bytes]) -> bytes:
     return level[0]
 
 
-def peaks_of(size: int) -> list[tuple[int, int]]:
-    """The perfect subtrees of a tree of `size` leaves as (start, end), left to right."""
-    return ranges(0, size)
-
-
 def ranges(start: int, end: int) -> list[tuple[int, int]]:
     """Perfect, aligned subtrees covering [start, end), left to right, as few as there can be."""
     found = []

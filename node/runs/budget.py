@@ -17,7 +17,6 @@ from node.errors import BudgetExceededError
 from node.runs.agent import AgentManifest
 from node.runs.effect import Usage
 
-DIMENSIONS = ("steps", "tool_calls", "tokens", "seconds", "egress_bytes", "msat")
 Amounts = Mapping[str, float]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 
@@ -97,10 +97,6 @@ class Outcome:
     usage: Usage = field(default_factory=Usage)
     labels: frozenset[Label] = frozenset()
     replayed: bool = False
-
-    def as_replayed(self) -> Outcome:
-        """The same outcome, marked as taken from the log."""
-        return replace(self, replayed=True)
 
 
 class Effect(Protocol):

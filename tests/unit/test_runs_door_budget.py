@@ -13,7 +13,7 @@ from node.errors import BudgetExceededError, OutcomeUnknownError
 from node.journal import MemoryLog
 from node.runs import Answer, NodeLimits, NoGuards, Outcome, ProgramRun, Runs, StepKind, Usage
 from node.runs.agent import BudgetLimits
-from node.runs.budget import DIMENSIONS, Hold, Pocket, amounts, part, reserve, run_limits
+from node.runs.budget import Hold, Pocket, amounts, part, reserve, run_limits
 from node.runs.testing import BoundedEffect, MemoryAgents, PlainEffect, WaitingEffect, agent
 
 USAGES = st.builds(
@@ -74,7 +74,7 @@ def test_a_refused_reservation_holds_nothing_anywhere() -> None:
 def test_every_dimension_of_a_run_is_limited() -> None:
     from node.runs.budget import run_limits
 
-    assert set(run_limits(agent(), NodeLimits())) == set(DIMENSIONS)
+    assert set(run_limits(agent(), NodeLimits())) == set(amounts(Usage()))
 
 
 async def run_one(program, *agents, log=None, **more) -> tuple[Runs, MemoryLog, str]:

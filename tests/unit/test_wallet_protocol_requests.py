@@ -504,17 +504,6 @@ def test_the_framed_message() -> None:
     )
 
 
-def test_a_batch_is_signed_for_the_quotes_that_have_keys() -> None:
-    signatures = quotes.sign_batch(["a", "b"], OUTPUTS, [PRIVATE, None])
-    assert signatures is not None
-    assert signatures[1] is None
-    assert quotes.verify("a", OUTPUTS, str(signatures[0]), KEY)
-    assert quotes.sign_batch(["a", "b"], OUTPUTS, [None, None]) is None
-    for wrong in (["a"], ["a", "a", "b"]):
-        with pytest.raises(ParseError):
-            quotes.sign_batch(wrong, OUTPUTS, [PRIVATE, None])
-
-
 @pytest.mark.parametrize(
     ("ids", "amounts"),
     [

@@ -511,9 +511,8 @@ def batch_signature() -> None:
     assert not quotes.verify(value["quotes"][0], made, signature, H(key))
     framed = hashlib.sha256(quotes.framed_message(quote, made)).hexdigest()
     assert framed.startswith("03dc68d6")  # the entry as the amended NUT-29 has it
-    own = quotes.sign_batch([quote], made, [bytes(31) + b"\1"], framed=True)
-    assert own is not None
-    assert quotes.verify(quote, made, str(own[0]), H(key))
+    own = quotes.sign(quote, made, bytes(31) + b"\1", framed=True)
+    assert quotes.verify(quote, made, own, H(key))
 
 
 # ── NUT-28 ──────────────────────────────────────────────────────────────────────────────────

@@ -131,7 +131,7 @@ async def send(
     async with book.holding(key):
         record = book.same(key, Kind.SEND, asked) if named else None
         if record is None:
-            snapshot = await payer(book, amount, unit, mint)
+            snapshot = await payer(book, unit, mint)
             if to is not None and not (await book.info(snapshot.mint)).supports(11):
                 raise UnsupportedError(
                     f"mint {snapshot.mint} does not lock ecash (NUT-11)",
@@ -165,12 +165,12 @@ def is_done(record: Record) -> bool:
     return record.operation.kind == Kind.SEND and record.operation.state == State.DONE
 
 
-async def payer(book: Book, amount: int, unit: Unit, mint: str | None) -> Snapshot:
+async def payer(book: Book, unit: Unit, mint: str | None) -> Snapshot:
     """The mint that pays: the one named, else that with most of this unit.
 
     Raises:
         RefusedError: the mint named is not for spending.
-        InsufficientFundsError: no mint has so much.
+        InsufficientFundsError: there is no mint to pay from.
     """
     if mint is not None:
         row = book.mint(mint)

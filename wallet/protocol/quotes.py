@@ -49,30 +49,6 @@ def verify(quote: str, outputs: Sequence[BlindedMessage], signature: str, key: b
     )
 
 
-def sign_batch(
-    quotes: Sequence[str],
-    outputs: Sequence[BlindedMessage],
-    private_keys: Sequence[bytes | None],
-    *,
-    framed: bool = False,
-) -> tuple[str | None, ...] | None:
-    """The `signatures` of a batch: one a quote, None for one without a key (NUT-29).
-
-    None where no quote has a key, and the field is left out.
-
-    Raises:
-        ParseError: as `check_batch`.
-    """
-    check_batch(quotes, outputs)
-    if len(private_keys) != len(quotes):
-        raise ParseError(f"{len(quotes)} quotes come with {len(private_keys)} keys")
-    signatures = tuple(
-        None if private is None else sign(quote, outputs, private, framed=framed)
-        for quote, private in zip(quotes, private_keys, strict=True)
-    )
-    return signatures if any(signatures) else None
-
-
 def check_batch(
     quotes: Sequence[str],
     outputs: Sequence[BlindedMessage],

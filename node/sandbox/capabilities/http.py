@@ -75,7 +75,7 @@ def _text(value: object, key: str) -> str:
     return value
 
 
-def _parse(call: HostCall, text: str) -> _Request:
+def _parse(text: str) -> _Request:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
@@ -315,7 +315,7 @@ def _fetch(call: HostCall, text: str) -> str | Err:
     if not call.grant.http:
         raise CapabilityError(f"tool {call.tool} was not granted http")
     try:
-        request, response = _follow(call, _parse(call, text))
+        request, response = _follow(call, _parse(text))
     except (_RefusedError, UrlError) as error:
         return Err(_scrubber(call)(str(error)))
     except (httpcore.TimeoutException, TimeoutError):
