@@ -59,6 +59,7 @@ class ToyBackend:
         self.cells = cells
         self.partial = partial
         self.vocabulary = vocabulary
+        self.evaluated = 0
         self.batches: list[int] = []
         self.failing: list[Exception] = []
         self._held: dict[int, list[tuple[int, int]]] = {}  # sequence -> (token, cell)
@@ -116,6 +117,7 @@ class ToyBackend:
                 self._outputs.append(self.next_logits([token for token, _ in held]))
         assert self.used <= self.cells, "more tokens than cells"
         assert len(self._outputs) == batch.outputs
+        self.evaluated += batch.size
         self.batches.append(batch.size)
 
     def best(self) -> list[int]:
