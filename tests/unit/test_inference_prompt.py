@@ -138,6 +138,8 @@ def test_shapes_are_found_by_rendering() -> None:
     assert not shape(f"{each}{{{{ m.content }}}}{{% endfor %}}").calls
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"
     assert not shape(refuses + whole).system
+    forgets = "{% set ms = messages if messages[-1].role != 'tool' else messages[1:] %}"
+    assert not shape(forgets + whole.replace("in messages", "in ms")).system
     text = f"{each}{SAID}{{{{ ': ' + c.function.arguments }}}}{{% endfor %}}{{% endfor %}}"
     assert shape(text).arguments_as_text
     python = f"{each}{SAID}{{{{ c.function.arguments }}}}{{% endfor %}}{{% endfor %}}"

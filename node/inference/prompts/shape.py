@@ -1,9 +1,10 @@
 """What a chat template can show, found by showing it something.
 
-Templates are written for their makers' own code: one raises on a system turn, one drops the text of
-a turn that calls, one joins arguments to text and so wants them as text, many know no tools at all.
-None of that can be read off the source, so small conversations with words that stand nowhere else
-are rendered, and what does not come out is given to the template in another way.
+Templates are written for their makers' own code: one raises on a system turn, one shows it only
+while a user's turn is the last, one drops the text of a turn that calls, one joins arguments to
+text and so wants them as text, many know no tools at all. None of that can be read off the source,
+so small conversations with words that stand nowhere else are rendered, and what does not come out
+is given to the template in another way.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ Render = Callable[[Mapping[str, object]], str]
 _SYSTEM, _USER, _NAME, _KEY, _VALUE, _RESULT = (
     f"zq{word}zq" for word in ("system", "user", "name", "key", "value", "result")
 )
+_CALLED: Final = (
+    Message("assistant", "", (ToolCall(_NAME, {_KEY: _VALUE}),)),
+    Message("tool", _RESULT, name=_NAME),
+)
 _CALL_ID_CHARS: Final = 9  # Mistral's templates raise on any other length
 
 
@@ -30,7 +35,7 @@ class Shape:
     """How a template takes a conversation.
 
     Attributes:
-        system: it shows a system turn.
+        system: it shows a system turn, also when results were the last to come.
         tools: it shows the tools it is given.
         calls: it shows earlier calls and their results.
         arguments_as_text: it wants a call's arguments as JSON text, not as an object.
@@ -46,13 +51,8 @@ class Shape:
 
 def shape_of(render: Render) -> Shape:
     """Finds the shape of a template. Never raises TemplateError: what raises is not shown."""
-    shape = Shape(system=_shows_system(render), tools=_shows_tools(render))
-    for as_text in (False, True):
-        for no_content in (False, True):
-            tried = replace(shape, arguments_as_text=as_text, no_content=no_content)
-            if _shows_calls(render, tried):
-                return tried
-    return replace(shape, calls=False)
+    shape = _shape_of_calls(render, Shape(tools=_shows_tools(render)))
+    return replace(shape, system=_shows_system(render, shape))
 
 
 def turns_of(messages: tuple[Message, ...], shape: Shape) -> list[Json]:
@@ -104,10 +104,11 @@ def _rendered(render: Render, turns: list[Json], tools: Json = None) -> str:
         return ""
 
 
-def _shows_system(render: Render) -> bool:
-    conversation = (Message("system", _SYSTEM), Message("user", _USER))
-    shown = _rendered(render, turns_of(conversation, Shape()))
-    return _SYSTEM in shown and _USER in shown
+def _shows_system(render: Render, shape: Shape) -> bool:
+    asked = (Message("system", _SYSTEM), Message("user", _USER))
+    conversations = (asked, (*asked, *_CALLED)) if shape.calls else (asked,)
+    shown = [_rendered(render, turns_of(each, shape)) for each in conversations]
+    return all(_SYSTEM in text and _USER in text for text in shown)
 
 
 def _shows_tools(render: Render) -> bool:
@@ -126,13 +127,17 @@ def _shows_tools(render: Render) -> bool:
     return _NAME in _rendered(render, turns_of((Message("user", _USER),), Shape()), [tool])
 
 
+def _shape_of_calls(render: Render, shape: Shape) -> Shape:
+    for as_text in (False, True):
+        for no_content in (False, True):
+            tried = replace(shape, arguments_as_text=as_text, no_content=no_content)
+            if _shows_calls(render, tried):
+                return tried
+    return replace(shape, calls=False)
+
+
 def _shows_calls(render: Render, shape: Shape) -> bool:
-    conversation = (
-        Message("user", _USER),
-        Message("assistant", "", (ToolCall(_NAME, {_KEY: _VALUE}),)),
-        Message("tool", _RESULT, name=_NAME),
-    )
-    shown = _rendered(render, turns_of(conversation, shape))
+    shown = _rendered(render, turns_of((Message("user", _USER), *_CALLED), shape))
     whole = all(word in shown for word in (_NAME, _KEY, _VALUE, _RESULT))
     badly = (f"'{_KEY}'", f'\\"{_KEY}', "None")  # Python's own notation, JSON in JSON, no content
     return whole and not any(word in shown for word in badly)

@@ -155,7 +155,7 @@ MISTRAL_LIST = r"""{{- bos_token }}
         {%- if tools is not none and m == asked[-1] %}
             {{- '[AVAILABLE_TOOLS] ' + tools | tojson + '[/AVAILABLE_TOOLS]' }}
         {%- endif %}
-        {{- '[INST] ' + (about + '\n\n' if about and loop.first else '') + m.content + '[/INST]' }}
+        {{- '[INST] ' + (about + '\n\n' if about and loop.last else '') + m.content + '[/INST]' }}
     {%- elif m.tool_calls is defined %}
         {{- '[TOOL_CALLS] [' }}
         {%- for c in m.tool_calls %}
