@@ -528,6 +528,10 @@ def gated(ask: Handler) -> None:
     ask.head(403, Content_Length=0)
 
 
+def unknown(ask: Handler) -> None:
+    ask.head(401, Content_Length=0)
+
+
 def uninvited_part(ask: Handler) -> None:
     size = len(ask.told.body)
     ask.head(206, Content_Length=size, Content_Range=f"bytes 0-{size - 1}/{size}")
@@ -549,8 +553,9 @@ def to(where: str) -> Answer:
         (empty, "is empty"),
         (compressed, "compressed"),
         (huge, "says that it has"),
-        (missing, "answers 404"),
-        (gated, "answers 403"),
+        (missing, "answers 404.*name of the repository"),
+        (gated, "answers 403.*licence"),
+        (unknown, "answers 401.*name of the repository.*licence"),
         (uninvited_part, "another part of the file"),
         (to("file:///etc/passwd"), "redirects to 'file'"),
         (to("gopher://h/"), "redirects to 'gopher'"),
@@ -568,9 +573,10 @@ def test_strange_answers_are_refused_and_leave_nothing_to_be_taken_for_a_model(
 ) -> None:
     monkeypatch.setattr(download, "MAX_HEADER_BYTES", 64 << 10)  # so that small bodies count
     server.answers["/a"] = answer
-    with pytest.raises(ModelError, match=problem) as caught:
+    with pytest.raises(ModelError) as caught:
         fetch(models, f"{server.url}/a")
     assert caught.value.hint
+    assert re.search(problem, caught.value.diagnostics().replace("\n", " "))
     assert not list(models.glob("*.gguf"))
 
 

@@ -215,9 +215,14 @@ def test_a_header_without_end_is_not_read_to_the_end(
         read(tmp_path, data)
 
 
-def test_a_web_page_is_told_from_a_damaged_file(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="it is a web page"):
+def test_what_is_not_damaged_is_not_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="it is a web page") as caught:
         read(tmp_path, b"<!DOCTYPE html><title>Sign in</title>")
+    assert "/resolve/" in str(caught.value.hint)
+    meta = pair("general.architecture", "str", "llama") + tensor("a", [256], 139, 0)
+    with pytest.raises(ModelError, match="unknown type 139") as caught:
+        read(tmp_path, b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + meta + bytes(4096))
+    assert "another quantisation" in str(caught.value.hint)
 
 
 def test_empty_tokens_are_told_apart(tmp_path: Path) -> None:

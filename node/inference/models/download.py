@@ -40,6 +40,11 @@ _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TRANSIENT: Final = (408, 425, 429, 500, 502, 503, 504)
 _AGAIN = "The same command goes on from here."
+_NAMES = "Look at the name of the repository and the file; upper and lower case count."
+_LICENCE = (
+    "The model may want its licence accepted on its page first, and HF_TOKEN set to a token of the "
+    "account that did."
+)
 _STRANGE = "The server is broken or not what it should be; fetch the model from another."
 
 
@@ -343,11 +348,6 @@ def _in_words(error: Exception) -> str:
 
 
 def _explained(status: int) -> str:
-    if status in (401, 403):
-        return (
-            "The model may want its licence accepted on its page first, and HF_TOKEN set to a "
-            "token of the account that did."
-        )
-    if status in (404, 410):
-        return "Look at the name of the repository and the file; upper and lower case count."
-    return "Try again later, or fetch it from elsewhere."
+    # a hub says 401 to a stranger of a repository that does not exist, too
+    hints = {401: f"{_NAMES} {_LICENCE}", 403: _LICENCE, 404: _NAMES, 410: _NAMES}
+    return hints.get(status, "Try again later, or fetch it from elsewhere.")

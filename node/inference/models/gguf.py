@@ -38,6 +38,10 @@ MAX_STRINGS: Final = 2_000_000  # in arrays, all together; the largest vocabular
 MAX_DIMENSIONS: Final = 4
 ARRAY_KEPT: Final = 1024  # items; one a layer is what is wanted
 
+_DAMAGED = "It is damaged or no GGUF file. Fetch it again."
+_PAGE = "Take the file's own address: on a hub it has /resolve/ where its page has /blob/."
+_OTHERS = "Another program's llama.cpp made it; fetch another quantisation, as Q4_K_M."
+
 _STRING, _ARRAY, _U32, _I32, _F32 = 8, 9, 4, 5, 6
 _SCALARS: Final = {
     0: "<B",
@@ -124,7 +128,7 @@ class _Reader:
         if not self._size:
             raise ModelError(f"{self._name} is empty", hint="Fetch the model again.")
         if self._take(min(4, self._size)) != b"GGUF":
-            raise self._error(f"does not begin with GGUF{self._looks_like()}")
+            raise self._no_gguf()
         version = self._number("<I")
         if version not in (2, 3):
             raise self._error(f"is of version {version}; 2 and 3 are known")
@@ -143,9 +147,10 @@ class _Reader:
             raise self._error(problem)
         return header
 
-    def _looks_like(self) -> str:
-        start = self._data[:512].lstrip().lower()
-        return " (it is a web page)" if start.startswith((b"<!doctype", b"<html")) else ""
+    def _no_gguf(self) -> ModelError:
+        if self._data[:512].lstrip().lower().startswith((b"<!doctype", b"<html")):
+            return self._error("does not begin with GGUF (it is a web page)", _PAGE)
+        return self._error("does not begin with GGUF")
 
     def _alignment(self, metadata: dict[str, Scalar | Array]) -> int:
         value = metadata.get("general.alignment", 32)
@@ -244,7 +249,7 @@ class _Reader:
         sizes = [self._number("<Q") for _ in range(count)]
         kind, offset = self._number("<I"), self._number("<Q")
         if kind not in _TYPES:
-            raise self._error(f"has weights of the unknown type {kind} in {name!r}")
+            raise self._error(f"has weights of the unknown type {kind} in {name!r}", _OTHERS)
         elements = 1
         for size in sizes:
             elements *= size
@@ -286,7 +291,5 @@ class _Reader:
         if end > len(self._data):
             raise self._error("became shorter while it was read")
 
-    def _error(self, problem: str) -> ModelError:
-        return ModelError(
-            f"{self._name} {problem}", hint="It is damaged or no GGUF file. Fetch it again."
-        )
+    def _error(self, problem: str, hint: str = _DAMAGED) -> ModelError:
+        return ModelError(f"{self._name} {problem}", hint=hint)
