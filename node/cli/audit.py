@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -293,11 +294,13 @@ def export_command(form: str, out: Path | None, folder: Path | None) -> None:
             raise click.UsageError("tiles need --out FOLDER")
         click.echo(clean(f"wrote {log.export(out)} files to {out}"))
         return
-    with click.open_file(str(out or "-"), "wb" if form == "jsonl" else "w") as file:
+    with click.open_file(str(out or "-"), "wb") as file:
         if form == "jsonl":
             file.writelines(raw + b"\n" for raw in log.reader.lines(log.reader.start))
-        else:
-            _csv(csv.writer(file), log)
+        else:  # UTF-8 wherever it is read
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            _csv(csv.writer(text), log)
+            text.detach()
 
 
 @audit.command("relink")

@@ -34,12 +34,17 @@ def freehold(*words: str, cwd: Path, code: int = 0) -> str:
     return done.stdout
 
 
-def alone(*words: str, cwd: Path, code: int = 0) -> str:
+def alone(*words: str, cwd: Path, code: int = 0, **environment: str) -> str:
     """Runs the command as a process with no home, config or daemon; its standard output."""
     done = subprocess.run(
         [sys.executable, "-m", "node.cli", "audit", *words],
         cwd=cwd,
-        env={"HOME": "/nonexistent", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(_ROOT)},
+        env={
+            "HOME": "/nonexistent",
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(_ROOT),
+            **environment,
+        },
         capture_output=True,
         check=False,
         timeout=60,
@@ -226,6 +231,19 @@ def test_export(folder: Path, tmp_path: Path) -> None:
     words = ("export", "--format", "tiles", "--out", "t", "--dir", str(folder))
     freehold(*words, cwd=tmp_path)
     assert len((tmp_path / "t" / "tile" / "0" / "000.p" / "9").read_bytes()) == 9 * 32
+
+
+def test_a_table_is_utf_8_wherever_it_is_written(tmp_path: Path) -> None:
+    journal = Journal.open_sync(tmp_path / "journal", origin=ORIGIN)
+    journal.append_sync(Draft("run.finished", data={"reason": "müde, 疲れた"}))
+    journal.close()
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = ("export", "--format", "csv", "--dir", "journal")
+    printed = alone(*words, cwd=tmp_path, **ascii_only)
+    alone(*words, "--out", "log.csv", cwd=tmp_path, **ascii_only)
+    assert printed.encode() == (tmp_path / "log.csv").read_bytes()
+    (row,) = csv.DictReader(io.StringIO(printed))
+    assert json.loads(row["data"]) == {"reason": "müde, 疲れた"}
 
 
 def test_relink_sets_a_log_aside(folder: Path) -> None:
