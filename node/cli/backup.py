@@ -26,6 +26,11 @@ def backup(file: Path, as_json: bool) -> None:
     Config, agents, tools, keys, log, wallet and workspaces as of one moment, whether or not the
     daemon runs; model weights are left out. The archive holds secrets: it is made 0600, keep it so.
     """
+    if str(file) == "-":
+        raise BackupError(
+            "an archive is not written to standard output, which may end before it does",
+            hint="Name a file, and copy that.",
+        )
     try:
         with _tidy():
             _write(file)

@@ -637,6 +637,15 @@ def test_files_that_cannot_be_written_are_an_error_and_no_traceback(home: Home) 
         assert (done.returncode, "Traceback" in done.stderr) == (1, False)
 
 
+def test_an_archive_on_standard_output_is_refused(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(home)
+    monkeypatch.chdir(tmp_path)
+    assert "standard output" in error_of(run("backup", "-")).message
+    assert not (tmp_path / "-").exists()
+
+
 def test_a_second_daemon_is_refused_in_plain_words(home: Home) -> None:
     made(home)
     with home.hold():
