@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, cast
 
-import psutil
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,6 +19,7 @@ from node.gateway.http import Body, actor, query_int, read
 from node.gateway.replies import AgentReply, ApprovalReply, ModelReply, StatusReply
 from node.gateway.runs import Reason
 from node.gateway.wallet import wallet_reply
+from node.inference import resident_bytes
 from node.journal import Draft, Entry
 from node.runs import AgentManifest
 from node.types import JsonObject
@@ -49,7 +49,7 @@ def _status(node: Control) -> StatusReply:
         name=node.config.node.name,
         started=node.started,
         uptime_s=round(node.clock.wall() - node.started, 3),
-        rss_bytes=psutil.Process().memory_info().rss,
+        rss_bytes=resident_bytes(os.getpid()),
         stopping=node.stopping,
         estop=node.runs.stopped,
         journal_size=node.log.size,

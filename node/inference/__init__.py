@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from node.lazy import lazily
 
 if TYPE_CHECKING:
+    from node.inference.child import resident_bytes
     from node.inference.embeddings.embedder import EmbedderLimits, HashEmbedder, LlamaEmbedder
     from node.inference.engine import LlamaEngine
     from node.inference.formats import recognise
@@ -110,6 +111,7 @@ __all__ = [
     "read_header",
     "recognise",
     "refuse_both",
+    "resident_bytes",
     "room",
     "run_bench",
     "unfinished",
@@ -118,6 +120,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
+        "child": "resident_bytes",
         "embeddings.embedder": "EmbedderLimits HashEmbedder LlamaEmbedder",
         "engine": "LlamaEngine",
         "formats": "recognise",

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -440,7 +441,9 @@ async def test_a_start_that_fails_closes_what_it_bound(tmp_path: Path) -> None:
     assert not home.socket.exists()
 
 
-async def test_a_start_that_is_cancelled_closes_its_connections(tmp_path: Path) -> None:
+async def test_a_node_that_is_cancelled_closes_its_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = Home(tmp_path / "h")
     create(home, "test")
     ready = asyncio.Event()
@@ -453,6 +456,8 @@ async def test_a_start_that_is_cancelled_closes_its_connections(tmp_path: Path) 
     await ready.wait()
     with Client.unix(home.socket) as client:
         assert (await asyncio.to_thread(client.status))["agents"] == 1
+        monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))  # as where /proc is not mounted
+        assert (await asyncio.to_thread(client.status))["rss_bytes"] == 0
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
