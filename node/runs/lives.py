@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from node.errors import JournalError, JournalReadError
 from node.journal import Entry
@@ -20,6 +21,8 @@ from node.runs.recover import (
 )
 from node.runs.survey import RunLine, RunLog, Survey
 
+logger = logging.getLogger(__name__)
+AGAIN_S = 60.0
 ENDED_KEPT = 16
 
 
@@ -117,6 +120,16 @@ class Lives:
     def _now(self, line: RunLine) -> None:
         self._timers.pop(line.id, None)
         line.until = None  # that time is over, whatever the clock says by now
-        task = asyncio.ensure_future(self.resume(line))
+        task = asyncio.ensure_future(self._resume_in_time(line))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _resume_in_time(self, line: RunLine) -> bool:
+        """`resume`, and once more after a while where the log cannot be read just now."""
+        try:
+            return await self.resume(line)
+        except JournalReadError as error:
+            logger.warning("run %s: %s", line.id, error.message)
+            if not self._no_more:
+                self._later(line, AGAIN_S)
+            return False

@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 
 from node.clock import ManualClock
-from node.errors import JournalWriteError, OutcomeUnknownError, RunError, UnknownRunError
-from node.journal import Draft, MemoryLog
+from node.errors import (
+    JournalReadError,
+    JournalWriteError,
+    OutcomeUnknownError,
+    RunError,
+    UnknownRunError,
+)
+from node.journal import Draft, Entry, MemoryLog
 from node.runs import (
     AgentRegistry,
     Answer,
@@ -260,6 +266,27 @@ async def test_a_parked_run_comes_back_by_itself_when_its_time_is_over() -> None
     after, _ = make(announced(begun), left, clock=clock)
     assert await after.recover() == []
     clock.advance(1)
+    async with asyncio.timeout(5):
+        await begun.wait()
+    assert (await after.wait(run_id)).status == "completed"
+
+
+async def test_a_parked_run_comes_back_though_the_log_could_not_be_read_at_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("node.runs.lives.AGAIN_S", 0.01, raising=False)
+    clock, begun = ManualClock(), asyncio.Event()
+    run_id, left, _ = await parked_for_a_moment(clock)
+    after, _ = make(announced(begun), left, clock=clock)
+    assert await after.recover() == []
+    read, failures = left.run_entries, [JournalReadError("no file is left")]
+
+    def reads(run: str) -> list[Entry]:
+        if failures:
+            raise failures.pop()
+        return read(run)
+
+    monkeypatch.setattr(left, "run_entries", reads)
     async with asyncio.timeout(5):
         await begun.wait()
     assert (await after.wait(run_id)).status == "completed"
