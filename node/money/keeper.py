@@ -80,6 +80,13 @@ class Keeper:
         return "none"
 
     @property
+    def is_made(self) -> bool:
+        """Whether there is a wallet's file, and not just the beginning of one."""
+        from wallet.store import is_made
+
+        return is_made(self.path)
+
+    @property
     def is_stale(self) -> bool:
         """Whether it came out of an archive and was not held against its mints since."""
         return self._mark.exists()
@@ -95,7 +102,7 @@ class Keeper:
 
     async def start(self) -> None:
         """Opens what is there, if that is possible; says so on the node's own log where not."""
-        if not self.path.exists():
+        if not self.is_made:
             return
         try:
             await self.unlock(self._passphrase)
@@ -105,9 +112,15 @@ class Keeper:
             self._passphrase = None
 
     async def unlock(self, passphrase: str | None) -> None:
-        """Opens the wallet that is there. Raises WalletLockedError, WalletStateError."""
+        """Opens the wallet that is there.
+
+        Raises:
+            WalletMissingError, WalletLockedError, WalletStateError: why that is not to be.
+        """
         async with self._opening:
             if self._wallet is None:
+                if not self.is_made:
+                    raise _missing()
                 await self._open(await self._unsealed(passphrase))
 
     async def make(self, words: str | None = None) -> Wallet:
@@ -118,7 +131,7 @@ class Keeper:
             RequestError: the words are no seed.
         """
         async with self._opening:
-            if self._wallet is None and not self.path.exists():
+            if self._wallet is None and not self.is_made:
                 make = self._key.open if self._key.exists() else self._key.make
                 await self._open(await asyncio.to_thread(make), words)
                 words = None
@@ -152,9 +165,7 @@ class Keeper:
             WalletMissingError, WalletLockedError, WalletStateError: why there is none.
         """
         if self._wallet is None:
-            raise self._broken or WalletMissingError(
-                "this node has no wallet yet", hint="`freehold wallet mints add URL` makes it."
-            )
+            raise self._broken or _missing()
         if self.is_stale and not stale:
             raise WalletStateError(
                 "the wallet came out of an archive and was not held against its mints yet",
@@ -224,3 +235,9 @@ class Keeper:
             log.warning("%s", error.diagnostics())
         if self.source is not None:
             self._wallet.use_source(self.source)
+
+
+def _missing() -> WalletMissingError:
+    return WalletMissingError(
+        "this node has no wallet yet", hint="`freehold wallet mints add URL` makes it."
+    )

@@ -63,6 +63,7 @@ SHOP = "https://shop.example/pay"
 ANNA = "anna@example.org"
 NOW = 1_800_000_000.0
 FEES = FeeRule(5, 3)
+WORDS = "legal winner thank year wave sausage worth useful legal winner thank yellow"
 KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 
 
@@ -576,9 +577,8 @@ async def test_a_wallet_is_made_once_and_opened_again(money: Money) -> None:
 
 
 async def test_another_seed_is_not_put_into_a_home_that_has_one(money: Money) -> None:
-    other = "legal winner thank year wave sausage worth useful legal winner thank yellow"
     with pytest.raises(WalletStateError, match="of another seed"):
-        await money.keeper.make(other)
+        await money.keeper.make(WORDS)
 
 
 async def test_a_seed_makes_the_wallet_it_is_of(tmp_path: Path) -> None:
@@ -586,8 +586,40 @@ async def test_a_seed_makes_the_wallet_it_is_of(tmp_path: Path) -> None:
     with pytest.raises(RequestError):
         await money.keeper.make("not a seed at all")
     assert not money.keeper.path.exists() or money.keeper.state == "none"
-    words = "legal winner thank year wave sausage worth useful legal winner thank yellow"
-    assert (await money.keeper.make(f"  {words.replace(' ', '  ')} ")).words() == words
+    assert (await money.keeper.make(f"  {WORDS.replace(' ', '  ')} ")).words() == WORDS
+    await money.keeper.aclose()
+
+
+@pytest.mark.parametrize("left", ["empty", "tables"])
+async def test_a_making_that_was_cut_off_is_no_wallet_yet(left: str, tmp_path: Path) -> None:
+    """Else the next start gives it a seed of its own, and the owner's is refused."""
+    money = Money(tmp_path)
+    key = WalletKey(tmp_path / "keys").make()
+    if left == "empty":
+        money.keeper.path.touch()
+    else:
+        await Store(money.keeper.path, key=key).aclose()
+    await money.keeper.start()
+    assert money.keeper.state == "none"
+    with pytest.raises(WalletMissingError):
+        await money.keeper.unlock(None)
+    assert (await money.keeper.make(WORDS)).words() == WORDS
+    await money.keeper.aclose()
+
+
+async def test_a_full_disk_while_it_is_made_is_no_wallet_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> bytes:
+        raise StoreError("the wallet's file cannot be used: database or disk is full")
+
+    money = Money(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "unlock", full)
+        with pytest.raises(WalletStateError, match="full"):
+            await money.keeper.make(WORDS)
+    assert (await money.keeper.make(WORDS)).words() == WORDS
+    assert money.keeper.state == "open"
     await money.keeper.aclose()
 
 

@@ -14,6 +14,7 @@ from wallet.store.records import (
     Record,
     State,
 )
+from wallet.store.schema import is_made
 from wallet.store.selection import Change, select_exact, select_inputs
 from wallet.store.store import Store, Tables
 
@@ -33,6 +34,7 @@ __all__ = [
     "Store",
     "Tables",
     "codec",
+    "is_made",
     "select_exact",
     "select_inputs",
     "selection",

@@ -7,6 +7,8 @@ gives one secret to two proofs).
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 from wallet.errors import StoreError
 
@@ -111,6 +113,18 @@ def prepare(connection: sqlite3.Connection) -> None:
             f"the wallet's file is damaged: {found}",
             hint="Restore the last backup, then run `recover`, or `restore` from the seed.",
         )
+
+
+def is_made(path: Path) -> bool:
+    """Whether a file holds a wallet, or may. One whose making a full disk or a crash cut off has no
+    key's name and no seed, which come in one transaction, and nothing else."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as found:
+            if not found.execute("SELECT 1 FROM sqlite_master").fetchone():
+                return False
+            return bool(found.execute("SELECT 1 FROM meta WHERE name = 'key'").fetchone())
+    except sqlite3.Error:
+        return path.exists()
 
 
 def _make(connection: sqlite3.Connection, tables: str) -> None:
