@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from node.sandbox.types import Capability
 from node.types import Json
+
+if TYPE_CHECKING:
+    from node.runs.survey import RunLog
 
 Label = Literal["untrusted", "private"]
 
@@ -172,9 +175,8 @@ class Explained(Protocol):
 class Forgetful(Protocol):
     """An effect that asks a memory of its own what happened, which can be lost."""
 
-    @property
-    def lost_by(self) -> tuple[str, ...]:
-        """The types of entries after which it may know nothing of what happened before."""
+    def forgot(self, log: RunLog, intent: int) -> str:
+        """Why that may know nothing of a step whose intent has this index; empty if it does."""
         ...
 
 

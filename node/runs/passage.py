@@ -188,10 +188,7 @@ class Passage:
         except Exception as error:
             if not isinstance(error, TimeoutError):
                 logger.exception("step %s could not be settled", self._key)
-            result = OutcomeUnknownError(
-                f"step {self._path} ({self._effect.name}) may or may not have happened: that could "
-                "not be found out before the run ended"
-            )
+            result = self._unknown("that could not be found out before the run ended")
         with Hold(self._pockets(), self._given or self._wanted()) as hold:
             await self._write(Performed(result, 0.0), hold, before=())
 
@@ -236,6 +233,12 @@ class Passage:
             hint="Ask again: the new run is held to where its model is now.",
         )
 
+    def _unknown(self, why: str, hint: str = "") -> OutcomeUnknownError:
+        name = self._effect.name
+        return OutcomeUnknownError(
+            f"step {self._path} ({name}) may or may not have happened: {why}", hint=hint
+        )
+
     def _stopped(self) -> RunStoppedError:
         under_way = self._spent() != Usage()
         what = "was stopped under way" if under_way else "did not happen: the run was stopped"
@@ -271,15 +274,11 @@ class Passage:
         Raises:
             OutcomeUnknownError: nothing tells whether it happened.
         """
-        known = await self._effect.settle(self._key)
+        known, why = await self._effect.settle(self._key), ""
         if known is None and self._recorded and isinstance(self._effect, Forgetful):
-            lost = next(self._door.log.newest(*self._effect.lost_by), None)
-            if lost is not None and lost.index > self._recorded.intent.index:
-                raise OutcomeUnknownError(
-                    f"step {self._path} ({self._effect.name}) may or may not have happened: the "
-                    "wallet was made anew or restored since.",
-                    hint="Look at what the payee has, and at the mint.",
-                )
+            why = self._effect.forgot(self._door.log, self._recorded.intent.index)
+        if why:
+            raise self._unknown(f"{why}.", "Look at what the payee has, and at the mint.")
         return known
 
     async def _as_told(self, answer: Answered) -> Outcome | None:
@@ -295,10 +294,7 @@ class Passage:
         """What became of the effect of a stopped run, as far as it can tell by itself. A payment
         that its mint never got would be made by asking: no mint is, while the door is shut."""
         if self._door.shut and self._effect.kind is StepKind.PAYMENT:
-            return OutcomeUnknownError(
-                f"step {self._path} ({self._effect.name}) may or may not have happened: no mint is "
-                "asked in an emergency stop"
-            )
+            return self._unknown("no mint is asked in an emergency stop")
         try:
             settled = await self._known_by_now()
         except OutcomeUnknownError as unknown:

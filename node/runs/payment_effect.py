@@ -15,12 +15,15 @@ from functools import cached_property
 from node.errors import MoneyError, OutcomeUnknownError, PaymentError, PaymentPendingError
 from node.money import Bill, Found, Payment, Purse
 from node.runs.effect import Label, Needs, Outcome, StepKind, Usage
+from node.runs.survey import RunLog
 from node.types import Json, JsonObject
 
 PAY, PAYWALL, TAKE_BACK = "pay", "pay_402", "take_back"
 THEIRS: frozenset[Label] = frozenset({"untrusted"})  # a payee or mint says why in its own words
 OWNER = "owner"  # the `tool` of what the owner pays, whose grant is that they ask
 _SECONDS = 60.0
+# what a wallet is made by, too
+_MADE_ANEW = ("wallet.restoring", "wallet.mint_added", "wallet.nwc_connected")
 
 
 @dataclass
@@ -45,8 +48,6 @@ class PaymentEffect:
     doubt: Doubt = field(default_factory=Doubt, compare=False, repr=False)
 
     kind = StepKind.PAYMENT
-    # what a wallet is made by, too
-    lost_by = ("wallet.restoring", "wallet.mint_added", "wallet.nwc_connected")
 
     @property
     def args(self) -> Json:
@@ -103,6 +104,14 @@ class PaymentEffect:
         outcome = None if found is None else self._outcome(found)
         self.doubt.is_open = False
         return outcome
+
+    @staticmethod
+    def forgot(log: RunLog, intent: int) -> str:
+        """Why the wallet may know nothing of a payment whose intent has this index; empty if it
+        does."""
+        anew = next(log.newest(*_MADE_ANEW), None)
+        since = anew is not None and anew.index > intent
+        return "the wallet was made anew or restored since" if since else ""
 
     def _payee(self) -> str:
         """Whom it pays, or paid: an invoice may be over by now."""

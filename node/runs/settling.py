@@ -94,13 +94,11 @@ class Settling:
                 await self._runs.found_out(key, happened=state == "paid", reason=said)
 
     def _is_forgotten(self, question: Approval) -> bool:
-        """Whether the wallet may have made a payment that it knows nothing of: it lost its memory
-        since that was on the log."""
-        lost = next(self._log.newest(*PaymentEffect.lost_by), None)
+        """Whether the wallet may have made a payment that it knows nothing of."""
         entries = self._log.run_entries(question.run)
         intents = (each for each in entries if each.type == "step.intent")
         began = max(each.index for each in intents if each.draft.path == question.path)
-        return lost is not None and lost.index > began
+        return bool(PaymentEffect.forgot(self._log, began))
 
     async def forever(self) -> None:
         """Asks while anything is open. Ends when it is cancelled."""
