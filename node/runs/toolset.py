@@ -99,7 +99,6 @@ class Toolset:
         self._places = places
         self._labels = FileLabels(places.workspaces)
         self._known: dict[str, ToolManifest] = {}
-        self._checkers: dict[tuple[str, str], tuple[ToolManifest, Checker]] = {}
 
     def check(self, agent: AgentManifest) -> None:
         """Holds an agent's grants against the installed tools. Raises as `check_tools`."""
@@ -154,14 +153,9 @@ class Toolset:
         if tool == PAY_OFFER.tool:
             return checker(PAY_OFFER.parameters) if function == PAY_OFFER.name else None
         try:
-            known = self._tool(tool)
-            kept = self._checkers.get((tool, function))
-            if kept is None or kept[0] is not known:  # another tool of that name was installed
-                kept = known, checker(known.function(function).parameters)
-                self._checkers[tool, function] = kept
+            return checker(self._tool(tool).function(function).parameters)
         except (ToolError, ValueError):
             return None
-        return kept[1]
 
     async def _call(
         self,
