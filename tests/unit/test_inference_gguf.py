@@ -161,8 +161,6 @@ def test_values_that_libllama_would_abort_on_are_refused(
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        ([pair("general.type", "str", "adapter")], "no model of its own"),
-        ([pair("split.count", "u32", 3)], "one of 3 parts"),
         ([pair("llama.expert_count", "u32", 513)], "expert_count"),
         ([pair("llama.expert_used_count", "u32", 2)], "expert_used_count"),
         ([array("llama.attention.head_count_kv", "f32", [1.0])], "head_count_kv"),
@@ -175,6 +173,28 @@ def test_models_that_cannot_be(tmp_path: Path, more: list[bytes], problem: str) 
     meta = [pair("general.architecture", "str", "llama"), *more]
     with pytest.raises(ModelError, match=problem):
         read(tmp_path, pack_gguf(meta, {"a": np.ones((1, 32))}))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more", "problem"),
+    [
+        (
+            "llama",
+            [pair("general.type", "str", "adapter")],
+            "of its own, but of the type 'adapter'",
+        ),
+        ("clip", [], "of its own, but of the type 'mmproj'"),
+        ("llama", [pair("split.count", "u32", 3)], "one of 3 parts"),
+    ],
+    ids=["adapter", "old mmproj", "split"],
+)
+def test_what_is_no_whole_model_is_not_said_to_be_damaged(
+    tmp_path: Path, architecture: str, more: list[bytes], problem: str
+) -> None:
+    meta = [pair("general.architecture", "str", architecture), *more]
+    with pytest.raises(ModelError, match=problem) as caught:
+        read(tmp_path, pack_gguf(meta, {"a": np.ones((1, 32))}))
+    assert "whole model in one file" in str(caught.value.hint)
 
 
 def tensor(name: str, dims: list[int], kind: int, offset: int) -> bytes:

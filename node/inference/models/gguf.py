@@ -25,6 +25,7 @@ from node.inference.models.gguf_header import (
     Header,
     Number,
     Scalar,
+    partial,
     unsound,
 )
 
@@ -40,6 +41,7 @@ ARRAY_KEPT: Final = 1024  # items; one a layer is what is wanted
 
 _DAMAGED = "It is damaged or no GGUF file. Fetch it again."
 _PAGE = "Take the file's own address: on a hub it has /resolve/ where its page has /blob/."
+_PARTIAL = "Fetch a whole model in one file; `llama-gguf-split --merge` of llama.cpp joins parts."
 _OTHERS = "Another program's llama.cpp made it; fetch another quantisation, as Q4_K_M."
 
 _STRING, _ARRAY, _U32, _I32, _F32 = 8, 9, 4, 5, 6
@@ -145,6 +147,8 @@ class _Reader:
         header = Header(version, metadata, tensors, weights, length, end, _TYPES[common][0])
         if problem := unsound(header):
             raise self._error(problem)
+        if problem := partial(header):
+            raise self._error(problem, _PARTIAL)
         return header
 
     def _no_gguf(self) -> ModelError:

@@ -95,18 +95,22 @@ def unsound(header: Header) -> str:
         return "does not name its architecture"
     if not header.tensors:
         return "has no weights"
-    if header.text("general.type") not in ("", "model"):
-        return f"is no model of its own, but of the type {header.text('general.type')[:40]!r}"
-    parts = header.metadata.get("split.count", 0)
-    if not isinstance(parts, int) or parts > 1:
-        return (
-            f"is one of {parts} parts, of which only this one would be pinned; "
-            "llama.cpp's `llama-gguf-split --merge` makes them one file"
-        )
     for key, (least, most) in _bounds(header).items():
         if not _within(header.metadata.get(f"{name}.{key}"), least, most):
             return f"has a '{name}.{key}' that is not {least} to {most}"
     return _vocabulary(header)
+
+
+def partial(header: Header) -> str:
+    """Why a sound file is no whole model, as `unsound`; ""."""
+    older = "mmproj" if header.architecture == "clip" else ""  # these said no type
+    kind = header.text("general.type") or older
+    if kind not in ("", "model"):
+        return f"is no model of its own, but of the type {kind[:40]!r}"
+    parts = header.metadata.get("split.count", 0)
+    if not isinstance(parts, int) or parts > 1:
+        return f"is one of {parts} parts, of which only this one would be pinned"
+    return ""
 
 
 def _bounds(header: Header) -> dict[str, tuple[int, int]]:
