@@ -141,6 +141,7 @@ class World:
             connect=self.connect,
             rules=rules,
             now=lambda: self.wallets_time_s,
+            steady=lambda: self.time_s,
             probe=self.points if name == "ann" else None,
             **fields,
         )

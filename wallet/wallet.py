@@ -76,6 +76,7 @@ class Wallet(Flows):
         meet: Callable[[str], MintClient] | None = None,
         rules: Rules = RULES,
         now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
         random: Callable[[int], bytes] = secrets.token_bytes,
         probe: Probe | None = None,
     ) -> Wallet:
@@ -90,6 +91,7 @@ class Wallet(Flows):
                 `connect`, or over HTTP to public addresses only.
             rules: what may be done without asking.
             now: Unix seconds.
+            steady: seconds of a clock that nobody sets.
             random: bytes of a secure generator.
             probe: told of every write, for tests; see `wallet.store`.
 
@@ -117,6 +119,7 @@ class Wallet(Flows):
                 meet=meet or connect or _to_a_stranger,
                 rules=rules,
                 now=now,
+                steady=steady,
                 random=random,
             )
         except BaseException:

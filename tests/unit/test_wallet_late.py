@@ -223,16 +223,35 @@ async def test_a_payment_that_arrived_and_failed_is_not_waited_for(
     await nothing_lost(world)
 
 
-async def test_a_clock_that_goes_back_makes_no_copy_old(
-    world: World, ann: Wallet, asked: tuple[Act, str]
+async def test_of_two_copies_one_that_arrived_and_failed_says_nothing_of_the_other(
+    world: World, ann: Wallet, bill: str
 ) -> None:
-    """As that of a machine without one of its own does at its start."""
+    world.mint.faults.add(Fault.LOST_REQUEST, MELT)
+    world.mint.faults.add(Fault.LOST_REPLY, MELT)
+    world.lightning.outcome = Outcome.PENDING
+    assert (await ann.pay_invoice(bill, key="k")).state == "pending"
+    world.lightning.end(bill, Outcome.FAILED)
+    world.lightning.outcome = Outcome.FAILED
+    await ann.recover()
+    assert state(ann) == State.PENDING
+    world.lightning.outcome = Outcome.PAID
+    await world.mint.send(sent(world, MELT)[0])  # the one that was lost at first
+    await nothing_lost(world)
+    assert (state(ann), world.lightning.is_paid(bill)) == (State.DONE, True)
+
+
+@pytest.mark.parametrize("skew_s", [-3_600, 3_600])
+async def test_a_clock_that_is_set_makes_no_copy_old(
+    skew_s: float, world: World, ann: Wallet, asked: tuple[Act, str]
+) -> None:
+    """As that of a machine without one of its own is at its start."""
     act, path = asked
     world.mint.faults.add(Fault.LOST_REQUEST, path)
     world.mint.faults.add(Fault.NOT_A_MINT, path, times=9)
     with pytest.raises(OutcomeUnknownError):
         await act()
-    world.skew_s = -3_600
+    world.skew_s = skew_s
+    world.time_s += LIVES_S - 1
     await ann.recover()
     assert state(ann) == State.PENDING
     world.mint.faults.clear()

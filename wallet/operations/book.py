@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,6 +80,7 @@ class Book(Turns):
         meet: the same for a mint that only a token named.
         rules: what may be done without asking.
         now: Unix seconds.
+        steady: seconds of a clock that nobody sets.
         random: bytes of a secure generator.
     """
 
@@ -91,6 +93,7 @@ class Book(Turns):
         meet: Callable[[str], MintClient],
         rules: Rules,
         now: Callable[[], float],
+        steady: Callable[[], float],
         random: Callable[[int], bytes],
     ) -> None:
         super().__init__(store)
@@ -98,7 +101,8 @@ class Book(Turns):
         self.rules = rules
         self.random = random
         self.change = Change(rules.small_change, rules.change_pieces)
-        self._now = now
+        self._now, self._steady = now, steady
+        self._stamps: dict[int, float] = {}
         self._connect, self._meet = connect, meet
         self._apis: dict[tuple[str, bool], MintClient] = {}
         self._told: dict[str, tuple[float, MintInfo]] = {}
@@ -114,6 +118,19 @@ class Book(Turns):
     def now(self) -> int:
         """Unix seconds, whole."""
         return int(self._now())
+
+    def stamp(self) -> int:
+        """Now, of which `age_s` will know in this process how long ago it was, for an hour."""
+        now, steady = self.now(), self._steady()
+        if now not in self._stamps:
+            self._stamps = {at: s for at, s in self._stamps.items() if steady - s < 3_600}
+        self._stamps[now] = steady
+        return now
+
+    def age_s(self, time: int) -> float:
+        """Seconds since a stamp. A clock that was set ahead meanwhile adds none, where that is of
+        this process; one that was set back may leave it below zero."""
+        return min(self._now() - time, self._steady() - self._stamps.get(time, -math.inf))
 
     def new_key(self) -> str:
         """An operation's id, where the caller gave none."""

@@ -27,12 +27,12 @@ _SAME_FOR_EACH: Final = frozenset({11005, 12001, 12002, 12003, 20002, 20006, 200
 
 def first(book: Book, record: Record) -> Record:
     """A new request, about to be written and to go out."""
-    return _with(record, [book.now()])
+    return _with(record, [book.stamp()])
 
 
 async def again(book: Book, record: Record) -> Record:
     """Writes, before it happens, that another copy goes out."""
-    return await book.keep(_with(record, [*_left(book, record), book.now()]), "copy")
+    return await book.keep(_with(record, [*_left(book, record), book.stamp()]), "copy")
 
 
 async def answered(book: Book, record: Record, *, again: bool) -> Record:
@@ -51,7 +51,7 @@ def landed(record: Record) -> Record:
 
 
 def may_come(book: Book, record: Record) -> bool:
-    """Whether a copy may be under way. A clock that was set back makes none of them old."""
+    """Whether a copy may be under way. A clock that is set makes none of them old."""
     return bool(_left(book, record))
 
 
@@ -68,7 +68,7 @@ def _times(record: Record) -> list[int]:
 
 
 def _left(book: Book, record: Record) -> list[int]:
-    return [time for time in _times(record) if book.now() - time < LIVES_S]
+    return [time for time in _times(record) if book.age_s(time) < LIVES_S]
 
 
 def _with(record: Record, times: list[int]) -> Record:
