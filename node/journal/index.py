@@ -26,6 +26,7 @@ create index if not exists entry_type on entry (type, i);
 create table if not exists taken (one integer primary key check (one = 1), size int, hash blob);
 """
 _VERSION = 1
+PART = 10_000  # entries
 
 
 class Index:
@@ -111,12 +112,14 @@ class Index:
         self._db = db
         size = self._reader.size
         taken = _taken(db)
-        if taken < size:
+        while taken < size:  # in parts, so that a start that is killed was not for nothing
+            first = max(taken, self._reader.start)
+            taken = min(first + PART, size)
             with db:
-                rows = map(_row, self._reader.lines(max(taken, self._reader.start), size))
+                rows = map(_row, self._reader.lines(first, taken))
                 db.executemany("insert into entry values (?,?,?,?,?,?,?)", rows)
-                last = hashlib.sha256(self._reader.raw(size - 1)).digest()
-                db.execute("insert or replace into taken values (1, ?, ?)", (size, last))
+                last = hashlib.sha256(self._reader.raw(taken - 1)).digest()
+                db.execute("insert or replace into taken values (1, ?, ?)", (taken, last))
         return db
 
     def _opened(self) -> sqlite3.Connection:

@@ -31,6 +31,7 @@ from node.journal import (
     relink,
     verify,
 )
+from node.journal.entry import parse
 
 ORIGIN = "test.example/log"
 
@@ -248,6 +249,31 @@ async def test_a_lost_tree_or_index_is_derived_again(tmp_path: Path) -> None:
     assert check_proof(journal.prove(17), journal.vkey).index == 17
     assert journal.checkpoint().root == root
     await journal.aclose()
+
+
+async def test_an_index_that_was_cut_off_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that took too long was killed; the next must not begin from nothing for ever."""
+    monkeypatch.setattr("node.journal.index.PART", 3, raising=False)
+    journal = await journal_at(tmp_path / "journal")
+    await journal.append(*(Draft("a.b", run="r") for _ in range(10)))
+    parsed, dies_at = list[bytes](), 8
+
+    def parse_until_killed(line: bytes) -> Entry:
+        parsed.append(line)
+        if len(parsed) == dies_at:
+            raise KeyboardInterrupt
+        return parse(line)
+
+    monkeypatch.setattr("node.journal.index.parse", parse_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        journal.index.find()
+    await journal.aclose()
+    again = await journal_at(tmp_path / "journal")
+    assert again.index.find(run="r") == [*range(10)]
+    assert len(parsed) == dies_at + 10 - 6
+    await again.aclose()
 
 
 async def test_an_index_of_another_log_is_not_used(tmp_path: Path) -> None:
