@@ -88,6 +88,18 @@ def test_help_imports_no_command() -> None:
         assert f"  {name} " in done.stdout
 
 
+def test_ctrl_c_while_python_still_imports_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "node.cli", "status"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 # ── init ────────────────────────────────────────────────────────────────────────────────────
 
 
