@@ -132,8 +132,8 @@ NotifyAccess=main
 ExecStart={" ".join(map(_quoted, command))}
 Environment={_quoted(f"FREEHOLD_HOME={where.root}", dollar="$")}
 Restart=always
-RestartSec=2s
-TimeoutStartSec=60s
+RestartSec=10s
+TimeoutStartSec=infinity
 TimeoutStopSec={drain_s + STOP_MARGIN_S:.0f}s
 KillMode=mixed
 UMask=0077
