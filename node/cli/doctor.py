@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from glob import escape
 from typing import TYPE_CHECKING
 
 import click
@@ -144,6 +145,12 @@ def _folders(where: Home) -> Iterator[Fault]:
             yield Fault(
                 f"{folder} cannot be written", "Is the disk read-only, or the home another user's?"
             )
+
+
+def _restores(where: Home) -> Iterator[Note]:
+    """What restores that were killed left; `docs/cli.md` says what it is."""
+    for path in sorted(where.root.parent.glob(f".{escape(where.root.name)}.restoring.*")):
+        yield Note(f"{path} holds a node's secrets; delete it, unless a restore is under way")
 
 
 def _config(where: Home) -> Iterator[Fault]:
@@ -334,6 +341,7 @@ def _remove_socket(where: Home) -> None:
 
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("folders", _folders),
+    ("restores", _restores),
     ("config", _config),
     ("keys", _keys),
     ("agents", _agents),

@@ -265,6 +265,32 @@ def test_agent_edit_takes_only_what_is_valid(
     assert b"Does many sums" in path.read_bytes()
 
 
+def test_agent_edit_on_a_full_disk_keeps_what_was_written(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(home).agents / "clerk.toml"
+    before = path.read_bytes()
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nsed -i 's/Does sums/Rhymes/' \"$1\"\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(editor))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("node.home.sync", full)
+        error = error_of(run("agent", "edit", "clerk"))
+    assert (error.message, path.read_bytes()) == (f"cannot write {path}: {NO_SPACE}", before)
+    text = Path(error.hint.removeprefix("Your text is in ").removesuffix("."))
+    assert b"Rhymes" in text.read_bytes()
+    text.unlink()
+    assert run("agent", "edit", "clerk").exit_code == 0
+    assert b"Rhymes" in path.read_bytes()
+    assert list(tmp_path.glob("*.toml")) == []
+
+
 @pytest.mark.parametrize("meanwhile", ["sed -i '1i paused = true'", "rm"])
 def test_agent_edit_undoes_nothing_that_was_done_meanwhile(
     meanwhile: str, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -374,6 +400,16 @@ def test_doctor_does_not_say_fixed_of_what_it_leaves_alone(home: Home) -> None:
     assert "is a symbolic link" in link
     assert (found[link]["fixed"], found[wide]["fixed"]) == (False, True)
     assert "Not repaired" in found[link]["hint"]
+
+
+def test_doctor_tells_of_a_restore_that_was_cut_off(home: Home) -> None:
+    made(home)
+    (left := home.root.with_name(".h.restoring.0a0b0c0d")).mkdir()
+    home.root.with_name(".i.restoring.0a0b0c0d").mkdir()
+    notes = [item["note"] for item in json.loads(run("doctor", "--json").stdout)]
+    assert [note for note in notes if "restoring" in note] == [
+        f"{left} holds a node's secrets; delete it, unless a restore is under way"
+    ]
 
 
 def test_doctor_verifies_the_log(home: Home) -> None:
