@@ -178,6 +178,25 @@ async def test_models_for_words_and_for_vectors_share_a_cap(store: ModelStore) -
     await engine.aclose()
 
 
+async def test_a_name_that_is_another_model_s_now_is_that_one(tmp_path: Path) -> None:
+    """As soon as nobody is in the middle of a request: vectors of two models cannot be compared."""
+    store = ModelStore(tmp_path / "models")
+    store.add(write_tiny_bert(tmp_path / "words.gguf"), "words")
+    embedder = LlamaEmbedder(store)
+    before = await embedder.embed("words", TEXTS)
+    running = asyncio.create_task(embedder.embed("words", TEXTS))
+    await asyncio.sleep(0)  # it has begun
+    store.remove("words")
+    pin = store.add(write_tiny_bert(tmp_path / "other.gguf", TinyBert(seed=2)), "words")
+    among = await embedder.embed("words", TEXTS[:1])
+    assert np.array_equal(await running, before)
+    np.testing.assert_allclose(among, before[:1], atol=NEAR)
+    after = await embedder.embed("words", TEXTS[:1])
+    assert not np.allclose(after, before[:1], atol=NEAR)
+    assert (await embedder.info("words")).sha256 == pin.sha256
+    await embedder.aclose()
+
+
 async def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "models")
     store.add(write_tiny_bert(tmp_path / "words.gguf"), "words")

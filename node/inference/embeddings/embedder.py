@@ -16,7 +16,7 @@ import os
 import re
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
@@ -86,12 +86,12 @@ class LlamaEmbedder:
             ContextOverflowError: a text is too long; none is cut.
             RunnerCrashedError: the process died; the request may be tried again.
         """
-        runner = self._runner(model)
-        parts = [
-            await runner.embed(texts[start : start + _PART_TEXTS], start)
-            for start in range(0, len(texts), _PART_TEXTS)
-        ]
-        width = (await runner.info()).dimensions
+        with self._runner(model).using() as runner:
+            width = (await runner.info()).dimensions
+            parts = [
+                await runner.embed(texts[start : start + _PART_TEXTS], start)
+                for start in range(0, len(texts), _PART_TEXTS)
+            ]
         return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
 
     async def rank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
@@ -101,14 +101,17 @@ class LlamaEmbedder:
             ModelError, ContextOverflowError, RunnerCrashedError: as `embed`; ModelError if the
                 model is no reranker.
         """
-        runner, scores = self._runner(model), []
-        for start in range(0, len(texts), _PART_TEXTS):
-            scores += await runner.rank(query, texts[start : start + _PART_TEXTS], start)
+        scores = []
+        with self._runner(model).using() as runner:
+            await runner.info()
+            for start in range(0, len(texts), _PART_TEXTS):
+                scores += await runner.rank(query, texts[start : start + _PART_TEXTS], start)
         return scores
 
     async def info(self, model: str) -> EmbedderInfo:
         """What the model is; loads it. Raises as `embed`."""
-        return await self._runner(model).info()
+        with self._runner(model).using() as runner:
+            return await runner.info()
 
     def loaded(self) -> dict[str, int]:
         """Process id of each loaded model's runner."""
@@ -123,10 +126,12 @@ class LlamaEmbedder:
         await asyncio.gather(*(runner.aclose() for runner in self._runners.values()))
 
     def _runner(self, model: str) -> _Runner:
-        self._store.get(model)
-        return self._runners.setdefault(
+        pin = self._store.get(model)
+        runner = self._runners.setdefault(
             model, _Runner(model, self._store, self._limits, self._beside)
         )
+        runner.wanted = pin.sha256
+        return runner
 
 
 class _Runner:
@@ -139,6 +144,8 @@ class _Runner:
         limits: EmbedderLimits,
         beside: LlamaEngine | None,
     ) -> None:
+        self.wanted = ""  # the digest that the name is pinned to
+        self._users = 0
         self._beside = beside
         self._name = name
         self._store = store
@@ -158,8 +165,21 @@ class _Runner:
         """What the process takes, or will take."""
         return child.resident_bytes(self.pid) if self.pid else self._promised
 
+    @contextlib.contextmanager
+    def using(self) -> Iterator[_Runner]:
+        """While this is held, a request's other parts are made by the same weights."""
+        self._users += 1
+        try:
+            yield self
+        finally:
+            self._users -= 1
+
     async def info(self) -> EmbedderInfo:
+        """What the model is; of other weights, where the name is another's now, unless somebody is
+        in the middle of a request."""
         async with self._turn:
+            if self._info is not None and self._info.sha256 != self.wanted and self._users == 1:
+                await self._end()
             return (await self._started())[1]
 
     async def embed(self, texts: Sequence[str], start: int) -> Vectors:
