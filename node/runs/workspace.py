@@ -168,7 +168,7 @@ class Workspaces:
         changed = {p for p in now.keys() | before.keys() if now.get(p) != before.get(p)}
         writers = self._written.get(agent, {}).copy()  # after reading: a write is noted before
         over = {each for each in set(writers.values()) if each != run and not self.unfinished(each)}
-        theirs = {p for p in changed & now.keys() if writers.get(p, run) != run}
+        theirs = {p for p in changed if writers.get(p, run) != run and _has_room(p, now)}
         waiting = {p for p in theirs if writers[p] not in over}
         own = {p for p in changed - theirs if not noted or writers.get(p) == run}
         files = _with(before, now, changed - theirs - own)
@@ -352,6 +352,11 @@ def _with(before: Ids, now: Ids, paths: set[str]) -> Ids:
     """`before`, with these paths as they are now."""
     kept = {path: blob for path, blob in before.items() if path not in paths}
     return kept | {path: now[path] for path in paths if path in now}
+
+
+def _has_room(path: str, files: Ids) -> bool:
+    """Whether a file of this path may be in a tree with these: none is in the place of a folder."""
+    return not any(file.startswith(f"{path}/") or path.startswith(f"{file}/") for file in files)
 
 
 def _write_tree(repository: Any, files: Ids) -> Any:

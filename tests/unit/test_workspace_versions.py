@@ -427,6 +427,30 @@ async def test_what_a_run_wrote_that_ended_without_keeping_it_is_kept_as_its_own
     assert (await history(workspaces))[3:] == [("clerk", "r2", ("b",))]
 
 
+async def test_what_another_run_removed_is_that_runs_and_not_the_owners(
+    workspaces: Workspaces, files: Path
+) -> None:
+    for name in "abcx":
+        (files / name).write_text("1")
+    await keep(workspaces, "r0")
+    for name, run in (("a", "r1"), ("b", "r2"), ("x", "r2")):
+        workspaces.wrote("clerk", run, name)
+        (files / name).unlink()
+    (files / "c").unlink()
+    workspaces.wrote("clerk", "r3", "x/y")
+    (files / "x").mkdir()
+    (files / "x" / "y").write_text("in the place of a file")
+    workspaces.unfinished = lambda run: run in {"r2", "r3"}
+    await workspaces.keep("clerk", run="r3", key="r3:9", note="", noted=True)
+    await workspaces.keep("clerk", run="r2", key="r2:9", note="", noted=True)
+    assert (await history(workspaces))[1:] == [
+        ("owner", "", ("c", "x")),
+        ("clerk", "r1", ("a",)),
+        ("clerk", "r3", ("x/y",)),
+        ("clerk", "r2", ("b",)),
+    ]
+
+
 async def test_a_run_of_an_earlier_process_keeps_all_but_what_others_wrote(
     workspaces: Workspaces, files: Path
 ) -> None:
