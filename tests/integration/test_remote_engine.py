@@ -27,6 +27,7 @@ from node.errors import (
     ContextOverflowError,
     EngineBusyError,
     FreeholdError,
+    IdentityError,
     InferenceError,
     ModelError,
     RemoteError,
@@ -778,6 +779,16 @@ async def test_the_key_is_in_no_error_and_no_log(
     assert KEY[:6] not in "".join(repr(each) + each.diagnostics() for each in errors)
     assert KEY not in caplog.text
     assert KEY not in (tmp_path / "remote.toml").read_text()
+
+
+async def test_a_key_that_no_header_can_hold_is_told_and_not_shown(tmp_path: Path) -> None:
+    models = RemoteModels(tmp_path)
+    models.add(RemoteModel("far", "http://127.0.0.1:9"))
+    remote = RemoteEngine(models, headers=lambda _: {"Authorization": "Bearer sk-schlüssel"})
+    with pytest.raises(IdentityError, match=r"far \(127.0.0.1:9\) is not ASCII") as caught:
+        await remote.info("far")
+    assert "schl" not in caught.value.diagnostics()
+    await remote.aclose()
 
 
 async def test_certificates_are_checked(tmp_path: Path, loopback_tls: LoopbackTls) -> None:

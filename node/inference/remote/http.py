@@ -26,6 +26,7 @@ import httpx
 from node.clock import Clock
 from node.errors import (
     EngineBusyError,
+    IdentityError,
     InferenceError,
     ModelError,
     RemoteError,
@@ -213,6 +214,8 @@ class Server:
     def _request(self, url: str, body: JsonObject | None) -> httpx.Request:
         headers = {"Accept-Encoding": "identity", "Accept": "text/event-stream, application/json"}
         secret = self._headers(self._remote)
+        if not all(value.isascii() for value in secret.values()):
+            raise IdentityError(f"the key for {self.who} is not ASCII", hint="Give the key alone.")
         self._sent_headers = tuple(secret.values())
         headers.update(secret)
         if body is None:
