@@ -237,26 +237,30 @@ def private_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
 
     Raises:
         FileExistsError: `path` exists and may not be replaced.
-        OSError: it cannot be written; nothing has changed then.
+        OSError: it cannot be written, and names it; nothing has changed then.
     """
     if not replace and path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        with open(descriptor, "wb") as file:
-            with _tolerated():
-                os.fchmod(file.fileno(), 0o600)
-            yield file
-            file.flush()
-            sync(file.fileno())
-        if replace:
-            temporary.replace(path)
-        else:
-            _name_new(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        with contextlib.ExitStack() as end:
+            end.callback(temporary.unlink, missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with open(os.open(temporary, flags, 0o600), "wb") as file:
+                with _tolerated():
+                    os.fchmod(file.fileno(), 0o600)
+                yield file
+                file.flush()
+                sync(file.fileno())
+            if replace:
+                temporary.replace(path)
+            else:
+                _name_new(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a write names none, and nobody knows ours
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def _name_new(temporary: Path, path: Path) -> None:

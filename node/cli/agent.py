@@ -91,16 +91,22 @@ def edit(name: str) -> None:
     """
     path = _existing(name)
     before = path.read_bytes()
-    after = _edited(before, path)
+    text = _edited(before, path)
+    after = text.read_bytes()
     if after == before:
+        text.unlink()
         note("nothing changed")
         return
     try:
         _save(path, after, before)
     except ManifestError as error:
-        draft = path.with_name(f".{name}.rejected")
-        write_private(draft, after)
-        raise ManifestError(error.message, hint=f"{error.hint} Your text is in {draft}.") from error
+        hint = f"{error.hint} Your text is in {_kept(text, path)}."
+        raise ManifestError(error.message, hint=hint) from error
+    except OSError as error:
+        raise FreeholdError(
+            f"cannot write {path}: {error.strerror}", hint=f"Your text is in {_kept(text, path)}."
+        ) from error
+    text.unlink()
     note(f"wrote {path}")
 
 
@@ -215,19 +221,33 @@ def _fresh(name: str, about: str, instructions: str, model: str, tools: tuple[st
     return tomlkit.dumps(document).encode()
 
 
-def _edited(content: bytes, path: Path) -> bytes:
-    """The text as the person's editor left it."""
+def _edited(content: bytes, path: Path) -> Path:
+    """A file with the text as the person's editor left it, for the caller to remove."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    with tempfile.NamedTemporaryFile(suffix=".toml", prefix=f"{path.stem}-") as file:
+    descriptor, name = tempfile.mkstemp(suffix=".toml", prefix=f"{path.stem}-")
+    with open(descriptor, "wb") as file:
         file.write(content)
-        file.flush()
-        try:
-            subprocess.run([*shlex.split(editor), file.name], check=True)
-        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+    try:
+        subprocess.run([*shlex.split(editor), name], check=True)
+    except BaseException as error:
+        os.unlink(name)
+        if isinstance(error, OSError | ValueError | subprocess.CalledProcessError):
             raise FreeholdError(
                 f"the editor {editor!r} failed: {error}", hint="Set EDITOR to one that works."
             ) from error
-        return Path(file.name).read_bytes()
+        raise
+    return Path(name)
+
+
+def _kept(text: Path, path: Path) -> Path:
+    """Moves what somebody wrote beside the agent's file; where that cannot be, it stays."""
+    draft = path.with_name(f".{path.stem}.rejected")
+    try:
+        write_private(draft, text.read_bytes())
+    except OSError:
+        return text
+    text.unlink()
+    return draft
 
 
 def broken(where: Home) -> Mapping[str, ManifestError]:

@@ -282,7 +282,10 @@ def test_agent_edit_on_a_full_disk_keeps_what_was_written(
     with monkeypatch.context() as patched:
         patched.setattr("node.home.sync", full)
         error = error_of(run("agent", "edit", "clerk"))
-    assert (error.message, path.read_bytes()) == (f"cannot write {path}: {NO_SPACE}", before)
+    assert (error.message, path.read_bytes()) == (
+        f"cannot write {path}: {os.strerror(errno.ENOSPC)}",
+        before,
+    )
     text = Path(error.hint.removeprefix("Your text is in ").removesuffix("."))
     assert b"Rhymes" in text.read_bytes()
     text.unlink()

@@ -223,9 +223,9 @@ def test_a_stick_without_links_and_modes_takes_a_file(
         monkeypatch.setattr(os, name, refused)
     path = tmp_path / "backup"
     if code == errno.EIO:
-        with pytest.raises(OSError, match="error"):
+        with pytest.raises(OSError, match="error") as told:
             write_private(path, b"one", replace=False)
-        assert os.listdir(tmp_path) == []
+        assert (told.value.filename, os.listdir(tmp_path)) == (str(path), [])
         return
     write_private(path, b"one", replace=False)
     assert (path.read_bytes(), os.listdir(tmp_path)) == (b"one", ["backup"])
