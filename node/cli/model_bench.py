@@ -39,12 +39,12 @@ def bench(name: str, misses: bool, as_json: bool) -> None:
         )
     store = ModelStore(node_home().models)
     found = asyncio.run(_run(store, name, quiet=as_json))
-    store.keep_bench(name, found.record())
     if as_json:
         about = {"left_out": list(found.left_out), "cases": _cases(found)}
         print_json({"name": name, **(describe_bench(found.record()) or {}), **about})
-        return
-    _show(name, found, misses=misses)
+    else:
+        _show(name, found, misses=misses)
+    store.keep_bench(name, found.record())  # last: on a full disk it has been shown
 
 
 async def _run(store: ModelStore, name: str, *, quiet: bool) -> Bench:

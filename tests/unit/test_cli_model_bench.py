@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,19 @@ def test_a_bench_for_programs_has_every_case(home: Home) -> None:
     assert len(found["cases"]) == 60
     shown = json.loads(run("model", "show", "default", "--json").stdout)
     assert shown["bench"]["verdict"] == "not fit"
+
+
+def test_what_a_bench_found_is_shown_also_where_it_cannot_be_kept(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("node.home.sync", full)
+    done = CliRunner().invoke(root, ["model", "bench"])
+    assert done.stdout.splitlines()[-1] == "default: not fit"
+    assert isinstance(done.exception, ModelError)
+    assert f"cannot write {home.models / 'models.lock'}: " in done.exception.message
 
 
 def test_a_model_of_a_server_is_not_benched(home: Home) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -295,3 +297,67 @@ def test_a_copy_never_takes_the_place_of_a_file_pinned_in_place(
     with pytest.raises(ModelError, match="is the file of the model 'favourite'"):
         store.adopt(mine, "big", sha256=sha256(mine), size=mine.stat().st_size, source="x")
     assert store.verify("favourite").path == here
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A disk on which nothing can be written until this is undone."""
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("node.home.sync", full)
+        yield patched
+
+
+def test_a_full_disk_is_not_said_to_be_the_source(
+    store: ModelStore, gguf: Path, tmp_path: Path, full_disk: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match=r"cannot write .*models/tiny-model.gguf: No space"):
+        store.add(gguf)
+    assert [path for path in (tmp_path / "models").iterdir() if "gguf" in path.name] == []
+    full_disk.undo()
+    assert store.add(gguf).name == "tiny-model"
+
+
+def test_a_model_that_fills_the_disk_can_be_removed(
+    store: ModelStore, gguf: Path, full_disk: pytest.MonkeyPatch
+) -> None:
+    full_disk.undo()
+    file = store.path(store.add(gguf))
+    full_disk.setattr("node.home.sync", _full_while(file))
+    store.remove("tiny-model")
+    assert (store.list(), file.exists()) == ([], False)
+
+
+def _full_while(there: Path) -> Callable[[int], None]:
+    def sync(_fd: int) -> None:
+        if there.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return sync
+
+
+def test_what_a_killed_add_copied_goes_with_the_next_change(
+    store: ModelStore, gguf: Path, tmp_path: Path
+) -> None:
+    store.add(gguf)
+    left = tmp_path / "models" / f".big.gguf.{'0' * 16}.tmp"
+    left.write_bytes(b"half of it")
+    store.remove("tiny-model")
+    assert not left.exists()
+
+
+def test_what_was_fetched_is_kept_where_its_pin_cannot_be(
+    store: ModelStore, gguf: Path, tmp_path: Path, full_disk: pytest.MonkeyPatch
+) -> None:
+    part = tmp_path / "models" / ".partial" / "k.part"
+    part.parent.mkdir(parents=True)
+    shutil.copy(gguf, part)
+    found = {"sha256": sha256(gguf), "size": gguf.stat().st_size, "source": "hf:a/b/c.gguf"}
+    with pytest.raises(ModelError, match=r"cannot write .*models.lock: No space"):
+        store.adopt(part, "m", **found)
+    assert part.exists()
+    full_disk.undo()
+    assert store.check(store.adopt(part, "m", **found).name).path.name == "m.gguf"

@@ -1,16 +1,11 @@
-"""Files that must be what they were, or whole: identity, digest, replacement."""
+"""Files that must be what they were: identity, digest."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
-
-from node.disk import sync, sync_folder
 
 KEEP_FREE_BYTES: Final = 512 << 20  # of a disk: the log needs room, and other programs do
 _BLOCK_BYTES: Final = 1 << 20
@@ -33,7 +28,7 @@ def digest(
     """
     total, done = os.fstat(file.fileno()).st_size, 0
     hasher = hashlib.sha256()
-    while block := file.read(_BLOCK_BYTES):
+    for block in _blocks(file):
         hasher.update(block)
         if copy is not None:
             copy.write(block)
@@ -43,18 +38,10 @@ def digest(
     return hasher.hexdigest(), done
 
 
-@contextlib.contextmanager
-def replacing(target: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
-    """A file that becomes `target` when the block ends, whole and durable, or never was."""
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    """What is left in a file. Raises OSError, which names it: a copy may be written meanwhile."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            sync(file.fileno())
-        Path(temporary).replace(target)
-        sync_folder(target.parent)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        while block := file.read(_BLOCK_BYTES):
+            yield block
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file.name)) from error

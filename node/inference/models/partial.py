@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 
 from node.disk import sync
 from node.errors import DownloadError
-from node.inference.models.files import replacing
+from node.home import write_private
 
 FOLDER: Final = ".partial"
 SYNC_BYTES: Final = 64 << 20
@@ -137,8 +137,7 @@ class Partial:
         self._write_note()
 
     def _write_note(self) -> None:
-        with replacing(self._note_path) as file:
-            file.write(json.dumps(asdict(self.note)).encode())
+        write_private(self._note_path, json.dumps(asdict(self.note)).encode())
 
 
 def unfinished(models: Path) -> list[tuple[str, int]]:

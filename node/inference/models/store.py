@@ -23,13 +23,13 @@ from typing import Any, BinaryIO, Final
 
 from node.clock import Clock, SystemClock
 from node.errors import ModelError
+from node.home import is_unfinished, private_file, write_private
 from node.inference.models.files import (
     KEEP_FREE_BYTES,
     Identity,
     Progress,
     digest,
     identity,
-    replacing,
 )
 from node.inference.models.gguf import read_header
 from node.inference.models.gguf_header import Header
@@ -179,7 +179,11 @@ class ModelStore:
                     f"{file} cannot be moved to {self._folder / pin.file}: {error.strerror}",
                     hint="Look at the folder's rights, and try again.",
                 ) from error
-            self._write(mine, {**mine.pins, name: pin})
+            try:
+                self._write(mine, {**mine.pins, name: pin})
+            except OSError:  # hours of fetching are not lost for want of a few bytes
+                (self._folder / pin.file).replace(file)
+                raise
         return pin
 
     def free_name(self, name: str) -> str:
@@ -225,11 +229,11 @@ class ModelStore:
                     hint='Agents use another model by `model = "NAME"` in their manifest.',
                 )
             mine = self._mine()
+            if not Path(pin.file).is_absolute():  # first: it may be what fills the disk
+                self.path(pin).unlink(missing_ok=True)
             bench = {key: record for key, record in mine.bench.items() if key != name}
             pins = {key: kept for key, kept in mine.pins.items() if key != name}
             self._write(replace(mine, bench=bench), pins)
-            if not Path(pin.file).is_absolute():
-                self.path(pin).unlink(missing_ok=True)
 
     def _take_in(
         self, source: Path, name: str, in_place: bool, expected: str, progress: Progress | None
@@ -240,7 +244,7 @@ class ModelStore:
                 _check_digest(source, sha256, expected)
                 return Pin(name, sha256, size, str(source), str(source))
             target = self._folder / f"{name}.gguf"
-            with replacing(target) as copy:
+            with private_file(target) as copy:
                 sha256, size = digest(file, progress, copy)
                 _check_digest(source, sha256, expected)
             return Pin(name, sha256, size, target.name, str(source))
@@ -272,8 +276,8 @@ class ModelStore:
         if not self._folder.is_dir():
             return
         entries = {**self._remembered(), path: entry}
-        with contextlib.suppress(OSError), replacing(self._folder / DIGESTS_FILE) as file:
-            file.write(json.dumps(entries).encode())
+        with contextlib.suppress(OSError):
+            write_private(self._folder / DIGESTS_FILE, json.dumps(entries).encode())
 
     def _mine(self) -> Lock:
         return read_lock(self._folder / LOCK_FILE)
@@ -300,15 +304,27 @@ class ModelStore:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """One process at a time changes the lock file; the others wait."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._folder / f".{LOCK_FILE}.held").open("wb") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield
+        """One process at a time changes the lock file; the others wait. What one that was killed
+        left of a model goes.
+
+        Raises:
+            ModelError: the disk refuses.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with (self._folder / f".{LOCK_FILE}.held").open("wb") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                for path in filter(is_unfinished, self._folder.glob(".*.gguf.*")):
+                    path.unlink()
+                yield
+        except OSError as error:
+            raise ModelError(
+                f"cannot write {error.filename or self._folder}: {error.strerror}",
+                hint="Is the disk full or read-only?",
+            ) from error
 
     def _write(self, lock: Lock, pins: Mapping[str, Pin]) -> None:
-        with replacing(self._folder / LOCK_FILE) as file:
-            file.write(lock_text(pins.values(), lock.bench).encode())
+        write_private(self._folder / LOCK_FILE, lock_text(pins.values(), lock.bench).encode())
 
 
 def pin_shipped(folder: Path = SHIPPED) -> Pin:
@@ -316,8 +332,9 @@ def pin_shipped(folder: Path = SHIPPED) -> Pin:
     with _open(folder / "default.gguf", "default") as file:
         sha256, size = digest(file, None)
     pin = Pin("default", sha256, size, "default.gguf", "scripts/train_default_model")
-    with replacing(folder / "model.lock", mode=0o644) as file:
-        file.write(lock_text([pin]).encode())
+    lock = folder / "model.lock"
+    write_private(lock, lock_text([pin]).encode())
+    lock.chmod(0o644)
     return pin
 
 
@@ -347,6 +364,8 @@ def _open(path: Path, name: str) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             yield file
     except OSError as error:
+        if error.filename not in (None, str(path)):  # of its copy
+            raise
         raise ModelError(
             f"the file of the model {name!r} cannot be read: {path}: {error.strerror}",
             hint="Restore it, or remove the model and add it again.",

@@ -21,7 +21,7 @@ from typing import Any, Final
 import httpx
 
 from node.errors import ModelError
-from node.inference.models.files import replacing
+from node.home import write_private
 
 REMOTE_FILE: Final = "remote.toml"
 MAX_CONTEXT_TOKENS: Final = 16_777_216
@@ -115,11 +115,21 @@ class RemoteModels:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """One process at a time changes the file; the others wait."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self._folder / f".{REMOTE_FILE}.held").open("wb") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield
+        """One process at a time changes the file; the others wait.
+
+        Raises:
+            ModelError: the disk refuses.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with (self._folder / f".{REMOTE_FILE}.held").open("wb") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise ModelError(
+                f"cannot write {error.filename or self._path}: {error.strerror}",
+                hint="Is the disk full or read-only?",
+            ) from error
 
     @property
     def _path(self) -> Path:
@@ -147,8 +157,7 @@ class RemoteModels:
             name: {key: value for key, value in asdict(entry).items() if value and key != "name"}
             for name, entry in sorted(entries.items())
         }
-        with replacing(self._path) as file:
-            file.write((_HEADER + tomlkit.dumps(document)).encode())
+        write_private(self._path, (_HEADER + tomlkit.dumps(document)).encode())
 
 
 def _parse(path: Path, raw: bytes) -> dict[str, RemoteModel]:
