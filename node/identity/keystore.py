@@ -36,6 +36,11 @@ class KeyStore:
         path = self._path(name)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                for wrong in (self._wide(self._folder), _judge(path, os.fstat(file.fileno()))):
+                    if wrong:
+                        raise IdentityError(wrong, hint="`freehold doctor --fix` repairs it.")
+                return file.read(SECRET_MAX_BYTES + 1)
         except FileNotFoundError:
             raise IdentityError(
                 f"there is no secret named {name}",
@@ -45,11 +50,6 @@ class KeyStore:
             raise IdentityError(
                 f"cannot read {path}: {error.strerror}", hint="See `freehold doctor`."
             ) from error
-        with open(descriptor, "rb") as file:
-            for wrong in (self._wide(self._folder), _judge(path, os.fstat(file.fileno()))):
-                if wrong:
-                    raise IdentityError(wrong, hint="`freehold doctor --fix` repairs it.")
-            return file.read(SECRET_MAX_BYTES + 1)
 
     def set(self, name: str, secret: bytes) -> None:
         """Keeps the secret, in place of any of that name. At once and durably, or not at all.

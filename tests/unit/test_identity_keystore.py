@@ -71,7 +71,9 @@ def test_links_and_odd_files_are_refused(store: KeyStore, tmp_path: Path) -> Non
     elsewhere.chmod(0o600)
     (tmp_path / "keys" / "link.secret").symlink_to(elsewhere)
     os.mkfifo(tmp_path / "keys" / "pipe.secret", 0o600)
-    for name, said in (("link", "symbolic link"), ("pipe", "not a plain file")):
+    (tmp_path / "keys" / "folder.secret").mkdir(0o700)
+    odd = (("link", "symbolic link"), ("pipe", "not a plain file"), ("folder", "cannot read"))
+    for name, said in odd:
         with pytest.raises(IdentityError, match=said):
             store.get(name)
     elsewhere.chmod(0o644)
