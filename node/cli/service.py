@@ -19,7 +19,7 @@ import click
 
 from node.cli._shared import home, json_option, leave, note, print_json
 from node.errors import FreeholdError
-from node.home import Home
+from node.home import Home, write_private
 
 UNIT = "freehold.service"
 LABEL = "org.freehold.node"
@@ -46,7 +46,7 @@ def install(only_print: bool, replace: bool) -> None:
     if not replace:
         _check_ours(path, "`freehold service install --replace` ends that and runs this one")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
+    write_private(path, content.encode())
     note(f"wrote {path}")
     if sys.platform == "darwin":  # launchd refuses a label that it has loaded already
         with suppress(FreeholdError):

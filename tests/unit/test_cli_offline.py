@@ -62,6 +62,10 @@ def error_of(result: Result) -> FreeholdError:
     return result.exception
 
 
+def full_disk(_fd: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 # ── the command table ───────────────────────────────────────────────────────────────────────
 
 
@@ -276,11 +280,8 @@ def test_agent_edit_on_a_full_disk_keeps_what_was_written(
     monkeypatch.setenv("VISUAL", str(editor))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
-    def full(_fd: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patched:
-        patched.setattr("node.home.sync", full)
+        patched.setattr("node.home.sync", full_disk)
         error = error_of(run("agent", "edit", "clerk"))
     assert (error.message, path.read_bytes()) == (
         f"cannot write {path}: {os.strerror(errno.ENOSPC)}",
@@ -608,6 +609,11 @@ def test_service_files_go_where_the_manager_looks(
     assert "--user disable --now freehold.service" in calls.read_text()
     assert run("service", "status").exit_code == 1
     run("service", "install")
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "definition", lambda _home: "x" * 10_000)
+        patched.setattr("node.home.sync", full_disk)
+        assert run("service", "install").exit_code == 1
+    assert json.loads(run("service", "status", "--json").stdout)["current"] is True
     (tools / "systemctl").write_text("#!/bin/sh\necho no bus >&2; exit 1\n")
     assert "no bus" in str(error_of(run("service", "remove")))
     assert run("service", "status").exit_code == 1
