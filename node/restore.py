@@ -32,7 +32,7 @@ from typing import TypeGuard
 from node.backup import FORMAT, LEFT_OUT, MANIFEST
 from node.config import load
 from node.disk import sync, sync_folder
-from node.errors import BackupError, JournalDamagedError
+from node.errors import BackupError, JournalDamagedError, JournalRollbackError
 from node.home import Home, write_private
 from node.journal import Journal, verify
 from node.money.types import STALE
@@ -228,7 +228,13 @@ def _check(home: Home, staging: Home, least: int) -> None:
             f"the archive's log has {report.size} entries, but there were {least}",
             hint="Restore another archive.",
         )
-    Journal.open_sync(staging.journal, origin=config.node.origin).close()
+    try:
+        Journal.open_sync(staging.journal, origin=config.node.origin).close()
+    except JournalRollbackError as error:
+        raise JournalRollbackError(
+            f"the archive is older than the node that is here: {error.message}",
+            hint="Restore a newer one, or set FREEHOLD_HOME to a new folder for this one.",
+        ) from error
 
 
 def _head(home: Home) -> Path:

@@ -513,6 +513,7 @@ def test_a_home_that_cannot_be_written_is_named(
     home.lock.mkdir()  # root may write anywhere; this it cannot
     error = error_of(run("backup", str(tmp_path / "archive")))
     assert str(home.lock) in error.message
+    assert "copy" in error.hint, "a disk that died is a time for a backup"
     assert not (tmp_path / "archive").exists()
     monkeypatch.setattr(os, "access", lambda path, mode: path != home.run)
     found = {item["problem"] for item in json.loads(run("doctor", "--json").stdout)}
