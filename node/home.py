@@ -184,8 +184,8 @@ class Home:
         except OSError as error:
             raise ConfigError(
                 f"cannot write {self.lock}: {error.strerror}",
-                hint="Is the disk read-only, or the home another user's? A whole copy of it elsewhere "
-                "can be backed up and run: set FREEHOLD_HOME.",
+                hint="Is the disk read-only, or the home another user's? A whole copy of it can be "
+                "backed up and run elsewhere: set FREEHOLD_HOME.",
             ) from error
         try:
             if not lock(descriptor):
