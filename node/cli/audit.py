@@ -259,7 +259,7 @@ def prove_command(
 ) -> None:
     """Prove that an entry is in the log, or check such a proof (exit status as for verify)."""
     if check is not None:
-        if (index, old, out) != (None, None, None):
+        if (index, old, out, folder) != (None, None, None, None):
             raise click.UsageError("--check goes with --vkey and --json alone")
         _check(check, vkey, as_json)
         return

@@ -77,7 +77,14 @@ def told(state: WalletReply) -> None:
 
 
 @wallet.command()
-@click.option("-n", "limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option(
+    "-n",
+    "limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="How many of the newest.",
+)
 @json_option
 def history(limit: int, as_json: bool) -> None:
     """Show what came in and went out, newest first.

@@ -216,7 +216,12 @@ def test_a_proof_stands_alone(folder: Path, tmp_path: Path) -> None:
     freehold("prove", "--check", "p", "--vkey", vkey, cwd=away, code=1)
     freehold("prove", "--check", "gone", "--vkey", vkey, cwd=away, code=2)
     assert freehold("prove", "--from", "3", "--dir", str(folder), cwd=away).startswith("old 3\n")
-    for words in (("2", "--json"), ("2", "--vkey", vkey), ("2", "--check", "p", "--vkey", vkey)):
+    for words in (
+        ("2", "--json"),
+        ("2", "--vkey", vkey),
+        ("2", "--check", "p", "--vkey", vkey),
+        ("--check", "p", "--vkey", vkey),
+    ):
         freehold("prove", *words, "--dir", str(folder), cwd=away, code=2)
 
 
