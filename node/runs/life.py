@@ -74,8 +74,8 @@ class Life:
 
     def park(self, reason: str, *, announced: bool = False) -> bool:
         """Leaves the run unfinished, to be resumed; what is under way is cancelled. False for one
-        that was cancelled: it ends."""
-        if self._cancelled:
+        that was cancelled, or whose end is being written: it ends."""
+        if self._cancelled or self.run.state.ended:
             return False
         self._parked, self._announced = reason, announced
         self.run.state.parked = True
@@ -132,13 +132,14 @@ class Life:
         run = self.run
         if self._abandoned is not None:
             raise self._abandoned
-        if self._parked:
-            await self._put_parked()
-            return
         divergence = run.state.divergence
         if divergence is not None:
             answer = answer_for(divergence)
         run.state.stopped = run.state.stopped or ("the run has ended" if answer else "cancelled")
+        await self._end_left()
+        if self._parked:
+            await self._put_parked()
+            return
         await self._settle_flying()
         if answer is None or (self._cancelled and answer.status != "completed"):
             answer = Answer("stopped", "", reason=run.state.stopped)
@@ -160,6 +161,15 @@ class Life:
             hint="It goes on where it was when the node does.",
         )
 
+    async def _end_left(self) -> None:
+        """Cancels steps that the program left under way in tasks of their own. What one of them
+        writes just now is written, and counted, before the run's end."""
+        left = set(self.run.state.taking)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=SETTLE_S)
+
     async def _settle_flying(self) -> None:
         for path, passage in list(self.run.state.flying.items()):
             try:
@@ -168,6 +178,7 @@ class Life:
                 raise
             except Exception:
                 logger.exception("step %s of run %s could not be settled", path, self.run.id)
+        self.run.state.flying.clear()
 
 
 def answer_for(error: Exception) -> Answer:

@@ -112,11 +112,8 @@ class Run:
             DivergenceError: the log has another step here.
             FreeholdError: what the effect itself raised.
         """
-        try:
+        with self._taking():
             return await Passage(self, self._next(), effect).go()
-        except DivergenceError as error:
-            self.state.divergence = self.state.divergence or error
-            raise
 
     async def within(self, path: str, name: str, effect: Effect) -> Outcome:
         """A step at `PATH.NAME`, taken while the step at `path` is under way, as `step` does.
@@ -126,11 +123,8 @@ class Run:
         under = self.state.flying.get(path)
         if under is None:
             raise RunError(f"step {path} of run {self.id} is not under way")
-        try:
+        with self._taking():
             return await Passage(self, f"{path}.{name}", effect, under=under).go()
-        except DivergenceError as error:
-            self.state.divergence = self.state.divergence or error
-            raise
 
     def taken_within(self, path: str) -> dict[str, Json]:
         """What an earlier process took within the step at `path`: arguments by `NAME`."""
@@ -144,11 +138,8 @@ class Run:
         Where a guard escalates a person is asked, so what comes back is pass, fail or rewrite.
         """
         path = self._next()
-        try:
+        with self._taking():
             return await judge(self, path, stage, content)
-        except DivergenceError as error:
-            self.state.divergence = self.state.divergence or error
-            raise
 
     def branch(self, name: str, *, share: float = 0.5) -> Run:
         """A child with its own step counter and `share` (0 to 1) of what is left of the budget."""
@@ -171,12 +162,14 @@ class Run:
         return child
 
     def join(self) -> None:
-        """Ends a branch: its unused share goes back, what it read stays known."""
+        """Ends a branch: its unused share goes back, what it read stays known. Where a step of it
+        was cancelled under way, the share is held until that is settled, at the run's end."""
         for branch in self._branches:
             branch.join()
-        if self._hold is not None and not self._joined:
+        if self._hold is not None:
             self._joined = True
-            self._hold.reconcile(self.pocket.used)
+            if not any(path.startswith(self._prefix) for path in self.state.flying):
+                self._hold.reconcile(self.pocket.used)
 
     @property
     def watched(self) -> bool:
@@ -306,6 +299,20 @@ class Run:
             self.state.waiting.discard(path)
 
     # ── its parts ───────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _taking(self) -> Iterator[None]:
+        """Marks the task as one that takes a step; notes where a step left the record."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.state.taking.append(task)
+        try:
+            yield
+        except DivergenceError as error:
+            self.state.divergence = self.state.divergence or error
+            raise
+        finally:
+            self.state.taking.remove(task)
 
     def _next(self) -> str:
         self._taken += 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from node.errors import DivergenceError
 from node.runs.agent import AgentManifest
@@ -24,7 +25,7 @@ class RunState:
     `replaying`: only the record may answer; nothing is performed and nothing written. `stopped`
     says why no further step may be taken, `parked` that the run is to go on later; `ended`: the
     log has the run's end, or is about to. `compared` are the paths answered from the record.
-    `spent` is what the run used itself, by UTC day.
+    `spent` is what the run used itself, by UTC day. `taking` are the tasks that take a step now.
     """
 
     id: str
@@ -41,6 +42,7 @@ class RunState:
     results: list[Json] = field(default_factory=list)
     flying: dict[str, Passage] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
+    taking: list[asyncio.Task[Any]] = field(default_factory=list)
     compared: list[str] = field(default_factory=list)
     spent: dict[str, Usage] = field(default_factory=dict)
 

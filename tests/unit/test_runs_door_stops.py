@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -28,7 +30,9 @@ from node.runs import (
 )
 from node.runs.agent import BudgetLimits
 from node.runs.approvals import Approval
+from node.runs.coding import usage_from
 from node.runs.program import Program
+from node.runs.run import Run
 from node.runs.steady import steadily
 from node.runs.testing import (
     BoundedEffect,
@@ -291,6 +295,54 @@ async def test_a_stop_while_the_intent_is_written_stops_the_step(tmp_path, how: 
         assert (await runs.wait(run_id)).status == "stopped"
         (result,) = (entry for entry in log.entries() if entry.type == "step.result")
         assert "did not happen" in str(result.data["error"])
+
+
+class Slow(CountingEffect):
+    """Takes a moment, before it happens and after."""
+
+    async def perform(self, key: str) -> Outcome:
+        await asyncio.sleep(0)
+        outcome = await super().perform(key)
+        await asyncio.sleep(0)
+        return outcome
+
+
+@pytest.mark.parametrize("how", ["cancel", "estop"])
+async def test_what_is_stopped_anywhere_has_each_result_once_and_counts_it(
+    tmp_path: Path, how: str
+) -> None:
+    async def of_a_branch(child: Run, number: int) -> None:
+        with child:
+            await child.step(PlainEffect(usage=Usage(completion_tokens=2)))
+            await child.step(Slow(tmp_path / child.id, number))
+
+    async def program(run: Run) -> Answer:
+        one, two = run.branch("one", share=0.3), run.branch("two", share=0.3)
+        await asyncio.gather(of_a_branch(one, 1), of_a_branch(two, 2))
+        return Answer("completed")
+
+    moment, over = 0, False
+    while not over:
+        runs, log = make(cast("Program", program), SlowLog(clock=ManualClock()))
+        run_id = await runs.start("clerk", "go", actor="uid:1")
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        moment, over = moment + 1, not runs.is_unfinished(run_id)
+        if how == "cancel":
+            await runs.cancel(run_id)
+        else:
+            await runs.estop("uid:1")
+            await runs.resume("uid:1")
+        await runs.wait(run_id)
+        entries = log.run_entries(run_id)
+        results = {each.draft.path: each for each in entries if each.type == "step.result"}
+        kinds, end = Counter(each.type for each in entries), entries[-1]
+        assert (kinds["step.result"], kinds["run.finished"]) == (len(results), 1)
+        assert (end.type, usage_from(end.data["usage"]).steps) == ("run.finished", len(results))
+        for number, path in enumerate(("1.one.2", "2.two.2"), 1):
+            done = CountingEffect(tmp_path / run_id, number).happened(f"{run_id}:{path}")
+            assert done == (path in results and bool(results[path].data["ok"]))
+    assert moment > 10
 
 
 class Late(PlainEffect):

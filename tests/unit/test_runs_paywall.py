@@ -13,7 +13,7 @@ from node.clock import ManualClock
 from node.errors import FreeholdError, JournalWriteError, ToolError
 from node.gateway.trace import trace
 from node.journal import Draft, MemoryLog, spend
-from node.money import Payment
+from node.money import Bill, Found, Payment
 from node.money.testing import FEE_SAT, MOST_FEE_SAT, MemoryPurse
 from node.runs import (
     AgentManifest,
@@ -28,6 +28,7 @@ from node.runs import (
 from node.runs.agent import BudgetLimits, PaymentGrant, ToolGrant
 from node.runs.payment_effect import OWNER, PAYWALL, PaymentEffect
 from node.runs.policy import ManifestPolicy
+from node.runs.steady import steadily
 from node.runs.testing import MemoryAgents, agent
 from node.sandbox import Grant, ToolManifest
 from node.sandbox.testing import FunctionTool, MemorySandbox
@@ -290,6 +291,55 @@ async def test_a_payment_still_under_way_is_waited_for(tmp_path: Path) -> None:
     (run,) = node.runs.list()
     assert node.purse.made == {f"{run.id}:1.402.1": 1}
     assert node.purse.taken_back == [f"{run.id}:1.402.1"]
+
+
+class SlowLog(MemoryLog):
+    """Writes a moment after it was asked to, as a disk does."""
+
+    async def append(self, *drafts: Draft) -> tuple[int, ...]:
+        return await steadily(self._later(*drafts))
+
+    async def _later(self, *drafts: Draft) -> tuple[int, ...]:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return self.append_sync(*drafts)
+
+
+@dataclass
+class SlowPurse(MemoryPurse):
+    """Says that it has paid a moment after it has."""
+
+    paid: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def pay(self, payment: Payment, bill: Bill, *, key: str) -> Found:
+        found = await super().pay(payment, bill, key=key)
+        self.paid.set()
+        await asyncio.sleep(0)
+        return found
+
+
+@pytest.mark.parametrize("again", ["cancel", "drain"])
+async def test_a_run_that_is_stopped_twice_counts_what_it_was_paying_once(
+    tmp_path: Path, again: str
+) -> None:
+    for moments in range(12):
+        node = Node(tmp_path / str(moments))
+        node.log = SlowLog(clock=node.clock)
+        node.purse = purse = SlowPurse()
+        node.paths = ["/a"]
+        node.runs = node.make()
+        run = await node.runs.start("clerk", "go", actor="uid:1")
+        await purse.paid.wait()
+        first = asyncio.create_task(node.runs.cancel(run))
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        await (node.runs.cancel(run) if again == "cancel" else node.runs.drain(0))
+        await first
+        results = [e.draft.path for e in node.log.run_entries(run) if e.type == "step.result"]
+        assert len(results) == len(set(results))
+        back = bool(node.purse.taken_back)
+        fees = (await node.runs.wait(run)).usage.msat - (not back) * 10_000
+        assert fees == (1 + back) * FEE_SAT * 1000
 
 
 async def cancelled_once_paid(node: Node, *, stop: bool = False) -> RunResult:
