@@ -187,7 +187,7 @@ def _save(path: Path, content: bytes, before: bytes | None) -> None:
                 f"{path} was changed or removed meanwhile", hint="Look at it and do it again."
             )
         try:
-            write_private(path, content, replace=before is not None)
+            write_private(path.resolve(), content, replace=before is not None)  # a link stays one
         except FileExistsError:
             raise ManifestError(
                 f"there is an agent {path.stem!r} already",

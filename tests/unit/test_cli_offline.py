@@ -316,6 +316,16 @@ def test_agent_edit_undoes_nothing_that_was_done_meanwhile(
         assert "Does sums" in path.read_text()
 
 
+def test_an_agent_that_is_kept_elsewhere_is_changed_there(home: Home, tmp_path: Path) -> None:
+    made(home)
+    path, kept = home.agents / "clerk.toml", tmp_path / "repository.toml"
+    path.rename(kept)
+    path.symlink_to(kept)
+    assert run("agent", "pause", "clerk").exit_code == 0
+    assert path.is_symlink()
+    assert tomllib.loads(kept.read_text())["paused"] is True
+
+
 def test_agent_pause_keeps_line_ends(home: Home) -> None:
     path = made(home).agents / "clerk.toml"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
