@@ -274,6 +274,24 @@ async def test_an_old_backup_never_gives_one_secret_to_two_proofs(
         assert await world.missing() == 0
 
 
+async def test_an_old_backup_loses_no_proof_beside_one_that_was_spent(tmp_path: Path) -> None:
+    """Its request would use counters again, whose outputs the mint signed for the one alone."""
+    world = World(tmp_path)
+    wallet = await world.funded("ann", 64, rules=RULES)
+    await world.fill(wallet, 32)
+    payee = (await world.wallet("bob")).address()
+    await world.stop()
+    shutil.copy(tmp_path / "ann.db", tmp_path / "old.db")
+    later = await world.wallet(rules=RULES)
+    await later.send(20, to=payee)
+    await world.stop()
+    old = await world.wallet(file="old", rules=RULES)
+    with pytest.raises(AlreadySpentError):
+        await old.send(84, to=payee)
+    assert world.held(old) == {Hold.FREE: 64, Hold.ASIDE: 32}
+    await world.close()
+
+
 @pytest.mark.parametrize("invoices", [1, 2])
 async def test_a_mint_that_forgets_that_it_issued_is_not_asked_for_more(
     invoices: int, tmp_path: Path

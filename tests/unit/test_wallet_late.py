@@ -18,6 +18,7 @@ import pytest
 from wallet.errors import OutcomeUnknownError, PaymentFailedError
 from wallet.mint.testing import Fault, Outcome
 from wallet.operations.results import Rules
+from wallet.protocol.curve import y_of
 from wallet.store import Hold, State
 from wallet.testing import Crash, World
 from wallet.types import MintQuoteState, TransportRequest, TransportResponse
@@ -230,6 +231,7 @@ async def test_of_two_copies_one_that_arrived_and_failed_says_nothing_of_the_oth
     world.mint.faults.add(Fault.LOST_REPLY, MELT)
     world.lightning.outcome = Outcome.PENDING
     assert (await ann.pay_invoice(bill, key="k")).state == "pending"
+    await ann.recover()  # it is at it still
     world.lightning.end(bill, Outcome.FAILED)
     world.lightning.outcome = Outcome.FAILED
     await ann.recover()
@@ -255,6 +257,29 @@ async def test_a_clock_that_is_set_makes_no_copy_old(
     await ann.recover()
     assert state(ann) == State.PENDING
     world.mint.faults.clear()
+    await nothing_lost(world)
+    assert state(ann) == State.DONE
+
+
+async def test_proofs_that_their_mint_is_busy_with_are_not_let_go(
+    world: World, ann: Wallet, asked: tuple[Act, str]
+) -> None:
+    """It refuses them because they are in a request under way, and nobody knows in which."""
+    act, path = asked
+    pending, hook = world.mint.ledger.pending, world.mint.hook
+
+    def busy(moment: str, request: TransportRequest) -> None:
+        if request.path == path and moment == "before":
+            held = ann._book.store.read(lambda tables: tables.proofs.held("k"))
+            pending.update({y_of(each.proof.secret): "another" for each in held})
+
+    world.mint.hook = busy
+    with pytest.raises(OutcomeUnknownError):
+        await act()
+    world.mint.hook = hook
+    await ann.recover()
+    assert (state(ann), world.held(ann)[Hold.RESERVED]) == (State.PENDING, 64)
+    pending.clear()
     await nothing_lost(world)
     assert state(ann) == State.DONE
 

@@ -260,6 +260,20 @@ async def test_change_of_exact_inputs_that_a_quote_does_not_repeat(
     await nothing_lost(world)
 
 
+async def test_change_of_which_a_quote_repeats_a_part(world: World, ann: Wallet, bill: str) -> None:
+    world.lightning.fee_msat = 0
+    world.mint.faults.add(Fault.LOST_REPLY, MELT)
+
+    def forgets(moment: str, request: TransportRequest) -> None:
+        for quote in world.mint.quotes.melts.values():
+            quote.change = quote.change[:1]
+
+    beside(world, forgets)
+    paid = await ann.pay_invoice(bill, key="k")
+    assert (paid.state, paid.fee, ann.balance()) == ("paid", 0, 44)
+    await nothing_lost(world)
+
+
 @pytest.mark.parametrize("inputs", ["unspent", "spent"])
 async def test_a_payment_whose_change_is_owed_is_never_undone(
     inputs: str, world: World, ann: Wallet, bill: str
