@@ -73,6 +73,14 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
+def mapped_bytes(pid: int) -> int:
+    """What of that are pages of files, which Linux says are available to others; 0 elsewhere."""
+    try:
+        return int(getattr(psutil.Process(pid).memory_info(), "shared", 0))
+    except psutil.Error:
+        return 0
+
+
 def _environment() -> dict[str, str]:
     """What the process is told of the daemon's environment: no secrets.
 

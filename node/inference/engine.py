@@ -9,17 +9,20 @@ the one unused longest is unloaded for the one that is wanted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 from node.errors import InferenceError, ModelError, RunnerCrashedError
 from node.inference.llama.slot import EngineLimits, Slot
 from node.inference.llama.states import clear
-from node.inference.models.memory import room
+from node.inference.models.memory import Room, room
 from node.inference.models.store import ModelStore
 from node.inference.types import Generation, ModelInfo, ModelStatus, Token
 
+_LOOK_AGAIN_S: Final = 2.0
 RUNNER_BYTES: Final = 128 * 1024 * 1024  # besides the weights, for a small context
 
 
@@ -194,12 +197,27 @@ class LlamaEngine:
         others = (other.memory_bytes for other in self._slots.values() if other is not slot)
         return wanted + beside + sum(others) > cap
 
-    async def _make_way(self, slot: Slot, wanted: int) -> None:
-        """Unloads idle models, unused longest first, while so many bytes are not free."""
-        async with self._unloading:
-            while self._idle(slot) and (await asyncio.to_thread(room)).free < wanted:
-                if idle := self._idle(slot):  # somebody may have begun to use it meanwhile
+    async def _make_way(self, slot: Slot, wanted: int, least: int) -> Room:
+        """Unloads idle models, unused longest first, while so many bytes are not free; one that is
+        in use or being loaded is waited for while the least is not. Returns what is free then."""
+        while True:
+            async with self._unloading:
+                while (have := await self._room(slot)).free < wanted and (idle := self._idle(slot)):
                     await _unused_longest(idle).aclose(idle=True)
+            others = (other for other in self._slots.values() if other is not slot)
+            taken = sum(other.held_bytes for other in others)
+            if not have.free < least <= have.free + taken:
+                return have
+            with contextlib.suppress(TimeoutError):  # memory is freed by other programs, too
+                self._freed.clear()
+                await asyncio.wait_for(self._freed.wait(), _LOOK_AGAIN_S)
+
+    async def _room(self, slot: Slot) -> Room:
+        """What is free beside the other models: those that are loaded, and those that will be."""
+        others = [other for other in self._slots.values() if other is not slot]
+        mapped = sum(other.mapped_bytes for other in others)
+        have = await asyncio.to_thread(room, mapped=mapped)
+        return replace(have, free=max(0, have.free - sum(other.reserved for other in others)))
 
     def _idle(self, spare: Slot | None) -> list[Slot]:
         loaded = [slot for slot in self._slots.values() if slot.memory_bytes and slot is not spare]

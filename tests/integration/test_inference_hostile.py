@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -22,7 +24,6 @@ from node.inference import (
     Sampling,
 )
 from node.inference import engine as engine_module
-from node.inference.llama import slot as slot_module
 from node.inference.models.gguf import read_header
 from node.inference.testing.gguf import USER_DEFINED, TinyModel, write_tiny_gguf
 
@@ -57,8 +58,7 @@ async def test_what_does_not_fit_is_refused_before_it_is_loaded(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Room(99 * MIB, 200 * MIB, "this machine's memory")
-    for module in (engine_module, slot_module):
-        monkeypatch.setattr(module, "room", lambda: found)
+    monkeypatch.setattr(engine_module, "room", lambda **_: found)
     with pytest.raises(ModelMemoryError, match=r"with a context of 4096 tokens needs .* are free"):
         await engine.info("a")
     assert engine.loaded() == {}
@@ -66,21 +66,59 @@ async def test_what_does_not_fit_is_refused_before_it_is_loaded(
     assert (await engine.info("a")).context_tokens == 4096
 
 
-async def test_an_idle_model_makes_way_for_another(
+@pytest.fixture
+def narrow(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has room for one model."""
+
+    def room(**_: int) -> Room:
+        return Room((90 if engine.loaded() else 200) * MIB, 200 * MIB, "this machine's memory")
+
+    monkeypatch.setattr(engine_module, "room", room)
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_an_idle_model_makes_way_for_another(engine: LlamaEngine) -> None:
+    for name in ("a", "b", "a"):
+        await said(engine, name)
+        assert list(engine.loaded()) == [name]
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_models_that_load_at_once_do_not_take_the_same_memory(engine: LlamaEngine) -> None:
+    await asyncio.gather(engine.info("a"), engine.info("b"))
+    assert len(engine.loaded()) == 1
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_a_model_in_use_is_waited_for(engine: LlamaEngine) -> None:
+    sampling = Sampling(max_tokens=2000, temperature=1.0)
+    asked = Generation("a", (Message("user", "Hello"),), sampling=sampling)
+    async with aclosing(engine.generate(asked)) as stream:
+        await anext(stream)
+        waiting = asyncio.create_task(said(engine, "b"))
+        for _ in range(20):
+            await anext(stream)
+        assert list(engine.loaded()) == ["a"]
+        assert not waiting.done()
+    await waiting
+    assert list(engine.loaded()) == ["b"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere what is mapped is not available")
+async def test_weights_that_are_mapped_are_not_free(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def room() -> Room:
-        free = 0 if engine.loaded() else 10_000 * MIB
-        return Room(free, 10_000 * MIB, "this machine's memory")
+    said_to_be: list[int] = []
 
-    for module in (engine_module, slot_module):
-        monkeypatch.setattr(module, "room", room)
-    await said(engine, "a")
-    assert list(engine.loaded()) == ["a"]
-    await said(engine, "b")
-    assert list(engine.loaded()) == ["b"]
-    await said(engine, "a")
-    assert list(engine.loaded()) == ["a"]
+    def room(*, mapped: int) -> Room:
+        said_to_be.append(mapped)
+        return Room(10_000 * MIB, 10_000 * MIB, "this machine's memory")
+
+    monkeypatch.setattr(engine_module, "room", room)
+    await engine.info("a")
+    await engine.info("b")
+    assert said_to_be[0] == 0
+    assert said_to_be[-1] > engine._store.get("a").size
 
 
 def damaged(path: Path, seed: int) -> Path:

@@ -201,6 +201,20 @@ def test_a_gpu_with_memory_of_its_own_counts_instead() -> None:
     assert found(shared) == machine
 
 
+def test_what_other_models_have_mapped_is_not_free() -> None:
+    """Linux says that pages of files are available, whoever reads them."""
+    card = Device("CUDA0", "a card", 20 * GIB, 24 * GIB, shared=False)
+    machine = Room(9 * GIB, 16 * GIB, "this machine's memory")
+    nothing = Path("/nonexistent")
+
+    def free(mapped: int, *devices: Device) -> int:
+        where = {"cgroups": nothing, "mine": nothing}
+        return room(mapped=mapped, machine=lambda: machine, devices=lambda: devices, **where).free
+
+    assert (free(2 * GIB), free(99 * GIB)) == (7 * GIB, 0)
+    assert free(2 * GIB, card) == 20 * GIB
+
+
 def test_this_machine_has_room_for_something() -> None:
     found = room()
     assert 0 < found.free <= found.total

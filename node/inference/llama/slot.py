@@ -18,7 +18,7 @@ from node.inference import child
 from node.inference.llama.process import RunnerProcess
 from node.inference.llama.protocol import KEPT_SEQUENCES, PERSONS_MORE, Load
 from node.inference.models.gguf_header import MAX_CONTEXT
-from node.inference.models.memory import fits, need, room
+from node.inference.models.memory import Room, fits, need
 from node.inference.models.store import CheckedFile, ModelStore
 from node.inference.types import ModelStatus
 
@@ -76,7 +76,7 @@ class Slot:
         limits: EngineLimits,
         *,
         make_room: Callable[[Slot, int], Awaitable[int]],
-        make_way: Callable[[Slot, int], Awaitable[None]],
+        make_way: Callable[[Slot, int, int], Awaitable[Room]],
         freed: Callable[[], None],
     ) -> None:
         self.users = 0
@@ -87,6 +87,7 @@ class Slot:
         self._make_way = make_way
         self._freed = freed
         self._promised = 0  # bytes, while it is being loaded
+        self.reserved = 0  # bytes of those found free, while it is being loaded
         self._crashes = self._crashes_in_a_row = 0
         self._store = store
         self._limits = limits
@@ -104,6 +105,16 @@ class Slot:
     def memory_bytes(self) -> int:
         """What the runner's process takes, the weights it has mapped included, or will take."""
         return self._promised if self.pid is None else child.resident_bytes(self.pid)
+
+    @property
+    def held_bytes(self) -> int:
+        """As `memory_bytes`, but nothing while memory to load it in is still waited for."""
+        return self.reserved if self.pid is None else self.memory_bytes
+
+    @property
+    def mapped_bytes(self) -> int:
+        """What of it the kernel says is available all the same."""
+        return 0 if self.pid is None else child.mapped_bytes(self.pid)
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
@@ -202,7 +213,7 @@ class Slot:
         try:
             return await self._load()
         finally:
-            self._promised = 0
+            self._promised = self.reserved = 0
             self._freed()
 
     async def _load(self) -> RunnerProcess:
@@ -248,9 +259,9 @@ class Slot:
             (kept, need(header, context_tokens=cells, sequences=running + kept).total)
             for kept in (KEPT_SEQUENCES, KEPT_SEQUENCES // 4, 0)
         ]
-        await self._make_way(self, needs[0][1])
-        have = await asyncio.to_thread(room)
-        fits(self._name, header, context_tokens=cells, sequences=running, have=have)
+        have = await self._make_way(self, needs[0][1], needs[-1][1])
+        least = fits(self._name, header, context_tokens=cells, sequences=running, have=have)
+        self.reserved = least.total
         return next((kept for kept, wanted in needs if wanted <= have.free), 0)
 
     def _crashed(self) -> None:

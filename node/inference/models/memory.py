@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -214,6 +214,7 @@ def _buffers(header: Header, context_tokens: int, batch_tokens: int, sequences: 
 
 def room(
     *,
+    mapped: int = 0,
     machine: Callable[[], Room] | None = None,
     cgroups: Path = _CGROUPS,
     mine: Path = Path("/proc/self/cgroup"),
@@ -222,13 +223,18 @@ def room(
     """What a model could take now: the least of the machine's and the control groups' bounds.
 
     Where libllama puts weights on GPUs with memory of their own, that memory counts instead.
+
+    Args:
+        mapped: bytes of weights that other models have mapped: the kernel says that they are
+            available, but every token of theirs reads all of them.
     """
     own = [device for device in devices() if not device.shared]
     if own:
         free, total = sum(one.free for one in own), sum(one.total for one in own)
         return Room(free, total, f"the memory of {', '.join(one.name for one in own)}")
     bounds = [(machine or _machine)(), *_cgroup_rooms(cgroups, mine)]
-    return min(bounds, key=lambda bound: bound.free)
+    least = min(bounds, key=lambda bound: bound.free)
+    return replace(least, free=max(0, least.free - mapped))
 
 
 def _machine() -> Room:
