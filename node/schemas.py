@@ -22,6 +22,7 @@ from referencing.exceptions import Unresolvable
 from node.alarm import time_limit
 from node.types import Json, JsonObject, canonical
 
+COMPILED_S: Final = 2.0  # once; a large one takes a good part of it
 MOST_S: Final = 0.5
 _LONGEST_MESSAGE: Final = 300
 _LONGEST_VALUE: Final = 100
@@ -38,7 +39,7 @@ class Checker:
     def wrong(self, value: Json) -> str:
         """Where it does not fit, and why; empty if it does. Never raises."""
         try:
-            with _bounded():
+            with _bounded(MOST_S):
                 error = best_match(self._validator.iter_errors(value))
             return "" if error is None else _words(error)
         except TimeoutError:
@@ -54,7 +55,7 @@ def checker(schema: JsonObject) -> Checker:
         ValueError: it is not a JSON Schema, or takes too long to tell.
     """
     try:
-        with _bounded():
+        with _bounded(COMPILED_S):
             return _compiled(canonical(schema))
     except (SchemaError, RecursionError, ArithmeticError, TimeoutError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
@@ -66,15 +67,15 @@ def _compiled(schema: bytes) -> Checker:
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
-    """Raises TimeoutError in the block after `MOST_S`, and RecursionError for a panic.
+def _bounded(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in the block after `seconds`, and RecursionError for a panic.
 
     jsonschema looks references up in Rust code, which panics where the limit of recursion is met in
     it. A panic is no Exception, and would get past all who are ready for any of those; a schema
     that refers to itself can bring it about.
     """
     try:
-        with time_limit(MOST_S):
+        with time_limit(seconds):
             yield
     except BaseException as error:
         if type(error).__module__ != "pyo3_runtime":
