@@ -186,8 +186,9 @@ def _save(path: Path, content: bytes, before: bytes | None) -> None:
             raise ManifestError(
                 f"{path} was changed or removed meanwhile", hint="Look at it and do it again."
             )
+        place = Path(os.path.realpath(path))  # a link stays one
         try:
-            write_private(path.resolve(), content, replace=before is not None)  # a link stays one
+            write_private(place, content, replace=before is not None)
         except FileExistsError:
             raise ManifestError(
                 f"there is an agent {path.stem!r} already",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -26,11 +27,7 @@ def backup(file: Path, as_json: bool) -> None:
     Config, agents, tools, keys, log, wallet and workspaces as of one moment, whether or not the
     daemon runs; model weights are left out. The archive holds secrets: it is made 0600, keep it so.
     """
-    if str(file) == "-":
-        raise BackupError(
-            "an archive is not written to standard output, which may end before it does",
-            hint="Name a file, and copy that.",
-        )
+    _check_place(file)
     try:
         with _tidy():
             _write(file)
@@ -47,6 +44,20 @@ def backup(file: Path, as_json: bool) -> None:
         print_json({"file": str(file), "bytes": length})
     else:
         note(f"wrote {file} ({size(length)})")
+
+
+def _check_place(file: Path) -> None:
+    """Raises BackupError where no archive belongs."""
+    if str(file) == "-":
+        raise BackupError(
+            "an archive is not written to standard output, which may end before it does",
+            hint="Name a file, and copy that.",
+        )
+    if Path(os.path.realpath(file)).is_relative_to(os.path.realpath(home().root)):
+        raise BackupError(
+            f"{file} is in the home itself: it would be lost with it, and be in the next archive",
+            hint="Name a place outside of it; best is another disk.",
+        )
 
 
 @contextlib.contextmanager

@@ -714,6 +714,15 @@ def test_an_archive_on_standard_output_is_refused(
     assert not (tmp_path / "-").exists()
 
 
+def test_an_archive_does_not_become_part_of_the_next(home: Home, tmp_path: Path) -> None:
+    made(home)
+    (tmp_path / "link").symlink_to(home.workspaces)
+    for place in (home.root / "b", tmp_path / "link" / "b"):
+        assert "in the home itself" in error_of(run("backup", str(place))).message
+        assert not place.exists()
+    assert run("backup", str(tmp_path / "b")).exit_code == 0
+
+
 def test_a_second_daemon_is_refused_in_plain_words(home: Home) -> None:
     made(home)
     with home.hold():
