@@ -38,9 +38,8 @@ class Refused:
 
 @dataclass(frozen=True)
 class Admitted:
-    """The step may happen as `effect`. `judged` are the guards' verdicts, not yet on the log."""
+    """The step may happen. `judged` are the guards' verdicts, not yet on the log."""
 
-    effect: Effect
     decision: PolicyVerdict
     judged: tuple[Draft, ...] = ()
     cause: tuple[int, ...] = ()
@@ -56,7 +55,8 @@ def is_called(effect: Effect) -> bool:
 class Admission:
     """Decides about one effect at one path. `raw` are its arguments in canonical form.
 
-    With `asks` False nobody is asked: what a person would have to say is refused.
+    With `asks` False nobody is asked: what a person would have to say is refused. `effect` is as it
+    would be performed: guards may have rewritten its arguments.
     """
 
     def __init__(
@@ -66,28 +66,28 @@ class Admission:
         self.asks = asks
         self._run = run
         self._path = path
-        self._effect = effect
+        self.effect = effect
 
     def policy(self) -> PolicyVerdict | Refused:
         """What the policy says: allow or ask, or a refusal."""
         run = self._run
-        decision = run.door.policy.decide(self._effect, run.agent, run.labels)
+        decision = run.door.policy.decide(self.effect, run.agent, run.labels)
         if decision.verdict != DENY:
             return decision
         error = PolicyDeniedError(
-            f"step {self._path} ({self._effect.name}) is not allowed: {decision.rule}",
+            f"step {self._path} ({self.effect.name}) is not allowed: {decision.rule}",
             hint=f"The manifest of agent {run.agent.name} decides; see `freehold agent show`.",
         )
         return Refused(decision, error)
 
     async def admit(self, decision: PolicyVerdict) -> Admitted | Refused:
         """Runs the guards and asks the person that policy or a guard wants asked."""
-        checked = self.check(GuardStage.TOOL_ARGUMENTS, self._effect.args)
+        checked = self.check(GuardStage.TOOL_ARGUMENTS, self.effect.args)
         judged = tuple(self._verdicts(checked))
         worst = checked.worst
         if worst.verdict == "fail":
             return self._guard_refusal(checked, judged)
-        if worst.verdict == "rewrite" or checked.content != self._effect.args:
+        if worst.verdict == "rewrite" or checked.content != self.effect.args:
             if not self.rewrite(checked):
                 return self._guard_refusal(checked, judged)
             again = self.policy()
@@ -100,39 +100,34 @@ class Admission:
         if decision.verdict == ASK:
             return await self._ask("policy", decision, self._why(), judged)
         await self._run.door.approvals.withdraw(self._run.id, self._path)
-        return Admitted(self._effect, decision, judged)
+        return Admitted(decision, judged)
 
     def check(self, stage: GuardStage, content: Json) -> Checked:
         """What the agent's guards of a stage say, of what a model called."""
         run = self._run
-        looks = is_called(self._effect)
+        looks = is_called(self.effect)
         guards = run.door.guards.guards(run.agent, stage) if looks else ()
-        name, tool = self._effect.name, self._effect.needs.tool
+        name, tool = self.effect.name, self.effect.needs.tool
         return check(guards, stage, content, GuardContext(name, run.results, run.prompt, tool))
 
     def rewrite(self, checked: Checked) -> bool:
         """Takes the content a guard left as the arguments, where the effect allows that."""
-        if not isinstance(self._effect, Rewritable):
+        if not isinstance(self.effect, Rewritable):
             return False
-        self._effect = self._effect.with_args(checked.content)
+        self.effect = self.effect.with_args(checked.content)
         return True
-
-    @property
-    def effect(self) -> Effect:
-        """The effect as it would be performed."""
-        return self._effect
 
     async def person(self, kind: QuestionKind, rule: str, reason: str) -> Answered:
         """Asks a person about this step with these arguments, or reads the answer on record."""
-        run, effect = self._run, self._effect
+        run, effect = self._run, self.effect
         step, given = effect.kind, effect.args
         return await run.ask(Ask(self._path, step, effect.name, given, kind, rule, reason, run.tip))
 
     def _why(self) -> str:
         """What a person who is asked must know besides the arguments."""
-        if isinstance(self._effect, Explained):
-            return self._effect.explanation
-        places = self._effect.needs.destinations
+        if isinstance(self.effect, Explained):
+            return self.effect.explanation
+        places = self.effect.needs.destinations
         return f"it can send to {', '.join(places)}" if places else ""
 
     async def _ask(
@@ -143,10 +138,10 @@ class Admission:
         answer = await self.person(kind, decision.rule, reason)
         if answer.yes:
             approved = PolicyVerdict(decision.rule, "approved")
-            return Admitted(self._effect, approved, judged, (answer.index,))
+            return Admitted(approved, judged, (answer.index,))
         why = f" ({answer.reason})" if answer.reason else ""
         error = PolicyDeniedError(
-            f"step {self._path} ({self._effect.name}) was {answer.verdict} by {answer.actor}{why}",
+            f"step {self._path} ({self.effect.name}) was {answer.verdict} by {answer.actor}{why}",
             hint="The person's answer is on the log.",
         )
         verdict = answer.verdict if answer.verdict == "expired" else DENY
@@ -154,7 +149,7 @@ class Admission:
 
     def _unasked(self, decision: PolicyVerdict, judged: tuple[Draft, ...]) -> Refused:
         error = PolicyDeniedError(
-            f"step {self._path} ({self._effect.name}) needs a person's word ({decision.rule}), and "
+            f"step {self._path} ({self.effect.name}) needs a person's word ({decision.rule}), and "
             "a call that is under way cannot wait for one",
             hint="A person can do it instead, or the manifest of agent "
             f"{self._run.agent.name} allow it.",
@@ -163,7 +158,7 @@ class Admission:
 
     def _guard_refusal(self, checked: Checked, judged: tuple[Draft, ...]) -> Refused:
         error = GuardRefusedError(
-            f"guard {checked.by} refused {self._effect.name}: {checked.worst.reason}",
+            f"guard {checked.by} refused {self.effect.name}: {checked.worst.reason}",
             hint="Call it again with arguments the guard accepts.",
         )
         return Refused(PolicyVerdict(f"guard.{checked.by}", DENY), error, judged)

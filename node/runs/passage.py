@@ -64,7 +64,6 @@ class Passage:
         self._door = run.door
         self._path = path
         self._asked = effect  # what the program asked for: what the record is compared with
-        self._effect = effect  # what is performed: guards may have rewritten its arguments
         self._entries = StepEntries(run, path, effect)
         self._admission = Admission(run, path, effect, self._entries.raw, asks=under is None)
         self._key = f"{run.id}:{path}"
@@ -126,8 +125,8 @@ class Passage:
     def _rewrite_again(self) -> None:
         """Has the guards, which are pure, leave the arguments as they left them before."""
         checked = self._admission.check(GuardStage.TOOL_ARGUMENTS, self._effect.args)
-        if checked.content != self._effect.args and self._admission.rewrite(checked):
-            self._effect = self._admission.effect
+        if checked.content != self._effect.args:
+            self._admission.rewrite(checked)
 
     async def _taken_up(self, recorded: StepRecord, hold: Hold) -> Performed:
         """What an interrupted effect came to; a run that was stopped only finds out."""
@@ -157,7 +156,6 @@ class Passage:
             admitted = await self._admission.admit(decision)
             if isinstance(admitted, Refused):
                 await self._refuse(admitted)
-            self._effect = admitted.effect
             self._cause = (*self._cause, *admitted.cause)
             if self._effect.needs.traceless:
                 return await self._at_once(admitted, hold)
@@ -357,6 +355,11 @@ class Passage:
         raise refused.error
 
     # ── small things ────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _effect(self) -> Effect:
+        """What is performed: guards may have rewritten its arguments."""
+        return self._admission.effect
 
     def _is_bounded(self, wanted: Usage) -> bool:
         return bool(wanted.egress_bytes) and isinstance(self._effect, Bounded)
