@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -104,6 +104,14 @@ def end(**changed: object) -> dict[str, Any]:
 
 def piece(text: str, number: int = 1) -> dict[str, Any]:
     return {"event": "tokens", "tokens": [[number, text, ""]]}
+
+
+async def test_a_process_that_does_not_go_is_ended_though_who_waits_for_that_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, cancelled_at: Callable[..., Awaitable[bool]]
+) -> None:
+    async with runner(f"say({READY!r})\n{HANG}", monkeypatch) as process:
+        assert await cancelled_at(0, process.aclose(grace_s=60))
+        assert not psutil.pid_exists(process.pid)
 
 
 async def test_what_is_true_of_the_end_is_known_here(monkeypatch: pytest.MonkeyPatch) -> None:

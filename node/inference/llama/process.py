@@ -176,10 +176,15 @@ class RunnerProcess:
         With `grace_s` it may take so long to write down what can be gone on with.
         """
         self._dead = True
-        if grace_s > 0 and self._process.returncode is None:
-            self._write({"op": "close"})
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), grace_s)
+        try:
+            if grace_s > 0 and self._process.returncode is None:
+                self._write({"op": "close"})
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._process.wait(), grace_s)
+        finally:  # also where who waits is cancelled: nobody else knows of it any more
+            await self._close()
+
+    async def _close(self) -> None:
         if self._writer is None:
             self._connection.close()
         else:
