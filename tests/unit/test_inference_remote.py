@@ -263,6 +263,59 @@ def test_an_answer_that_fills_the_context_is_cut_under_any_name(reason: str) -> 
     assert replied({"content": "and so"}, finish=reason)[1].reason == "length"
 
 
+def piece_of(call: Any = None, delta: Any = None, end: str | None = None) -> dict[str, Any]:
+    told = delta or ({"tool_calls": [call]} if call else {})
+    return {"choices": [{"index": 0, "delta": told, "finish_reason": end, "logprobs": None}]}
+
+
+def call_of(index: int, number: str | None, name: str | None, arguments: str | None) -> Any:
+    function = {"name": name, "arguments": arguments}
+    told = {"index": index, "id": number, "type": number and "function", "function": function}
+    return {key: value for key, value in told.items() if value is not None}
+
+
+LAST = {"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 40, "total_tokens": 60}}
+STREAMS: dict[str, list[Any]] = {
+    "Ollama": [  # whole calls, all numbered 0 by some of its parsers; thoughts before them
+        piece_of(delta={"role": "assistant", "content": "", "reasoning": "Hm."}),
+        piece_of(delta={"content": "", "tool_calls": [call_of(0, "c1", "add", '{"a":1}')]}),
+        piece_of(delta={"content": "", "tool_calls": [call_of(0, "c2", "add", '{"a":2}')]}),
+        piece_of(end="tool_calls"),
+        LAST,
+    ],
+    "vLLM": [  # arguments in pieces without id and name, the last beside the end
+        piece_of(delta={"role": "assistant", "content": ""}),
+        piece_of(delta={"reasoning": "Hm.", "reasoning_content": "Hm."}),
+        piece_of(call_of(0, "chatcmpl-tool-1", "add", None)),
+        piece_of(call_of(0, None, None, '{"a"')),
+        piece_of(call_of(0, None, None, ": 1}")),
+        piece_of(call_of(1, "chatcmpl-tool-2", "add", '{"a"')),
+        piece_of(call_of(1, None, None, ": 2}"), end="tool_calls"),
+        LAST,
+    ],
+    "SGLang": [  # all numbered 0, told apart by their ids
+        piece_of(delta={"role": "assistant", "content": "", "reasoning_content": "Hm."}),
+        piece_of(call_of(0, "0", "add", "")),
+        piece_of(call_of(0, "0", None, '{"a": 1}')),
+        piece_of(call_of(0, "1", "add", "")),
+        piece_of(call_of(0, "1", None, '{"a": 2}')),
+        piece_of(end="tool_calls"),
+        LAST,
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_each_server_s_way_of_calling_is_understood(name: str) -> None:
+    reply = Reply(replace(REQUEST, tools=(ADD,)), "the server")
+    shown = [*map(reply.add, STREAMS[name]), reply.rest()]
+    finish = reply.finish(seconds=0.0, prompt_estimate=7, context_tokens=100)
+    assert [call.arguments for call in finish.tool_calls] == [{"a": 1}, {"a": 2}]
+    assert (finish.reason, finish.malformed, finish.reasoning) == ("tool_calls", None, "Hm.")
+    assert (finish.prompt_tokens, finish.completion_tokens, finish.estimated) == (20, 40, False)
+    assert not any(token.text for token in shown)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=40))
 def test_calls_of_anyone_are_judged(name: str, arguments: str) -> None:
