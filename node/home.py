@@ -27,6 +27,10 @@ _UNKNOWN = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 # sun_path is 108 bytes on Linux and 104 on macOS, its closing NUL among them
 SOCKET_PATH_MAX = 103
 LEFT_AFTER_S = 3600.0
+NO_DISK = (
+    "Is the disk full? Else it may be one without locks, modes and sockets, as FAT sticks and many "
+    "network shares are: set FREEHOLD_HOME to a folder on another."
+)
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
@@ -188,7 +192,7 @@ class Home:
                 "backed up and run elsewhere: set FREEHOLD_HOME.",
             ) from error
         try:
-            if not lock(descriptor):
+            if not _locked(self.lock, descriptor):
                 raise self.taken()
             with contextlib.suppress(OSError):  # on a full disk: the lock holds all the same
                 os.ftruncate(descriptor, 0)
@@ -198,7 +202,7 @@ class Home:
             os.close(descriptor)
 
     def held(self) -> bool:
-        """Whether some process holds the home."""
+        """Whether some process holds the home. Raises ConfigError where that cannot be told."""
         try:
             with open(self.lock, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -206,6 +210,8 @@ class Home:
             return False
         except BlockingIOError:
             return True
+        except OSError as error:
+            raise _unlockable(self.lock, error) from error
         return False
 
     def taken(self) -> DaemonRunningError:
@@ -223,6 +229,18 @@ class Home:
         """Returns when no process holds the home; the kernel wakes us, however the holder ends."""
         with contextlib.suppress(FileNotFoundError), open(self.lock, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def _locked(path: Path, descriptor: int) -> bool:
+    try:
+        return lock(descriptor)
+    except OSError as error:
+        raise _unlockable(path, error) from error
+
+
+def _unlockable(path: Path, error: OSError) -> ConfigError:
+    """The system's error, which does not say of what file it is."""
+    return ConfigError(f"cannot lock {path}: {error.strerror}", hint=NO_DISK)
 
 
 def is_unfinished(path: Path) -> bool:

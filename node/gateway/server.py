@@ -23,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from node.errors import ConfigError, DaemonRunningError
 from node.gateway.peer import allowed, peer_uid
+from node.home import NO_DISK
 
 BACKLOG = 64
 KEEP_ALIVE_S = 30
@@ -114,7 +115,7 @@ def bind_unix(path: Path) -> socket.socket:
 
     Raises:
         DaemonRunningError: somebody answers there.
-        ConfigError: something that is not a socket stands there.
+        ConfigError: something that is not a socket stands there, or there can be none.
     """
     _clear(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -126,6 +127,9 @@ def bind_unix(path: Path) -> socket.socket:
             os.umask(mask)
         listener.listen(BACKLOG)
         listener.setblocking(False)
+    except OSError as error:  # which does not say of what file
+        listener.close()
+        raise ConfigError(f"cannot make {path}: {error.strerror or error}", hint=NO_DISK) from error
     except BaseException:
         listener.close()
         raise

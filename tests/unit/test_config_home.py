@@ -185,6 +185,21 @@ def test_a_home_too_deep_for_a_socket_is_refused(tmp_path: Path) -> None:
         Home(tmp_path / ("x" * 120)).create()
 
 
+def test_a_disk_that_has_no_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "h")
+    home.create()
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    home.lock.touch()
+    with pytest.raises(ConfigError, match=r"daemon\.lock: No locks available"), home.hold():
+        pytest.fail("held without a lock")
+    with pytest.raises(ConfigError, match=r"daemon\.lock: No locks available"):
+        home.held()
+
+
 def test_one_holder_across_processes(tmp_path: Path) -> None:
     home = Home(tmp_path / "h")
     home.create()

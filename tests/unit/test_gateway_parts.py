@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import socket
 import stat
 import struct
@@ -150,6 +151,12 @@ def test_a_live_socket_is_not_taken(tmp_path: Path) -> None:
         bind_unix(path)
     with bind_unix(path):  # the first one is dead now
         assert path.is_socket()
+
+
+def test_a_disk_that_has_no_sockets_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"cannot make {tmp_path / 'gone' / 's'}: ")):
+        bind_unix(tmp_path / "gone" / "s")
+    gc.collect()
 
 
 # ── readiness ───────────────────────────────────────────────────────────────────────────────
