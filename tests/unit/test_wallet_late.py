@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from wallet.errors import OutcomeUnknownError, PaymentFailedError
+from wallet.errors import MintError, OutcomeUnknownError, PaymentFailedError
 from wallet.mint.testing import Fault, Outcome
 from wallet.operations.results import Rules
 from wallet.protocol.curve import y_of
@@ -26,7 +26,8 @@ from wallet.wallet import Wallet
 
 RULES = Rules(change_pieces=0)  # each payment needs the mint
 LIVES_S = 600  # how long a copy of a request may be under way
-MELT, SWAP, BATCH = "/v1/melt/bolt11", "/v1/swap", "/v1/mint/bolt11/batch"
+MELT, SWAP = "/v1/melt/bolt11", "/v1/swap"
+MINT, BATCH = "/v1/mint/bolt11", "/v1/mint/bolt11/batch"
 
 
 @pytest.fixture
@@ -382,7 +383,7 @@ async def test_a_batch_whose_mint_does_fewer_at_once_now_is_claimed_one_by_one(
 
 async def test_a_mint_that_issues_before_it_signs_is_waited_for(world: World, ann: Wallet) -> None:
     (key,) = await invoices(world, ann, 8)
-    world.mint.faults.add(Fault.LOST_REPLY, "/v1/mint/bolt11")
+    world.mint.faults.add(Fault.LOST_REPLY, MINT)
     signed = world.mint.ledger.signed
     hook, later = world.mint.hook, dict(signed)
 
@@ -400,3 +401,17 @@ async def test_a_mint_that_issues_before_it_signs_is_waited_for(world: World, an
     world.mint.hook = hook
     await nothing_lost(world)
     assert state(ann, key) == State.DONE
+
+
+async def test_ecash_made_for_an_earlier_request_is_taken(world: World, ann: Wallet) -> None:
+    """Its mint refused it as of an old keyset, and was asked with new ones; then it arrived."""
+    (key,) = await invoices(world, ann, 8)
+    world.mint.requests.clear()
+    world.mint.faults.add(Fault.LOST_REQUEST, MINT)
+    with refusing(world, MINT, 12001):
+        for _ in range(2):
+            with pytest.raises(MintError):
+                await ann.claim_invoice(key)
+    await world.mint.send(sent(world, MINT)[0])
+    await nothing_lost(world)
+    assert (state(ann, key), ann.balance()) == (State.DONE, 72)
