@@ -19,6 +19,7 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from pygit2.enums import ConfigLevel, SortMode
 from node.clock import Clock
 from node.errors import WorkspaceError
 from node.runs.effect import Needs, Outcome, StepKind, Usage
-from node.runs.workspace_files import Files, each_file, restore_files
+from node.runs.workspace_files import Files, each_file, remove_left, restore_files
 from node.runs.workspace_labels import FileLabels
 from node.types import Json
 
@@ -155,6 +156,10 @@ class Workspaces:
             path.chmod(0o700)
         for name in ("HEAD.lock", "config.lock", "packed-refs.lock", f"{BRANCH}.lock"):
             (path / name).unlink(missing_ok=True)  # left by a process that was killed
+        for half in (path / "objects").glob("tmp_object_git2_*"):
+            half.unlink()
+        with suppress(OSError):  # who reads the files is told
+            remove_left(self.root(agent))
         self._opened.add(agent)
         return pygit2.Repository(str(path))
 

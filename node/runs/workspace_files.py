@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from node.disk import sync
 from node.errors import WorkspaceError
+from node.home import LEFT_AFTER_S
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_TOTAL_BYTES = 512 * 1024 * 1024
@@ -26,6 +29,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OURS = ".freehold-"
 _TEMPORARY = f"{_OURS}restoring-"
+_HALF_WRITTEN = re.compile(r"\.freehold-(?:restoring|tmp)-[0-9a-f]{16}")  # here, or by a tool
 _LEFT_OUT = {
     errno.ELOOP,
     errno.EMLINK,  # O_NOFOLLOW on FreeBSD
@@ -81,7 +85,26 @@ def restore_files(root: Path, wanted: Files) -> None:
             _write(root, path, wanted[path])
 
 
+def remove_left(root: Path) -> None:
+    """Removes what writers that were killed left half written, once no living one can be at it."""
+    old = time.time() - LEFT_AFTER_S
+    for _, names, folder in _folders(root):
+        for name in filter(_HALF_WRITTEN.fullmatch, names):
+            with suppress(OSError):
+                if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < old:
+                    os.unlink(name, dir_fd=folder)
+
+
 def _walk(root: Path) -> Iterator[tuple[str, bytes]]:
+    for prefix, names, folder in _folders(root):
+        for name in sorted(names):
+            content = _read(name, folder) if _tracked(name) else None
+            if content is not None:
+                yield prefix + name, content
+
+
+def _folders(root: Path) -> Iterator[tuple[str, list[str], int]]:
+    """What paths in it begin with, the names in it, and the folder itself, open."""
     try:
         top = os.open(root, _DIRECTORY)
     except FileNotFoundError:
@@ -91,10 +114,7 @@ def _walk(root: Path) -> Iterator[tuple[str, bytes]]:
             prefix = "" if folder == "." else folder[2:] + "/"
             deep = prefix.count("/") >= MAX_DEPTH
             folders[:] = [] if deep else sorted(name for name in folders if _tracked(name))
-            for name in sorted(names):
-                content = _read(name, handle) if _tracked(name) else None
-                if content is not None:
-                    yield prefix + name, content
+            yield prefix, names, handle
     finally:
         os.close(top)
 

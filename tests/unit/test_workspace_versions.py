@@ -498,6 +498,25 @@ async def test_locks_left_by_a_killed_process_do_not_stop_it(
     assert (await again.keep("clerk", run="r2", key="r2:9", note="")) is not None
 
 
+async def test_what_killed_writers_left_goes_once_it_is_old(
+    workspaces: Workspaces, home: Path, files: Path
+) -> None:
+    await workspaces.log("clerk")
+    (files / "sub").mkdir()
+    old, other = (
+        files / "sub" / f".freehold-tmp-{'0' * 16}",
+        files / f".freehold-restoring-{'a' * 16}",
+    )
+    young, mine = files / f".freehold-tmp-{'f' * 16}", files / ".freehold-notes"
+    blob = home / ".git-clerk" / "objects" / "tmp_object_git2_a1"
+    for path in (old, other, young, mine, blob):
+        path.write_text("half")
+    for path in (old, other, mine):
+        os.utime(path, (0, 0))
+    await Workspaces(home, clock=ManualClock()).log("clerk")
+    assert [path.exists() for path in (old, other, blob, young, mine)] == [False] * 3 + [True] * 2
+
+
 async def test_a_workspace_that_is_a_link_is_not_read(
     workspaces: Workspaces, home: Path, tmp_path: Path
 ) -> None:
