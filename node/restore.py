@@ -256,7 +256,14 @@ def _swap(home: Home, staging: Home, occupied: bool) -> Path | None:
         if old and staging.root.exists() and kept.exists() and samestat(kept.stat(), old):
             _put_back(kept, home.root)
         raise
-    sync_folder(home.root.parent)
+    try:
+        sync_folder(home.root.parent)
+    except OSError as error:
+        was = f" The node that was there is in {kept}." if occupied else ""
+        raise BackupError(
+            f"{home.root} was restored, but its disk failed then: {error.strerror}",
+            hint=f"See to that disk before you start the node.{was}",
+        ) from error
     return kept if occupied else None
 
 

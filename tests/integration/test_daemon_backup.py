@@ -377,6 +377,22 @@ def test_what_cannot_be_put_in_place_leaves_the_old_home(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "h"]
 
 
+def test_a_disk_that_fails_when_it_is_done_does_not_undo_it(
+    short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(_folder: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    source = written(tmp_path / "a", gzip.compress(short))
+    home = home_with(monkeypatch, tmp_path / "h", lambda: None)
+    monkeypatch.setattr(restore, "sync_folder", breaks)
+    with pytest.raises(BackupError, match="h was restored, but its disk failed") as caught:
+        restore.restore(source, home, force=True)
+    (kept,) = tmp_path.glob("h.before-*")
+    assert str(kept) in caught.value.hint
+    assert (kept / "config.toml").read_text() == "mine"
+
+
 @pytest.mark.parametrize("moved", ["h", "restoring"])
 def test_a_restore_that_is_ended_right_after_a_move_leaves_a_home(
     short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: str
