@@ -110,7 +110,7 @@ class Composer:
             part, form = self._part(ways)
             if not self.spare and self.rng.random() < noise:
                 form = Noise(self.words).over(form)
-            if not self.spare and self.rng.random() < noise / 2:
+            if not self.spare and self.rng.random() < noise * 0.8:
                 form = Noise(self.words).strayed(form)
             if not {plain(part), plain(form)} & asked_by_bench():
                 return form

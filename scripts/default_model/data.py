@@ -66,7 +66,7 @@ TRAINED = INTENTS | {
     "list": 6,
     "list_in": 7,
     "read": 13,
-    "lookup": 9,
+    "lookup": 12,
     "write": 20,
     "search": 9,
     "match": 7,

@@ -20,6 +20,7 @@ from words import Words
 
 _SYLLABLES = ("ba", "koo", "ri", "st", "an", "vou")
 _LETTERS = string.ascii_letters + string.digits * 2 + " _-./:,()+*"
+NONE = "none"
 _GAPS = (" ", " ", ": ", " = ", ",", "=", ", ")
 _SHARES = {
     "copying": 36,
@@ -84,16 +85,22 @@ class Drills:
         return " ".join(self.rng.choice(makers)() for _ in range(self.rng.randint(1, 3)))
 
     def _finding(self) -> Exercise:
-        """The value of the one row whose key was named before, among other words or alone."""
+        """The value of the one row whose key was named before, among other words or alone.
+
+        Now and then no row has it.
+        """
         rows, gap = self._rows(), self.rng.choice(_GAPS)
         key, value = self.rng.choice(rows)
         asked = self._around(key, {name for name, _ in rows})
+        whole = self.rng.random() < 0.2
+        wanted = f"{key}{gap}{value}" if whole else value
+        if len(rows) > 2 and self.rng.random() < 0.12:
+            rows.remove((key, value))
+            wanted = NONE
         table = "\n".join(f"{name}{gap}{what}" for name, what in rows)
         if self.marked:
             table = marks.table_marked(table, key)
-        system = {"role": "system", "content": "Find."}
-        wanted = value if self.rng.random() < 0.8 else f"{key}{gap}{value}"
-        system["content"] = "Find." if wanted == value else "Find the line."
+        system = {"role": "system", "content": "Find the line." if whole else "Find."}
         return Exercise([system, *_told(asked, table, wanted)], [])
 
     def _rows(self) -> list[tuple[str, str]]:
