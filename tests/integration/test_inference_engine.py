@@ -293,6 +293,7 @@ async def test_a_model_that_took_anothers_name_is_the_one_that_answers(tmp_path:
     ("spec", "error", "problem"),
     [
         (TinyModel(template=None), ModelError, "no chat template"),
+        (TinyModel(pooling=3), ModelError, "makes vectors or ranks"),
         (TinyModel(template="{% if %}"), TemplateError, "does not compile"),
         (TinyModel(heads=5), ModelError, r"libllama can load \(.*error loading model"),
     ],

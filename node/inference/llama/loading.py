@@ -56,9 +56,10 @@ def load_model(load: Load) -> Loaded:
     model = Model(load.path)
     _check(load)
     source = model.template()
-    if source is None:
+    if source is None or model.embeds:
+        why = "makes vectors or ranks of texts" if model.embeds else "has no chat template"
         raise ModelError(
-            f"{load.path} has no chat template",
+            f"{load.path} {why}",
             hint="Use a model made for conversation (an `instruct` or `chat` version).",
         )
     size = min(load.context_tokens, model.context_train)

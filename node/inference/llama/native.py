@@ -64,6 +64,8 @@ class Model:
             )
         self.vocab = Vocab(lib.llama_model_get_vocab(self.pointer))
         self.architecture = self._metadata(b"general.architecture")
+        pooling = self._metadata(f"{self.architecture}.pooling_type".encode())
+        self.embeds = pooling not in ("", "0")  # as a file says that is made for that
         self.context_train = int(lib.llama_model_n_ctx_train(self.pointer))
         self.partial = not (
             lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer)

@@ -43,7 +43,8 @@ class TinyModel:
     """What to make. Widths in floats, `context` in tokens; specials are (text, token type).
 
     `kv_heads` are shared by the heads; 0 is one for each of them. `spaced` is a vocabulary as
-    SentencePiece makes them: a space is put before a text.
+    SentencePiece makes them: a space is put before a text. `pooling` is how a model made for
+    embeddings makes a vector of tokens' ones; 0 for any other.
     """
 
     width: int = 32
@@ -62,6 +63,7 @@ class TinyModel:
     )
     eos: str = "<|im_end|>"
     spaced: bool = False
+    pooling: int = 0
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ def llama_metadata(
         meta.append(pair("tokenizer.ggml.bos_token_id", "u32", tokens.index("<s>")))
     if spec.kv_heads:
         meta.append(pair("llama.attention.head_count_kv", "u32", spec.kv_heads))
+    if spec.pooling:
+        meta.append(pair("llama.pooling_type", "u32", spec.pooling))
     if spec.template is not None:
         meta.append(pair("tokenizer.chat_template", "str", spec.template))
     return meta
