@@ -403,6 +403,10 @@ class Wallet(Flows):
         """Sends whose token was not seen spent, nor taken back, oldest first."""
         return self._book.store.read(lambda tables: tables.operations.out())
 
+    def reclaimed(self, key: str) -> Operation | None:
+        """The reclaim that took the token of this send back; None where none did."""
+        return self._book.store.read(lambda tables: tables.operations.reclaimed(key))
+
     def history(self, limit: int = 100, before: int | None = None) -> tuple[Operation, ...]:
         """Operations, newest first; `before`: only those that began before this Unix second."""
         return self._book.store.read(lambda tables: tables.operations.history(limit, before))

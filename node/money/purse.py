@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 4.0  # between two looks at a payment on its way
 WAIT_S = 20.0
-_HISTORY = 1000
 _LIGHTNING = ("invoice", "address")
 
 
@@ -119,7 +118,7 @@ class WalletPurse:
         wallet = self._keeper.wallet()
         try:
             with translated():
-                operation = _taken_back(wallet, key) or await wallet.reclaim(key)
+                operation = wallet.reclaimed(key) or await wallet.reclaim(key)
                 await wallet.tell([(operation.key, operation.state)], wallet.told_to())
         except MoneyError as error:
             if isinstance(error.__cause__, AlreadySpentError):
@@ -263,15 +262,7 @@ def _may_have_paid(wallet: Wallet, payment: Payment, key: str) -> bool:
 def _not_taken(wallet: Wallet, key: str, why: str = "") -> Found:
     """A payment whose ecash came back: it failed, and cost making it, taking it back, and what the
     payee redeemed of it all the same."""
-    made, back = as_found(_known(wallet, key)), _taken_back(wallet, key)
+    made, back = as_found(_known(wallet, key)), wallet.reclaimed(key)
     lost = made.amount_sat - as_found(back).amount_sat if back else 0  # its owner received it
     error = why or "the payee did not take it"
     return replace(made, state="failed", fee_sat=made.fee_sat + lost, error=error)
-
-
-def _taken_back(wallet: Wallet, key: str) -> Operation | None:
-    """The operation that took a token back before, if one did."""
-    for each in wallet.history(_HISTORY):
-        if (each.parent, each.kind.value, each.state.value) == (key, "reclaim", "done"):
-            return each
-    return None

@@ -51,7 +51,7 @@ from wallet.nwc.memory import MemoryRelay
 from wallet.nwc.testing import Fault, MemoryService
 from wallet.protocol import p2pk, requests, tokens
 from wallet.protocol.requests import LockOption, PaymentRequest, Transport
-from wallet.store import Store
+from wallet.store import Kind, Operation, Record, State, Store, Tables
 from wallet.types import Token
 from wallet.wallet import Wallet
 
@@ -258,12 +258,26 @@ async def test_what_was_not_made_cost_nothing(money: Money) -> None:
     assert (operation.state, operation.fee, money.balance()) == ("failed", 0, 500)
 
 
+async def crowd(money: Money) -> None:
+    """More operations than any list shows."""
+    store, now = money.keeper.wallet()._book.store, int(money.keeper.wallet().now())
+    proto = Operation("", Kind.SEND, State.FAILED, URL, "sat", 1, 0, now, now)
+
+    def work(tables: Tables) -> None:
+        for number in range(1001):
+            tables.operations.insert(Record(replace(proto, key=f"later-{number}")))
+
+    await store.write("crowd", work)
+
+
 async def test_a_token_comes_back_once(money: Money) -> None:
     await money.pay(Payment(BEARER, 10))
     assert money.balance() == 490
     back = await money.purse.take_back("r-1:1")
     assert back is not None
     assert (back.amount_sat, money.balance()) == (10, 500 - back.fee_sat)
+    assert await money.purse.take_back("r-1:1") == back
+    await crowd(money)
     assert await money.purse.take_back("r-1:1") == back
     assert money.balance() == 500 - back.fee_sat
     with pytest.raises(PaymentError, match="no token"):

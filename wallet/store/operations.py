@@ -109,6 +109,11 @@ class Operations:
         """Sends whose token was not seen spent, oldest first."""
         return self._list("WHERE outbox = 'open' ORDER BY serial", ())
 
+    def reclaimed(self, key: str) -> Operation | None:
+        """The reclaim that took the token of a send back."""
+        found = self._list("WHERE parent = ? AND kind = 'reclaim' AND state = 'done'", (key,))
+        return found[0] if found else None
+
     def history(self, limit: int, before: int | None) -> tuple[Operation, ...]:
         """Newest first; with `before`, those that began before this second."""
         if before is None:
