@@ -32,7 +32,8 @@ from node.home import Home, is_unfinished
 
 MANIFEST = "freehold-backup.json"
 FORMAT = 1
-LEFT_OUT = frozenset({"run", "cache", "index.db", "journal.head"})
+# the last is of the file system, where a home is all of one, and root's alone
+LEFT_OUT = frozenset({"run", "cache", "index.db", "journal.head", "lost+found"})
 COMPRESSION = 3
 IN_MEMORY_BYTES = 16 * 1024 * 1024
 BLOB_SLOT_BYTES = 128

@@ -15,6 +15,7 @@ until its mints were asked (`freehold wallet restore`).
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -101,7 +102,9 @@ def _restore(archive: Path, home: Home, occupied: bool) -> tuple[Archive, Path |
             write_private(mark, f"{about.created}\n".encode())
         return about, _swap(home, staging, occupied)
     except OSError as error:
-        raise BackupError(f"cannot restore: {error}", hint="Nothing was changed.") from error
+        mounted = f" A disk is mounted there: set FREEHOLD_HOME to a folder in {home.root}."
+        hint = "Nothing was changed." + mounted * (error.errno == errno.EBUSY)
+        raise BackupError(f"cannot restore: {error}", hint=hint) from error
     finally:
         shutil.rmtree(staging.root, ignore_errors=True)
 

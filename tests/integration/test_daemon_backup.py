@@ -363,16 +363,18 @@ def home_with(monkeypatch: pytest.MonkeyPatch, root: Path, instant: Callable[[],
     return home
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.EBUSY])
 def test_what_cannot_be_put_in_place_leaves_the_old_home(
-    short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     def breaks() -> None:
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(code, os.strerror(code))
 
     source = written(tmp_path / "a", gzip.compress(short))
     home = home_with(monkeypatch, tmp_path / "h", breaks)
-    with pytest.raises(BackupError, match="cannot restore"):
+    with pytest.raises(BackupError, match="cannot restore") as told:
         restore.restore(source, home, force=True)
+    assert ("mounted" in told.value.hint) is (code == errno.EBUSY)
     assert home.config.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "h"]
 

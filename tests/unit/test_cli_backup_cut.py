@@ -260,6 +260,8 @@ def test_what_the_owner_keeps_elsewhere_is_taken_along(tmp_path: Path) -> None:
         link.symlink_to(tmp_path / "elsewhere" / link.relative_to(home.root))
     (home.agents / "loop").symlink_to(home.root)
     (home.root / "films").symlink_to(tmp_path / "elsewhere")
+    (home.root / "lost+found").mkdir()
+    (home.root / "lost+found" / "roots").touch()
     (home.workspaces / "a" / "link").symlink_to(home.config)
     target = unpack(home, tmp_path / "out").parent
     assert (target / "config.toml").read_text() == "[node]"
@@ -267,6 +269,7 @@ def test_what_the_owner_keeps_elsewhere_is_taken_along(tmp_path: Path) -> None:
     assert (target / "workspaces" / "a" / "note").read_text() == "note"
     assert not (target / "workspaces" / "a" / "link").exists()
     assert not (target / "films").exists()
+    assert not (target / "lost+found").exists()
 
 
 def test_a_tool_that_is_replaced_meanwhile_is_archived_whole(
