@@ -81,12 +81,12 @@ class Home:
 
     @property
     def wallet(self) -> Path:
-        """The wallet's file, made when the first mint is added."""
+        """The wallet's file, made with the first mint, or the connection of another wallet."""
         return self.root / "wallet.db"
 
     @property
     def cache(self) -> Path:
-        """Compiled tools: made again when missing, so left out of backups."""
+        """Compiled tools, kept contexts: made again when missing, so left out of backups."""
         return self.root / "cache"
 
     @property
