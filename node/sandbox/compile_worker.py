@@ -23,6 +23,7 @@ from node.sandbox.limits import Limits
 
 REFUSED = 1
 OUT_OF_MEMORY = 3
+UNWRITTEN = 4
 _NICENESS = 5
 
 
@@ -63,7 +64,8 @@ def _fail(status: int, reason: str) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Compiles stdin. Exit status 1 where that cannot be done, 3 where memory did not suffice.
+    """Compiles stdin. Exit status 1 where that cannot be done, 3 where memory did not suffice, 4
+    where the code cannot be written.
 
     The reason is on stderr.
     """
@@ -78,6 +80,8 @@ def main(arguments: list[str]) -> int:
         Path(target).write_bytes(component.serialize())
     except MemoryError:
         return _fail(OUT_OF_MEMORY, "out of memory")
+    except OSError as error:
+        return _fail(UNWRITTEN, str(error.strerror))
     except (wasmtime.WasmtimeError, TypeError) as error:
         is_memory = "annot allocate memory" in str(error)
         return _fail(OUT_OF_MEMORY if is_memory else REFUSED, str(error))

@@ -27,7 +27,8 @@ from wasmtime import _ffi as ffi
 from wasmtime import component as wc
 
 from node.errors import SandboxError, ToolError, ToolLimitError
-from node.sandbox.compile_worker import REFUSED
+from node.home import write_private
+from node.sandbox.compile_worker import REFUSED, UNWRITTEN
 from node.sandbox.engine import fingerprint
 from node.sandbox.limits import Limits
 from node.sandbox.pruning import CODE, NOTE, UNFINISHED, prune, touch
@@ -73,10 +74,7 @@ class Compiler:
                 await self._compile(sha256, component)
             cached = await asyncio.to_thread(self._load, sha256)
         if cached is None:
-            raise SandboxError(
-                f"the compiled code of {sha256[:12]} could not be kept in {self._folder}",
-                hint="Check the folder's owner, mode and free space.",
-            )
+            raise self._unkept("it cannot be read again")
         return cached
 
     def holds(self, sha256: str) -> bool:
@@ -149,6 +147,8 @@ class Compiler:
             report: dict[str, Any] = json.loads(out)
             return report
         reason = err.decode(errors="replace").strip()[-500:] or f"the compiler ended with {status}"
+        if status == UNWRITTEN:
+            raise self._unkept(reason)
         limit = static_limit(reason) if status == REFUSED else "compile_memory_bytes"
         if limit is None:
             raise ToolError(f"the component cannot be compiled: {reason}", hint="Build it anew.")
@@ -159,13 +159,22 @@ class Compiler:
         )
 
     def _keep(self, sha256: str, code: Path, imports: object) -> None:
-        with code.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        note = json.dumps({"component": sha256, "code": digest, "imports": imports})
-        code.chmod(0o600)
-        _write_own(self._path(sha256, NOTE), f"{self._mac(note)}\n{note}")
-        kept = code.rename(self._path(sha256, CODE))
-        prune(self._folder, self._limits.compiled_bytes, keep=kept)
+        try:
+            with code.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            note = json.dumps({"component": sha256, "code": digest, "imports": imports})
+            code.chmod(0o600)
+            write_private(self._path(sha256, NOTE), f"{self._mac(note)}\n{note}".encode())
+            kept = code.rename(self._path(sha256, CODE))
+            prune(self._folder, self._limits.compiled_bytes, keep=kept)
+        except OSError as error:
+            raise self._unkept(str(error.strerror)) from error
+
+    def _unkept(self, why: str) -> SandboxError:
+        return SandboxError(
+            f"compiled code cannot be kept in {self._folder}: {why}",
+            hint="Check the folder's owner, mode and free space.",
+        )
 
 
 def _deserialize(engine: wasmtime.Engine, code: bytes) -> wc.Component:
@@ -220,17 +229,9 @@ def _open_own(path: Path) -> int:
     raise PermissionError(f"{path} is not a private file of this user")
 
 
-def _write_own(path: Path, content: str) -> None:
-    temporary = path.with_suffix(f".{secrets.token_hex(4)}{UNFINISHED}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(content)
-    temporary.rename(path)
-
-
 def _load_key(path: Path) -> bytes:
     if not path.exists():
-        _write_own(path, secrets.token_hex(_KEY_BYTES))
+        write_private(path, secrets.token_hex(_KEY_BYTES).encode())
     try:
         with os.fdopen(_open_own(path)) as file:
             key = bytes.fromhex(file.read())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +194,25 @@ async def test_features_that_no_tool_needs_are_off(compiler: Compiler, feature: 
     }[feature]
     with pytest.raises(ToolError, match="cannot be compiled"):
         await get(compiler, component(f"(component (core module {module}))"))
+
+
+async def test_a_disk_that_takes_no_code_is_told_as_that(
+    tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("node.home.sync", full)
+        with pytest.raises(SandboxError, match=r"kept in .*cache: No space left") as told:
+            await get(compiler, component())
+    assert "free space" in told.value.hint
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["key"]
+    await get(compiler, component())
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(SandboxError, match=r"kept in .*cache: No such file") as told:
+        await get(compiler, component())
+    assert not isinstance(told.value, ToolError)
 
 
 async def test_compiling_has_a_time(tmp_path: Path, engine: wasmtime.Engine) -> None:
