@@ -7,7 +7,7 @@ import dataclasses
 import gc
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -432,6 +432,19 @@ async def test_prompts_are_counted_by_the_server_where_it_can(tmp_path: Path) ->
         assert await second.count(asking("one two three", tools=(ADD,))) == 16
         await first.aclose()
         await second.aclose()
+
+
+@pytest.mark.parametrize("facts", [LLAMA_SERVER, VLLM], ids=["llama-server", "vllm"])
+async def test_prompts_are_estimated_where_a_service_refuses_to_count(
+    tmp_path: Path, facts: Mapping[str, Any]
+) -> None:
+    """What stands before a server may let pass what is OpenAI's only."""
+    closed = {**facts, "/tokenize": refuse(403, "no"), "/apply-template": refuse(401, "no")}
+    async with ModelServer([say("Yes.")], facts=closed) as server:
+        remote = engine(tmp_path, server)
+        assert 20 < await remote.count(asking()) < 200
+        assert (await collect(remote, asking()))[1].text == "Yes."
+        await remote.aclose()
 
 
 async def test_a_long_prompt_is_counted_within_bounds(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ Spec: llama.cpp `tools/server/README.md`; vLLM "OpenAI-Compatible Server"; Ollam
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import httpx
 
-from node.errors import ModelError, RemoteError
+from node.errors import ModelError, RemoteError, RemoteRefusedError
 from node.inference.grammar.gbnf import dumps
 from node.inference.remote.entries import MAX_CONTEXT_TOKENS, RemoteModel
 from node.inference.remote.http import Server
@@ -74,17 +75,23 @@ async def find_facts(server: Server, remote: RemoteModel) -> Facts:
 async def count_tokens(
     server: Server, remote: RemoteModel, facts: Facts, request: Generation
 ) -> int | None:
-    """Prompt tokens as the server counts them; None where it cannot."""
+    """Prompt tokens as the server counts them; None where it cannot, or only serves what is
+    OpenAI's, and refuses the rest in whatever way."""
     body: JsonObject = {"model": facts.model, "messages": messages_json(request.messages)}
     if request.tools:
         body["tools"] = tools_json(request)
-    if facts.kind == "vllm":
-        asked: JsonObject = {**body, "add_generation_prompt": True}
-        told = await server.ask(f"{remote.root}/tokenize", asked)
-        return _count(told.get("count")) if isinstance(told, dict) else None
-    if facts.kind == "llama-server":
-        return await _count_llama(server, remote, request, body)
+    with contextlib.suppress(RemoteRefusedError):
+        if facts.kind == "vllm":
+            return await _count_vllm(server, remote, body)
+        if facts.kind == "llama-server":
+            return await _count_llama(server, remote, request, body)
     return None
+
+
+async def _count_vllm(server: Server, remote: RemoteModel, body: JsonObject) -> int | None:
+    asked: JsonObject = {**body, "add_generation_prompt": True}
+    told = await server.ask(f"{remote.root}/tokenize", asked)
+    return _count(told.get("count")) if isinstance(told, dict) else None
 
 
 async def _count_llama(
