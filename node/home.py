@@ -133,7 +133,13 @@ class Home:
         self.make_folders()
 
     def check_path(self) -> None:
-        """Raises ConfigError where the path is too long for a UNIX socket."""
+        """Raises ConfigError where the path is not UTF-8, or too long for a UNIX socket."""
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"the path {self.root} is not UTF-8", hint="Set FREEHOLD_HOME to one that is."
+            ) from None
         if len(os.fsencode(self.socket)) > SOCKET_PATH_MAX:
             raise ConfigError(
                 f"{self.socket} is longer than a UNIX socket's path may be "

@@ -185,6 +185,12 @@ def test_a_home_too_deep_for_a_socket_is_refused(tmp_path: Path) -> None:
         Home(tmp_path / ("x" * 120)).create()
 
 
+def test_a_home_that_no_answer_could_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        Home(tmp_path / os.fsdecode(b"h\xff")).create()
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_disk_that_has_no_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path / "h")
     home.create()
