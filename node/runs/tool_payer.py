@@ -65,10 +65,12 @@ class ToolPayer:
     _purchases: list[_Purchase] = field(default_factory=list)
     _gone: set[str] = field(default_factory=set)
     _paying: set[asyncio.Task[None]] = field(default_factory=set)
+    _is_over: bool = False
 
     async def begin(self, path: str) -> None:
         """Finds out, once, what became of payments that an earlier process began within the step
         at `path`, the call's."""
+        self._is_over = False
         if self.path:
             return
         self.path = path
@@ -84,6 +86,7 @@ class ToolPayer:
     async def end(self) -> None:
         """Takes back what was bought for nothing. Where that fails the token stays in the outbox,
         and the step that says so on the log."""
+        self._is_over = True  # a guest's thread may ask yet
         if self._paying:  # nobody waits for these any more
             await asyncio.wait(self._paying)
         for purchase in self._purchases:
@@ -97,6 +100,8 @@ class ToolPayer:
         Raises:
             FreeholdError: policy, the budget, the wallet or its mint said no.
         """
+        if self._is_over:
+            raise PaymentError("the call that asked for it is over")
         earlier = self._earlier(url)
         if earlier and earlier.number in self._gone:
             earlier.used = True

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from node.clock import ManualClock
-from node.errors import FreeholdError, JournalWriteError, ToolError
+from node.errors import FreeholdError, JournalWriteError, PaymentError, ToolError
 from node.gateway.trace import trace
 from node.journal import Draft, MemoryLog, spend
 from node.money import Bill, Found, Payment
@@ -303,6 +303,29 @@ class SlowLog(MemoryLog):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return self.append_sync(*drafts)
+
+
+async def test_nothing_is_bought_once_the_call_is_over(tmp_path: Path) -> None:
+    """A guest's thread asks for it at the very moment at which the call's time is over."""
+    node, asked = Node(tmp_path), []
+
+    async def late(path: str, grant: Grant) -> str:
+        assert grant.payer is not None
+        asked.append(asyncio.ensure_future(grant.payer.pay(f"{SHOP}{path}", node.shop.price(path))))
+        return "over"
+
+    async def waits(run: ProgramRun) -> Answer:
+        answer = await Node.program(node, run)
+        await asyncio.wait(asked)
+        return answer
+
+    node.log = SlowLog(clock=node.clock)
+    node.paths, node.buy, node.program = ["/a"], late, waits  # type: ignore[method-assign]
+    node.runs = node.make()
+    assert await node.go() == (True, ["over"])
+    assert not node.purse.made
+    with pytest.raises(PaymentError, match="is over"):
+        await asked[0]
 
 
 @dataclass
