@@ -106,19 +106,23 @@ async def test_a_model_in_use_is_waited_for(engine: LlamaEngine) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere what is mapped is not available")
 async def test_weights_that_are_mapped_are_not_free(
-    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said_to_be: list[int] = []
+    found: list[int] = []
 
     def room(*, mapped: int) -> Room:
-        said_to_be.append(mapped)
+        found.append(mapped)
         return Room(10_000 * MIB, 10_000 * MIB, "this machine's memory")
 
     monkeypatch.setattr(engine_module, "room", room)
-    await engine.info("a")
-    await engine.info("b")
-    assert said_to_be[0] == 0
-    assert said_to_be[-1] > engine._store.get("a").size
+    wide = TinyModel(width=512, heads=8, ff=2048, layers=4, context=512)
+    weights = store.add(write_tiny_gguf(tmp_path / "wide.gguf", wide)).size
+    engine = LlamaEngine(store, limits=EngineLimits(context_tokens=512, kv_tokens=512))
+    for name in ("wide", "a"):
+        await engine.info(name)
+    await engine.aclose()
+    assert found[0] == 0
+    assert weights // 2 < found[-1] < 2 * weights
 
 
 def damaged(path: Path, seed: int) -> Path:

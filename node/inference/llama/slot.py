@@ -87,6 +87,7 @@ class Slot:
         self._make_way = make_way
         self._freed = freed
         self._promised = 0  # bytes, while it is being loaded
+        self._needed = 0  # bytes, of the model that was loaded last
         self.reserved = 0  # bytes of those found free, while it is being loaded
         self._crashes = self._crashes_in_a_row = 0
         self._store = store
@@ -113,8 +114,12 @@ class Slot:
 
     @property
     def mapped_bytes(self) -> int:
-        """What of it the kernel says is available all the same."""
-        return 0 if self.pid is None else child.mapped_bytes(self.pid)
+        """What of it the kernel says is available all the same, though it is read again and again:
+        the mapped weights, but for those that libllama has made copies of."""
+        if self.pid is None:
+            return 0
+        mapped = child.mapped_bytes(self.pid)
+        return max(0, min(mapped, self._needed - (self.memory_bytes - mapped)))
 
     @contextlib.contextmanager
     def using(self) -> Iterator[None]:
@@ -261,7 +266,7 @@ class Slot:
         ]
         have = await self._make_way(self, needs[0][1], needs[-1][1])
         least = fits(self._name, header, context_tokens=cells, sequences=running, have=have)
-        self.reserved = least.total
+        self._needed = self.reserved = least.total
         return next((kept for kept, wanted in needs if wanted <= have.free), 0)
 
     def _crashed(self) -> None:
