@@ -129,6 +129,26 @@ async def test_a_reclaim_that_is_asked_for_while_it_recovers_is_done_once(
     await nothing_lost(world)
 
 
+async def test_a_reclaim_that_fails_while_it_recovers_is_begun_again(
+    world: World, ann: Wallet
+) -> None:
+    sent = await ann.send(5)
+    world.mint.faults.add(Fault.LOST_REQUEST, SWAP)
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
+    with pytest.raises(OutcomeUnknownError):
+        await ann.reclaim(sent.operation)
+    world.time_s += 600  # no copy of it can come any more
+    world.mint.faults.add(Fault.NOT_A_MINT, SWAP)
+    looking = asyncio.Event()
+    beside(world, lambda _moment, _request: looking.set())
+    recovering = asyncio.create_task(ann.recover())
+    await looking.wait()
+    back = await ann.reclaim(sent.operation)
+    assert [each.state for each in await recovering] == [State.FAILED]
+    assert (back.state, ann.balance()) == (State.DONE, 64)
+    await nothing_lost(world)
+
+
 async def test_a_token_that_is_being_taken_back_is_not_told_as_delivered(
     world: World, ann: Wallet
 ) -> None:

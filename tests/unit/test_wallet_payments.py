@@ -309,6 +309,8 @@ async def test_parts_that_are_pending_or_fail_do_so_together(world: World, ann: 
     assert revived.operation("k").state == State.FAILED  # type: ignore[union-attr]
     with pytest.raises(PaymentFailedError):
         await revived.pay_invoice(bolt11, key="k")
+    world.lightning.outcome = Outcome.PAID
+    assert (await revived.pay_invoice(bolt11, key="l")).state == "paid"
 
 
 async def test_parts_that_disagree_are_told(world: World, ann: Wallet) -> None:
@@ -329,6 +331,22 @@ async def test_parts_that_disagree_are_told(world: World, ann: Wallet) -> None:
     with pytest.raises(PaymentFailedError) as raised:
         await ann.pay_invoice(bolt11, key="k")
     assert "Nothing was paid" not in raised.value.hint
+
+
+async def test_a_preimage_of_one_part_proves_the_whole(world: World, ann: Wallet) -> None:
+    """Whatever another mint says of its own: a second payment would be lost."""
+    await world.funded("ann", 60, mint=1)
+    bolt11 = world.lightning.invoice(130_000)
+    world.lightning.outcome = Outcome.PENDING
+    await ann.pay_invoice(bolt11, key="k")
+    world.lightning.end(bolt11, Outcome.FAILED)
+    told = next(iter(world.mints[1].quotes.melts.values()))
+    shown = world.lightning.pay(bolt11).hex()
+    told.state, told.preimage = type(told.state).PAID, shown
+    world.lightning.outcome = Outcome.FAILED
+    await ann.recover()
+    paid = await ann.pay_invoice(bolt11, key="k")
+    assert (paid.state, paid.preimage) == ("paid", shown)
 
 
 async def test_fees_of_all_parts_are_bounded_together(world: World, ann: Wallet) -> None:
