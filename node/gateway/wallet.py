@@ -178,6 +178,7 @@ async def add_mint(request: Request) -> Response:
     with translated():
         record = await wallet.add_mint(body.url, spend=body.spend, accept=body.accept)
     told: JsonObject = {"mint": record.url, "spend": record.spend, "accept": record.accept}
+    told["made"] = is_new
     more = False
     if not is_new and record.url not in known:
         restored = await _ask_for_ours(wallet, record.url)
@@ -221,9 +222,14 @@ async def words(request: Request) -> Response:
 async def nwc(request: Request) -> Response:
     """Connects the owner's other wallet, or forgets it."""
     node, body = control(request), await read(request, Nwc)
+    is_new = node.keeper.state == "none"
     await node.keeper.connect_source(body.uri)
-    name = node.keeper.source.name if node.keeper.source else ""
-    await note(request, "wallet.nwc_connected" if name else "wallet.nwc_ended", {"name": name})
+    if node.keeper.source:
+        name = node.keeper.source.name
+        await note(request, "wallet.nwc_connected", {"name": name, "made": is_new})
+    else:
+        name = ""
+        await note(request, "wallet.nwc_ended", {"name": name})
     return JSONResponse({"nwc": name})
 
 

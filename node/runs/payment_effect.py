@@ -22,7 +22,7 @@ PAY, PAYWALL, TAKE_BACK = "pay", "pay_402", "take_back"
 THEIRS: frozenset[Label] = frozenset({"untrusted"})  # a payee or mint says why in its own words
 OWNER = "owner"  # the `tool` of what the owner pays, whose grant is that they ask
 _SECONDS = 60.0
-# what a wallet is made by, too
+# what a wallet may be made by; it says so where it was not
 _MADE_ANEW = ("wallet.restoring", "wallet.mint_added", "wallet.nwc_connected")
 
 
@@ -109,7 +109,8 @@ class PaymentEffect:
     def forgot(log: RunLog, intent: int) -> str:
         """Why the wallet may know nothing of a payment whose intent has this index; empty if it
         does."""
-        anew = next(log.newest(*_MADE_ANEW), None)
+        found = log.newest(*_MADE_ANEW)
+        anew = next((entry for entry in found if entry.data.get("made", True)), None)
         since = anew is not None and anew.index > intent
         return "the wallet was made anew or restored since" if since else ""
 

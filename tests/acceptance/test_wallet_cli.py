@@ -117,8 +117,9 @@ def test_without_a_wallet_each_command_says_what_to_do(node: Node, mint: ServedM
     assert [(each["url"], each["balance_sat"]) for each in listed] == [(mint.url, 0)]
     assert node.cli("wallet", "mints", "remove", mint.url).returncode == 0
     assert out(node, "mints", "list") == []
-    kinds = [entry["type"] for entry in events(node, "wallet")]
-    assert kinds == ["wallet.mint_added", "wallet.mint_removed"]
+    added, removed = events(node, "wallet")
+    assert (added["type"], added["data"]["made"]) == ("wallet.mint_added", True)
+    assert removed["type"] == "wallet.mint_removed"
 
 
 # ── in ──────────────────────────────────────────────────────────────────────────────────────

@@ -307,9 +307,18 @@ async def test_a_wallet_that_was_made_anew_knows_nothing_of_payments_before_it(
         assert len(node.mint.requests) > before
 
 
-@pytest.mark.parametrize("restored", [False, True])
+@pytest.mark.parametrize(
+    ("event", "lost"),
+    [
+        (None, False),
+        (Draft("wallet.mint_added", data={"made": False}, actor="uid:1"), False),
+        (Draft("wallet.mint_added", data={"made": True}, actor="uid:1"), True),
+        (Draft("wallet.restoring", actor="uid:1"), True),
+    ],
+    ids=["nothing", "second mint", "made", "restored"],
+)
 async def test_a_payment_that_was_never_begun_is_known_once_the_wallet_is_open(
-    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored: bool
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: Draft | None, lost: bool
 ) -> None:
     """The node ended between the intent and the wallet, which was locked when it started again."""
     invoice, begun = node.lightning.invoice(30_000), asyncio.Event()
@@ -328,14 +337,14 @@ async def test_a_payment_that_was_never_begun_is_known_once_the_wallet_is_open(
     await node.keeper.start()
     again = node.make()
     await again.recover()
-    async for event in again.watch(run):
-        if event.type == "approval.asked":
+    async for seen in again.watch(run):
+        if seen.type == "approval.asked":
             break
-    if restored:
-        await node.log.append(Draft("wallet.restoring", actor="uid:1"))
+    if event is not None:
+        await node.log.append(event)
     await node.keeper.unlock("a word or two")
     await node.settling_of(again).once()
-    if restored:  # it may have been begun, and the wallet not know of it
+    if lost:  # it may have been begun, and the wallet not know of it
         assert [each.run for each in again.approvals()] == [run]
         assert not node.lightning.is_paid(invoice)
     else:
