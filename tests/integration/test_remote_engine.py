@@ -384,6 +384,8 @@ async def test_the_context_of_an_ollama_model_is_what_it_has_when_it_is_loaded(
         info = await remote.info("far")
         await remote.aclose()
     assert (info.architecture, info.context_tokens) == ("ollama", 32768)
+    (load,) = (asked.body for asked in server.asked if asked.path == "/api/generate")
+    assert load["options"] == {"num_predict": 1}
 
 
 async def test_a_model_that_ollama_has_elsewhere_is_not_loaded(tmp_path: Path) -> None:

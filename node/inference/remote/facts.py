@@ -206,7 +206,8 @@ async def _ollama_context(server: Server, remote: RemoteModel, model: str) -> in
     if not isinstance(shown, dict):
         return 0
     if not shown.get("remote_host"):  # else it is a service's, and never loaded
-        load: JsonObject = {"model": model, "stream": False}
+        # what only says that it is Ollama may answer to no prompt at all, and does so in a token
+        load: JsonObject = {"model": model, "stream": False, "options": {"num_predict": 1}}
         await server.ask(f"{remote.root}/api/generate", load, loads=True)
     said = re.search(r"^num_ctx\s+(\d{1,8})\s*$", str(shown.get("parameters") or ""), re.MULTILINE)
     known = _count(int(said[1])) if said else OLLAMA_CONTEXT_TOKENS
