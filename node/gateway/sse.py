@@ -84,7 +84,7 @@ async def until(end: asyncio.Event, items: AsyncIterator[T]) -> AsyncIterator[T]
 async def _settle(*futures: asyncio.Future[T] | asyncio.Future[bool] | None) -> None:
     """Cancels what is still under way and waits for it to be gone."""
     for future in futures:
-        if future is not None and not future.done():
+        if future is not None:
             future.cancel()
-            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, FreeholdError):
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # who listened is gone
                 await future

@@ -12,7 +12,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,6 +109,28 @@ async def test_until_hands_errors_on() -> None:
     assert await anext(stream) == 1
     with pytest.raises(ConfigError):
         await anext(stream)
+
+
+async def test_who_goes_away_at_any_moment_closes_the_source_and_leaves_no_error(
+    cancelled_at: Callable[..., Awaitable[bool]],
+) -> None:
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+
+    async def follow(source: Source) -> None:
+        async for _ in until(asyncio.Event(), source()):
+            pass
+
+    moment, struck = 0, True
+    while struck:
+        source = Source()
+        for item in (1, None):
+            source.items.put_nowait(item)
+        moment, struck = moment + 1, await cancelled_at(moment, follow(source))
+        gc.collect()
+        await asyncio.sleep(0)
+        assert (source.closed, said) == (True, [])
+    assert moment > 2
 
 
 # ── sockets ─────────────────────────────────────────────────────────────────────────────────
