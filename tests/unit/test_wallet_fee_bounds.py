@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wallet import Wallet
+from wallet import Rules, Wallet
 from wallet.errors import FeeTooHighError
 from wallet.mint import MintClient
 from wallet.mint.testing import MemoryLightning, MemoryMint, Outcome
@@ -55,6 +55,21 @@ async def test_a_token_that_costs_more_is_not_made(wallet: Wallet) -> None:
 async def test_a_token_out_of_small_change_costs_nothing(wallet: Wallet) -> None:
     sent = await wallet.send(64, max_fee=0)
     assert (sent.amount, sent.fee) == (64, 0)
+
+
+async def test_parts_whose_mints_charge_for_proofs_too_are_not_paid(tmp_path: Path) -> None:
+    world = World(tmp_path, mints=2, fee_ppk=100)
+    ann = await world.funded("ann", 100, rules=Rules(change_pieces=0))
+    await world.funded("ann", 100, mint=1)
+    for mint in world.mints:
+        mint.quotes.reserve = lambda _amount: 2
+    bolt11 = world.lightning.invoice(130_000)
+    with pytest.raises(FeeTooHighError, match="may take .* sat; 4 sat are allowed"):
+        await ann.pay_invoice(bolt11, max_fee=4, key="k")
+    assert (ann.balance(), ann.operation("k")) == (200, None)
+    paid = await ann.pay_invoice(bolt11, max_fee=20, key="k")
+    assert (paid.state, ann.balance()) == ("paid", 200 - 130 - paid.fee)
+    await world.close()
 
 
 async def test_a_part_of_a_payment_costs_no_more_when_its_mint_takes_more(tmp_path: Path) -> None:
