@@ -64,7 +64,7 @@ async def test_parts_whose_mints_charge_for_proofs_too_are_not_paid(tmp_path: Pa
     for mint in world.mints:
         mint.quotes.reserve = lambda _amount: 2
     bolt11 = world.lightning.invoice(130_000)
-    with pytest.raises(FeeTooHighError, match="may take .* sat; 4 sat are allowed"):
+    with pytest.raises(FeeTooHighError, match=r"may take .* sat; 4 sat are allowed"):
         await ann.pay_invoice(bolt11, max_fee=4, key="k")
     assert (ann.balance(), ann.operation("k")) == (200, None)
     paid = await ann.pay_invoice(bolt11, max_fee=20, key="k")
