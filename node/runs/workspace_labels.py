@@ -6,7 +6,8 @@ in `workspaces/.labels-AGENT.json` beside the workspace; a run without labels th
 takes the mark off, once it has. `ever` keeps what a path once carried, for when an old version is
 put back. Some file systems take `Notes` for `notes`: what is read has the marks of all such names.
 
-A file of marks that cannot be read labels everything: it must not be possible to lose them.
+A file of marks that cannot be read labels everything: it must not be possible to lose them. Nor is
+one written over that the disk does not give just now.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class _Book:
         return found
 
 
+_UNREAD = _Book({_ANY: _BOTH}, {})
 _READ: dict[Path, tuple[_Stamp, _Book]] = {}  # as they were last read
 
 
@@ -66,7 +68,10 @@ class FileLabels:
     def reader(self, agent: str) -> Callable[[str], frozenset[Label]]:
         """As `of`, for many paths: the marks are read once."""
         with _LOCK:
-            book = self._read(agent)
+            try:
+                book = self._read(agent)
+            except OSError:  # now; what is written down stays
+                book = _UNREAD
             every, found = book.now.get(_ANY, frozenset()), book.folded
         return lambda path: found.get(folded(path), frozenset()) | every
 
@@ -134,10 +139,7 @@ class FileLabels:
         stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
         known = _READ.get(path)
         if known is None or known[0] != stamp:
-            book = self._parse(path)
-            if _ANY in book.now:  # perhaps it can be read the next time
-                return book
-            known = _READ[path] = stamp, book
+            known = _READ[path] = stamp, self._parse(path)
         return known[1]
 
     def _parse(self, path: Path) -> _Book:
@@ -146,8 +148,8 @@ class FileLabels:
             now, ever = _marks(data["now"]), _marks(data["ever"])
         except FileNotFoundError:
             return _Book({}, {})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return _Book({_ANY: _BOTH}, {})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return _UNREAD
         if _ONCE_ANY in now and _ONCE_ANY not in ever:
             now[_ANY] = now.pop(_ONCE_ANY)
         return _Book(now, ever)

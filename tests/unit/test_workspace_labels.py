@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from node.clock import ManualClock
 from node.errors import WorkspaceError
-from node.runs import workspace
+from node.runs import workspace, workspace_labels
 from node.runs.effect import Label
 from node.runs.workspace import Workspaces
 from node.runs.workspace_files import restore_files
@@ -195,6 +195,23 @@ def test_marks_that_cannot_be_read_label_everything(
         labels.writes("clerk", path, carried)
         labels.wrote("clerk", path, carried)
         assert labels.of("clerk", "a") == UNTRUSTED | PRIVATE
+
+
+def test_marks_that_cannot_be_read_just_now_are_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    labels = FileLabels(tmp_path)
+    labels.wrote("clerk", "a", PRIVATE)
+    workspace_labels._READ.clear()  # a new process
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refused)
+        assert labels.of("clerk", "b") == UNTRUSTED | PRIVATE
+        with pytest.raises(OSError, match="open files"):
+            labels.writes("clerk", "b", UNTRUSTED)
+    assert (labels.of("clerk", "a"), labels.of("clerk", "b")) == (PRIVATE, NONE)
 
 
 def test_a_file_of_any_name_has_its_own_marks_alone(tmp_path: Path) -> None:
