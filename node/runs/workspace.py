@@ -151,11 +151,11 @@ class Workspaces:
         if agent in self._opened:
             return pygit2.Repository(str(path))
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("HEAD.lock", "config.lock", "packed-refs.lock", f"{BRANCH}.lock"):
+            (path / name).unlink(missing_ok=True)  # left by a process that was killed
         if not all((path / part).exists() for part in _PARTS):
             pygit2.init_repository(str(path), bare=True, initial_head="main")
             path.chmod(0o700)
-        for name in ("HEAD.lock", "config.lock", "packed-refs.lock", f"{BRANCH}.lock"):
-            (path / name).unlink(missing_ok=True)  # left by a process that was killed
         for half in (path / "objects").glob("tmp_object_git2_*"):
             half.unlink()
         with suppress(OSError):  # who reads the files is told

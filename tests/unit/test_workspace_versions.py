@@ -498,6 +498,17 @@ async def test_locks_left_by_a_killed_process_do_not_stop_it(
     assert (await again.keep("clerk", run="r2", key="r2:9", note="")) is not None
 
 
+@pytest.mark.parametrize("name", ["config.lock", "HEAD.lock"])
+async def test_a_history_whose_making_was_cut_off_is_made(
+    name: str, workspaces: Workspaces, files: Path, home: Path
+) -> None:
+    (files / "a").write_text("1")
+    (home / ".git-clerk" / "objects").mkdir(parents=True)
+    (home / ".git-clerk" / name).touch()
+    await keep(workspaces, "r1")
+    assert [version.run for version in await workspaces.log("clerk")] == ["r1"]
+
+
 async def test_what_killed_writers_left_goes_once_it_is_old(
     workspaces: Workspaces, home: Path, files: Path
 ) -> None:
