@@ -87,7 +87,7 @@ def run(home: Home, *, engine: Engine | None = None, storage: Storage | None = N
     for library in ("uvicorn", "httpx", "httpcore", "websockets"):  # they log URLs
         logging.getLogger(library).setLevel(logging.WARNING)
     with home.hold():
-        home.sweep_keys()
+        home.sweep()
         daemon = Daemon(home, config, engine=engine, storage=storage, passphrase=passphrase)
         asyncio.run(daemon.run())
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -174,9 +175,10 @@ class Home:
             return f"A restore was cut off: move {newest} back to {self.root}, then restore again."
         return "Run `freehold init` first, or set FREEHOLD_HOME."
 
-    def sweep_keys(self) -> None:
-        """Deletes what writers of keys that were killed left, once no living one can be at it."""
-        for path in self.keys.rglob(".*.tmp"):
+    def sweep(self) -> None:
+        """Deletes what writers that were killed left, once no living one can be at it."""
+        beside = (self.root, self.agents, self.models, self.models / ".partial")
+        for path in chain(self.keys.rglob(".*.tmp"), *(each.glob(".*.tmp") for each in beside)):
             with contextlib.suppress(OSError):
                 if is_unfinished(path) and time.time() - path.lstat().st_mtime > LEFT_AFTER_S:
                     path.unlink()

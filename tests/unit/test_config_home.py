@@ -273,16 +273,18 @@ def test_private_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_bytes() == b"{}"
 
 
-def test_what_killed_writers_of_keys_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
+def test_what_killed_writers_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
     home = Home(tmp_path / "h")
     home.create()
     (home.keys / "wallet").mkdir()
     old, young = (home.keys / "wallet" / f".key.{n * 16}.tmp" for n in "0f")
     kept = home.keys / ".mine.tmp"
-    for path in (old, young, kept):
+    others = [folder / f".x.{'0' * 16}.tmp" for folder in (home.root, home.agents, home.models)]
+    for path in (old, young, kept, *others):
         path.write_bytes(b"k")
     past = time.time() - LEFT_AFTER_S - 60
-    for path in (old, kept):
+    for path in (old, kept, *others):
         os.utime(path, (past, past))
-    home.sweep_keys()
+    home.sweep()
     assert (old.exists(), young.exists(), kept.exists()) == (False, True, True)
+    assert not any(path.exists() for path in others)
