@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,23 @@ async def check(world: World, sent: Sent, amount: int) -> int:
     assert got.fee <= sent.included
     assert got.amount == face - got.fee >= amount
     return got.amount - amount
+
+
+async def test_the_payee_has_the_sum_also_when_the_fee_of_a_keyset_has_changed(
+    tmp_path: Path,
+) -> None:
+    """As it can where its id does not name it (version 1)."""
+    world = World(tmp_path, fee_ppk=100, version=1)
+    ann = await world.funded("ann", 500, rules=RULES)
+    bob = await world.funded("bob", 0, rules=RULES)
+    await ann.send(7, to=bob.address())  # its keys are in memory by then
+    (old,) = world.mint.ledger.keysets.values()
+    new = replace(old, info=replace(old.info, input_fee_ppk=1_000))
+    world.mint.ledger.keysets[new.info.id] = new
+    world.time_s += ann.rules.refresh_s
+    sent = await ann.send(8, to=bob.address(), include_fee=True)
+    await check(world, sent, 8)
+    await world.close()
 
 
 @pytest.mark.parametrize("lock", [False, True])
