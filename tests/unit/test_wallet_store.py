@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -551,6 +552,28 @@ async def test_history_is_newest_first_and_in_pages(store: Store) -> None:
 
 
 # ── transactions ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("database or disk is full", "Free some space"),
+        ("[Errno 28] No space left on device", "Free some space"),
+        ("database is locked", "Another program has it open"),
+        ("disk I/O error", "Check the file"),
+    ],
+)
+async def test_a_file_that_cannot_be_used_says_what_to_do(
+    said: str, hint: str, tmp_path: Path
+) -> None:
+    def fails(_tables: Tables) -> None:
+        raise sqlite3.OperationalError(said)
+
+    store = Store(tmp_path / "w.db", key=KEY)
+    with pytest.raises(StoreError, match=re.escape(said)) as told:
+        store.read(fails)
+    assert hint in told.value.hint
+    await store.aclose()
 
 
 async def test_writes_that_wait_share_a_commit_and_fail_alone(tmp_path: Path) -> None:

@@ -26,6 +26,12 @@ from wallet.store import schema
 T = TypeVar("T")
 Probe = Callable[[str], None]
 MOST_TOGETHER = 64
+_FULL = "Free some space on the disk; nothing was lost."
+_HINTS = {
+    "is full": _FULL,  # as SQLite says it
+    "No space left": _FULL,
+    "is locked": "Another program has it open: close that, and try again.",
+}
 
 
 class _Queued(asyncio.Future[T]):
@@ -194,12 +200,12 @@ def _told(error: BaseException) -> BaseException:
 
 
 def _store_error(error: Exception) -> StoreError:
-    full = "full" in str(error)
+    hints = (hint for words, hint in _HINTS.items() if words in str(error))
     return StoreError(
         f"the wallet's file cannot be used: {error}",
-        hint="Free some space on the disk; nothing was lost."
-        if full
-        else "Check the file, its folder and their owner; a backup can be restored beside it.",
+        hint=next(
+            hints, "Check the file, its folder and their owner; a backup can be restored beside it."
+        ),
     )
 
 
