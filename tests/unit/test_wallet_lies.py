@@ -197,6 +197,28 @@ async def test_what_is_delivered_while_a_restore_looks_does_not_come_back(
 # ── invoices of ours ────────────────────────────────────────────────────────────────────────
 
 
+async def test_a_restore_begins_once_what_is_at_work_has_ended(world: World, ann: Wallet) -> None:
+    """What it saw unspent would be here again after it was sent."""
+    at_mint, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(moment: str, request: TransportRequest) -> None:
+        if request.path == SWAP and moment == "before":
+            at_mint.set()
+            await go_on.wait()
+
+    beside(world, slow)
+    sending = asyncio.create_task(ann.send(5))
+    await at_mint.wait()
+    restoring = asyncio.create_task(ann.restore(world.mint.url))
+    asked = len(world.mint.requests)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(world.mint.requests) == asked
+    go_on.set()
+    await asyncio.gather(sending, restoring)
+    await nothing_lost(world)
+
+
 async def test_ecash_that_is_restored_in_part_is_not_given_up(world: World, ann: Wallet) -> None:
     invoice = await ann.request_invoice(11)
     world.lightning.pay(invoice.bolt11)
