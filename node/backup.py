@@ -28,12 +28,11 @@ from typing import IO
 
 from node.disk import alone
 from node.errors import BackupError
-from node.home import Home, is_unfinished
+from node.home import LOST_AND_FOUND, Home, is_unfinished
 
 MANIFEST = "freehold-backup.json"
 FORMAT = 1
-# the last is of the file system, where a home is all of one, and root's alone
-LEFT_OUT = frozenset({"run", "cache", "index.db", "journal.head", "lost+found"})
+LEFT_OUT = frozenset({"run", "cache", "index.db", "journal.head", LOST_AND_FOUND})
 COMPRESSION = 3
 IN_MEMORY_BYTES = 16 * 1024 * 1024
 BLOB_SLOT_BYTES = 128

@@ -28,6 +28,7 @@ _UNKNOWN = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 # sun_path is 108 bytes on Linux and 104 on macOS, its closing NUL among them
 SOCKET_PATH_MAX = 103
 LEFT_AFTER_S = 3600.0
+LOST_AND_FOUND = "lost+found"  # of the file system, where a home is all of one, and root's alone
 NO_DISK = (
     "Is the disk full? Else it may be one without locks, modes and sockets, as FAT sticks and many "
     "network shares are: set FREEHOLD_HOME to a folder on another."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import socket
@@ -11,7 +12,7 @@ import click
 
 from node.cli._shared import home, note
 from node.errors import ConfigError
-from node.home import Home, write_private
+from node.home import LOST_AND_FOUND, Home, write_private
 
 CLERK = '''\
 # An agent is this file. Unknown keys are errors; docs/agents.md lists the others.
@@ -57,11 +58,26 @@ def create(where: Home, name: str) -> list[Path]:
     """Makes what is missing of a home; the files written. Raises ConfigError."""
     from node import config
 
+    _check_ours(where)
     files = {where.config: config.template(name), where.agents / "clerk.toml": CLERK}
     where.create()
     made = [path for path, text in files.items() if _is_written(where, path, text)]
     config.load(where.config, {})
     return made
+
+
+def _check_ours(where: Home) -> None:
+    """Raises ConfigError for a folder of other things: the node's archives would hold them all."""
+    try:
+        names = os.listdir(where.root)
+    except OSError:  # not there, or told when it is made
+        return
+    there = {name for name in names if not name.startswith(".") and name != LOST_AND_FOUND}
+    if there and there.isdisjoint({where.config.name, *(path.name for path in where.folders)}):
+        raise ConfigError(
+            f"{where.root} is no home of a node, and not empty",
+            hint="Set FREEHOLD_HOME to an empty folder, or to one that is not there yet.",
+        )
 
 
 def _is_written(where: Home, path: Path, text: str) -> bool:

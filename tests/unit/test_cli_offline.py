@@ -120,6 +120,19 @@ def test_init_makes_a_node_and_keeps_what_is_there(home: Home) -> None:
     assert not (home.agents / "clerk.toml").exists()
 
 
+def test_init_makes_no_node_of_a_folder_of_other_things(home: Home) -> None:
+    """Each archive would hold all that is there."""
+    home.root.mkdir()
+    (home.root / "Documents").mkdir()
+    error = error_of(run("init", "--name", "n"))
+    assert str(home.root) in error.message
+    assert "FREEHOLD_HOME" in error.hint
+    assert [path.name for path in home.root.iterdir()] == ["Documents"]
+    (home.root / "Documents").rename(home.root / "lost+found")  # a disk of the node's own
+    (home.root / ".DS_Store").touch()
+    made(home)
+
+
 def test_init_names_nodes_apart(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     from node.cli.init import node_name
 
