@@ -16,6 +16,7 @@ import pytest
 from wallet.errors import AlreadySpentError, OutcomeUnknownError
 from wallet.mint.testing import Fault, Outcome
 from wallet.mint.testing.refused import Refused
+from wallet.operations.copies import LIVES_S
 from wallet.operations.results import Rules
 from wallet.store import Hold, Outbox, State
 from wallet.testing import World
@@ -348,6 +349,41 @@ async def test_a_payment_whose_change_is_owed_is_never_undone(
     quote.state = MeltQuoteState.PAID
     world.mint.ledger.spent.update(spent)
     await nothing_lost(world)
+    assert state(ann) == State.DONE
+
+
+async def test_a_quote_that_its_mint_forgot_holds_no_ecash_for_good(
+    world: World, ann: Wallet, bill: str
+) -> None:
+    """It never got the payment, and its books drop what was not paid in time."""
+    world.mint.faults.add(Fault.LOST_REQUEST, MELT, times=9)
+    with pytest.raises(OutcomeUnknownError):
+        await ann.pay_invoice(bill, key="k")
+    world.mint.quotes.melts.clear()
+    await ann.recover()
+    assert (state(ann), ann.balance()) == (State.PENDING, 0)  # a copy may be under way
+    world.mint.faults.clear()
+    world.time_s += 2 * LIVES_S
+    await ann.recover()
+    assert (state(ann), ann.balance()) == (State.FAILED, 64)
+    await nothing_lost(world)
+
+
+async def test_a_quote_that_its_mint_forgot_after_it_paid_stays_unknown(
+    world: World, ann: Wallet, bill: str
+) -> None:
+    world.mint.faults.add(Fault.LOST_REPLY, MELT)
+    world.mint.faults.add(Fault.LOST_REQUEST, "/v1/melt/quote/bolt11/*", times=9)
+    with pytest.raises(OutcomeUnknownError):
+        await ann.pay_invoice(bill, key="k")
+    melts = dict(world.mint.quotes.melts)
+    world.mint.quotes.melts.clear()
+    world.mint.faults.clear()
+    world.time_s += 2 * LIVES_S
+    await ann.recover()
+    assert state(ann) == State.PENDING
+    world.mint.quotes.melts.update(melts)
+    await ann.recover()
     assert state(ann) == State.DONE
 
 

@@ -214,25 +214,36 @@ async def _look(
 ) -> Record | tuple[Proof, ...]:
     """Asks what became of the payment: the record if it is known, else the inputs that are spent.
 
-    None spent means that it was not paid, and can only be paid by these bytes.
+    None spent means that it was not paid, and can only be paid by these bytes. Mints may forget
+    quotes that were not paid in time, so where one tells nothing of it the inputs do.
 
     Raises:
         OutcomeUnknownError: the mint is silent, or contradicts itself.
     """
     api, inputs = book.api(record.operation.mint), codec.proofs_of(record.body, "inputs")
     async with book.doubting(record):
-        told = await api.melt_quote(record.body["quote"]["id"])
-        if told.state != MeltQuoteState.UNPAID:
+        told = await _quote(book, record)
+        if isinstance(told, MeltQuote) and told.state != MeltQuoteState.UNPAID:
             return await _told(book, record if _is_told(record) else copies.landed(record), told)
         states = await api.check([curve.y_of(proof.secret) for proof in inputs])
         pairs = zip(inputs, states, strict=True)
         spent = tuple(proof for proof, state in pairs if state == ProofState.SPENT)
+        if isinstance(told, MintError) and (ProofState.PENDING in states or spent):
+            raise told
         if ProofState.PENDING in states or (spent and refusal is None):
             raise OutcomeUnknownError(
                 f"mint {record.operation.mint} holds the proofs of a payment it calls unpaid",
                 hint="Run `recover` later.",
             )
         return spent
+
+
+async def _quote(book: Book, record: Record) -> MeltQuote | MintError:
+    """The quote, or what the mint says instead."""
+    try:
+        return await book.api(record.operation.mint).melt_quote(record.body["quote"]["id"])
+    except MintError as error:
+        return error
 
 
 async def _owed(book: Book, record: Record) -> Record:
