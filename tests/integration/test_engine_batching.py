@@ -493,9 +493,14 @@ async def test_a_long_life_leaves_nothing_behind(store: ModelStore, tmp_path: Pa
             await asyncio.wait_for(asyncio.gather(*work), 120)
         return process.memory_info().rss
 
-    before = await some(120 + GENERATIONS // 10)  # until every path has been gone once
-    after = await some(GENERATIONS)
-    assert after < before * 1.02, f"{before:,} bytes, then {after:,}"
+    sizes = [await some(120 + GENERATIONS // 10)]  # until every path has been gone once
+    for _ in range(3):  # an allocator may take a piece more; what leaks goes on
+        sizes.append(await some(GENERATIONS))
+        if flat := sizes[-1] < sizes[-2] * 1.02:
+            break
+    if not flat:
+        await engine.aclose()
+    assert flat, f"{sizes} bytes"
     assert engine.loaded()["tiny"] == process.pid
     await finish(engine, ask("x"))
     (status,) = engine.metrics()
