@@ -17,6 +17,7 @@ import torch
 from data import Maker
 from encode import TEMPLATE, Encoder
 from model import Model, Shape
+from shipped_weights import weights
 from tokenizer import DEFINED, SPECIAL, Tokenizer
 
 CONTEXT = 2048
@@ -29,13 +30,13 @@ def export(
     path: Path,
     *,
     quantised: bool = True,
-    weights: str = "average",
+    which: str = "average",
 ) -> None:
-    """Writes a checkpoint's `weights` ("average" or "model") to `path`."""
+    """Writes a checkpoint's weights, `which` ("average" or "model"), to `path`."""
     writer = gguf.GGUFWriter(path, "llama")
     _describe(writer, state["shape"], quantised)
     _vocabulary(writer, tokenizer)
-    for name, weight in state[weights].items():
+    for name, weight in state[which].items():
         values = weight.to(torch.float32).numpy()
         if values.ndim == 2 and quantised:
             kind = gguf.GGMLQuantizationType.Q8_0
@@ -106,11 +107,26 @@ def reference(state: dict[str, Any], encoder: Encoder, path: Path) -> None:
     np.savez(path, texts=np.array(texts), lengths=np.array(lengths), **kept)
 
 
+def between(state: dict[str, Any], path: Path) -> None:
+    """Puts the mean of the weights and of those in a GGUF of before in their place.
+
+    What two models of one descent have in common is kept, and what either learned by chance is not
+    (Wortsman et al., 2022, "Model soups").
+    """
+    before = weights(path)
+    state["average"] = {name: (w + before[name]) / 2 for name, w in state["average"].items()}
+
+
 def main() -> None:
-    """export.py FOLDER OUTPUT: exports the checkpoint in FOLDER, and what to compare."""
-    folder, output = map(Path, sys.argv[1:3])
+    """export.py FOLDER OUTPUT [BEFORE]: exports the checkpoint in FOLDER, and what to compare.
+
+    With a GGUF of BEFORE, half-way between the two.
+    """
+    folder, output, *before = map(Path, sys.argv[1:])
     tokenizer = Tokenizer.load(folder / "merges.json")
     state = torch.load(folder / "checkpoint.pt")
+    for path in before:
+        between(state, path)
     output.parent.mkdir(parents=True, exist_ok=True)
     export(state, tokenizer, output)
     export(state, tokenizer, folder / "float32.gguf", quantised=False)
