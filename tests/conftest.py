@@ -145,6 +145,30 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     made.end()
 
 
+@pytest.fixture(scope="session")
+def interruptible() -> Callable[..., subprocess.Popen[str]]:
+    """Starts `freehold WORDS` with an `env`; Ctrl-C is heard as at a terminal.
+
+    Tests run in the background of a shell have it ignored, and would hand that on.
+    """
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from node.cli.main import main; main()"
+    )
+
+    def start(*words: str, env: dict[str, str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env,
+            text=True,
+        )
+
+    return start
+
+
 @dataclass
 class Cut:
     """Awaits `work`, whose task is cancelled at its wait number `at`, from 0. With `late`, only

@@ -8,7 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,13 +17,6 @@ from node.cli.ask import Watcher
 
 if TYPE_CHECKING:
     from tests.conftest import Node
-
-
-# tests run in the background of a shell have Ctrl-C ignored, and would hand that on
-AT_A_TERMINAL = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from node.cli.main import main; main()"
-)
 
 
 def asking(node: Node) -> None:
@@ -261,15 +254,12 @@ def test_a_person_at_a_terminal_is_asked(node: Node) -> None:
     assert b'{"expression": "6*7"}' in said
 
 
-def test_ctrl_c_cancels_the_run(node: Node) -> None:
+def test_ctrl_c_cancels_the_run(
+    node: Node, interruptible: Callable[..., subprocess.Popen[str]]
+) -> None:
     node.up()
-    process = subprocess.Popen(
-        [sys.executable, "-c", AT_A_TERMINAL, "ask", "clerk", "--json", "--stream", "wait x"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=node.environment(),
-    )
-    with process:
+    words = ("ask", "clerk", "--json", "--stream", "wait x")
+    with interruptible(*words, env=node.environment()) as process:
         assert process.stdout is not None
         process.stdout.readline()  # the run has begun
         process.send_signal(signal.SIGINT)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -189,18 +189,11 @@ def test_a_model_is_fetched_from_a_hub(model: Shell, hub: Path) -> None:
     assert "there is a model 'tiny-f32'" in model("add", "hf:o/r/tiny-f32.gguf", fails=1).stderr
 
 
-def test_ctrl_c_keeps_what_came(model: Shell, hub: Path) -> None:
+def test_ctrl_c_keeps_what_came(
+    model: Shell, hub: Path, interruptible: Callable[..., subprocess.Popen[str]]
+) -> None:
     write_tiny_gguf(hub / "slow.gguf")
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from node.cli.main import main; main()"
-    )
-    fetching = subprocess.Popen(
-        [sys.executable, "-c", code, "model", "add", "hf:o/r/slow.gguf"],
-        env=model.environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    fetching = interruptible("model", "add", "hf:o/r/slow.gguf", env=model.environment())
     assert Hub.asked.wait(60)
     fetching.send_signal(signal.SIGINT)
     _, told = fetching.communicate(timeout=60)

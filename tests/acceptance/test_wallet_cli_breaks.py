@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,26 +45,10 @@ def invoice(mint: ServedMint, sats: int) -> str:
     return mint.do(lambda: mint.mint.lightning.invoice(sats * 1000))
 
 
-# tests run in the background of a shell have Ctrl-C ignored, and would hand that on
-AT_A_TERMINAL = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from node.cli.main import main; main()"
-)
-
-
-def start(node: Node, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", AT_A_TERMINAL, "wallet", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=node.environment(),
-        text=True,
-    )
-
-
 @pytest.fixture
-def hanging(rich: Node, mint: ServedMint) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def hanging(
+    rich: Node, mint: ServedMint, interruptible: Callable[..., subprocess.Popen[str]]
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A `pay` whose payment is at the mint and does not end, and its invoice."""
     asked = threading.Event()
 
@@ -74,7 +58,7 @@ def hanging(rich: Node, mint: ServedMint) -> Iterator[tuple[subprocess.Popen[str
 
     text = invoice(mint, 30)
     mint.mint.lightning.outcome, mint.mint.hook = Outcome.PENDING, hook
-    process = start(rich, "pay", text, "--yes")
+    process = interruptible("wallet", "pay", text, "--yes", env=rich.environment())
     assert asked.wait(LIMIT_S)
     yield process, text
     process.kill()
@@ -141,8 +125,11 @@ def test_a_token_is_not_sent_to_who_is_paid_another_way(rich: Node, mint: Served
     assert "hand it over: `freehold wallet token r-" in done.stderr
 
 
-def test_an_invoice_that_brings_nothing_is_no_success(rich: Node, mint: ServedMint) -> None:
-    process = start(rich, "invoice", "5", "--wait", "--json")
+def test_an_invoice_that_brings_nothing_is_no_success(
+    rich: Node, mint: ServedMint, interruptible: Callable[..., subprocess.Popen[str]]
+) -> None:
+    words = ("wallet", "invoice", "5", "--wait", "--json")
+    process = interruptible(*words, env=rich.environment())
     assert process.stderr is not None
     shown = process.stderr.readline().strip()
     assert shown.startswith("ln")

@@ -40,6 +40,7 @@ from node.types import JsonObject
 
 PROMPTS = int(os.environ.get("FREEHOLD_TEST_PROMPTS", "16"))
 GENERATIONS = int(os.environ.get("FREEHOLD_TEST_GENERATIONS", "120"))
+TRIES = 3 if GENERATIONS < 1_000 else 1  # a short life sees an allocator take a piece more
 CALC = FunctionSpec(
     "calc",
     "Work out a sum exactly",
@@ -443,6 +444,36 @@ async def test_a_model_that_dies_while_another_waits_for_its_place(store: ModelS
     await engine.aclose()
 
 
+def any_request(chance: random.Random) -> Generation:
+    shared = f"{chance.randrange(4)} " * chance.randrange(350)
+    tools = (CALC,) if chance.random() < 0.4 else ()
+    return Generation(
+        "tiny",
+        (Message("user", shared + "abc"[: chance.randrange(3)]),),
+        tools,
+        tool_choice=chance.choice(["auto", "none", "required"]) if tools else "auto",
+        sampling=Sampling(
+            max_tokens=chance.randrange(1, 60),
+            temperature=chance.choice([0.0, 1.0]),
+            seed=chance.randrange(99),
+            stop=("e",) if chance.random() < 0.2 else (),
+            logit_bias=((chance.randrange(300), -100.0),) if chance.random() < 0.2 else (),
+        ),
+        priority=chance.choice(["person", "background"]),
+    )
+
+
+async def seen_until(engine: LlamaEngine, asked: Generation, tokens: int | None) -> None:
+    """Sees it end, or leaves it after so many tokens."""
+    count, ended = 0, False
+    async with aclosing(engine.generate(asked)) as stream:
+        async for token in stream:
+            count, ended = count + 1, token.finish is not None
+            if count == tokens:
+                return
+    assert ended
+
+
 @pytest.mark.timeout(120 + GENERATIONS)
 async def test_a_long_life_leaves_nothing_behind(store: ModelStore, tmp_path: Path) -> None:
     """Random cancels, lengths, grammars, priorities, evictions: memory stays as it was, to 2%."""
@@ -450,64 +481,32 @@ async def test_a_long_life_leaves_nothing_behind(store: ModelStore, tmp_path: Pa
         kv_tokens=4096, context_tokens=2048, max_waiting=64, state_folder=tmp_path / "states",
         state_bytes=4 << 20,
     )  # fmt: skip
-    engine = LlamaEngine(store, limits=limits)
-    await engine.preload("tiny")
-    process = psutil.Process(engine.loaded()["tiny"])
     chance = random.Random(3)
+    async with aclosing(LlamaEngine(store, limits=limits)) as engine:
+        await engine.preload("tiny")
+        process = psutil.Process(engine.loaded()["tiny"])
 
-    def request() -> Generation:
-        shared = f"{chance.randrange(4)} " * chance.randrange(350)
-        tools = (CALC,) if chance.random() < 0.4 else ()
-        return Generation(
-            "tiny",
-            (Message("user", shared + "abc"[: chance.randrange(3)]),),
-            tools,
-            tool_choice=chance.choice(["auto", "none", "required"]) if tools else "auto",
-            sampling=Sampling(
-                max_tokens=chance.randrange(1, 60),
-                temperature=chance.choice([0.0, 1.0]),
-                seed=chance.randrange(99),
-                stop=("e",) if chance.random() < 0.2 else (),
-                logit_bias=((chance.randrange(300), -100.0),) if chance.random() < 0.2 else (),
-            ),
-            priority=chance.choice(["person", "background"]),
-        )
+        async def size_after(generations: int) -> int:
+            for _ in range(generations // 12):
+                cuts = (
+                    chance.randrange(1, 20) if chance.random() < 0.4 else None for _ in range(12)
+                )
+                work = (seen_until(engine, any_request(chance), cut) for cut in cuts)
+                await asyncio.wait_for(asyncio.gather(*work), 120)
+            return process.memory_info().rss
 
-    async def one(asked: Generation, cancelled_after: int | None) -> bool:
-        count = 0
-        async with aclosing(engine.generate(asked)) as stream:
-            async for token in stream:
-                count += 1
-                if token.finish is not None:
-                    return True
-                if count == cancelled_after:
-                    return False
-        raise AssertionError("no finish")
-
-    async def some(rounds: int) -> int:
-        for _ in range(rounds // 12):
-            work = [
-                one(request(), chance.randrange(1, 20) if chance.random() < 0.4 else None)
-                for _ in range(12)
-            ]
-            await asyncio.wait_for(asyncio.gather(*work), 120)
-        return process.memory_info().rss
-
-    sizes = [await some(120 + GENERATIONS // 10)]  # until every path has been gone once
-    for _ in range(3):  # an allocator may take a piece more; what leaks goes on
-        sizes.append(await some(GENERATIONS))
-        if flat := sizes[-1] < sizes[-2] * 1.02:
-            break
-    if not flat:
-        await engine.aclose()
-    assert flat, f"{sizes} bytes"
-    assert engine.loaded()["tiny"] == process.pid
-    await finish(engine, ask("x"))
-    (status,) = engine.metrics()
-    assert (status.running, status.waiting, status.crashes) == (0, 0, 0)
-    assert status.kv_used <= 4096
-    assert sum(path.stat().st_size for path in (tmp_path / "states").iterdir()) <= 4 << 20
-    await engine.aclose()
+        sizes = [await size_after(120 + GENERATIONS // 10)]  # until every path was gone once
+        for _ in range(TRIES):
+            sizes.append(await size_after(GENERATIONS))
+            if sizes[-1] < sizes[-2] * 1.02:
+                break
+        assert sizes[-1] < sizes[-2] * 1.02, f"{sizes} bytes"
+        assert engine.loaded()["tiny"] == process.pid
+        await finish(engine, ask("x"))
+        (status,) = engine.metrics()
+        assert (status.running, status.waiting, status.crashes) == (0, 0, 0)
+        assert status.kv_used <= 4096
+        assert sum(path.stat().st_size for path in (tmp_path / "states").iterdir()) <= 4 << 20
 
 
 RAW = """

@@ -12,7 +12,6 @@ the user has pinned another under that name.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ from node.inference.models.files import (
     KEEP_FREE_BYTES,
     Identity,
     Progress,
+    changing,
     digest,
     identity,
 )
@@ -304,24 +304,15 @@ class ModelStore:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """One process at a time changes the lock file; the others wait. What one that was killed
-        left of a model goes.
+        """The lock file is this process's to change. What one that was killed left of a model goes.
 
         Raises:
             ModelError: the disk refuses.
         """
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with (self._folder / f".{LOCK_FILE}.held").open("wb") as held:
-                fcntl.flock(held, fcntl.LOCK_EX)
-                for path in filter(is_unfinished, self._folder.glob(".*.gguf.*")):
-                    path.unlink()
-                yield
-        except OSError as error:
-            raise ModelError(
-                f"cannot write {error.filename or self._folder}: {error.strerror}",
-                hint="Is the disk full or read-only?",
-            ) from error
+        with changing(self._folder / LOCK_FILE):
+            for path in filter(is_unfinished, self._folder.glob(".*.gguf.*")):
+                path.unlink()
+            yield
 
     def _write(self, lock: Lock, pins: Mapping[str, Pin]) -> None:
         write_private(self._folder / LOCK_FILE, lock_text(pins.values(), lock.bench).encode())

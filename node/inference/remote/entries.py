@@ -7,13 +7,10 @@ only, unless the entry says otherwise; a key is named here and kept in the keyst
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +19,7 @@ import httpx
 
 from node.errors import ModelError
 from node.home import write_private
+from node.inference.models.files import changing
 
 REMOTE_FILE: Final = "remote.toml"
 MAX_CONTEXT_TOKENS: Final = 16_777_216
@@ -100,36 +98,18 @@ class RemoteModels:
 
     def add(self, entry: RemoteModel) -> None:
         """Keeps an entry, in place of any of that name. Raises ModelError as `get`."""
-        with self._alone():
+        with changing(self._path):
             self._write({**self._read(), entry.name: entry})
 
     def remove(self, name: str) -> None:
         """Forgets an entry. Raises ModelError if there is none."""
-        with self._alone():
+        with changing(self._path):
             entries = dict(self._read())
             if entries.pop(name, None) is None:
                 raise ModelError(
                     f"there is no remote model {name!r}", hint="`freehold model list` shows them."
                 )
             self._write(entries)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time changes the file; the others wait.
-
-        Raises:
-            ModelError: the disk refuses.
-        """
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with (self._folder / f".{REMOTE_FILE}.held").open("wb") as held:
-                fcntl.flock(held, fcntl.LOCK_EX)
-                yield
-        except OSError as error:
-            raise ModelError(
-                f"cannot write {error.filename or self._path}: {error.strerror}",
-                hint="Is the disk full or read-only?",
-            ) from error
 
     @property
     def _path(self) -> Path:
