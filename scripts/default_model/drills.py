@@ -26,8 +26,9 @@ _SHARES = {
     "copying": 36,
     "finding": 28,
     "listing": 14,
-    "reciting": 14,
-    "locating": 26,
+    "reciting": 18,
+    "locating": 22,
+    "placing": 10,
     "pairing": 12,
     "choosing": 3,
 }
@@ -54,7 +55,7 @@ class Drills:
         if kind == "choosing":
             functions = self._functions()
             return [self._choosing(functions) for _ in range(size)]
-        if kind in ("locating", "pairing"):
+        if kind in ("locating", "placing", "pairing"):
             function = self._functions()[0]
             return [getattr(self, "_" + kind)(function) for _ in range(size)]
         make: Callable[[], Exercise] = getattr(self, "_" + kind)
@@ -132,7 +133,10 @@ class Drills:
         return Exercise([system, *_told(self.words.path(), table, wanted)], [])
 
     def _reciting(self) -> Exercise:
-        """All rows in one line, where rows begin and end alike: one word back is not enough."""
+        """All rows in one line, where rows begin and end alike: one word back is not enough.
+
+        Half of them as an answer has it, with the path before and a full stop behind.
+        """
         words, rng = self.words, self.rng
         few = [words.word() for _ in range(4)]
         ends = [words.integer()[: rng.randint(1, 4)] for _ in range(3)]
@@ -144,9 +148,12 @@ class Drills:
             lambda: rng.choice(few) + gap + words.number(),
         )
         make = rng.choice(makers)
-        rows = [make() for _ in range(rng.randint(2, 7))]
-        system = {"role": "system", "content": "Tell."}
-        return Exercise([system, *_told(words.path(), "\n".join(rows), ", ".join(rows))], [])
+        rows = [make() for _ in range(rng.randint(1, 7))]
+        path, table, wanted = words.path(), "\n".join(rows), ", ".join(rows)
+        if rng.random() < 0.5:
+            table, wanted = table + rng.choice(("", "\n")), f"{path} says: {wanted}."
+        system = {"role": "system", "content": "Say." if wanted.endswith(".") else "Tell."}
+        return Exercise([system, *_told(path, table, wanted)], [])
 
     def _functions(self) -> list[tuple[str, str]]:
         """Descriptions with a name each; neither the words nor the names mean anything."""
@@ -174,6 +181,20 @@ class Drills:
         parts.insert(rng.randrange(len(parts) + 1), path + rng.choice(("", "", "", ":", ",")))
         asked = " ".join(parts)
         return _called("Take the path.", asked, function[1], {"path": path}, [function])
+
+    def _placing(self, function: tuple[str, str]) -> Exercise:
+        """A path and a text in quotes, among words that tell nothing of either."""
+        words, rng = self.words, self.rng
+        path, text, sign = words.path(), words.phrase(1, 8), rng.choice(("'", '"'))
+        both = [path, f"{sign}{text}{sign}"]
+        rng.shuffle(both)
+        parts = [word for part in both for word in (*self._few(3), part)]
+        asked = " ".join([*parts, *self._few(2)])
+        wanted = {"path": path, "content": text}
+        return _called("Take the path and the text.", asked, function[1], wanted, [function])
+
+    def _few(self, most: int) -> list[str]:
+        return [self.words.word() for _ in range(self.rng.randint(0, most))]
 
     def _pairing(self, function: tuple[str, str]) -> Exercise:
         """Two texts in quotes, which mostly differ in a word, each of them whole."""
