@@ -42,7 +42,7 @@ def up(detach: bool) -> None:
     where.require()
     passphrase = _passphrase(where)
     if detach:
-        command = [sys.executable, "-m", "node.cli", "up"]
+        command = [sys.executable, "-P", "-m", "node.cli", "up"]
         start_detached(where, command, passphrase=passphrase)
     else:
         from node.daemon import run

@@ -113,7 +113,7 @@ def definition(where: Home) -> str:
     """The unit or property list for a home."""
     from node.config import load
 
-    command = [sys.executable, "-m", "node.cli", "up"]
+    command = [sys.executable, "-P", "-m", "node.cli", "up"]
     if sys.platform == "darwin":
         return plist(where, command)
     return unit(where, command, load(where.config, os.environ).daemon.drain_s)

@@ -191,6 +191,10 @@ def test_exercises_have_the_right_answer() -> None:
         if named == "Tell.":
             table = json.loads(one.messages[2]["content"])["content"]
             assert table.replace("\n", ", ") == last["content"]
+        if named == "Say.":
+            path, told = (message["content"] for message in one.messages[1:3])
+            table = json.loads(told)["content"].strip("\n")
+            assert last["content"] == f"{path} says: {table}.".replace("\n", ", ")
         if named == "Choose.":
             call = last["tool_calls"][0]["function"]
             offered = {t["function"]["name"]: t["function"]["description"] for t in one.tools}
@@ -199,12 +203,17 @@ def test_exercises_have_the_right_answer() -> None:
         if named == "Take the path.":
             path = last["tool_calls"][0]["function"]["arguments"]["path"]
             assert [w.rstrip(":,") for w in one.messages[1]["content"].split()].count(path) == 1
+        if named == "Take the path and the text.":
+            both = last["tool_calls"][0]["function"]["arguments"]
+            said = one.messages[1]["content"]
+            assert said.replace(both["path"], "").count(both["content"]) == 1
         if named == "Take both.":
             texts = last["tool_calls"][0]["function"]["arguments"]
             said = one.messages[1]["content"]
             assert 0 < said.index(texts["old"]) < said.rindex(texts["new"])
-    calling = {"Choose.", "Take the path.", "Take both."}
-    assert seen == calling | {"Find.", "Find the line.", "Repeat.", "Sum.", "List.", "Tell."}
+    calling = {"Choose.", "Take the path.", "Take the path and the text.", "Take both."}
+    telling = {"Find.", "Find the line.", "Repeat.", "Sum.", "List.", "Tell.", "Say."}
+    assert seen == calling | telling
 
 
 @pytest.mark.parametrize("held_out", [False, True])
