@@ -27,6 +27,7 @@ from node.cli._shared import (
     print_line,
     table,
 )
+from node.cli.audit_change import COMMANDS, dir_option, folder_of
 from node.errors import JournalDamagedError, JournalError
 from node.journal import (
     AuditReport,
@@ -41,7 +42,6 @@ from node.journal import (
     entry_json,
     is_denied,
     moment,
-    relink,
     spend,
     verify,
     why,
@@ -50,29 +50,18 @@ from node.journal import (
 _EXIT = {Verdict.VERIFIED: 0, Verdict.FAILED: 1, Verdict.UNKNOWN: 2}
 _SHOWN = 200
 
-dir_option = click.option(
-    "--dir",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The journal's folder, if not that of this home.",
-)
-
-
-def _folder(folder: Path | None) -> Path:
-    if folder is not None:
-        return folder
-    from node.cli._shared import home
-
-    return home().journal
-
 
 def _log(folder: Path | None) -> OfflineLog:
-    return OfflineLog.open(_folder(folder))
+    return OfflineLog.open(folder_of(folder))
 
 
 @click.group()
 def audit() -> None:
-    """Verify, read and prove what is in the log."""
+    """Verify, read, prove and prune the log."""
+
+
+for _command in COMMANDS:
+    audit.add_command(_command)
 
 
 @audit.command("verify")
@@ -102,7 +91,7 @@ def verify_command(
     """Verify a log; exit status 0 verified, 1 not, 2 it cannot be told."""
     try:
         report = verify(
-            _folder(folder),
+            folder_of(folder),
             vkey=_key(vkey),
             since=[(str(path), _read(path)) for path in points],
             head=head,
@@ -301,38 +290,6 @@ def export_command(form: str, out: Path | None, folder: Path | None) -> None:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="")
             _csv(csv.writer(text), log)
             text.detach()
-
-
-@audit.command("relink")
-@click.option(
-    "--origin", required=True, help="The new log's name, not the old one's; a node's new name."
-)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@dir_option
-def relink_command(origin: str, yes: bool, folder: Path | None) -> None:
-    """Set a lost or rolled-back log aside and begin a new one that links it."""
-    target, name = _folder(folder), ""
-    if folder is None:
-        origin, name = _node_origin(origin)
-    if not yes:
-        click.confirm(f"Set {target} aside and begin a new log {origin!r}?", abort=True)
-    journal = relink(target, origin=origin, actor="cli")
-    journal.close()
-    click.echo(f"new log {clean(str(journal.vkey))}")
-    if name:
-        from node.cli._shared import home
-
-        note(
-            f'Now set name = "{name}" under [node] in {home().config}: a log has its node\'s name.'
-        )
-
-
-def _node_origin(text: str) -> tuple[str, str]:
-    """What the log of a node of this name is called, and the name. Raises ConfigError."""
-    from node.config import check_name
-
-    name = text.removeprefix("freehold/")
-    return check_name(name).origin, name
 
 
 def _check(path: Path, vkey: str | None, as_json: bool) -> None:

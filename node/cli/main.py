@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "agent": ("node.cli.agent", "agent", "Make, list, show, edit, pause and remove agents."),
     "approvals": ("node.cli.approvals", "approvals", "Questions that wait for a person."),
     "ask": ("node.cli.ask", "ask", "Ask an agent something and wait for its answer."),
-    "audit": ("node.cli.audit", "audit", "Verify, read and prove what is in the log."),
+    "audit": ("node.cli.audit", "audit", "Verify, read, prove and prune the log."),
     "backup": ("node.cli.backup", "backup", "Write the whole node into one archive."),
     "completion": ("node.cli.completion", "completion", "Print a shell completion script."),
     "doctor": ("node.cli.doctor", "doctor", "Check the node and say what to do about it."),

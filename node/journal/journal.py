@@ -189,11 +189,15 @@ class Journal:
         Raises:
             JournalError: `before` is beyond the log.
         """
-        size = prunable(self._writer.seals, before, self.size)
+        size = self.prunable(before)
         if size > self.start:
             await self.append(Draft("log.pruned", actor=actor, data={"size": size}))
             await asyncio.to_thread(self._prune, size)
         return self.start
+
+    def prunable(self, before: int) -> int:
+        """What would be the first entry if it were pruned. Raises JournalError as `prune`."""
+        return max(self.start, prunable(self._writer.seals, before, self.size))
 
     async def aclose(self) -> None:
         """Commits what is queued and closes; harmless when closed already."""

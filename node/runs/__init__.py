@@ -28,6 +28,7 @@ from node.runs.manifest import parse_manifest, read_manifest
 from node.runs.owner import programs
 from node.runs.policy import ManifestPolicy, Policy
 from node.runs.program import Answer, Program, ProgramRun, RunEvent, RunResult
+from node.runs.recover import needed_from
 from node.runs.registry import AgentChange, AgentRegistry
 from node.runs.replay import Divergence, Edit, ReplayReport
 from node.runs.run import Run
@@ -77,6 +78,7 @@ __all__ = [
     "Usage",
     "Workspaces",
     "check_tools",
+    "needed_from",
     "parse_manifest",
     "programs",
     "read_manifest",

@@ -7,6 +7,7 @@ without one is settled, and where the record ends the run is live.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from node.errors import JournalDamagedError, JournalError, JournalReadError
 from node.journal import Draft, Entry
@@ -44,8 +45,7 @@ def read_log(log: RunLog, survey: Survey, door: Door) -> None:
     those that did not end, and what those that ended today spent. Entries are not sorted by time,
     since a clock may be set: those of today end where many in a row are not.
     """
-    for entry in log.entries(_horizon(log), types=TURNS):
-        survey.add(entry)
+    _look_over(log, survey)
     for line in survey.unfinished():
         entries = log.run_entries(line.id)
         survey.recount(line, entries)
@@ -53,6 +53,24 @@ def read_log(log: RunLog, survey: Survey, door: Door) -> None:
     _count_finished(log, door)
     for asked in survey.questions.values():
         door.approvals.restore(asked)
+
+
+def needed_from(log: RunLog) -> int:
+    """Index of the first entry that a start goes back to, but for what ended today: the beginning
+    of an unfinished run, or an emergency stop in force; the log's size where there is neither.
+    """
+    survey = Survey()
+    _look_over(log, survey)
+    ends = [line.index for line in survey.unfinished()]
+    for entry in islice(log.newest("node.estop", "node.resumed"), 1):
+        if entry.type == "node.estop":
+            ends.append(entry.index)
+    return min(ends, default=log.size)
+
+
+def _look_over(log: RunLog, survey: Survey) -> None:
+    for entry in log.entries(_horizon(log), types=TURNS):
+        survey.add(entry)
 
 
 def _horizon(log: RunLog) -> int:

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from node.cli.main import root
+from node.clock import ManualClock
 from node.errors import FreeholdError, UnknownRunError
 from node.journal import Draft, Journal, OfflineLog, PolicyVerdict
 
@@ -278,3 +279,38 @@ def test_a_nodes_log_is_linked_under_a_name_that_it_can_have(tmp_path: Path) -> 
     assert 'name = "n-2"' in done.stderr
     with closing(Journal.open_sync(home / "journal", origin="freehold/n-2")) as log:
         assert log.entry(0).type == "log.linked"
+
+
+DAY_S = 24 * 3600
+
+
+def test_prune_deletes_what_is_old_and_over(tmp_path: Path) -> None:
+    """Segments end after a week; the run of the second week is not over, nor is the stop."""
+    folder, clock = tmp_path / "journal", ManualClock()
+
+    def ended(run: str) -> Draft:
+        return Draft("run.finished", run=run, data={"status": "completed", "usage": {}})
+
+    def prune(before: str = "2030-01-01", code: int = 0) -> str:
+        words = ("prune", "--dir", "journal", "--yes", "--before", before)
+        return alone(*words, cwd=tmp_path, code=code)
+
+    with closing(Journal.open_sync(folder, origin=ORIGIN, clock=clock)) as log:
+        log.append_sync(Draft("run.started", run="r-0"), ended("r-0"))
+        clock.advance(8 * DAY_S)
+        log.append_sync(Draft("run.started", run="r-1"))
+        clock.advance(8 * DAY_S)
+        log.append_sync(Draft("run.started", run="r-2", data={"oldest": 2}), ended("r-2"))
+        clock.advance(8 * DAY_S)
+        log.append_sync(Draft("node.estop"))
+        assert prune(code=1) == "", "it is open"
+    assert prune("2023-11-14") == ""
+    assert prune() == "deleted entries 0 to 1, from 2023-11-14 to 2023-11-14\n"
+    assert prune() == ""
+    for draft, first in ((ended("r-1"), 5), (Draft("node.resumed"), 6)):
+        with closing(Journal.open_sync(folder, origin=ORIGIN)) as log:
+            log.append_sync(draft)
+        assert prune().startswith("deleted entries ")
+        with closing(Journal.open_sync(folder, origin=ORIGIN)) as log:
+            assert (log.start, log.entry(log.size - 1).data) == (first, {"size": first})
+    assert "entries before 6, known only" in alone("verify", "journal", cwd=tmp_path)
