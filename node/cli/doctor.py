@@ -21,7 +21,7 @@ import click
 from node.cli._model import bench_line, gpu_line, too_large
 from node.cli._shared import clean, connect, home, json_option, leave, print_json, size
 from node.cli.agent import broken
-from node.errors import DaemonNotRunningError, FreeholdError, IdentityError
+from node.errors import ConfigError, DaemonNotRunningError, FreeholdError, IdentityError
 from node.home import Home
 from node.identity import HttpSecrets, KeyStore
 
@@ -291,7 +291,8 @@ def _money(wallet: WalletReply) -> Iterator[Fault | Note]:
 
 def _log(where: Home) -> Iterator[Fault | Note]:
     """That the log is what was signed, with what belongs to it. Not of one that is written now."""
-    from node.journal import Verdict, verify
+    from node import config
+    from node.journal import RELINK, OfflineLog, Verdict, verify
 
     if not any(where.journal.glob("*.jsonl")) and not (where.journal / "log.vkey").exists():
         return
@@ -299,12 +300,18 @@ def _log(where: Home) -> Iterator[Fault | Note]:
         yield Note("not looked at while it is being written; `freehold audit verify` does")
         return
     report = verify(where.journal)
-    problems = [*report.problems, *report.blobs.problems]
+    problems = [*report.problems]
     for one in report.against:
         if one.verdict is Verdict.FAILED:
             problems.append(f"the log does not go on from {one.source} at {one.size}: {one.reason}")
     for problem in problems:
-        yield Fault(problem, "`freehold audit verify` says more; restore a backup.")
+        yield Fault(problem, f"`freehold audit verify` says more. Restore a backup, or {RELINK}.")
+    for problem in report.blobs.problems:
+        yield Fault(problem, "Restore the blobs folder from a backup; the node runs without it.")
+    if not problems:
+        with suppress(ConfigError):  # the check of the config tells of it
+            origin = config.load(where.config, os.environ).node.origin
+            OfflineLog.open(where.journal).check_writable(origin)
 
 
 def _disk(where: Home) -> Iterator[Fault]:

@@ -18,7 +18,7 @@ from node.journal.blobaudit import BlobReport, BlobState
 from node.journal.entry import MAX_ENTRY_BYTES, entry_json
 from node.journal.index import Index
 from node.journal.journal import Journal
-from node.journal.keys import EpochKeys, FolderKeys, MemoryKeys
+from node.journal.keys import RELINK, EpochKeys, FolderKeys, MemoryKeys
 from node.journal.memory import MemoryLog
 from node.journal.naming import find_run
 from node.journal.note import Checkpoint, VerifierKey
@@ -50,6 +50,7 @@ from node.journal.verify import Against, AuditReport, Verdict, verify
 
 __all__ = [
     "MAX_ENTRY_BYTES",
+    "RELINK",
     "Against",
     "AuditReport",
     "BlobRef",

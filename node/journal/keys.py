@@ -17,6 +17,8 @@ from node.errors import JournalError
 from node.journal.note import Signer, VerifierKey
 from node.journal.storage import make_folder, write_durably
 
+RELINK = "begin a new log that links this one: `freehold audit relink --origin NEW-NAME`"
+
 
 class EpochKeys(Protocol):
     """Where signing secrets are kept."""
@@ -96,5 +98,5 @@ def _destroy(path: Path) -> None:
 def _missing(key: VerifierKey) -> JournalError:
     return JournalError(
         f"the secret of the log's current key {key.name}+{key.id.hex()} is not here",
-        hint="Restore the journal's keys folder, or begin a new log that links this one.",
+        hint=f"Restore the journal's keys folder from a backup, or {RELINK}.",
     )

@@ -14,9 +14,10 @@ from node.errors import JournalError
 from node.journal.blobs import BlobReader
 from node.journal.export import export_tiles
 from node.journal.hashes import HashFiles
+from node.journal.keys import FolderKeys
 from node.journal.naming import LAST, find_run
 from node.journal.note import Checkpoint, VerifierKey
-from node.journal.opening import Opened, first_key, read_tree
+from node.journal.opening import Opened, check_origin, first_key, read_tree
 from node.journal.proof import prove, prove_consistency
 from node.journal.reader import LogReader, tip_checkpoint
 from node.journal.types import Entry
@@ -87,6 +88,11 @@ class OfflineLog:
         """
         hashes = HashFiles(self.folder / "tree")
         return hashes, read_tree(self.folder, self.genesis, hashes)
+
+    def check_writable(self, origin: str) -> None:
+        """Raises JournalError where the log is of another origin, or its secret is not here."""
+        check_origin(self.folder, self.genesis.name, origin)
+        FolderKeys(self.folder / "keys").load(self.tree()[1].key)
 
     def prove(self, index: int) -> bytes:
         """The inclusion proof of an entry. Raises JournalError."""

@@ -25,7 +25,7 @@ from node.errors import (
 )
 from node.journal.hashes import HashFiles
 from node.journal.head import believed, read_head
-from node.journal.keys import EpochKeys
+from node.journal.keys import RELINK, EpochKeys
 from node.journal.note import Checkpoint, Signer, VerifierKey, handed_over
 from node.journal.pruned import Pruned, read_pruned
 from node.journal.segment import (
@@ -113,7 +113,19 @@ def first_key(folder: Path) -> VerifierKey | None:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
     if text[-1:] != "\n":
         raise JournalDamagedError(f"{path} is damaged", hint=_DAMAGED)
-    return VerifierKey.parse(text[:-1])
+    try:
+        return VerifierKey.parse(text[:-1])
+    except JournalError as error:
+        raise JournalError(f"{path}: {error.message}", hint=_DAMAGED) from error
+
+
+def check_origin(folder: Path, found: str, origin: str) -> None:
+    """Raises JournalError where the log in a folder is of another node than `origin` names."""
+    if found != origin:
+        raise JournalError(
+            f"the log in {folder} is {found!r}, not {origin!r}",
+            hint="An origin never changes: set the node's name, which it ends with, back to it.",
+        )
 
 
 def open_log(
@@ -131,13 +143,9 @@ def open_log(
     if genesis is None:
         if firsts:
             text = f"{folder} holds segments but no log.vkey"
-            raise JournalDamagedError(text, hint="Restore log.vkey from a backup.")
+            raise JournalDamagedError(text, hint=_DAMAGED)
         return _new_log(folder, origin, keys, head)
-    if genesis.name != origin:
-        raise JournalError(
-            f"the log in {folder} is {genesis.name!r}, not {origin!r}",
-            hint="An origin never changes: set the node's name, which it ends with, back to it.",
-        )
+    check_origin(folder, genesis.name, origin)
     opened = read_tree(folder, genesis, hashes, repair=True)
     _check_head(folder, head, opened, hashes)
     return opened, keys.load(opened.key)
@@ -170,7 +178,8 @@ def read_tree(
     keys, chain, seals = list(pruned.keys), pruned.chain, list(pruned.seals)
     for first, following in zip(firsts, [*firsts[1:], None], strict=False):
         if first != (seals[-1].size if seals else 0):
-            raise JournalDamagedError(f"the segment before entry {first} is missing")
+            text = f"the segment before entry {first} is missing"
+            raise JournalDamagedError(text, hint=_DAMAGED)
         if following is None:
             break
         line, seal = last_commit(segment_path(folder, first))
@@ -244,7 +253,8 @@ def _start(
             raise damaged(found)
         here, chain = found.frontier, found.chain
     if here.root() != seal.root:
-        raise JournalDamagedError(f"the log before entry {seal.size} is not what was signed")
+        text = f"the log before entry {seal.size} is not what was signed"
+        raise JournalDamagedError(text, hint=_DAMAGED)
     return here
 
 
@@ -328,8 +338,5 @@ def damaged(found: Scan) -> JournalDamagedError:
     )
 
 
-_DAMAGED = "Restore the journal from a backup, or begin a new log that links this one."
-_ROLLBACK = (
-    "Restore the newer journal. If it is lost, begin a new log that links the old head: "
-    "freehold audit relink."
-)
+_DAMAGED = f"Restore the journal from a backup, or {RELINK}."
+_ROLLBACK = f"Restore the newer journal. If it is lost, {RELINK}."

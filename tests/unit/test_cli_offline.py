@@ -476,6 +476,20 @@ def test_doctor_says_that_a_log_was_rolled_back_or_lost_content(home: Home) -> N
     assert logged(home)["problem"]
 
 
+def test_doctor_says_what_keeps_a_sound_log_from_being_opened(home: Home) -> None:
+    Journal.open_sync(made(home).journal, origin="freehold/another").close()
+    assert "is 'freehold/another', not 'freehold/test-node'" in logged(home)["problem"]
+    shutil.rmtree(home.journal)
+    home.journal.with_name("journal.head").unlink()
+    Journal.open_sync(home.journal, origin="freehold/test-node").close()
+    assert logged(home)["problem"] == ""
+    shutil.rmtree(home.journal / "keys")
+    assert "secret" in logged(home)["problem"]
+    assert "freehold audit relink" in logged(home)["hint"]
+    (home.journal / "log.vkey").write_text("x\n")
+    assert "log.vkey" in logged(home)["problem"], "the file is named"
+
+
 def logged(home: Home) -> dict[str, Any]:
     """What doctor says of the log; the first thing."""
     items: list[dict[str, Any]] = json.loads(run("doctor", "--json").stdout)
