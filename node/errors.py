@@ -135,7 +135,12 @@ class RemoteError(InferenceError):
 
 
 class RemoteRefusedError(RemoteError):
-    """A model's server could not be reached, or refused the request: it made nothing for it."""
+    """A model's server could not be reached, or refused the request: it made nothing for it.
+
+    `setting` is the member of the request that it does not take, where it says so.
+    """
+
+    setting = ""
 
 
 class TemplateError(InferenceError):

@@ -9,7 +9,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,6 +31,7 @@ from node.errors import (
     InferenceError,
     ModelError,
     RemoteError,
+    RemoteRefusedError,
 )
 from node.inference.remote.engine import RemoteEngine
 from node.inference.remote.entries import RemoteModel, RemoteModels
@@ -200,6 +201,37 @@ async def test_the_request_is_what_the_api_says(tmp_path: Path) -> None:
     assert [each["tool_call_id"] for each in body["messages"][2:]] == ids
     assert len(set(ids)) == 2
     assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
+
+
+def unsupported(setting: str, code: str = "unsupported_parameter") -> Answer:
+    error = {"message": f"Unsupported: {setting!r}", "param": setting, "code": code}
+    return replace(whole({"error": error}), status=400)
+
+
+async def test_a_model_is_asked_again_without_what_it_does_not_take(tmp_path: Path) -> None:
+    """As OpenAI's that reason: with the new name of the limit, and no temperature."""
+    replies = [unsupported("max_tokens"), unsupported("temperature", "unsupported_value")]
+    async with ModelServer([*replies, say("4"), say("5"), *replies]) as server:
+        remote = engine(tmp_path, server)
+        for text in "45":
+            assert (await collect(remote, asking()))[1].text == text
+        with pytest.raises(RemoteRefusedError, match="Unsupported"):
+            await collect(remote, asking())
+        await remote.aclose()
+    first, second, third, *later = (each.body for each in server.generations)
+    assert first["max_tokens"] == second["max_completion_tokens"]
+    assert ("max_tokens" in second, "temperature" in second) == (False, True)
+    assert third == {name: value for name, value in second.items() if name != "temperature"}
+    assert later == [third, third]
+
+
+async def test_what_a_request_cannot_do_without_is_not_left_out(tmp_path: Path) -> None:
+    await fails(tmp_path, unsupported("tools"), "status 400", "Unsupported: 'tools'")
+
+
+async def test_a_refusal_is_the_answer(tmp_path: Path) -> None:
+    pieces = [chunk({"content": None, "refusal": "I can't "}), chunk({"refusal": "help."})]
+    assert (await ask(tmp_path, Answer([*pieces, *ending()]))).text == "I can't help."
 
 
 async def test_calls_come_in_pieces_and_in_parallel(tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+import httpx
+
 from node.clock import Clock, SystemClock
-from node.errors import InferenceError, ModelError, RemoteError
+from node.errors import InferenceError, ModelError, RemoteError, RemoteRefusedError
 from node.inference.remote.entries import RemoteModel, RemoteModels
 from node.inference.remote.facts import (
     Facts,
@@ -27,7 +29,7 @@ from node.inference.remote.facts import (
 from node.inference.remote.http import Headers, Server
 from node.inference.remote.limits import Deadline, RemoteLimits
 from node.inference.remote.reply import Reply
-from node.inference.remote.request import request_body, tools_json
+from node.inference.remote.request import REFUSABLE, request_body, tools_json
 from node.inference.types import Destination, Finish, Generation, ModelInfo, Token
 from node.types import JsonObject, canonical
 
@@ -174,6 +176,7 @@ class _Peer:
         self._facts: Facts | None = None
         self._asked_s = 0.0
         self._prompts: OrderedDict[bytes, int] = OrderedDict()
+        self._refused: frozenset[str] = frozenset()
 
     async def facts(self) -> Facts:
         now = self._clock.monotonic()
@@ -214,8 +217,7 @@ class _Peer:
         """The pieces of the answer, until the server or a stop string ends it."""
         limits, tokens = self._limits, request.sampling.max_tokens
         most = limits.line_bytes + tokens * limits.token_bytes
-        body = request_body(request, facts.model, facts.kind)
-        async with self.server.generation(body, deadline) as response:
+        async with self._asked(request, facts, deadline) as response:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "text/event-stream":
                 most = limits.line_bytes + tokens * limits.whole_token_bytes
@@ -233,6 +235,24 @@ class _Peer:
                 hint="The request is not sent again by itself, since it was worked on.",
             )
         yield reply.rest()
+
+    @asynccontextmanager
+    async def _asked(
+        self, request: Generation, facts: Facts, deadline: Deadline
+    ) -> AsyncIterator[httpx.Response]:
+        """The reply to the request, asked again without what the model says it does not take."""
+        async with AsyncExitStack() as stack:
+            while True:
+                body = request_body(request, facts.model, facts.kind, self._refused)
+                try:
+                    asked = self.server.generation(body, deadline)
+                    response = await stack.enter_async_context(asked)
+                    break
+                except RemoteRefusedError as error:
+                    if error.setting not in REFUSABLE - self._refused:
+                        raise
+                    self._refused |= {error.setting}
+            yield response
 
     async def _next(self, events: AsyncGenerator[str, None], reply: Reply) -> JsonObject | None:
         """The next chunk; None at the end. Once the server has said how the answer ends, nothing

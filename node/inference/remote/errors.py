@@ -10,6 +10,7 @@ from node.inference.grammar.gbnf import dumps
 from node.types import Json
 
 Conceal = Callable[[str], str]
+_UNSUPPORTED: Final = ("unsupported_parameter", "unsupported_value")
 _OVERFLOW: Final = ("context size", "context length", "context_length", "exceed_context")
 
 
@@ -29,8 +30,20 @@ def server_error(
             f"the prompt does not fit, says {who}{where}{told}",
             hint="Shorten the conversation, or give the server a larger context.",
         )
-    kind = RemoteRefusedError if status else RemoteError
-    return kind(f"{who} refused the request{where}{told}", hint=_advice(status))
+    message, hint = f"{who} refused the request{where}{told}", _advice(status)
+    if not status:
+        return RemoteError(message, hint=hint)
+    refused = RemoteRefusedError(message, hint=hint)
+    refused.setting = _unsupported(body)
+    return refused
+
+
+def _unsupported(body: Json) -> str:
+    """The member of the request that OpenAI says a model does not take, or not with that value."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict) or error.get("code") not in _UNSUPPORTED:
+        return ""
+    return str(error.get("param") or "")
 
 
 def _error_words(body: Json, conceal: Conceal) -> str:

@@ -152,7 +152,7 @@ class Reply:
     def _take(self, delta: JsonObject) -> Token:
         thoughts = [self._of(delta, key, str) for key in ("reasoning_content", "reasoning")]
         thought = next((text for text in thoughts if text), "")
-        text = self._of(delta, "content", str) or ""
+        text = self._of(delta, "content", str) or self._of(delta, "refusal", str) or ""
         calls = self._of(delta, "tool_calls", list) or []
         for call in calls:
             self._take_call(call)

@@ -15,10 +15,17 @@ from node.inference.types import Generation, Message
 from node.types import Json, JsonObject
 
 STOPS_SENT: Final = 4  # OpenAI takes no more; for the rest the reader of the reply looks
+REFUSABLE: Final = frozenset(("max_tokens", "temperature", "top_p", "seed", "parallel_tool_calls"))
+"""Settings that a model can be asked without: OpenAI's that reason refuse most of them."""
 
 
-def request_body(request: Generation, model: str, kind: str) -> JsonObject:
-    """The request as JSON. `kind` is the server's: what only some understand goes to them only."""
+def request_body(
+    request: Generation, model: str, kind: str, refused: frozenset[str] = frozenset()
+) -> JsonObject:
+    """The request as JSON. `kind` is the server's: what only some understand goes to them only.
+
+    Settings in `refused` are left out; the limit of tokens then goes by its other name.
+    """
     sampling = request.sampling
     body: JsonObject = {
         "model": model,
@@ -45,7 +52,9 @@ def request_body(request: Generation, model: str, kind: str) -> JsonObject:
         body["tool_choice"] = request.tool_choice
         if not request.parallel_tool_calls:
             body["parallel_tool_calls"] = False
-    return body
+    if "max_tokens" in refused:
+        body["max_completion_tokens"] = sampling.max_tokens
+    return {name: value for name, value in body.items() if name not in refused}
 
 
 def tools_json(request: Generation) -> Json:
