@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from node.money import billing
-from node.money.types import BEARER, Bill, Kind, Payment
+from node.money.types import Bill, Kind, Payment
 from wallet.protocol import invoices
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ async def _paywall(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> No
 
 async def _token(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
     """Ecash for a public key, or for whoever holds it; it stays in the outbox."""
-    to = None if payment.to == BEARER else bytes.fromhex(payment.to)
+    to = None if bill.kind == "bearer" else bytes.fromhex(payment.to.strip())
     mint, memo = payment.mint or None, payment.memo or None
     await wallet.send(
         bill.amount_sat,

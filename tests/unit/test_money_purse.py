@@ -249,6 +249,17 @@ async def test_ecash_for_a_key_stays_in_the_outbox(money: Money) -> None:
         await money.purse.take_back("r-1:1")
 
 
+async def test_a_key_that_was_copied_with_blanks_is_that_key(money: Money) -> None:
+    found = await money.pay(Payment(f"\u00a0{KEY.upper()} \n", 10))
+    token = tokens.decode(await money.purse.token(Payment(KEY), key=found.key))
+    assert {p2pk.lock_of(proof.secret) for proof in token.proofs} == {
+        p2pk.Lock((bytes.fromhex(KEY),))
+    }
+    found = await money.pay(Payment(f" {BEARER} ", 10), "r-1:2")
+    token = tokens.decode(await money.purse.token(Payment(BEARER), key=found.key))
+    assert {p2pk.lock_of(proof.secret) for proof in token.proofs} == {None}
+
+
 async def test_what_was_not_made_cost_nothing(money: Money) -> None:
     money.mint.faults.add(MintFault.UNREACHABLE, "/v1/swap")
     with pytest.raises(PaymentError, match="cannot be reached"):
