@@ -443,6 +443,16 @@ async def test_pieces_are_counted_without_reading_them(store: Store) -> None:
     assert store.read(lambda tables: tables.proofs.counts("https://other.example", "sat")) == {}
 
 
+async def test_a_mint_that_signs_absurd_sums_leaves_the_others_countable(store: Store) -> None:
+    def add(tables: Tables) -> None:
+        tables.proofs.add(URL, "sat", [proof(number, 2**62) for number in range(3)])
+        tables.proofs.add("https://other.example", "sat", [proof(9), proof(10), proof(11, 1)])
+
+    await store.write("x", add)
+    balances = store.read(lambda tables: tables.proofs.balances())
+    assert balances == {(URL, "sat"): 3 * 2**62, ("https://other.example", "sat"): 9}
+
+
 async def test_of_many_alike_only_some_are_read(store: Store) -> None:
     def fill(tables: Tables, count: int) -> None:
         made = [proof(count * 10 + n, amount=2 ** (n % 4)) for n in range(count)]

@@ -67,11 +67,14 @@ class Proofs:
     def balances(self, now: int = 0) -> dict[tuple[str, str], int]:
         """What is free, by mint and unit, of keysets that have not expired by `now`."""
         rows = self._connection.execute(
-            "SELECT mint, unit, SUM(amount) FROM proofs WHERE state = 0 AND keyset NOT IN"
-            " (SELECT id FROM keysets WHERE final_expiry <= ?) GROUP BY mint, unit",
+            "SELECT mint, unit, amount, COUNT(*) FROM proofs WHERE state = 0 AND keyset NOT IN"
+            " (SELECT id FROM keysets WHERE final_expiry <= ?) GROUP BY mint, unit, amount",
             (now,),
         )
-        return {(mint, unit): amount for mint, unit, amount in rows}
+        sums = Counter[tuple[str, str]]()  # a SUM of what a mint made up may be above 64 bits
+        for mint, unit, amount, count in rows:
+            sums[mint, unit] += amount * count
+        return dict(sums)
 
     def kept(self, mint: str) -> int:
         """How many proofs of a mint are here, in whatever state but set aside."""
