@@ -9,14 +9,21 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
+from node.cli._audit import (
+    entries_of,
+    entry_line,
+    print_report,
+    reason_json,
+    reason_line,
+    report_json,
+    short,
+    write_csv,
+)
 from node.cli._shared import (
     clean,
     json_option,
@@ -30,17 +37,13 @@ from node.cli._shared import (
 from node.cli.audit_change import COMMANDS, dir_option, folder_of
 from node.errors import JournalDamagedError, JournalError
 from node.journal import (
-    AuditReport,
-    Entry,
     Filter,
     OfflineLog,
-    Reason,
     Verdict,
     VerifierKey,
     check_proof,
     diff,
     entry_json,
-    is_denied,
     moment,
     spend,
     verify,
@@ -48,7 +51,6 @@ from node.journal import (
 )
 
 _EXIT = {Verdict.VERIFIED: 0, Verdict.FAILED: 1, Verdict.UNKNOWN: 2}
-_SHOWN = 200
 
 
 def _log(folder: Path | None) -> OfflineLog:
@@ -101,7 +103,7 @@ def verify_command(
     except JournalError as error:
         note(f"cannot tell: {error.message}", lines=False)
         leave(_EXIT[Verdict.UNKNOWN])
-    print_json(_report_json(report)) if as_json else _print_report(report)
+    print_json(report_json(report)) if as_json else print_report(report)
     leave(_EXIT[report.verdict])
 
 
@@ -127,12 +129,12 @@ def log_command(
     log = _log(folder)
     run = None if run is None else log.find_run(run)
     wanted = Filter(run, agent, types, denied, moment(since) if since else None)
-    entries = log.reader.run_entries(run) if run else _entries(log)
+    entries = log.reader.run_entries(run) if run else entries_of(log)
     for entry in filter(wanted.fits, entries):
         if as_json:
             print_line(entry_json(entry))
         else:
-            click.echo(_line(entry))
+            click.echo(entry_line(entry))
 
 
 @audit.command("show")
@@ -177,10 +179,10 @@ def why_command(entry: str, folder: Path | None, as_json: bool) -> None:
     log = _log(folder)
     reasons = why(log.find_entry(entry).index, log.reader.entry, log.reader.run_entries)
     if as_json:
-        print_json([_reason_json(reason) for reason in reasons])
+        print_json([reason_json(reason) for reason in reasons])
         return
     for reason in reasons:
-        click.echo("  " * reason.depth + _reason(log, reason))
+        click.echo("  " * reason.depth + reason_line(log, reason))
 
 
 @audit.command("diff")
@@ -198,7 +200,7 @@ def diff_command(left: str, right: str, folder: Path | None, as_json: bool) -> N
     elif not found:
         click.echo("the runs took the same steps with the same outcomes")
     else:
-        rows = [(d.path, d.what, _short(d.left), _short(d.right)) for d in found]
+        rows = [(d.path, d.what, short(d.left), short(d.right)) for d in found]
         table(("STEP", "WHAT", left, right), rows)
 
 
@@ -215,7 +217,7 @@ def spend_command(
     log = _log(folder)
     run = None if run is None else log.find_run(run)
     wanted = Filter(run, types=("step",))
-    entries = filter(wanted.fits, _entries(log))
+    entries = filter(wanted.fits, entries_of(log))
     found = spend(entries, by, since_ms=moment(since) if since else 0)
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])
@@ -288,7 +290,7 @@ def export_command(form: str, out: Path | None, folder: Path | None) -> None:
             file.writelines(raw + b"\n" for raw in log.reader.lines(log.reader.start))
         else:  # UTF-8 wherever it is read
             text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-            _csv(csv.writer(text), log)
+            write_csv(csv.writer(text), log)
             text.detach()
 
 
@@ -307,7 +309,7 @@ def _check(path: Path, vkey: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"verified": True, "entry": entry_json(entry)})
     else:
-        click.echo(f"verified: entry {entry.index} is in {clean(key.name)}\n{_line(entry)}")
+        click.echo(f"verified: entry {entry.index} is in {clean(key.name)}\n{entry_line(entry)}")
 
 
 def _key(text: str | None) -> VerifierKey | None:
@@ -324,91 +326,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _entries(log: OfflineLog) -> Iterator[Entry]:
-    return log.reader.entries(log.reader.start)
-
-
-def _print_report(report: AuditReport) -> None:
-    click.echo(f"log       {clean(report.origin)}: {report.size} entries, {report.epochs} epochs")
-    if report.pruned:
-        click.echo(f"pruned    entries before {report.pruned}, known only by their signed root")
-    click.echo(f"root      {report.root}")
-    click.echo(f"internal  {_words(report.internal, 'consistent')}")
-    for one in report.against:
-        text = f"{_words(one.verdict, 'consistent')} with {one.source} at {one.size}"
-        told = f"outside   {text}{': ' + one.reason if one.reason else ''}"
-        click.echo(clean(told, lines=False))
-    if report.blobs.checked:
-        counts = ", ".join(f"{count} {state}" for state, count in report.blobs.counts.items())
-        click.echo(f"blobs     {counts}")
-    for problem in [*report.problems, *report.blobs.problems]:
-        click.echo(f"problem   {clean(problem, lines=False)}")
-    for text in report.notes:
-        click.echo(f"note      {clean(text, lines=False)}")
-    click.echo(f"verdict   {report.verdict}")
-
-
-def _words(verdict: Verdict, good: str) -> str:
-    return {Verdict.VERIFIED: good, Verdict.FAILED: f"NOT {good}"}.get(verdict, "cannot be told")
-
-
-def _report_json(report: AuditReport) -> dict[str, Any]:
-    return {**dataclasses.asdict(report), "verdict": str(report.verdict)}
-
-
-def _line(entry: Entry) -> str:
-    draft = entry.draft
-    policy = f" [{draft.policy.verdict}: {draft.policy.rule}]" if draft.policy else ""
-    refused = " REFUSED" if is_denied(entry) else ""
-    parts = [str(entry.index), draft.type, draft.run or "-", draft.path or "-", draft.actor]
-    return clean("  ".join(parts) + policy + refused + "  " + _what(entry), lines=False)
-
-
-def _what(entry: Entry) -> str:
-    """An entry's data in a few words; `audit show` has all of it."""
-    data = entry.data
-    if entry.type == "step.intent":
-        return " ".join(_short(data[key]) for key in ("kind", "name", "args") if data.get(key))
-    if entry.type == "step.result" and "ok" in data:
-        found = data.get("value", data.get("error"))
-        return ("ok" if data["ok"] else "failed") + (f" {_short(found)}" if found else "")
-    return _short(data) if data else ""
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-
-
-def _reason(log: OfflineLog, reason: Reason) -> str:
-    if reason.entry is None:
-        return f"{reason.missing}  (pruned away)"
-    return _line(reason.entry) + _prompt(log, reason.entry)
-
-
-def _prompt(log: OfflineLog, entry: Entry) -> str:
-    for ref in entry.draft.blobs:
-        if ref.role == "prompt":
-            try:
-                text = log.blobs.content(ref.id).decode("utf-8", "replace")
-            except JournalError as error:
-                text = f"({error.message})"
-            return clean(f"  prompt: {_short(text)}", lines=False)
-    return ""
-
-
-def _reason_json(reason: Reason) -> dict[str, Any]:
-    entry = entry_json(reason.entry) if reason.entry else None
-    return {"depth": reason.depth, "entry": entry, "missing": reason.missing}
-
-
-def _csv(out: Any, log: OfflineLog) -> None:
-    out.writerow(["i", "ts", "type", "run", "path", "agent", "actor", "rule", "verdict", "data"])
-    for entry in _entries(log):
-        draft, policy = entry.draft, entry.draft.policy
-        rule, verdict = (policy.rule, policy.verdict) if policy else ("", "")
-        data = json.dumps(draft.data, ensure_ascii=False)
-        row = [draft.type, draft.run, draft.path, draft.agent, draft.actor, rule, verdict, data]
-        out.writerow([entry.index, entry.ts, *row])
