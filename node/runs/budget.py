@@ -104,10 +104,11 @@ class Pocket:
 
 class Hold:
     """An amount held in several pockets. Leaving its `with` block gives back what was not
-    reconciled."""
+    reconciled, unless it is `kept`."""
 
     def __init__(self, pockets: tuple[Pocket, ...], usage: Usage) -> None:
         self.usage = usage
+        self.kept = False
         self._pockets = pockets
         for pocket in pockets:
             pocket.holds[self] = usage
@@ -127,7 +128,8 @@ class Hold:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.release()
+        if not self.kept:
+            self.release()
 
 
 def reserve(pockets: Iterable[Pocket], wanted: Usage, *, bounded: bool = False) -> Hold:

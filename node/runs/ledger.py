@@ -97,15 +97,20 @@ class Ledger:
         step, agent = (draft.run, draft.path or ""), draft.agent or ""
         if entry.type == "step.intent" and _was_let_through(entry):
             held = self._pockets_of(agent, self._today())
-            self._left_open[step] = Hold(held, usage_from(_needs(data)))
+            self.keep(*step, Hold(held, usage_from(_needs(data)) + Usage(steps=1)))
         elif entry.type == "step.result":
             self.take_over(*step)
             Hold(self._pockets_of(agent, day_of(entry)), Usage()).reconcile(
                 usage_from(data.get("usage"))
             )
 
+    def keep(self, run: str, path: str, hold: Hold) -> None:
+        """Has a step that is under way hold this until it is taken over, wherever it is left."""
+        hold.kept = True
+        self._left_open[run, path] = hold
+
     def take_over(self, run: str, path: str) -> None:
-        """Gives back what an interrupted step held; whoever resumes it reserves anew."""
+        """Gives back what a step held; whoever resumes an interrupted one reserves anew."""
         hold = self._left_open.pop((run, path), None)
         if hold is not None:
             hold.release()

@@ -70,7 +70,8 @@ class Passage:
         self._cause: tuple[int, ...] = under._cause if under else (run.tip,)
         self._day = ""
         self._recorded: StepRecord | None = None  # where an earlier process meant to do it
-        self._given: Usage | None = None  # what it may use while it is performed
+        self._begun = False
+        self._held: Hold  # from its intent on
 
     async def go(self) -> Outcome:
         """The outcome, from the record or from the world."""
@@ -119,7 +120,8 @@ class Passage:
         self._rewrite_again()
         wanted = self._wanted()
         usage = clamp(self._pockets(), wanted, bounded=self._is_bounded(wanted))
-        with Hold(self._pockets(), usage) as hold, self._run.in_flight(self._path, self):
+        with self._run.in_flight(self._path, self):
+            hold = self._keep(Hold(self._pockets(), usage))
             return await self._finish(await self._taken_up(recorded, hold), hold, before=())
 
     def _rewrite_again(self) -> None:
@@ -135,7 +137,7 @@ class Passage:
             return await self._perform(hold)
         if self._is_halted():
             self._check_not_parked()
-            return Performed(await self._found_out(), 0.0)
+            return await self._found_out()
         settled = await self._settle(else_now=True)
         if settled:
             return Performed(settled, 0.0)
@@ -171,6 +173,7 @@ class Passage:
         with self._run.in_flight(self._path, self):
             intent = self._entries.intent(admitted.decision, self._cause)
             self._cause = (await self._run.commit(intent, *admitted.judged))[:1]
+            self._keep(hold)
             self._entries.show_intent(admitted.decision, self._cause[0])
             done = await self._perform_open(hold)
             return await self._finish(done, hold, before=())
@@ -180,15 +183,15 @@ class Passage:
         cannot be found out in `limit_s` seconds is unknown, and counts as used."""
         try:
             async with asyncio.timeout(limit_s):
-                result = await self._found_out()
+                done = await self._found_out()
         except JournalWriteError:
             raise
         except Exception as error:
             if not isinstance(error, TimeoutError):
                 logger.exception("step %s could not be settled", self._key)
-            result = self._unknown("that could not be found out before the run ended")
-        with Hold(self._pockets(), self._given or self._wanted()) as hold:
-            await self._write(Performed(result, 0.0), hold, before=())
+            why = "that could not be found out before the run ended"
+            done = Performed(self._unknown(why), 0.0)
+        await self._write(done, self._held, before=())
 
     # ── its parts ───────────────────────────────────────────────────────────────────────────
 
@@ -238,12 +241,12 @@ class Passage:
         )
 
     def _stopped(self) -> RunStoppedError:
-        under_way = self._spent() != Usage()
+        under_way = self._spent() != Usage() or self._may_have_sent()
         what = "was stopped under way" if under_way else "did not happen: the run was stopped"
         return RunStoppedError(f"step {self._path} {what}")
 
     async def _perform(self, hold: Hold) -> Performed:
-        self._given = hold.usage
+        self._begun = True
         limit_s, clock, effect = hold.usage.seconds, self._door.clock, self._effect
         if effect.needs.usage.egress_bytes and isinstance(effect, Bounded):
             effect = effect.bounded(hold.usage)
@@ -288,16 +291,16 @@ class Passage:
             usage = self._needed()
             return Outcome(ok=True, value={**told}, usage=usage) if answer.yes else None
 
-    async def _found_out(self) -> Result:
+    async def _found_out(self) -> Performed:
         """What became of the effect of a stopped run, as far as it can tell by itself. A payment
         that its mint never got would be made by asking: no mint is, while the door is shut."""
         if self._door.shut and self._effect.kind is StepKind.PAYMENT:
-            return self._unknown("no mint is asked in an emergency stop")
+            return Performed(self._unknown("no mint is asked in an emergency stop"), 0.0)
         try:
             settled = await self._known_by_now()
         except OutcomeUnknownError as unknown:
-            return unknown
-        return settled or self._stopped()
+            return Performed(unknown, 0.0)
+        return Performed(settled or self._stopped(), 0.0, sure=not self._may_have_sent())
 
     async def _finish(self, done: Performed, hold: Hold, *, before: tuple[Draft, ...]) -> Outcome:
         result, checked = await self._write(done, hold, before=before)
@@ -323,6 +326,7 @@ class Passage:
         entry = self._entries.result(result, usage, checked, cause, raw=raw, day=self._day)
         indices = await self._run.commit(*after, entry)
         hold.reconcile(usage)
+        self._door.ledger.take_over(self._run.id, self._path)
         self._run.state.spend(self._day, usage)
         self._run.tip = indices[-1]
         self._entries.show_result(entry, indices[-1])
@@ -387,6 +391,18 @@ class Passage:
     def _spent(self) -> Usage:
         """What the effect used that came to no outcome."""
         return self._effect.spent() if isinstance(self._effect, Spending) else Usage()
+
+    def _may_have_sent(self) -> bool:
+        """Whether an attempt at it, which cannot tell itself, may have sent something."""
+        begun = self._begun or self._recorded is not None
+        tells = isinstance(self._effect, Spending)
+        return begun and not tells and self._needed().egress_bytes > 0
+
+    def _keep(self, hold: Hold) -> Hold:
+        """Its intent is on the log: what it may use stays held until its result is there too."""
+        self._held = hold
+        self._door.ledger.keep(self._run.id, self._path, hold)
+        return hold
 
     def _pockets(self) -> tuple[Pocket, ...]:
         """What the step is paid from, to be held at once: it is booked on the day that is now."""

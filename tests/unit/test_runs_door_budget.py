@@ -284,6 +284,62 @@ async def test_an_intent_without_a_result_counts_as_held_after_a_crash() -> None
     await runs.cancel((await _only(runs)).id)
 
 
+async def test_what_a_cancelled_step_may_use_stays_held_until_its_end_is_known() -> None:
+    asked, tell = asyncio.Event(), asyncio.Event()
+
+    class Paying(WaitingEffect):
+        async def settle(self, key: str) -> Outcome | None:
+            asked.set()
+            await tell.wait()
+            return Outcome(True, None, Usage(msat=4000))
+
+    paying = Paying(traceless=False, needs_usage=Usage(msat=4000))
+    other = PlainEffect(usage=Usage(msat=4000))
+
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(paying if run.prompt == "go" else other)
+        return Answer("completed", "")
+
+    clerk = agent(budget=BudgetLimits(sats=5, sats_per_day=5))
+    runs, _, first = await run_one(program, clerk)
+    await paying.begun.wait()
+    cancelling = asyncio.ensure_future(runs.cancel(first))
+    await asked.wait()
+    second = await runs.start("clerk", "another", actor="uid:1")
+    assert "agent clerk today is spent" in (await runs.wait(second)).reason
+    tell.set()
+    await cancelling
+    today = runs._door.ledger.pockets(clerk)[0]
+    assert (today.used.msat, today.held(), other.performed) == (4000, Usage(), [])
+
+
+async def test_an_intent_without_a_result_counts_as_held_in_an_emergency_stop() -> None:
+    paying = WaitingEffect(traceless=False, needs_usage=Usage(msat=4000))
+    clerk = agent(budget=BudgetLimits(sats=5, sats_per_day=5))
+    runs, _, run_id = await run_one(one_step(paying), clerk)
+    await paying.begun.wait()
+    await runs.estop("uid:1")
+    today = runs._door.ledger.pockets(clerk)[0]
+    assert (today.held().steps, today.held().msat) == (1, 4000)
+    paying.release.set()
+    await runs.resume("uid:1")
+    await runs.wait(run_id)
+    assert (today.used.steps, today.held()) == (1, Usage())
+
+
+async def test_a_call_that_was_cancelled_counts_all_it_might_have_sent_on_its_day() -> None:
+    clock = ManualClock()
+    sender = WaitingEffect(traceless=False, needs_usage=Usage(egress_bytes=700))
+    runs, log, run_id = await run_one(one_step(sender), clock=clock)
+    await sender.begun.wait()
+    clock.advance(86_400)
+    await runs.cancel(run_id)
+    (result,) = (entry for entry in log.entries() if entry.type == "step.result")
+    assert result.data["usage"] == {"steps": 1, "tool_calls": 1, "egress_bytes": 700}
+    assert result.data["day"] == "2023-11-14"
+    assert "was stopped under way" in str(result.data["error"])
+
+
 def _estop():
     from node.journal import Draft
 
