@@ -199,10 +199,12 @@ async def test_a_payment_that_found_no_route_may_find_one_by_a_copy(
     assert state(ann) == State.DONE
 
 
+@pytest.mark.parametrize("skew_s", [-3_600, 0, 3_600])
 async def test_a_payment_that_goes_on_failing_has_failed_in_the_end(
-    world: World, ann: Wallet, bill: str
+    skew_s: float, world: World, ann: Wallet, bill: str
 ) -> None:
     await finds_no_route(world, ann, bill)
+    world.skew_s = skew_s  # the clock is set
     world.time_s += LIVES_S
     with pytest.raises(PaymentFailedError):
         await ann.pay_invoice(bill, key="k")

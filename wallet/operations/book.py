@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -128,9 +127,10 @@ class Book(Turns):
         return now
 
     def age_s(self, time: int) -> float:
-        """Seconds since a stamp. A clock that was set ahead meanwhile adds none, where that is of
-        this process; one that was set back may leave it below zero."""
-        return min(self._now() - time, self._steady() - self._stamps.get(time, -math.inf))
+        """Seconds since a stamp, however the clock was set meanwhile, where that is of this
+        process; else what the clock says, below zero where it was set back."""
+        steady = self._stamps.get(time)
+        return self._now() - time if steady is None else self._steady() - steady
 
     def new_key(self) -> str:
         """An operation's id, where the caller gave none."""
