@@ -552,3 +552,40 @@ async def test_a_mint_that_is_away_is_waited_for_once_a_round(tmp_path: Path) ->
     assert len(await ann.recover()) == 2
     await nothing_lost(world, ann, "it is back")
     await world.close()
+
+
+async def test_an_error_of_one_operation_keeps_no_other_from_its_end(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    ann = await world.funded("ann", 63, rules=RULES)
+    await _lost_sends(world, ann, "a", "b")
+    world.mint.faults.add(Fault.ERROR_500, "/v1/checkstate")
+    assert [each.key for each in await ann.recover()] == ["b"]
+    assert [each.key for each in ann.pending()] == ["a"]
+    await nothing_lost(world, ann, "the mint says more of it")
+    await world.close()
+
+
+async def test_one_operation_is_recovered_alone_and_once(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    ann = await world.funded("ann", 63, rules=RULES)
+    await _lost_sends(world, ann, "a")
+    world.mint.faults.add(Fault.LOST_REPLY, "/v1/melt/bolt11")
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/melt/quote/bolt11/*")
+    with pytest.raises(OutcomeUnknownError):
+        await ann.pay_invoice(world.lightning.invoice(5_000), key="b")
+    ended = await asyncio.gather(ann.recover("b"), ann.recover("b"), ann.recover("b"))
+    assert [[(each.key, each.state) for each in told] for told in ended] == [
+        [("b", State.DONE)]
+    ] * 3
+    assert [each.key for each in ann.pending()] == ["a"]
+    await nothing_lost(world, ann, "the other, too")
+    await world.close()
+
+
+async def _lost_sends(world: World, wallet: Wallet, *keys: str) -> None:
+    """Sends whose answer is lost."""
+    for key in keys:
+        world.mint.faults.add(Fault.LOST_REPLY, "/v1/swap")
+        world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
+        with pytest.raises(OutcomeUnknownError):
+            await wallet.send(5, to=wallet.address(), key=key)

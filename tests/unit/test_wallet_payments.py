@@ -437,6 +437,17 @@ async def test_paid_invoices_are_claimed_together(world: World, ann: Wallet) -> 
     assert await world.missing() == 0
 
 
+async def test_invoices_of_each_unit_are_claimed_together(tmp_path: Path) -> None:
+    world = World(tmp_path, units=("sat", "msat"))
+    ann = await world.funded("ann", 0, rules=LITTLE)
+    for unit, amount in (("sat", 5), ("msat", 4_000), ("sat", 7), ("msat", 3_000)):
+        world.lightning.pay((await ann.request_invoice(amount, unit=unit)).bolt11)  # type: ignore[arg-type]
+    assert len(await ann.recover()) == 4
+    assert posts(world, "/v1/mint/bolt11/batch") == 2
+    assert (ann.balance(), ann.balance("msat"), ann.pending()) == (12, 7_000, ())
+    await world.close()
+
+
 @pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.LOST_REQUEST, Fault.ERROR_500])
 async def test_a_batch_whose_answer_is_lost(world: World, ann: Wallet, fault: Fault) -> None:
     for amount in (5, 6, 7):
@@ -583,6 +594,21 @@ async def test_a_foreign_mint_that_goes_away(world: World) -> None:
         await ann.receive(token, key="k2")
     await ann.recover()
     assert ann.operation("k2").state == State.DONE  # type: ignore[union-attr]
+    assert await world.missing() == 0
+
+
+async def test_a_foreign_mint_that_is_away_keeps_nothing_waiting_at_ours(world: World) -> None:
+    ann = await world.funded("ann", 0, rules=FOREIGN)
+    token = await foreign(world)
+    world.mints[1].faults.add(Fault.UNREACHABLE, "/v1/melt/*", times=99)
+    with pytest.raises(OutcomeUnknownError):
+        await ann.receive(token, key="k")
+    invoice = await ann.request_invoice(40, mint=world.mint.url)
+    world.lightning.pay(invoice.bolt11)
+    assert [each.key for each in await ann.recover()] == [invoice.operation]
+    world.mints[1].faults.clear()
+    await ann.recover()
+    assert ann.operation("k").state == State.DONE  # type: ignore[union-attr]
     assert await world.missing() == 0
 
 
