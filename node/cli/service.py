@@ -11,7 +11,7 @@ import os
 import plistlib
 import subprocess
 import sys
-from contextlib import suppress
+import time
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -24,6 +24,8 @@ from node.home import Home, write_private
 UNIT = "freehold.service"
 LABEL = "org.freehold.node"
 STOP_MARGIN_S = 40
+_PATIENCE_S = 120.0
+_LOOK_S = 0.2
 
 
 @click.group()
@@ -48,13 +50,14 @@ def install(only_print: bool, replace: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_private(path, content.encode())
     note(f"wrote {path}")
-    if sys.platform == "darwin":  # launchd refuses a label that it has loaded already
-        with suppress(FreeholdError):
-            _manage(_stop_commands(path)[0])
+    if sys.platform == "darwin":
+        _boot_out()
     for command in _start_commands(path):
         _manage(command)
     if sys.platform == "linux":
         note("To keep it running when you are logged out: loginctl enable-linger")
+    elif sys.platform == "darwin":
+        note("It runs while you are logged in; for after a restart, turn on automatic login")
 
 
 @service.command()
@@ -65,8 +68,10 @@ def remove() -> None:
         raise FreeholdError(f"there is no {path}", hint="`freehold service install` makes it.")
     _check_ours(path, "set FREEHOLD_HOME to that home to remove it")
     try:
-        for command in _stop_commands(path):
-            _manage(command)
+        if sys.platform == "darwin":
+            _boot_out()
+        else:
+            _manage(["systemctl", "--user", "disable", "--now", UNIT])
     finally:  # without a manager the file is all there is to remove
         path.unlink()
         note(f"removed {path}")
@@ -114,9 +119,8 @@ def definition(where: Home) -> str:
     from node.config import load
 
     command = [sys.executable, "-P", "-m", "node.cli", "up"]
-    if sys.platform == "darwin":
-        return plist(where, command)
-    return unit(where, command, load(where.config, os.environ).daemon.drain_s)
+    write = plist if sys.platform == "darwin" else unit
+    return write(where, command, load(where.config, os.environ).daemon.drain_s)
 
 
 def unit(where: Home, command: list[str], drain_s: float) -> str:
@@ -150,8 +154,9 @@ def _quoted(text: str, *, dollar: str = "$$") -> str:
     return '"' + escaped.replace("$", dollar) + '"'
 
 
-def plist(where: Home, command: list[str]) -> str:
-    """The launchd property list."""
+def plist(where: Home, command: list[str], drain_s: float) -> str:
+    """The launchd property list. A job of no type is throttled, processor and disk; a person waits
+    for this one's answers."""
     return plistlib.dumps(
         {
             "Label": LABEL,
@@ -159,7 +164,8 @@ def plist(where: Home, command: list[str]) -> str:
             "EnvironmentVariables": {"FREEHOLD_HOME": str(where.root)},
             "RunAtLoad": True,
             "KeepAlive": True,
-            "ExitTimeOut": 90,
+            "ProcessType": "Interactive",
+            "ExitTimeOut": round(drain_s + STOP_MARGIN_S),
             "Umask": 0o077,
             "StandardErrorPath": str(where.log),
         },
@@ -177,7 +183,7 @@ def _path() -> Path:
 
 def _start_commands(path: Path) -> list[list[str]]:
     if sys.platform == "darwin":
-        return [["launchctl", "bootstrap", f"gui/{os.getuid()}", str(path)]]
+        return [["launchctl", "bootstrap", _domain(), str(path)]]
     return [
         ["systemctl", "--user", "daemon-reload"],
         ["systemctl", "--user", "enable", UNIT],
@@ -185,22 +191,43 @@ def _start_commands(path: Path) -> list[list[str]]:
     ]
 
 
-def _stop_commands(path: Path) -> list[list[str]]:
-    if sys.platform == "darwin":
-        return [["launchctl", "bootout", f"gui/{os.getuid()}", str(path)]]
-    return [["systemctl", "--user", "disable", "--now", UNIT]]
+def _domain() -> str:
+    return f"gui/{os.getuid()}"
+
+
+def _boot_out() -> None:
+    """Has launchd end the service, if it has it; its command returns before the daemon has ended,
+    and the label cannot be loaded again until then. Raises FreeholdError where that takes too long.
+    """
+    job, said = f"{_domain()}/{LABEL}", ""
+    until = time.monotonic() + _PATIENCE_S
+    while _call(["launchctl", "print", job])[0] == 0:
+        if time.monotonic() > until:
+            raise FreeholdError(
+                f"launchd has not ended {job} in {_PATIENCE_S:.0f} s: {said}",
+                hint="`freehold logs --daemon` says what the daemon does. Try again.",
+            )
+        said = said or _call(["launchctl", "bootout", job])[1] or "it was told to"
+        time.sleep(_LOOK_S)
 
 
 def _manage(command: list[str]) -> None:
     """Runs the service manager. Raises FreeholdError with what it said."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        said, code = (done.stderr or done.stdout).strip(), done.returncode
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said, code = str(error), 1
+    code, said = _call(command)
     if code:
         raise FreeholdError(
             f"`{' '.join(command)}` failed: {said}",
             hint="Is a service manager running for this user? `freehold up --detach` needs none. "
             "If it is: `freehold up` says what keeps the node from starting.",
         )
+
+
+def _call(command: list[str]) -> tuple[int, str]:
+    """The exit status of a command, and what it said."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 1, str(error)
+    return done.returncode, (done.stderr or done.stdout).strip()

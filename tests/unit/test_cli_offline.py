@@ -616,8 +616,10 @@ def test_a_broken_unit_is_seen(tmp_path: Path) -> None:
 
 
 def test_the_property_list_is_one(tmp_path: Path) -> None:
-    found = plistlib.loads(service.plist(Home(tmp_path / "h"), ["freehold", "up"]).encode())
+    found = plistlib.loads(service.plist(Home(tmp_path / "h"), ["freehold", "up"], 120).encode())
     assert found["ProgramArguments"] == ["freehold", "up"]
+    assert found["ExitTimeOut"] > 120  # runs get that long to finish
+    assert found["ProcessType"] == "Interactive"  # else launchd throttles it
     assert found["KeepAlive"] is True
     assert found["EnvironmentVariables"] == {"FREEHOLD_HOME": str(tmp_path / "h")}
 
@@ -685,31 +687,46 @@ def test_the_service_of_another_home_is_not_this_homes(
     assert run("service", "remove").exit_code == 0
 
 
+LAUNCHCTL = """#!/bin/sh
+# as launchd: `bootout` returns at once, and the label is free again only some looks later
+state={folder}/state
+echo "$1" >>{folder}/calls
+case "$1" in
+  bootstrap) test ! -s $state || {{ echo "Bootstrap failed: 5" >&2; exit 5; }}; echo 9999 >$state ;;
+  bootout) test -s $state || exit 3; echo 3 >$state; echo "now in progress" >&2; exit 36 ;;
+  print)
+    left=$(cat $state 2>/dev/null) && test -n "$left" || exit 113
+    test "$left" = 9999 || {{ test "$left" = 1 && : >$state || echo $((left - 1)) >$state; }} ;;
+esac
+"""
+
+
 def test_a_launch_agent_is_replaced_by_a_new_one(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(home)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(service, "_LOOK_S", 0.0, raising=False)
     tools, calls = tmp_path / "bin", tmp_path / "calls"
     tools.mkdir()
-    script = f'#!/bin/sh\necho "$@" >> {calls}\ntest "$1" != bootout\n'
-    (tools / "launchctl").write_text(script)
+    (tools / "launchctl").write_text(LAUNCHCTL.format(folder=tmp_path))
     (tools / "launchctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
     monkeypatch.setattr("sys.platform", "darwin")
-    assert run("service", "install").exit_code == 0
     path = tmp_path / "Library" / "LaunchAgents" / "org.freehold.node.plist"
-    domain = f"gui/{os.getuid()}"
-    assert calls.read_text().splitlines() == [
-        f"bootout {domain} {path}",
-        f"bootstrap {domain} {path}",
-    ]
+    assert run("service", "install").exit_code == 0
+    assert run("service", "install").exit_code == 0
+    told = [call for call in calls.read_text().split() if call != "print"]
+    assert told == ["bootstrap", "bootout", "bootstrap"]
     found = plistlib.loads(path.read_bytes())
     assert found["StandardErrorPath"] == str(home.log)
     # the types launchd.plist(5) wants; it ignores a key of another type
     kinds = {"RunAtLoad": bool, "KeepAlive": bool, "ExitTimeOut": int, "Umask": int, "Label": str}
     assert {key: type(found[key]) for key in kinds} == kinds
     assert found["Umask"] == 0o077
+    assert run("service", "remove").exit_code == 0
+    assert calls.read_text().split()[-1] == "print"
+    assert not path.exists()
 
 
 # ── the command as a whole ──────────────────────────────────────────────────────────────────
