@@ -20,7 +20,7 @@ from node.journal.index import Index
 from node.journal.journal import Journal
 from node.journal.keys import RELINK, EpochKeys, FolderKeys, MemoryKeys
 from node.journal.memory import MemoryLog
-from node.journal.naming import find_run
+from node.journal.naming import LAST, find_run
 from node.journal.note import Checkpoint, VerifierKey
 from node.journal.offline import OfflineLog
 from node.journal.opening import first_key
@@ -49,6 +49,7 @@ from node.journal.types import BlobRef, Draft, Entry, Log, PolicyVerdict
 from node.journal.verify import Against, AuditReport, Verdict, verify
 
 __all__ = [
+    "LAST",
     "MAX_ENTRY_BYTES",
     "RELINK",
     "Against",

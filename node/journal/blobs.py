@@ -106,6 +106,7 @@ class BlobReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._found = -1  # the segment of the last that was found: its run has more there
 
     def path(self, segment: int, kind: str) -> Path:
         """The `pack` or `keys` file beside a segment."""
@@ -126,11 +127,14 @@ class BlobReader:
                 yield slot
 
     def find(self, identity: bytes) -> Slot | None:
-        """The slot of a blob, newest segment first."""
-        return next(self._slots_of(identity), None)
+        """The slot of a blob: first where the last one was, then newest segment first."""
+        slot = next(self._slots_of(identity), None)
+        if slot is not None:
+            self._found = slot.segment
+        return slot
 
     def _slots_of(self, identity: bytes) -> Iterator[Slot]:
-        for segment in reversed(self.segments()):
+        for segment in sorted(self.segments(), key=lambda one: (one != self._found, -one)):
             raw = self.path(segment, "keys").read_bytes()
             at = raw.find(identity)
             while at >= 0:

@@ -27,6 +27,7 @@ create table if not exists taken (one integer primary key check (one = 1), size 
 """
 _VERSION = 1
 PART = 10_000  # entries
+_LAST_CHARACTER = "\U0010ffff"
 
 
 class Index:
@@ -60,7 +61,8 @@ class Index:
 
         Args:
             types: any of these types.
-            run, agent, verdict: exactly these.
+            run: of runs whose ids begin so.
+            agent, verdict: exactly these.
             start: from this index on.
             last: only so many, the newest.
         """
@@ -68,7 +70,10 @@ class Index:
         values: list[str | int] = [max(start, self._reader.start), *types]
         if types:
             where.append(f"type in ({','.join('?' * len(types))})")
-        for column, value in (("run", run), ("agent", agent), ("verdict", verdict)):
+        if run is not None:
+            where.append("run >= ? and run < ?")
+            values += [run, run + _LAST_CHARACTER]
+        for column, value in (("agent", agent), ("verdict", verdict)):
             if value is not None:
                 where.append(f"{column} = ?")
                 values.append(value)

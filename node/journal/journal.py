@@ -253,9 +253,17 @@ class Journal:
         """All entries of a run, in order."""
         return [self.entry(index) for index in self.index.run(run)]
 
-    def newest(self, *types: str) -> Iterator[Entry]:
-        """The entries of these types, newest first; found by the index, read as asked for."""
-        return (self.entry(index) for index in reversed(self.index.find(types=types)))
+    def newest(
+        self, *types: str, agent: str | None = None, run: str | None = None
+    ) -> Iterator[Entry]:
+        """The entries of these types, newest first; found by the index, read as asked for.
+
+        Args:
+            agent: of this agent alone.
+            run: of runs whose ids begin so.
+        """
+        found = self.index.find(types=types, agent=agent, run=run)
+        return (self.entry(index) for index in reversed(found))
 
     def blob(self, ref: BlobRef | str) -> bytes:
         """The content. Raises JournalError if it was erased or never became durable."""

@@ -101,9 +101,15 @@ class MemoryLog:
         """All entries of a run, in order."""
         return [entry for entry in self._entries if entry.draft.run == run]
 
-    def newest(self, *types: str) -> Iterator[Entry]:
+    def newest(
+        self, *types: str, agent: str | None = None, run: str | None = None
+    ) -> Iterator[Entry]:
         """As `Journal.newest`."""
-        return (entry for entry in reversed(self._entries) if entry.draft.type in types)
+        for entry in reversed(self._entries):
+            draft = entry.draft
+            fits = agent in (None, draft.agent) and (draft.run or "").startswith(run or "")
+            if fits and draft.type in types:
+                yield entry
 
     async def subscribe(self, from_index: int = 0) -> AsyncIterator[Entry]:
         """As `Journal.subscribe`."""

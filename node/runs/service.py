@@ -23,7 +23,7 @@ from node.errors import (
     RunStoppedError,
     UnknownRunError,
 )
-from node.journal import Draft, Entry, find_run
+from node.journal import LAST, Draft, Entry, find_run
 from node.money import Payment
 from node.runs.agent import NODE_AGENT, AgentManifest
 from node.runs.agent_log import AgentLog
@@ -173,7 +173,8 @@ class Runs:
         """
         if name in self._survey.runs or self._log.run_entries(name):
             return name
-        return find_run(name, self._log.newest("run.started"))
+        begins = None if name == LAST else name
+        return find_run(name, self._log.newest("run.started", run=begins))
 
     def show(self, run_id: str) -> RunSummary:
         """A run and how it stands. Raises UnknownRunError."""

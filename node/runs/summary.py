@@ -41,14 +41,13 @@ class RunSummary:
 def summaries(log: RunLog, lives: Lives, agent: str | None) -> Iterator[RunSummary]:
     """All runs, of one agent if it is named, newest first; reads no further than it is asked."""
     ends: dict[str | None, Entry] = {}
-    for entry in log.newest("run.started", "run.finished"):
+    for entry in log.newest("run.started", "run.finished", agent=agent):
         run = entry.draft.run or ""
         if entry.type == "run.finished":
             ends[run] = entry
             continue
         end = ends.pop(run, None)
-        if agent in (None, entry.draft.agent):
-            yield _ended(log, entry, end) if end else summary_of(log, log.run_entries(run), lives)
+        yield _ended(log, entry, end) if end else summary_of(log, log.run_entries(run), lives)
 
 
 def summary_of(log: Log, entries: list[Entry], lives: Lives) -> RunSummary:

@@ -72,5 +72,7 @@ class Tap:
     ) -> Iterable[Entry]:
         return self._log.entries(start, end, types=types)
 
-    def newest(self, *types: str) -> Iterator[Entry]:
-        return self._log.newest(*types)
+    def newest(
+        self, *types: str, agent: str | None = None, run: str | None = None
+    ) -> Iterator[Entry]:
+        return self._log.newest(*types, agent=agent, run=run)

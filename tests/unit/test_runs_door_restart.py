@@ -361,10 +361,10 @@ async def test_a_log_that_cannot_be_read_forgets_no_run(
 
     newest = log.newest
 
-    def finds(*types: str) -> Iterator[Entry]:
+    def finds(*types: str, **which: str | None) -> Iterator[Entry]:
         if "run.finished" in types:
             fails()
-        yield from newest(*types)
+        yield from newest(*types, **which)
 
     monkeypatch.setattr(log, what, finds if what == "newest" else fails)
     after, _ = make(waits_if_slow(PlainEffect()), log)  # type: ignore[arg-type]
