@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import _mint
+import psutil
 from _peers import Peer
 
 OURS, HELPERS, PARTS = "freehold", "nutshell", "nutshell, parts"
@@ -176,9 +177,9 @@ def commit_ms() -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far, by Linux's /proc."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU seconds of a process so far."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def tell(
