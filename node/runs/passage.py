@@ -327,6 +327,7 @@ class Passage:
         indices = await self._run.commit(*after, entry)
         hold.reconcile(usage)
         self._door.ledger.take_over(self._run.id, self._path)
+        self._run.state.flying.pop(self._path, None)
         self._run.state.spend(self._day, usage)
         self._run.tip = indices[-1]
         self._entries.show_result(entry, indices[-1])

@@ -398,6 +398,18 @@ async def test_an_escalated_result_waits_for_a_person(yes: bool, restart: bool) 
     assert len(effect.performed) == 1
 
 
+async def test_a_held_result_of_a_cancelled_run_is_one_result_and_counts_once() -> None:
+    guards = FixedGuards({GuardStage.TOOL_RESULT: [Escalates()]})
+    effect = PlainEffect(value="odd thing", traceless=False)
+    runs, log = make(script(effect), guards=guards)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await asked(runs, run_id)
+    await runs.cancel(run_id)
+    kinds = [e.type for e in log.run_entries(run_id) if e.draft.path == "1"]
+    assert kinds.count("step.result") == 1
+    assert (await runs.wait(run_id)).usage.tool_calls == 1
+
+
 @pytest.mark.parametrize("yes", [True, False])
 async def test_escalated_arguments_wait_for_a_person(yes: bool) -> None:
     guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Escalates()]})
