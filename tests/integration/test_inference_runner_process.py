@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -279,3 +280,20 @@ async def test_an_idle_runner_owes_nothing() -> None:
     watch.close()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(rang.wait(), 0.15)
+
+
+@pytest.mark.parametrize("room", ["llama", "embeddings"])
+def test_a_process_that_is_needed_no_more_runs_none_of_its_libraries_ends(room: str) -> None:
+    """libllama's own, with a model on Apple's GPU, is an abort."""
+    code = "import atexit, os; atexit.register(os.abort); "
+    code += f"from node.inference.{room}.runner import main; main()"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        arguments = [str(theirs.fileno()), str(os.getpid())]
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            pass_fds=(theirs.fileno(),),
+            stderr=subprocess.PIPE,
+        )
+    with process:
+        assert (process.stderr and process.stderr.read(), process.wait()) == (b"", 0)

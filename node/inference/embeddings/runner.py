@@ -133,6 +133,7 @@ class EmbeddingRunner:
 def main() -> None:
     """Entry point: the socket's descriptor and the parent's process id are the arguments."""
     EmbeddingRunner(child.settle_in()).run()
+    child.end()
 
 
 if __name__ == "__main__":

@@ -261,6 +261,7 @@ def main() -> None:
     connection = child.settle_in()
     sys.setswitchinterval(_SWITCH_S)
     Runner(connection).run()
+    child.end()
 
 
 if __name__ == "__main__":
