@@ -73,6 +73,18 @@ class StoreError(WalletError):
     """The wallet's file cannot be read or written, or its key does not open it."""
 
 
+class StoreDamagedError(StoreError):
+    """What is in the wallet's file is not what was written there; says what."""
+
+    HINT = (
+        "Restore the last backup, then run `restore`. Or move the file away: `words` brings the "
+        "money back from its seed."
+    )
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the wallet's file is damaged: {what}", hint=self.HINT)
+
+
 class WalletBusyError(StoreError):
     """Another process holds the wallet's file."""
 

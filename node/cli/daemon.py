@@ -204,12 +204,12 @@ def status(as_json: bool) -> None:
 
 
 def _money(wallet: WalletReply) -> str:
-    """One line of the wallet: what there is and what is open, or why that cannot be told."""
+    """One line of the wallet: what there is and what is under way, or why that cannot be told."""
     if wallet["state"] == "none":
         return "none"
     if wallet["state"] not in {"open", "stale"}:
         return f"{wallet['state']}: {wallet['hint']}"
-    line = f"{wallet['balance_sat']} sat, {wallet['pending']} operations open"
+    line = f"{wallet['balance_sat']} sat, {wallet['pending']} operations under way"
     stale = wallet["state"] == "stale"
     return f"{line}; out of an archive: run `freehold wallet restore`" if stale else line
 

@@ -241,7 +241,7 @@ def _check_remotes(where: Home, store: ModelStore) -> None:
 
 def _wallet(where: Home) -> Iterator[Fault | Note]:
     """That the wallet's file is closed to others and has its key; of a running node, how it is."""
-    from node.money import WalletKey
+    from node.money import KEY_LOST, WalletKey
 
     if not where.wallet.exists():
         return
@@ -256,7 +256,7 @@ def _wallet(where: Home) -> Iterator[Fault | Note]:
     if not key.exists():
         yield Fault(
             f"{where.wallet} is there, and its key in {where.keys} is not",
-            "Put keys/wallet back from a backup, or restore the money from its seed.",
+            KEY_LOST,
         )
         return
     try:
@@ -286,7 +286,7 @@ def _money(wallet: WalletReply) -> Iterator[Fault | Note]:
                 f"{mint['url']} holds {mint['balance_sat']} sat, more than wallet.mint_cap_sats"
             )
     if wallet["pending"]:
-        yield Note(f"{wallet['pending']} operations are open: `freehold wallet pending`")
+        yield Note(f"{wallet['pending']} operations are under way: `freehold wallet pending`")
 
 
 def _log(where: Home) -> Iterator[Fault | Note]:

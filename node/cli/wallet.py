@@ -27,7 +27,12 @@ from node.cli._shared import (
     table,
 )
 from node.cli.wallet_pay import COMMANDS, confirm, secret
-from node.errors import FreeholdError, WalletMissingError
+from node.errors import (
+    FreeholdError,
+    WalletLockedError,
+    WalletMissingError,
+    WalletStateError,
+)
 
 if TYPE_CHECKING:
     from node.gateway.wallet_replies import OperationReply, WalletReply
@@ -50,7 +55,7 @@ for _command in COMMANDS:
 def balance(as_json: bool) -> None:
     """Show what there is, by mint."""
     with connect() as client:
-        state = client.wallet.show()
+        state = _seen(client.wallet.show())
     if as_json:
         print_json(state)
         return
@@ -60,18 +65,27 @@ def balance(as_json: bool) -> None:
     told(state)
 
 
+def _seen(state: WalletReply) -> WalletReply:
+    """The same. Raises MoneyError of a wallet that cannot be looked into: it may hold any sum."""
+    if state["state"] == "locked":
+        raise WalletLockedError(state["problem"], hint=state["hint"])
+    if state["state"] == "broken":
+        raise WalletStateError(state["problem"], hint=state["hint"])
+    return state
+
+
 def told(state: WalletReply) -> None:
     """Says what a person should know of the wallet's state, and does not see from its balance."""
-    if state["state"] not in ("open", "none"):
-        note(f"the wallet is {state['state']}: {state['problem']}".removesuffix(": "))
-        note(state["hint"] or "`freehold wallet restore` asks the mints what is true.")
+    if state["state"] == "stale":
+        note("the wallet came out of an archive")
+        note("`freehold wallet restore` asks the mints what is true.")
     if state["state"] == "none" or not state["mints"]:
         note("no mint yet: `freehold wallet mints add URL` adds one you trust")
     for mint in state["mints"]:
         if mint["over_cap"]:
             note(f"{mint['url']} holds more than wallet.mint_cap_sats: move some elsewhere")
     if state["pending"]:
-        note(f"{state['pending']} operations are open: `freehold wallet pending`")
+        note(f"{state['pending']} operations are under way: `freehold wallet pending`")
     if state["nwc"]:
         note(f"invoices can be paid from {state['nwc']} too: --mint nwc")
 
@@ -166,7 +180,7 @@ def add(url: str, no_spend: bool, no_accept: bool, as_json: bool) -> None:
 def list_(as_json: bool) -> None:
     """Show them, and what they hold."""
     with connect() as client:
-        found = client.wallet.show()["mints"]
+        found = _seen(client.wallet.show())["mints"]
     if as_json:
         print_json(found)
         return

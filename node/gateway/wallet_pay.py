@@ -205,7 +205,9 @@ async def _paid(node: Control, payment: Payment, who: str) -> PaidReply:
         raise _open(run, result.reason)
     value = json.loads(result.text) if result.status == "completed" else {}
     if "operation" not in value:
-        raise PaymentError(result.reason or "it was not paid", hint=f"Run {run} has it all.")
+        said, _, advice = result.reason.partition("\n")
+        hint = f"{advice} `freehold trace {run}` has it all.".lstrip()
+        raise PaymentError(said or "it was not paid", hint=hint)
     return cast("PaidReply", {"run": run, **value})
 
 
@@ -235,7 +237,10 @@ async def reclaim(request: Request) -> Response:
     node, body = control(request), await read(request, One)
     wallet = node.keeper.wallet()
     if wallet.operation(body.operation) is None:
-        raise NotFoundError(f"the wallet has no operation {body.operation[:80]}")
+        raise NotFoundError(
+            f"the wallet has no operation {body.operation[:80]}",
+            hint="`freehold wallet pending` shows what can be taken back.",
+        )
     with translated():
         found = await wallet.reclaim(body.operation)
     await _told(request, found.key, "wallet.reclaimed")

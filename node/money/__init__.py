@@ -14,12 +14,13 @@ from node.money.types import BEARER, Bill, Found, Payment, Purse
 if TYPE_CHECKING:
     from node.money.billing import FeeRule
     from node.money.keeper import Keeper
-    from node.money.key import WalletKey
+    from node.money.key import KEY_LOST, WalletKey
     from node.money.purse import WalletPurse, as_found, got_sat, in_sat
     from node.money.translate import translated
 
 __all__ = [
     "BEARER",
+    "KEY_LOST",
     "Bill",
     "FeeRule",
     "Found",
@@ -39,7 +40,7 @@ __getattr__ = lazily(
     {
         "billing": "FeeRule",
         "keeper": "Keeper",
-        "key": "WalletKey",
+        "key": "KEY_LOST WalletKey",
         "purse": "WalletPurse as_found got_sat in_sat",
         "translate": "translated",
     },

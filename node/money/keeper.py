@@ -21,7 +21,7 @@ from node.errors import (
     WalletMissingError,
     WalletStateError,
 )
-from node.money.key import WalletKey
+from node.money.key import KEY_LOST, WalletKey
 from node.money.nwc import NwcLink
 from node.money.translate import translated
 from node.money.types import STALE
@@ -210,7 +210,7 @@ class Keeper:
         except IdentityError as error:
             self._broken = WalletStateError(
                 f"{self.path} is there, and its key cannot be read: {error.message}",
-                hint="Put keys/wallet back from a backup, or restore the money from its seed.",
+                hint=KEY_LOST,
             )
             raise self._broken from error
         except MoneyError as error:

@@ -24,6 +24,10 @@ from node.identity import KeyStore
 FOLDER, NAME = "wallet", "key"
 KEY_BYTES = 32
 COST = (2**16, 8, 1)  # n, r, p: 64 MiB, and a third of a second or so
+KEY_LOST = (
+    "Put keys/wallet back from a backup. Or move it and wallet.db* out of the home: then "
+    "`freehold wallet restore --words` brings the money back from its seed."
+)
 PASSPHRASE_MIN = 8
 PASSPHRASE_MAX_BYTES = 4096  # what a start takes of one: node.money.passphrase
 _MOST_MEMORY = 512 * 1024 * 1024
@@ -108,7 +112,8 @@ class WalletKey:
             )
         except InvalidTag:
             raise WalletLockedError(
-                "that is not the wallet's passphrase", hint="The wallet stays locked."
+                "that is not the wallet's passphrase",
+                hint="The wallet stays locked; `freehold wallet unlock` asks again.",
             ) from None
         return key
 
@@ -156,5 +161,5 @@ def _bytes(found: dict[str, Any], name: str, size: int) -> bytes:
 def _broken() -> WalletStateError:
     return WalletStateError(
         "the wallet's key file is not what it must be",
-        hint="Restore keys/wallet from a backup, or the money from the seed: docs/wallet.md.",
+        hint=KEY_LOST,
     )

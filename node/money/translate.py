@@ -26,6 +26,7 @@ OURS = {
     "recover": "freehold wallet settle",
     "restore": "freehold wallet restore",
     "swap_foreign": "wallet.swap_foreign",
+    "words": "freehold wallet restore --words",
 }
 
 

@@ -327,7 +327,7 @@ def test_a_payment_that_hangs_ends_with_7_and_settles_later(rich: Node, mint: Se
     run = re.search(r"run (r-\w+)", done.stderr)
     assert run
     assert out(rich, "balance")["pending"] == 1
-    assert "1 operations open" in rich.cli("status").stdout
+    assert "1 operations under way" in rich.cli("status").stdout
     mint.do(lambda: mint.mint.lightning.end(text, Outcome.PAID))
     out(rich, "settle")  # unless the node has found out by itself just now
     wait_for(rich, run[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sqlite3
 import time
@@ -419,6 +420,9 @@ def test_a_locked_wallet_keeps_the_node_going(node: Node, mint: ServedMint) -> N
     assert "locked" in node.log.read_text()
     assert "wallet     locked" in node.cli("status").stdout
     assert node.cli("wallet", "send", "5", "--yes").returncode == 8
+    for words in (["balance"], ["balance", "--json"], ["mints", "list"]):
+        done = node.cli("wallet", *words)
+        assert (done.returncode, done.stdout) == (8, ""), "it is not told as empty"
     with client(node) as asked:
         with pytest.raises(WalletLockedError):
             asked.wallet.unlock("wrong")
@@ -435,6 +439,26 @@ def test_a_locked_wallet_keeps_the_node_going(node: Node, mint: ServedMint) -> N
     node.up()
     with client(node) as asked:
         assert asked.wallet.show()["state"] == "open"
+
+
+def test_what_is_said_of_a_wallet_without_its_key_brings_the_money_back(
+    node: Node, mint: ServedMint
+) -> None:
+    node.up()
+    fill(node, mint)
+    words = node.cli("wallet", "backup", "--yes").stdout.encode()
+    node.down()
+    shutil.rmtree(node.root / "keys" / "wallet")
+    node.up()
+    done = node.cli("wallet", "balance")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "move it and wallet.db* out of the home" in done.stderr
+    for path in node.root.glob("wallet.db*"):
+        path.rename(node.root.with_name(path.name))
+    assert "`freehold wallet restore --words`" in done.stderr
+    done = node.cli("wallet", "restore", "--words", "--mint", mint.url, stdin=words)
+    assert done.returncode == 0, done.stderr
+    assert node.cli("wallet", "balance").stdout.startswith("500 sat\n")
 
 
 def test_an_older_wallet_asks_its_mints_before_it_pays(

@@ -1,6 +1,6 @@
 """Proofs and outputs as JSON values, for the sealed columns. Lists, not objects: small and fast.
 
-What is read back was sealed by this wallet, so a wrong shape is damage and a StoreError.
+What is read back was sealed by this wallet, so a wrong shape is damage.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from wallet.errors import StoreError
+from wallet.errors import StoreDamagedError
 from wallet.types import BlindedMessage, Dleq, Output, Proof
 
 Row = Sequence[Any]
@@ -24,12 +24,12 @@ def load(data: bytes) -> Any:
     """The value that `dump` wrote.
 
     Raises:
-        StoreError: it is no JSON.
+        StoreDamagedError: it is no JSON.
     """
     try:
         return json.loads(data)
     except ValueError:
-        raise StoreError("the wallet's file is damaged: a record is no JSON") from None
+        raise StoreDamagedError("a record is no JSON") from None
 
 
 def from_proof(proof: Proof) -> Row:
@@ -43,7 +43,7 @@ def to_proof(row: Row) -> Proof:
     """The proof of such a list.
 
     Raises:
-        StoreError: it is none.
+        StoreDamagedError: it is none.
     """
     try:
         keyset, amount, secret, c, dleq, witness, ephemeral = row
@@ -51,7 +51,7 @@ def to_proof(row: Row) -> Proof:
         c = bytes.fromhex(c)
         return Proof(amount, keyset, secret, c, proved, witness, _bytes(ephemeral))
     except (ValueError, TypeError, IndexError):
-        raise StoreError("the wallet's file is damaged: a proof cannot be read") from None
+        raise StoreDamagedError("a proof cannot be read") from None
 
 
 def from_output(made: Output) -> Row:
@@ -65,14 +65,14 @@ def to_output(row: Row) -> Output:
     """The output of such a list.
 
     Raises:
-        StoreError: it is none.
+        StoreDamagedError: it is none.
     """
     try:
         keyset, amount, secret, r, b, ephemeral = row
         message = BlindedMessage(amount, keyset, bytes.fromhex(b))
         return Output(message, secret, bytes.fromhex(r), _bytes(ephemeral))
     except (ValueError, TypeError):
-        raise StoreError("the wallet's file is damaged: an output cannot be read") from None
+        raise StoreDamagedError("an output cannot be read") from None
 
 
 def from_proofs(proofs: Iterable[Proof]) -> list[Row]:

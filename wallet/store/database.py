@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from wallet.errors import StoreError
+from wallet.errors import StoreDamagedError, StoreError
 from wallet.store import schema
 
 T = TypeVar("T")
@@ -31,6 +31,8 @@ _HINTS = {
     "is full": _FULL,  # as SQLite says it
     "No space left": _FULL,
     "is locked": "Another program has it open: close that, and try again.",
+    "not a database": StoreDamagedError.HINT,
+    "malformed": StoreDamagedError.HINT,
 }
 
 

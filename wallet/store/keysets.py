@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wallet.errors import MintMisbehavedError, StoreError
+from wallet.errors import MintMisbehavedError, StoreDamagedError, StoreError
 from wallet.protocol.keysets import version_of
 from wallet.types import Keyset, KeysetInfo
 
@@ -116,7 +116,7 @@ class Keysets:
         try:
             return {int(amount): bytes.fromhex(key) for amount, key in json.loads(row[0]).items()}
         except (ValueError, AttributeError, TypeError):
-            raise StoreError(f"the wallet's file is damaged: keys of keyset {keyset}") from None
+            raise StoreDamagedError(f"keys of keyset {keyset}") from None
 
     def counter(self, keyset: str) -> int:
         """The next counter that was never used; 0 where the keyset is unknown."""

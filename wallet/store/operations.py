@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from operator import attrgetter
 
-from wallet.errors import StoreError
+from wallet.errors import StoreDamagedError, StoreError
 from wallet.store import codec
 from wallet.store.records import Kind, Operation, Outbox, Record, State
 from wallet.store.vault import Vault
@@ -88,7 +88,7 @@ class Operations:
         """The operation of a key, with its body.
 
         Raises:
-            StoreError: its row was damaged.
+            StoreDamagedError: its row was damaged.
         """
         row = self._connection.execute(
             f"SELECT {_COLUMNS}, sealed FROM operations WHERE key = ?",  # noqa: S608
@@ -213,9 +213,7 @@ def _operation(row: tuple[object, ...]) -> Operation:
             str(parent),
         )
     except ValueError:
-        raise StoreError(
-            f"the wallet's file is damaged: operation {key!r} cannot be read"
-        ) from None
+        raise StoreDamagedError(f"operation {key!r} cannot be read") from None
 
 
 def _context(operation: Operation) -> str:

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from wallet.errors import StoreError
+from wallet.errors import StoreDamagedError, StoreError
 
 VERSION = 2
 
@@ -109,10 +109,7 @@ def prepare(connection: sqlite3.Connection) -> None:
         )
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
-        raise StoreError(
-            f"the wallet's file is damaged: {found}",
-            hint="Restore the last backup, then run `recover`, or `restore` from the seed.",
-        )
+        raise StoreDamagedError(found)
 
 
 def is_made(path: Path) -> bool:

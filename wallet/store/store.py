@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from wallet.errors import StoreError
+from wallet.errors import StoreDamagedError, StoreError
 from wallet.store.database import Database, Probe
 from wallet.store.keysets import Keysets
 from wallet.store.lock import FileLock
@@ -105,7 +105,7 @@ class Store:
                 )
             words = tables.sealed("seed")
             if words is None:
-                raise StoreError("the wallet's file is damaged: it has no seed")
+                raise StoreDamagedError("it has no seed")
             return words
 
         return await self.write("unlock", work)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from wallet.errors import StoreError
+from wallet.errors import StoreDamagedError, StoreError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -64,7 +64,7 @@ class Vault:
         """What was sealed for this context.
 
         Raises:
-            StoreError: it was changed, or belongs elsewhere.
+            StoreDamagedError: it was changed, or belongs elsewhere.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -72,10 +72,7 @@ class Vault:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], context.encode())
         except (InvalidTag, ValueError):
             what = context.partition("\0")[0]
-            raise StoreError(
-                f"the wallet's file is damaged: {what} cannot be opened",
-                hint="Restore the last backup, then run `recover`; the mints still know the rest.",
-            ) from None
+            raise StoreDamagedError(f"{what} cannot be opened") from None
 
     @cached_property
     def _cipher(self) -> ChaCha20Poly1305:
