@@ -57,7 +57,7 @@ def _status(node: Control) -> StatusReply:
         engine=[cast("ModelReply", asdict(status)) for status in node.metrics()],
         agents=len(node.agents.list()),
         runs_active=len(node.runs.active()),
-        approvals_waiting=len(node.runs.approvals()),
+        approvals_waiting=node.runs.waiting,
         resumed=list(node.resumed),
         wallet=wallet_reply(node),
     )
@@ -231,7 +231,7 @@ async def workspace_diff(request: Request) -> Response:
 async def workspace_rollback(request: Request) -> Response:
     node, body = control(request), await read(request, Rollback)
     agent = _owner(request)
-    if any(run.agent == agent for run in node.runs.active()):
+    if agent in node.runs.active().values():
         raise RequestError(
             f"{agent} is at work on its files", hint="Cancel its runs first, or wait for them."
         )

@@ -122,10 +122,14 @@ class Approvals:
         for index in [i for i, item in self._questions.items() if item.asked.draft.run == run]:
             del self._questions[index]
 
-    def list(self) -> list[Approval]:
-        """The open questions, oldest first."""
+    def open(self) -> list[Entry]:
+        """The entries of the open questions, oldest first."""
         items = (self._questions[index] for index in sorted(self._questions))
-        return [self._shown(item.asked) for item in items if not item.settling]
+        return [item.asked for item in items if not item.settling]
+
+    def list(self, kind: QuestionKind | None = None) -> list[Approval]:
+        """The open questions, of one kind or of all, oldest first; reads what they are about."""
+        return [self._shown(asked) for asked in self.open() if kind in (None, _kind_of(asked))]
 
     async def ask(self, scribe: Scribe, ask: Ask, *, earlier: Question | None) -> Answered:
         """Asks, or goes on waiting where an earlier process asked; returns the answer."""
@@ -241,7 +245,7 @@ class Approvals:
             run=draft.run or "",
             path=draft.path or "",
             agent=draft.agent or "",
-            kind=_kind(data.get("kind")),
+            kind=_kind_of(asked),
             step=str(data.get("step")),
             name=str(data.get("name")),
             digest=str(data.get("digest")),
@@ -259,7 +263,8 @@ class Approvals:
             return None
 
 
-def _kind(value: Json) -> QuestionKind:
+def _kind_of(asked: Entry) -> QuestionKind:
+    value = asked.data.get("kind")
     return next((kind for kind in get_args(QuestionKind) if kind == value), "policy")
 
 

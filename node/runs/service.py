@@ -27,7 +27,7 @@ from node.journal import LAST, Draft, Entry, find_run
 from node.money import Payment
 from node.runs.agent import NODE_AGENT, AgentManifest
 from node.runs.agent_log import AgentLog
-from node.runs.approvals import Approval, Approvals
+from node.runs.approvals import Approval, Approvals, QuestionKind
 from node.runs.budget import NodeLimits
 from node.runs.checks import Guards
 from node.runs.door import Door
@@ -184,9 +184,9 @@ class Runs:
         """The last runs, newest first."""
         return [*islice(summaries(self._log, self._lives, agent), limit)]
 
-    def active(self) -> builtins.list[RunSummary]:
-        """The runs that are alive in this process."""
-        return [self.show(life.run.id) for life in self._lives.alive()]
+    def active(self) -> dict[str, str]:
+        """The runs that are alive in this process, and whose agent's each is."""
+        return {life.run.id: life.run.agent.name for life in self._lives.alive()}
 
     def is_unfinished(self, run_id: str) -> bool:
         """Whether a run has no end yet."""
@@ -275,9 +275,14 @@ class Runs:
 
     # ── people ──────────────────────────────────────────────────────────────────────────────
 
-    def approvals(self) -> builtins.list[Approval]:
-        """The questions people have not answered yet, oldest first."""
-        return self._door.approvals.list()
+    def approvals(self, kind: QuestionKind | None = None) -> builtins.list[Approval]:
+        """The questions people have not answered yet, of one kind or of all, oldest first."""
+        return self._door.approvals.list(kind)
+
+    @property
+    def waiting(self) -> int:
+        """How many questions people have not answered yet."""
+        return len(self._door.approvals.open())
 
     async def approve(self, approval: str, actor: str, reason: str = "") -> None:
         """Says yes; to "did it happen?", that it did. Raises ApprovalError."""
@@ -289,9 +294,8 @@ class Runs:
 
     async def found_out(self, key: str, *, happened: bool, reason: str) -> None:
         """Answers an open "did it happen?" about the step of this key, by what the wallet knows."""
-        for question in self._door.approvals.list():
-            asked = f"{question.run}:{question.path}"
-            if question.kind == "outcome_unknown" and asked == key:
+        for question in self.approvals("outcome_unknown"):
+            if f"{question.run}:{question.path}" == key:
                 settle = self._door.approvals.reply
                 with suppress(ApprovalError):  # somebody was faster
                     await settle(question.id, yes=happened, actor="wallet", reason=reason)

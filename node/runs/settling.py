@@ -74,9 +74,9 @@ class Settling:
         """Answers the questions of runs that the wallet knows the answer to by now; what a payee
         has not got yet is handed over again."""
         wallet = self._keeper.wallet(stale=True)
-        for question in self._runs.approvals():
+        for question in self._runs.approvals("outcome_unknown"):
             key, args = f"{question.run}:{question.path}", question.args
-            if not _is_of_wallet(question) or not isinstance(args, dict):
+            if question.step != StepKind.PAYMENT or not isinstance(args, dict):
                 continue
             operation = wallet.operation(key)
             if operation.pending if operation else self._is_forgotten(question):
@@ -127,10 +127,6 @@ class Settling:
             return frozenset()
         wallet = self._keeper.wallet()
         keys = {each.key for each in (*wallet.pending(), *wallet.outbox())}
-        asked = filter(_is_of_wallet, self._runs.approvals())
-        return frozenset(keys | {f"{each.run}:{each.path}" for each in asked})
-
-
-def _is_of_wallet(question: Approval) -> bool:
-    """Whether the wallet may know the answer."""
-    return (question.kind, question.step) == ("outcome_unknown", StepKind.PAYMENT)
+        asked = self._runs.approvals("outcome_unknown")
+        payments = (each for each in asked if each.step == StepKind.PAYMENT)
+        return frozenset(keys | {f"{each.run}:{each.path}" for each in payments})

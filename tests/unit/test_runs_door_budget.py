@@ -281,7 +281,7 @@ async def test_an_intent_without_a_result_counts_as_held_after_a_crash() -> None
         reserve(pockets, Usage(egress_bytes=30))
     assert caught.value.owner == "this node today"
     effect.release.set()
-    await runs.cancel((await _only(runs)).id)
+    await runs.cancel(_only(runs))
 
 
 async def test_what_a_cancelled_step_may_use_stays_held_until_its_end_is_known() -> None:
@@ -346,7 +346,7 @@ def _estop():
     return Draft("node.estop", actor="uid:1")
 
 
-async def _only(runs: Runs):
+def _only(runs: Runs) -> str:
     (found,) = runs.active()
     return found
 

@@ -431,7 +431,7 @@ async def test_nothing_is_resumed_while_the_node_goes_down() -> None:
     await runs.drain(0)
     assert await resuming == []
     await settled()
-    assert runs.active() == []
+    assert runs.active() == {}
     assert (runs.show(run_id).status, slow.performed) == ("parked", [])
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from node.clock import ManualClock
 from node.errors import UnknownRunError
-from node.journal import Draft, Journal
+from node.journal import Draft, Journal, MemoryLog
 from node.journal.blobs import BlobReader
 from node.journal.reader import LogReader
 from node.runs import NoGuards, Runs
-from node.runs.testing import MemoryAgents, ScriptedProgram
+from node.runs.agent import ToolGrant
+from node.runs.testing import MemoryAgents, PlainEffect, ScriptedProgram, agent
 
 RUNS = 120
 END = {"status": "completed", "reason": "", "citations": [], "usage": {}, "spent": {}}
@@ -103,3 +105,34 @@ def test_the_content_of_an_old_run_is_looked_for_where_some_of_it_was(
     ]
     assert len(newer) == 2
     assert looked == [*reversed(newer), oldest, oldest]
+
+
+async def test_what_runs_wait_for_is_counted_without_reading_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`status` asks so, and so does who looks every few seconds whether a payment is in doubt."""
+    log, wants = MemoryLog(), agent("clerk", tools=(ToolGrant("plain", approval="ask"),))
+    program = ScriptedProgram(lambda _: (PlainEffect(),))
+    runs = Runs(
+        log=log,
+        program=program,
+        agents=MemoryAgents(wants),
+        clock=ManualClock(),
+        guards=NoGuards(),
+    )
+    started = [await runs.start("clerk", "go", actor="uid:1") for _ in range(3)]
+    for run in started:
+        async for event in runs.watch(run):
+            if event.type == "approval.asked":
+                break
+
+    def refused(*_: object) -> NoReturn:
+        raise AssertionError("it was read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "blob", refused)
+        patch.setattr(log, "run_entries", refused)
+        assert runs.active() == dict.fromkeys(started, "clerk")
+        assert (runs.waiting, runs.approvals("outcome_unknown")) == (3, [])
+    assert [question.run for question in runs.approvals()] == started
+    await runs.drain(0)
