@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -44,6 +45,18 @@ def parse_manifest(content: bytes, path: Path) -> AgentManifest:
     Raises:
         ManifestError: as `read_manifest`.
     """
+    model = _model(content, path)
+    if model.name != path.stem:
+        raise ManifestError(
+            f"{path}: name is {model.name!r} but the file is {path.name!r}",
+            hint=f"Set name = {path.stem!r} or rename the file to {model.name}.toml.",
+        )
+    instructions, seen = _instructions(model, content, path)
+    return _manifest(model, instructions, hashlib.sha256(seen).hexdigest(), path)
+
+
+@lru_cache(maxsize=1024)  # each run that starts looks at all agents again
+def _model(content: bytes, path: Path) -> ManifestModel:
     table = _table(content, path)
     for key in UNSUPPORTED:
         if key in table:
@@ -52,16 +65,9 @@ def parse_manifest(content: bytes, path: Path) -> AgentManifest:
                 hint=f"Remove the [{key}] section; {UNSUPPORTED[key]} come in a later version.",
             )
     try:
-        model = ManifestModel.model_validate(table, strict=True)
+        return ManifestModel.model_validate(table, strict=True)
     except ValidationError as error:
         raise _explain(error, path) from error
-    if model.name != path.stem:
-        raise ManifestError(
-            f"{path}: name is {model.name!r} but the file is {path.name!r}",
-            hint=f"Set name = {path.stem!r} or rename the file to {model.name}.toml.",
-        )
-    instructions, seen = _instructions(model, content, path)
-    return _manifest(model, instructions, hashlib.sha256(seen).hexdigest(), path)
 
 
 def _manifest(model: ManifestModel, text: str, digest: str, path: Path) -> AgentManifest:

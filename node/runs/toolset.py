@@ -264,19 +264,19 @@ def _offers(agent: AgentManifest, tools: ToolSource, *, pays: bool) -> tuple[Off
 
 
 def _installed(agent: AgentManifest, grant: ToolGrant, tools: ToolSource) -> ToolManifest:
-    known = tools.names()
-    if grant.name not in known:
-        near = get_close_matches(grant.name, known, n=1)
-        guess = f"Did you mean {near[0]}? " if near else ""
-        raise _wrong(
-            agent,
-            f"there is no tool {grant.name!r}",
-            f"{guess}Tools: {', '.join(known) or 'none'}.",
-        )
     try:
         return tools.get(grant.name)
     except ToolError as error:
-        raise _wrong(agent, error.message, error.hint) from error
+        known = tools.names()
+        if grant.name in known:
+            raise _wrong(agent, error.message, error.hint) from error
+    near = get_close_matches(grant.name, known, n=1)
+    guess = f"Did you mean {near[0]}? " if near else ""
+    raise _wrong(
+        agent,
+        f"there is no tool {grant.name!r}",
+        f"{guess}Tools: {', '.join(known) or 'none'}.",
+    )
 
 
 def _offer(tool: ToolManifest, function: Function) -> Offer:

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -97,6 +98,7 @@ def _read(path: Path) -> bytes:
     return text
 
 
+@lru_cache(maxsize=256)  # each run that starts looks at all agents, and so at all their tools
 def parse_manifest(text: bytes, path: Path) -> ToolManifest:
     """Parses the bytes of a `tool.toml` found at `path`. Raises ToolError."""
     try:

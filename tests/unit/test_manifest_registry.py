@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import wasm_tools
 from node.errors import ManifestError
 from node.runs.agent import AgentManifest
 from node.runs.registry import AgentRegistry
+from node.runs.toolset import check_tools
+from node.sandbox import ToolStore
 from node.types import canonical
 
 
@@ -121,3 +125,29 @@ async def test_editors_temporary_files_are_no_agents(tmp_path: Path) -> None:
     (tmp_path / "clerk.toml~").write_text("half")
     registry = AgentRegistry(tmp_path)
     assert await refreshed(registry) == []
+
+
+async def test_what_did_not_change_is_not_parsed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run that starts looks at all agents, and at the tools that each of them is granted."""
+    parsed: list[str] = []
+    loads = tomllib.loads
+
+    def counted(text: str) -> dict[str, object]:
+        parsed.append(text.partition("\n")[0])
+        return loads(text)
+
+    shipped = Path(wasm_tools.__file__).parent
+    tools = ToolStore(shipped, tmp_path / "installed")
+    registry = AgentRegistry(tmp_path, check=lambda agent: check_tools(agent, tools))
+    for number in range(5):
+        put(tmp_path, f"clerk{number}", extra='[[tools]]\nname = "calc"\n[[tools]]\nname = "text"')
+    await registry.refresh()
+    monkeypatch.setattr(tomllib, "loads", counted)
+    monkeypatch.setattr(tools, "names", lambda: pytest.fail("all tools were looked at"))
+    put(tmp_path, "clerk3", about="new", extra='[[tools]]\nname = "calc"')
+    assert await refreshed(registry) == [("clerk3", "changed")]
+    assert parsed == ['name = "clerk3"']
+    assert await refreshed(registry) == []
+    assert len(parsed) == 1
