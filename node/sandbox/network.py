@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from queue import Empty, Queue
 from typing import Any, Protocol
 
+import certifi
 import httpcore
 
 _RESOLVERS = 8
@@ -51,7 +52,9 @@ def _look_up(host: str, port: int, found: Queue[list[str] | OSError]) -> None:
 
 @functools.cache
 def _trusted() -> ssl.SSLContext:
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())  # python.org's Python for macOS has no others
+    return context
 
 
 class SystemNetwork:
@@ -84,7 +87,7 @@ class SystemNetwork:
         return socket.create_connection((address, port), timeout_s)
 
     def tls(self) -> ssl.SSLContext:
-        """The system's certificate authorities."""
+        """The system's certificate authorities, and Mozilla's."""
         return _trusted()
 
 

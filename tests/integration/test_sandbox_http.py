@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from node.clock import SystemClock
 from node.errors import ToolLimitError
 from node.sandbox import Grant, Limits
+from node.sandbox import network as sandbox_network
 from node.sandbox.abi import Err
 from node.sandbox.capabilities.allowlist import parse_url
 from node.sandbox.capabilities.charset import decode
@@ -472,6 +473,17 @@ class Trusting(Names):
 
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.trusted))
+
+
+def test_authorities_are_known_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with python.org's Python for macOS."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.setenv(name, "/nonexistent")
+    sandbox_network._trusted.cache_clear()
+    try:
+        assert SystemNetwork().tls().get_ca_certs()
+    finally:
+        sandbox_network._trusted.cache_clear()
 
 
 @pytest.mark.parametrize(
