@@ -17,6 +17,9 @@ from wallet.errors import (
     BalanceCapError,
     FeeTooHighError,
     InsufficientFundsError,
+    MintMisbehavedError,
+    MintUnreachableError,
+    OutcomeUnknownError,
     ParseError,
     PaymentFailedError,
     RefusedError,
@@ -373,6 +376,43 @@ async def test_a_list_of_keysets_that_was_empty_once(world: World, ann: Wallet) 
     assert (await ann.send(30, to=ann.address())).token
 
 
+async def test_a_mint_has_its_own_keysets_only(world: World, ann: Wallet) -> None:
+    await ann.add_mint(world.mints[1].url)
+    theirs = world.mints[1].ledger.active("sat").info.id
+    assert (await ann._book.keyset(world.mints[1].url, theirs)).info.id == theirs
+    for keyset in (theirs, "00" + "ab" * 7):
+        with pytest.raises(MintMisbehavedError, match="has no keyset"):
+            await ann._book.keyset(world.mint.url, keyset)
+
+
+async def test_new_ecash_is_of_the_cheapest_keyset_that_lasts(world: World, ann: Wallet) -> None:
+    mint, now = world.mint, int(world.time_s)
+    dear = mint.rotate(fee_ppk=200)
+    soon = mint.rotate(fee_ppk=100, final_expiry=now + 1_000)
+    cheap = mint.rotate(fee_ppk=50, final_expiry=now + 100)
+
+    def offer(keyset: str, active: bool) -> None:
+        kept = mint.ledger.keysets[keyset]
+        mint.ledger.keysets[keyset] = replace(kept, info=replace(kept.info, active=active))
+
+    async def chosen(ahead_s: int = 0) -> tuple[str, set[str]]:
+        found = await ann._book.snapshot(mint.url, "sat", fresh=True, ahead_s=ahead_s)
+        return found.active.id, set(found.expired)
+
+    offer(dear, True)
+    offer(soon, True)
+    assert await chosen() == await chosen(99) == (cheap, set())
+    assert await chosen(100) == (soon, {cheap})
+    assert await chosen(1_000) == (dear, {cheap, soon})
+    world.time_s += 100
+    assert await chosen() == (soon, {cheap})
+    offer(dear, False)
+    assert await chosen(1_000) == (soon, {cheap, soon}), "sooner than none"
+    world.time_s += 900
+    with pytest.raises(UnsupportedError, match="issues no sat"):
+        await ann.send(3)
+
+
 # ── the outbox ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -426,10 +466,58 @@ async def test_mints_are_the_users(world: World, ann: Wallet) -> None:
         await ann.remove_mint(world.mint.url)
     await ann.remove_mint(world.mints[1].url)
     await ann.remove_mint(world.mint.url, force=True)
-    assert ann.mints() == ()
-    assert ann.balance() == 0
+    for _ in range(2):
+        assert ann.mints() == ()
+        assert ann.balance() == 0
+        ann = await world.again()
     await ann.add_mint(world.mint.url)
     assert ann.balance() == 100
+
+
+async def test_what_a_mint_says_of_itself_is_believed_for_a_while(
+    world: World, ann: Wallet
+) -> None:
+    async def asked(wallet: Wallet) -> set[str]:
+        world.mint.requests.clear()
+        await wallet.request_invoice(1)
+        paths = {request.path for request in world.mint.requests}
+        return {path for path in paths if path.startswith(("/v1/info", "/v1/key"))}
+
+    assert await asked(ann) == set()
+    world.time_s += ann.rules.refresh_s - 1
+    assert await asked(ann) == set()
+    await world.stop()
+    ann = await world.wallet(rules=LITTLE)
+    assert await asked(ann) == {"/v1/info"}, "the rest is in the file"
+    world.time_s += 1
+    assert await asked(ann) == {"/v1/keysets"}
+    world.skew_s = -1
+    assert await asked(ann) == {"/v1/keysets"}, "the clock was set back"
+    world.time_s += ann.rules.refresh_s
+    assert await asked(ann) == {"/v1/info", "/v1/keysets"}
+    assert await asked(ann) == set()
+    await ann.add_mint(world.mint.url)
+    assert posts(world, "/v1/info") == 1, "whoever adds it wants to know"
+
+
+async def test_a_token_of_a_mint_that_was_removed_is_taken_back(world: World, ann: Wallet) -> None:
+    sent = await ann.send(4)
+    await ann.remove_mint(world.mint.url, force=True)
+    assert (await ann.reclaim(sent.operation)).amount == 4
+    await ann.add_mint(world.mint.url)
+    assert ann.balance() == 100
+
+
+@pytest.mark.parametrize("fault", [Fault.UNREACHABLE, Fault.LOST_REPLY])
+async def test_a_mint_that_is_away_is_believed_as_it_was_last_heard(
+    fault: Fault, world: World, ann: Wallet
+) -> None:
+    world.time_s += ann.rules.refresh_s
+    world.mint.faults.add(fault, "/v1/keysets", times=9)
+    assert (await ann.send(4)).token, "which needs no mint"
+    with pytest.raises((MintUnreachableError, OutcomeUnknownError)):
+        await ann.consolidate(world.mint.url)
+    assert posts(world, "/v1/swap") == 0
 
 
 async def test_mints_that_cannot_be_added(world: World, tmp_path: Path) -> None:

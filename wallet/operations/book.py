@@ -291,7 +291,7 @@ class Book(Turns):
             try:
                 await self.refresh(mint)
             except (MintUnreachableError, OutcomeUnknownError):
-                if fresh or not self.infos(mint):
+                if fresh:
                     raise
         known = {key: info for key, info in self.infos(mint).items() if info.unit == unit}
         infos = self._shared.setdefault((mint, unit), {})
@@ -314,17 +314,14 @@ class Book(Turns):
         Raises:
             MintMisbehavedError: the mint has none of this id.
         """
-        found = self._keysets.get(keyset_id)
-        if found is not None and self._infos[keyset_id][0] == mint:
-            return found
-        if self._infos.get(keyset_id, ("", None))[0] != mint:
-            await self.refresh(mint)
-        if self._infos.get(keyset_id, ("", None))[0] != mint:
+        owner, info = self._infos.get(keyset_id, ("", None))
+        if info is None or owner != mint:
             raise MintMisbehavedError(
                 f"mint {mint} has no keyset {keyset_id}",
                 hint="The token is not this mint's, or the mint forgot what it issued.",
             )
-        info = self._infos[keyset_id][1]
+        if keyset_id in self._keysets:
+            return self._keysets[keyset_id]
         keys = self.store.read(lambda tables: tables.keysets.keys(keyset_id))
         if keys is None:
             keyset = await self.api(mint).keys(info)
