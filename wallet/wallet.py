@@ -175,7 +175,8 @@ class Wallet(Flows):
 
     def mints(self) -> tuple[MintRecord, ...]:
         """The mints, with what they hold."""
-        return tuple(mints.record(self._book, row) for row in self._book.mints())
+        free = self._book.balances()
+        return tuple(mints.record(self._book, row, free) for row in self._book.mints())
 
     def balance(self, unit: Unit = "sat") -> int:
         """What can be spent now, at all mints on the list."""

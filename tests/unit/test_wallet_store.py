@@ -561,6 +561,62 @@ async def test_history_is_newest_first_and_in_pages(store: Store) -> None:
     assert len(store.read(lambda tables: tables.operations.pending())) == 5
 
 
+@pytest.mark.parametrize("what", ["end", "untold", "tell", "pending", "out", "history"])
+async def test_a_long_history_makes_no_work(store: Store, what: str) -> None:
+    """Instructions of SQLite's machine, of which a look at every operation takes some each."""
+    works: dict[str, Callable[[Tables], object]] = {
+        "end": lambda t: t.operations.update(Record(operation("last", State.DONE))),
+        "untold": lambda t: t.operations.untold(),
+        "tell": lambda t: t.operations.tell([("k1", State.DONE)], 7),
+        "pending": lambda t: t.operations.pending(),
+        "out": lambda t: t.operations.out(),
+        "history": lambda t: t.operations.history(3, None),
+    }
+
+    def begin(numbers: range) -> Callable[[Tables], None]:
+        def work(tables: Tables) -> None:
+            for number in numbers:
+                tables.operations.insert(Record(operation(f"k{number}", State.DONE)))
+            told = [(f"k{number}", State.DONE) for number in numbers if number > 1]
+            tables.operations.tell(told, 0)
+
+        return work
+
+    def count(tables: Tables) -> int:
+        ticks = [0]
+        tables.connection.set_progress_handler(lambda: ticks.append(0), 1)
+        works[what](tables)
+        tables.connection.set_progress_handler(None, 1)
+        tables.connection.execute("UPDATE operations SET state = 'pending' WHERE key = 'last'")
+        return len(ticks)
+
+    await store.write("x", begin(range(10)))
+    await store.write("x", lambda t: t.operations.insert(Record(operation("last"))))
+    few = await store.write("count", count)
+    await store.write("x", begin(range(10, 300)))
+    assert await store.write("count", count) < few + 50
+
+
+async def test_what_all_mints_hold_is_one_look_at_the_proofs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, mints=3)
+    wallet = await world.funded()
+    for mint in world.mints[1:]:
+        await wallet.add_mint(mint.url)
+    looks: list[int] = []
+    balances = Proofs.balances
+
+    def counted(self: Proofs, now: int = 0) -> dict[tuple[str, str], int]:
+        looks.append(now)
+        return balances(self, now)
+
+    monkeypatch.setattr(Proofs, "balances", counted)
+    assert [each.balance for each in wallet.mints()] == [{"sat": 100}, {}, {}]
+    assert len(looks) == 1
+    await world.stop()
+
+
 # ── transactions ────────────────────────────────────────────────────────────────────────────
 
 

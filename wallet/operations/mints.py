@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from wallet.errors import RefusedError, UnsupportedError, WalletError
 from wallet.operations.book import UNITS, Book
 from wallet.store import MintRecord, MintRow
@@ -19,7 +21,7 @@ async def add(book: Book, url: str, *, spend: bool, accept: bool) -> MintRecord:
             f"mint {url} wants authentication (NUT-21, NUT-22), which is not supported"
         )
     await load(book, MintRow(url, info.name, spend, accept, 0))
-    return record(book, book.mint(url))
+    return record(book, book.mint(url), book.balances())
 
 
 async def load(book: Book, row: MintRow) -> None:
@@ -56,9 +58,8 @@ async def remove(book: Book, url: str, *, force: bool) -> None:
     await book.remove_mint(row.url)
 
 
-def record(book: Book, row: MintRow) -> MintRecord:
-    """A mint with what it holds now."""
-    free = book.balances()
+def record(book: Book, row: MintRow, free: Mapping[tuple[str, str], int]) -> MintRecord:
+    """A mint with what is `free` of it, of all that there is by mint and unit."""
     balance: dict[str, int] = {
         unit: free[row.url, unit] for unit in UNITS if (row.url, unit) in free
     }

@@ -22,9 +22,9 @@ _COLUMNS = "key, kind, state, mint, unit, amount, fee, began, updated, outbox, e
 
 # an operation that comes to an end, where its state was another; parts are told with the whole
 _ENDED = (
-    "INSERT OR IGNORE INTO untold SELECT key FROM operations WHERE key = ? AND state != ?"
-    " AND kind != 'batch'"
-    " AND parent NOT IN (SELECT key FROM operations WHERE kind = 'multipath')"
+    "INSERT OR IGNORE INTO untold SELECT key FROM operations AS ended WHERE key = ? AND state != ?"
+    " AND kind != 'batch' AND NOT EXISTS"
+    " (SELECT 1 FROM operations WHERE key = ended.parent AND kind = 'multipath')"
 )
 _PLACE = "told"
 
