@@ -85,16 +85,43 @@ def main() -> None:
     """Entry point: errors of the node become a message, a hint and an exit code."""
     _open_streams()
     try:
-        root(prog_name="freehold")
+        try:
+            root(prog_name="freehold")
+        except SystemExit:
+            sys.stdout.flush()  # while it can be told that this is not possible
+            raise
     except FreeholdError as error:
         click.echo(f"error: {clean(error.message)}", err=True)
         if error.hint:
             click.echo(f"hint: {clean(error.hint)}", err=True)
-        sys.exit(error.exit_code)
+        status = error.exit_code
+    except BrokenPipeError:  # who read the output wants no more of it
+        status = FreeholdError.exit_code
     except OSError as error:  # of a file the person named, or of a full disk under the output
         told = f"error: {error.strerror or error}: {error.filename or 'output'}"
         click.echo(clean(told, lines=False), err=True)
-        sys.exit(FreeholdError.exit_code)
+        status = FreeholdError.exit_code
+    _give_up_output()
+    sys.exit(status)
+
+
+class _Heedless(io.FileIO):
+    """Standard error: where a disk or a pipe takes no more of it, a command goes on as it would,
+    and its exit status is still that of what it did."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _give_up_output() -> None:
+    """What cannot be written is dropped: Python's own try at the end changes the exit status."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_streams() -> None:
@@ -107,3 +134,7 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        raw = io.BufferedWriter(_Heedless(sys.stderr.fileno(), "w", closefd=False))
+        encoding, errors = sys.stderr.encoding, "backslashreplace"
+        sys.stderr = io.TextIOWrapper(raw, encoding, errors, line_buffering=True)

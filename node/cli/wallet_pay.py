@@ -113,7 +113,8 @@ def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json
         with _under_way():
             paid = client.wallet.pay(whom, amount, memo, mint)
     if as_json:
-        print_json(paid)
+        with _written():
+            print_json(paid)
     else:
         spent = f"paid {paid['paid_sat']} sat and {paid['fee_sat']} sat of fees"
         note(f"{spent} to {paid['to']}", lines=False)
@@ -147,7 +148,8 @@ def send(
         with _under_way():
             made = client.wallet.send(amount, to, memo, mint, include_fee=include_fee)
     if as_json:
-        print_json(made)
+        with _written():
+            print_json(made)
         return
     note(f"until it is redeemed, `freehold wallet reclaim {made['operation']}` takes it back")
     click.echo(made["token"])  # last: where nobody can read it, it is told how to get it back
@@ -236,6 +238,18 @@ def _under_way() -> Iterator[None]:
         note("\nnot waiting; the node goes on with it, and it may happen all the same")
         note("do not do it again before `freehold wallet history` says how it ended")
         raise
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Money has moved: output that cannot be written must not look like a failure."""
+    try:
+        yield
+    except OSError as error:
+        raise PaymentPendingError(
+            f"it is done, and the output cannot be written: {error.strerror}",
+            hint="Do not do it again: `freehold wallet history` has it.",
+        ) from error
 
 
 def confirm(question: str) -> None:

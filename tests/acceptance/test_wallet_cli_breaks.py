@@ -147,7 +147,7 @@ def test_an_invoice_that_brings_nothing_is_no_success(
 # ── streams ─────────────────────────────────────────────────────────────────────────────────
 
 
-def test_streams_that_are_closed_full_or_endless(rich: Node) -> None:
+def test_streams_that_are_closed_full_or_endless(rich: Node, mint: ServedMint) -> None:
     for line, code, why in (
         ("receive <&-", 2, "nothing was given"),
         ("nwc connect <&-", 2, "nothing was given"),
@@ -157,6 +157,9 @@ def test_streams_that_are_closed_full_or_endless(rich: Node) -> None:
         ("pay - 5 --yes </dev/zero", 2, "larger than"),
         ("receive </dev/zero", 2, "larger than"),
         ("send 5 --yes >/dev/full", 1, "freehold wallet reclaim r-"),
+        ("send 5 --yes --json >/dev/full", 7, "it is done"),
+        (f"pay {invoice(mint, 7)} --yes --json >/dev/full", 7, "it is done"),
+        (f"pay {invoice(mint, 8)} --yes 2>/dev/full", 0, ""),
     ):
         shell = ["sh", "-c", f'exec "$0" -m node.cli wallet {line}', sys.executable]
         done = subprocess.run(

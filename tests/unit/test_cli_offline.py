@@ -749,6 +749,29 @@ def test_files_that_cannot_be_written_are_an_error_and_no_traceback(home: Home) 
         assert (done.returncode, "Traceback" in done.stderr) == (1, False)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("--help >/dev/full", 1, "error: No space left on device: output\n"),
+        ("audit checkpoint >/dev/full", 1, "error: No space left on device: output\n"),
+        ("audit checkpoint | true", 0, ""),
+        ("status 2>/dev/full", 3, ""),
+        ("audit show 7 2>/dev/full", 1, ""),
+        ("nonsense 2>/dev/full", 2, ""),
+        ("agent remove nobody 2>/dev/full", 1, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_told_and_changes_no_status(
+    home: Home, line: str, status: int, said: str
+) -> None:
+    made(home)
+    Journal.open_sync(home.journal, origin="t.example/log").close()
+    shell = ["sh", "-c", f'unset PYTHONUNBUFFERED; "$0" -m node.cli {line}', sys.executable]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, said)
+
+
 def test_an_archive_on_standard_output_is_refused(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
