@@ -44,9 +44,15 @@ class Home:
 
     @classmethod
     def locate(cls, env: Mapping[str, str] | None = None) -> Home:
-        """The home the environment names; it need not exist."""
-        named = (os.environ if env is None else env).get("FREEHOLD_HOME")
-        return cls(Path(named).expanduser().absolute() if named else Path.home() / ".freehold")
+        """The home the environment names; it need not exist. Raises ConfigError if none is."""
+        named = (os.environ if env is None else env).get("FREEHOLD_HOME") or "~/.freehold"
+        try:
+            return cls(Path(named).expanduser().absolute())
+        except (RuntimeError, OSError) as error:  # of a user without a home; of a deleted folder
+            raise ConfigError(
+                f"cannot tell where {named} is: {error}",
+                hint="Set FREEHOLD_HOME to a folder, by its whole path.",
+            ) from error
 
     @property
     def config(self) -> Path:
@@ -130,9 +136,19 @@ class Home:
         return sorted(self.agents.glob("[!.]*.toml"))
 
     def create(self) -> None:
-        """A home to run in. Raises ConfigError as `check_path` and `make_folders`."""
+        """A home to run in. Raises ConfigError as `check_path`, `check_owner`, `make_folders`."""
         self.check_path()
+        self.check_owner()
         self.make_folders()
+
+    def check_owner(self) -> None:
+        """Raises ConfigError in another user's home: what root makes there is closed to them."""
+        owner = self.run.stat().st_uid if self.run.exists() else os.geteuid()
+        if owner != os.geteuid():
+            raise ConfigError(
+                f"{self.root} is the home of user {owner}, and this is user {os.geteuid()}",
+                hint="Run this as that user, or set FREEHOLD_HOME.",
+            )
 
     def check_path(self) -> None:
         """Raises ConfigError where the path is not UTF-8, or too long for a UNIX socket."""

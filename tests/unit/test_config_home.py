@@ -180,6 +180,43 @@ def test_home_from_the_environment(tmp_path: Path) -> None:
         Home(tmp_path).require()
 
 
+@pytest.mark.parametrize("named", ["~nobody-of-this-name/h", "h"])
+def test_a_home_that_nobody_can_find_is_told(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="cannot tell where"):
+        Home.locate({"FREEHOLD_HOME": named})
+
+
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)
+    with pytest.raises(ConfigError, match=r"cannot tell where ~/\.freehold is"):
+        Home.locate({})
+
+
+def test_a_home_is_where_it_is_whatever_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "h")
+    assert Home.locate({}).root == tmp_path / "h" / ".freehold"
+
+
+def test_another_user_makes_nothing_in_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    home.run.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: home.run.stat().st_uid + 1)
+    with pytest.raises(ConfigError, match="is the home of user"):
+        home.create()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_home_too_deep_for_a_socket_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="UNIX socket"):
         Home(tmp_path / ("x" * 120)).create()
