@@ -163,18 +163,22 @@ class Daemon:
     async def serve(self, control: Control) -> None:
         """Until a signal or a client asks for the end, or the log cannot be written."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        ends = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            ends.append(signal.SIGHUP)
+        for number in ends:
             loop.add_signal_handler(number, self._on_signal, number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)  # whoever started us may have blocked them
         log.info("%s is ready (pid %d)", self.config.node.name, os.getpid())
         self._readiness.ready()
         self._ready.set()
-        ends = {
+        told = {
             asyncio.create_task(control.runs.failed.wait()),
             asyncio.create_task(self._stopping.wait()),
         }
         loading = asyncio.create_task(preload(control.engine, self.config.models.preload))
-        await asyncio.wait({*ends, self._serving}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*ends, loading):
+        await asyncio.wait({*told, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*told, loading):
             task.cancel()
 
     async def shutdown(self, control: Control) -> None:

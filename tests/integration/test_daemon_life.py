@@ -186,6 +186,21 @@ def test_a_second_sigterm_does_not_wait(node: Node) -> None:
         assert control.status()["resumed"] == [run]
 
 
+def test_signals_are_heard_though_its_starter_blocked_them_and_nohup_is_heeded(node: Node) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGHUP])
+    try:
+        process = node.up()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        signal.signal(signal.SIGHUP, before)
+    node.send(signal.SIGHUP)
+    with client(node) as control:
+        assert not control.status()["stopping"]
+    assert node.down() == 0
+    assert process.returncode == 0
+
+
 def test_errors_cross_the_socket_as_what_they_were(node: Node) -> None:
     node.up()
     with client(node) as control:
