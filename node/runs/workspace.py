@@ -312,7 +312,7 @@ def _history(repository: Any, limit: int) -> Iterator[Any]:
     head = _head(repository)
     if head is None:
         return
-    walker = repository.walk(head.id, SortMode.TOPOLOGICAL)
+    walker = repository.walk(head.id, SortMode.NONE)  # any other reads the whole history first
     for _, commit in zip(range(limit), walker, strict=False):
         yield commit
 

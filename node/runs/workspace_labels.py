@@ -113,9 +113,13 @@ class FileLabels:
         """
 
         def change(book: _Book) -> None:
+            ever: Marks = {}  # by any spelling
+            for path, labels in book.ever.items():
+                name = folded(path)
+                ever[name] = ever.get(name, frozenset()) | labels
             for path in paths:
-                if ever := _marked(book.ever, path):
-                    book.now[path] = book.now.get(path, frozenset()) | ever
+                if labels := ever.get(folded(path), frozenset()):
+                    book.now[path] = book.now.get(path, frozenset()) | labels
 
         self._change(agent, change)
 
@@ -166,12 +170,6 @@ class FileLabels:
         _READ.pop(path, None)  # two that are written within a tick of the clock look alike
         temporary.replace(path)
         sync_folder(path.parent)  # before the files that they are about are written
-
-
-def _marked(marks: Marks, path: str) -> frozenset[Label]:
-    """What a path carries, by whichever of its names."""
-    name = folded(path)
-    return frozenset().union(*(found for other, found in marks.items() if folded(other) == name))
 
 
 def folded(path: str) -> str:

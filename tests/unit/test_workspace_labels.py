@@ -94,6 +94,25 @@ def test_what_is_put_back_has_the_marks_of_its_other_spellings(tmp_path: Path) -
     assert (labels.of("clerk", "notes"), labels.of("clerk", "other")) == (UNTRUSTED, NONE)
 
 
+def test_putting_many_files_back_spells_each_name_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each mark and file: a rollback of thousands of files must not take minutes."""
+    labels = FileLabels(tmp_path)
+    names = [f"f{number}" for number in range(30)]
+    for name in names:
+        labels.wrote("clerk", name, UNTRUSTED)
+    spelt: list[str] = []
+
+    def counted(path: str) -> str:
+        spelt.append(path)
+        return folded(path)
+
+    monkeypatch.setattr(workspace_labels, "folded", counted)
+    labels.put_back("clerk", names)
+    assert sorted(spelt) == sorted([*names, *names])
+
+
 def test_spellings_that_are_one_only_when_folded_twice_are_one() -> None:
     assert folded("\U0001d400") == folded("a")
     assert folded("\u0390") == folded("\u03aa\u0301")

@@ -132,6 +132,19 @@ async def test_an_interrupted_commit_is_found_by_its_key(
     }
 
 
+async def test_the_newest_is_told_without_reading_a_long_history(
+    workspaces: Workspaces, files: Path, home: Path
+) -> None:
+    """Each commit is a file of its own, and each run that wrote anything looks at the newest."""
+    made = []
+    for number in range(5):
+        (files / "a").write_text(str(number))
+        made.append(await keep(workspaces, f"r{number}"))
+    oldest = home / ".git-clerk" / "objects" / made[0][:2] / made[0][2:]
+    oldest.unlink()
+    assert [version.id for version in await workspaces.log("clerk", 2)] == [made[4], made[3]]
+
+
 async def test_diff_shows_what_is_not_kept_yet_and_between_versions(
     workspaces: Workspaces, files: Path
 ) -> None:
