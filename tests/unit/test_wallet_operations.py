@@ -30,11 +30,11 @@ from wallet.errors import (
 )
 from wallet.mint.testing import Fault, Outcome, Purse
 from wallet.operations import restoring
-from wallet.operations.results import Rules
+from wallet.operations.results import Report, Rules
 from wallet.protocol import blindkeys, curve, p2pk, tokens
 from wallet.protocol import outputs as making
 from wallet.protocol.p2pk import Lock
-from wallet.store import Hold, Outbox, State
+from wallet.store import Hold, Outbox, State, Tables
 from wallet.testing import World
 from wallet.types import Proof, Token
 from wallet.wallet import Wallet
@@ -443,6 +443,13 @@ async def test_the_half_that_is_left_is_taken_back(world: World, ann: Wallet, bo
     assert await world.missing() == 0
 
 
+async def test_only_what_was_sent_is_taken_back(ann: Wallet) -> None:
+    invoice = await ann.request_invoice(5)
+    for key in (invoice.operation, "nothing"):
+        with pytest.raises(RefusedError, match="no send of this wallet"):
+            await ann.reclaim(key)
+
+
 async def test_a_mint_that_is_silent_leaves_the_outbox_as_it_is(
     world: World, ann: Wallet, bob: Wallet
 ) -> None:
@@ -451,6 +458,25 @@ async def test_a_mint_that_is_silent_leaves_the_outbox_as_it_is(
     world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
     assert await ann.refresh_outbox() == ()
     assert len(await ann.refresh_outbox()) == 1
+
+
+async def test_what_check_finds_is_told_apart(world: World, ann: Wallet) -> None:
+    await world.funded("ann", 7, mint=1)
+    url = world.mints[1].url
+    held = ann._book.store.read(lambda tables: tables.proofs.all_held(Hold.FREE))
+    spent = next(each.proof for mint, each in held if mint == url)
+    world.mints[1].ledger.spent[curve.y_of(spent.secret)] = None
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
+    report = await ann.check()
+    assert report == Report(len(held), spent_elsewhere=1, unreachable=(world.mint.url,))
+    assert await ann.check() == Report(len(held) - 1)
+
+    def reserve(tables: Tables) -> None:
+        tables.proofs.take(tables.proofs.coins(url, "sat"), "gone", hold=Hold.RESERVED)
+
+    await ann._book.store.write("x", reserve)
+    damage = ("proofs are held by operation gone, which is over",)
+    assert (await ann.check()).damage == damage
 
 
 # ── mints ───────────────────────────────────────────────────────────────────────────────────

@@ -15,8 +15,6 @@ from wallet.types import Proof, Unit
 class Consolidating(swapping.Swapping):
     """A swap of our own proofs for our own proofs."""
 
-    kind = Kind.CONSOLIDATE
-
     def plan(self, book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
         coins = now.coins(tables)
         chosen = _worst(book, coins, now)

@@ -13,15 +13,6 @@ from wallet.store import Held, Kind, Operation, Outbox, Record, State, Tables, c
 from wallet.types import ProofState, Token
 
 
-class Reclaiming(receiving.Receiving):
-    """A swap of our own outbox back to us."""
-
-    kind = Kind.RECLAIM
-
-
-RECLAIMING = Reclaiming()
-
-
 async def reclaim(book: Book, own: OwnKeys, key: str) -> Operation:
     """See `Wallet.reclaim`."""
     async with book.holding(key):
@@ -51,7 +42,7 @@ async def _go_on(book: Book, key: str) -> Operation | None:
     async with book.holding(begun):
         record = must(book.record(begun), begun)
         if not record.operation.state.final:  # `recover` may have been quicker
-            record = await swapping.settle(book, RECLAIMING, record)
+            record = await swapping.settle(book, receiving.RECEIVING, record)
         return record.operation if record.operation.state == State.DONE else None
 
 
@@ -113,7 +104,7 @@ async def _take_back(book: Book, own: OwnKeys, send: Record) -> Operation:
     key = book.new_key()
     record = book.begun(key, Kind.RECLAIM, snapshot, operation.amount, parent=send.key, **body)
     async with book.holding(key):
-        return (await swapping.start(book, RECLAIMING, record, snapshot)).operation
+        return (await swapping.start(book, receiving.RECEIVING, record, snapshot)).operation
 
 
 def _begun(book: Book, parent: str) -> str | None:

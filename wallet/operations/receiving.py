@@ -37,8 +37,6 @@ _MANY = 16  # proofs whose checking would hold up the event loop
 class Receiving(swapping.Swapping):
     """A swap whose inputs came from outside, or from the outbox."""
 
-    kind = Kind.RECEIVE
-
     def plan(self, book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
         body = record.body
         foreign = codec.proofs_of(body, "token")

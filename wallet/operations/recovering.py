@@ -15,7 +15,6 @@ from wallet.operations import (
     consolidating,
     exchanging,
     minting,
-    outbox,
     paying,
     receiving,
     sending,
@@ -30,7 +29,7 @@ from wallet.types import Unit
 _SWAPS: dict[Kind, swapping.Swapping] = {
     Kind.SEND: sending.SENDING,
     Kind.RECEIVE: receiving.RECEIVING,
-    Kind.RECLAIM: outbox.RECLAIMING,
+    Kind.RECLAIM: receiving.RECEIVING,
     Kind.CONSOLIDATE: consolidating.CONSOLIDATING,
 }
 

@@ -42,8 +42,6 @@ _SOON_S = 86_400  # ecash that expires within a day is not handed to others
 class Sending(swapping.Swapping):
     """A swap part of whose outputs are the payee's."""
 
-    kind = Kind.SEND
-
     def plan(self, book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
         exact = None if record.body["asked"]["to"] else _exact(book, tables, record, now)
         if exact is not None:

@@ -48,8 +48,6 @@ OUTDATED: Final = frozenset({11005, 12001, 12002, EXPIRED, SIGNED_BEFORE})
 class Swapping(ABC):
     """What one kind of operation adds to the frame. Each method runs inside a transaction."""
 
-    kind: Kind
-
     @abstractmethod
     def plan(self, book: Book, tables: Tables, record: Record, now: Snapshot) -> Record:
         """The record with `inputs` and `outputs` in its body; own inputs are reserved."""
