@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,9 @@ from wallet.errors import (
 from wallet.mint import MintClient
 from wallet.mint.testing import Fault, Outcome
 from wallet.operations.results import Rules
+from wallet.protocol import invoices
 from wallet.protocol.invoices import Bolt11
-from wallet.store import Hold, Kind, State
+from wallet.store import Hold, Kind, Record, State
 from wallet.testing import World
 from wallet.types import MintQuoteState
 from wallet.wallet import Wallet
@@ -646,12 +647,14 @@ class Source:
     refuses: bool = False
     settles: bool = True
     asked: list[str] = field(default_factory=list)
+    again: list[bool] = field(default_factory=list)
     known: list[bytes | None] = field(default_factory=list)
 
     async def pay_invoice(
         self, invoice: Bolt11, *, amount_msat: int | None = None, again: bool = False
     ) -> Answer:
         self.asked.append(invoice.text)
+        self.again.append(again)
         if self.refuses:
             raise PaymentFailedError("no")
         preimage = self.world.lightning.pay(invoice.text)
@@ -702,6 +705,26 @@ async def test_what_another_source_did_not_tell_is_asked_again(world: World, ann
     revived.use_source(source)
     assert [each.state for each in await revived.recover()] == [State.DONE]
     assert len(source.asked) == 2
+
+
+async def test_what_a_source_did_is_known_however_much_was_done_since(
+    world: World, ann: Wallet
+) -> None:
+    """Else what it never got is pending for good, and an old failure is told as that of a new
+    try, which may be under way."""
+    source, first = Source(world), world.lightning.invoice(1_000)
+    await ann.pay_from(source, first, key="first")
+    source.refuses, refused = True, world.lightning.invoice(2_000)
+    with pytest.raises(PaymentFailedError):
+        await ann.pay_from(source, refused, key="refused")
+    one, store = ann.history()[-1], ann._book.store
+    many = [Record(replace(one, key=f"invoice {number}")) for number in range(250)]
+    await store.write("x", lambda t: [t.operations.insert(each) for each in many])
+    source.refuses, source.lost, source.settles = False, True, False
+    assert (await ann.pay_from(source, refused, key="again")).state == "pending"
+    assert source.again == [False, False, True]
+    assert await ann.recover() == ()
+    assert source.known == [invoices.read(first).payment_hash]
 
 
 async def test_another_source_that_refuses(world: World, ann: Wallet) -> None:

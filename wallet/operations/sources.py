@@ -7,7 +7,6 @@ the same payment here too. `SourcePayment` is what such an operation answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -123,7 +122,8 @@ async def _begin(book: Book, source: FundingSource, key: str, bill: Bill) -> Rec
     proof = bill.invoice.payment_hash.hex()
 
     def work(tables: Tables) -> Record:
-        again = any(other.body["hash"] == proof for other in _payments(tables, source.name))
+        failed = tables.operations.of(Kind.SOURCE, source.name, State.FAILED)
+        again = any(other.body["hash"] == proof for other in failed)
         record = Record(operation, {"asked": bill.asked, "hash": proof, "again": again})
         bills.hold(tables, proof, key)
         tables.operations.insert(record)
@@ -165,15 +165,5 @@ def _fail(tables: Tables, record: Record) -> None:
 
 def _known(tables: Tables, source: str) -> bytes | None:
     """The hash of the last payment that this source surely made."""
-    made = (each for each in _payments(tables, source) if each.operation.state == State.DONE)
-    last = next(made, None)
+    last = next(tables.operations.of(Kind.SOURCE, source, State.DONE), None)
     return None if last is None else bytes.fromhex(last.body["hash"])
-
-
-def _payments(tables: Tables, source: str) -> Iterator[Record]:
-    """The last ones from a source, newest first."""
-    for operation in tables.operations.history(200, None):
-        if operation.kind == Kind.SOURCE and operation.mint == source:
-            record = tables.operations.get(operation.key)
-            if record is not None:
-                yield record

@@ -8,7 +8,7 @@ so that one token is never two operations.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from operator import attrgetter
 
@@ -113,6 +113,16 @@ class Operations:
         """The reclaim that took the token of a send back."""
         found = self._list("WHERE parent = ? AND kind = 'reclaim' AND state = 'done'", (key,))
         return found[0] if found else None
+
+    def of(self, kind: Kind, mint: str, state: State) -> Iterator[Record]:
+        """The operations of a kind and mint in a state, newest first; read as asked for."""
+        keys = self._connection.execute(
+            "SELECT key FROM operations WHERE kind = ? AND mint = ? AND state = ?"
+            " ORDER BY serial DESC",
+            (kind, mint, state),
+        )
+        found = (self.get(key) for (key,) in keys.fetchall())
+        return (record for record in found if record is not None)
 
     def history(self, limit: int, before: int | None) -> tuple[Operation, ...]:
         """Newest first; with `before`, those that began before this second."""
