@@ -84,13 +84,15 @@ def run_limits(agent: AgentManifest, node: NodeLimits) -> dict[str, float]:
 class Pocket:
     """One budget: its limits, what was used, and what is held for steps under way.
 
-    A dimension that `limits` does not name is not limited here.
+    A dimension that `limits` does not name is not limited here. `key` says where a person sets one,
+    with {} for its name.
     """
 
     owner: str
     limits: Amounts
     used: Usage = field(default_factory=Usage)
     holds: dict[object, Usage] = field(default_factory=dict)
+    key: str = "{} of the budget it is a part of"
 
     def held(self) -> Usage:
         """The sum of all holds."""
@@ -176,12 +178,14 @@ def exceeded(pocket: Pocket, dimension: str, wanted: Usage) -> BudgetExceededErr
     """The error that says which dimension of whose budget, and what had been done."""
     limit, used = pocket.limits[dimension], amounts(pocket.used)[dimension]
     held = amounts(pocket.held())[dimension]
-    under_way = f", {_number(held)} held for steps under way" if held else ""
+    name, most = _named(dimension, limit)
+    _, spent = _named(dimension, used)
+    _, needed = _named(dimension, amounts(wanted)[dimension])
+    under_way = f", {_named(dimension, held)[1]} held for steps under way" if held else ""
     return BudgetExceededError(
-        f"the budget of {pocket.owner} is spent: {dimension} limit {_number(limit)}, used "
-        f"{_number(used)}{under_way}, the next step needs {_number(amounts(wanted)[dimension])}; "
-        f"done so far: {describe(pocket.used)}",
-        hint=f"Raise the {dimension} limit of {pocket.owner}, or ask for less.",
+        f"the budget of {pocket.owner} is spent: {name} limit {most}, used {spent}{under_way}, "
+        f"the next step needs {needed}; done so far: {describe(pocket.used)}",
+        hint=f"Raise {pocket.key.format(name)}, or ask for less.",
         dimension=dimension,
         owner=pocket.owner,
         limit=limit,
@@ -191,8 +195,15 @@ def exceeded(pocket: Pocket, dimension: str, wanted: Usage) -> BudgetExceededErr
 
 def describe(usage: Usage) -> str:
     """The usage in words, leaving out what is zero."""
-    parts = (f"{_number(value)} {name}" for name, value in amounts(usage).items() if value)
-    return ", ".join(parts) or "nothing"
+    parts = (_named(name, value) for name, value in amounts(usage).items() if value)
+    return ", ".join(f"{value} {name}" for name, value in parts) or "nothing"
+
+
+def _named(dimension: str, value: float) -> tuple[str, str]:
+    """A dimension and an amount of it as manifests and the config have them: sats, not msat."""
+    if dimension == "msat":
+        return "sats", _number(value / 1000)
+    return dimension, _number(value)
 
 
 def _number(value: float) -> str:

@@ -117,7 +117,8 @@ class Ledger:
 
     def _pockets_of(self, agent: str, day: str) -> tuple[Pocket, ...]:
         known = self._days.get(day) or self._days.setdefault(day, _Day(self._node_pocket()))
-        own = known.agents.setdefault(agent, Pocket(f"agent {agent} today", {}))
+        key = f"{{}}_per_day in [budget] of agent {agent}"
+        own = known.agents.setdefault(agent, Pocket(f"agent {agent} today", {}, key=key))
         return (own,) if agent == NODE_AGENT else (own, known.node)
 
     def _node_pocket(self) -> Pocket:
@@ -130,6 +131,7 @@ class Ledger:
                 "egress_bytes": limits.egress_bytes_per_day,
                 "msat": limits.sats_per_day * 1000,
             },
+            key="limits.{}_per_day in config.toml",
         )
 
     def _today(self) -> str:

@@ -183,8 +183,10 @@ class Life:
 
 def answer_for(error: Exception) -> Answer:
     """How a run ends whose program raised."""
-    if isinstance(error, BudgetExceededError | RunStoppedError):
+    if isinstance(error, RunStoppedError):
         return Answer("stopped", "", reason=error.message)
+    if isinstance(error, BudgetExceededError):
+        return Answer("stopped", "", reason=error.diagnostics())
     if isinstance(error, FreeholdError):
         return Answer("failed", "", reason=error.diagnostics())
     return Answer("failed", "", reason=f"the program broke: {type(error).__name__}")

@@ -77,7 +77,7 @@ class AgentLoop:
         try:
             answer = await session.work()
         except BudgetExceededError as error:
-            answer = Answer("stopped", reason=error.message)
+            answer = Answer("stopped", reason=error.diagnostics())
         except InferenceError as error:
             answer = Answer("failed", reason=error.diagnostics())
         answer = await session.close(answer)

@@ -134,7 +134,8 @@ def revive(door: Door, entries: list[Entry], *, replaying: bool = False) -> Run:
 
 def run_pocket(door: Door, started: Started) -> Pocket:
     """The budget of one run."""
-    return Pocket(f"run {started.id}", run_limits(started.agent, door.limits))
+    key = f"{{}} in [budget] of agent {started.agent.name}"
+    return Pocket(f"run {started.id}", run_limits(started.agent, door.limits), key=key)
 
 
 def pause_s(line: RunLine) -> float | None:

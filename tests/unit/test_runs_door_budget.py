@@ -64,10 +64,12 @@ def test_holds_never_sum_to_more_than_the_limit(limits, actions) -> None:
 
 
 def test_a_refused_reservation_holds_nothing_anywhere() -> None:
-    rich, poor = Pocket("rich", {"msat": 100}), Pocket("poor", {"msat": 1})
+    rich, poor = Pocket("rich", {"msat": 9000}), Pocket("poor", {"msat": 1000}, key="{} there")
     with pytest.raises(BudgetExceededError) as caught:
-        reserve((rich, poor), Usage(msat=2))
+        reserve((rich, poor), Usage(msat=2500))
     assert caught.value.owner == "poor"
+    assert "sats limit 1, used 0, the next step needs 2.5;" in caught.value.message
+    assert caught.value.hint == "Raise sats there, or ask for less."
     assert rich.held() == Usage()
 
 
@@ -227,7 +229,9 @@ async def test_what_is_limited_to_nothing_is_not_limited_by_what_the_node_gives(
     limits = run_limits(agent(budget=nothing), NodeLimits())
     assert (limits["tool_calls"], limits["egress_bytes"]) == (0, 0)
     runs, _, run_id = await run_one(one_step(tokens(1)), agent(budget=nothing))
-    assert "agent clerk today is spent: tokens limit 0" in (await runs.wait(run_id)).reason
+    reason = (await runs.wait(run_id)).reason
+    assert "agent clerk today is spent: tokens limit 0" in reason
+    assert "Raise tokens_per_day in [budget] of agent clerk" in reason
 
 
 async def test_what_nobody_knows_of_counts_all_it_was_given_to_send() -> None:
