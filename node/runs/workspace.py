@@ -25,12 +25,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import pygit2
-from pygit2.enums import ConfigLevel, SortMode
-
 from node.clock import Clock
 from node.errors import WorkspaceError
 from node.runs.effect import Needs, Outcome, StepKind, Usage
+from node.runs.git import ConfigLevel, SortMode, pygit2
 from node.runs.workspace_files import Files, each_file, remove_left, restore_files
 from node.runs.workspace_labels import FileLabels
 from node.types import Json

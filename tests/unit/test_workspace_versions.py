@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -569,3 +571,11 @@ def test_what_could_not_be_put_back_whole_leaves_nothing(
         restore_files(files, {"a": b"old"})
     assert names(files) == ["a"]
     assert (files / "a").read_text() == "new"
+
+
+@pytest.mark.parametrize("file", ["/nonexistent", __file__], ids=["missing", "other"])
+def test_certificates_that_are_none_keep_no_history_away(file: str) -> None:
+    named = {**os.environ, "SSL_CERT_FILE": file, "SSL_CERT_DIR": "/nonexistent"}
+    code = "import os, node.runs.workspace; print(os.environ['SSL_CERT_FILE'])"
+    said = subprocess.check_output([sys.executable, "-c", code], env=named, text=True)
+    assert said == f"{file}\n"
