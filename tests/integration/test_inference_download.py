@@ -618,6 +618,28 @@ def test_nobody_listens(models: Path) -> None:
         fetch(models, f"http://127.0.0.1:{port}/a")
 
 
+def test_no_proxy_is_asked_for_a_model_on_this_machine(
+    server: Server, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert fetch(models, f"{server.url}/a").sha256 == hashlib.sha256(server.body).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("https_proxy", "foo://x"), ("no_proxy", "[::1"), ("SSL_CERT_FILE", "/nonexistent")],
+)
+def test_an_environment_that_leads_nowhere_is_told(
+    name: str, value: str, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(DownloadError, match="what the environment says") as caught:
+        fetch(models, "https://host.test/a.gguf")
+    assert "SSL_CERT_FILE" in caught.value.hint
+
+
 def test_https_is_not_left_for_http_nor_for_this_machine(models: Path) -> None:
     here = ("127.0.0.1", "127.0.0.2", "127.1", "2130706433", "0x7f.1", "0.0.0.0", "localhost.")
     here += ("a.localhost", "[::1]", "[::]", "[::ffff:127.0.0.1]")

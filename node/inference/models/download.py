@@ -156,7 +156,7 @@ class Download:
     def _persist(self) -> None:
         """Asks again where a connection breaks, until nothing comes any more."""
         failures = 0
-        with httpx.Client(transport=self._transport, timeout=_TIMEOUT) as client:
+        with self._client() as client:
             while True:
                 before = self._part.have
                 try:
@@ -168,6 +168,19 @@ class Download:
                     self._pause(2.0 ** (failures - 1))
                 else:
                     return
+
+    def _client(self) -> httpx.Client:
+        """A client that goes through the environment's proxies, but not to this machine."""
+        transport = self._transport
+        try:
+            if transport is None and is_here(self._wanted.source.url):
+                transport = httpx.HTTPTransport()
+            return httpx.Client(transport=transport, timeout=_TIMEOUT)
+        except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+            raise DownloadError(
+                f"what the environment says of proxies or certificates cannot be used: {error}",
+                hint="Look at HTTPS_PROXY, ALL_PROXY (http:// only), NO_PROXY and SSL_CERT_FILE.",
+            ) from error
 
     def _gave_up(self, error: Exception) -> DownloadError:
         said = error.message if isinstance(error, DownloadError) else _in_words(error)
