@@ -35,14 +35,14 @@ class Threads:
         """A future of the running loop for what `work` returns or raises.
 
         Raises:
-            SandboxError: the threads have ended.
+            SandboxError: the threads have ended, or the system has none for the first of them.
         """
         self.check_open()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
-        self._unfinished += 1
-        if self._unfinished > len(self._threads) < self._count:
+        if self._unfinished >= len(self._threads) < self._count:
             self._start()
+        self._unfinished += 1
         self._jobs.put((work, future, loop))
         return future
 
@@ -53,10 +53,18 @@ class Threads:
 
     def _start(self) -> None:
         name = f"{self._name}-{len(self._threads)}"
-        self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
         usual = threading.stack_size(_STACK_BYTES)
         try:
-            self._threads[-1].start()
+            thread.start()
+        except RuntimeError as error:  # a limit of the system's: what others finish, jobs wait for
+            if not self._threads:
+                raise SandboxError(
+                    "the system starts no thread for a tool",
+                    hint="Raise the limit on processes (`ulimit -u`, or the container's).",
+                ) from error
+        else:
+            self._threads.append(thread)
         finally:
             threading.stack_size(usual)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from node.errors import CapabilityError, SandboxError, ToolError, ToolLimitError, ToolTrapError
 from node.sandbox import Grant, Limits, Sandbox, WorkspaceGrant
 from node.sandbox.testing import component_wat, write_tool
+from node.sandbox.threads import Threads
 
 ECHO = component_wat(
     """(call $answer (i32.const 0) (i32.sub (local.get $text) (i32.const 1))
@@ -204,3 +206,20 @@ async def test_a_guests_names_are_not_taken_for_the_reason_of_a_trap(
     with pytest.raises(ToolTrapError, match=r"trapped: .*unreachable") as caught:
         await sandbox.call(write_tool(tmp_path, text), "tool", {"v": "x"}, Grant())
     assert len(caught.value.message) < 500
+
+
+async def test_a_thread_that_the_system_does_not_start_takes_nobody_s_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = Threads(2, "t")
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", refused)
+        for _ in range(2):
+            with pytest.raises(SandboxError, match="no thread"):
+                threads.run(lambda: 7)
+    assert await threads.run(lambda: 7) == 7
+    threads.close()
+    threads.join()
