@@ -243,3 +243,16 @@ def test_libllama_itself_is_asked() -> None:
 def test_runner_constant_is_in_the_total(tmp_path: Path) -> None:
     wanted = need(big(tmp_path), context_tokens=256)
     assert wanted.total == wanted.weights + wanted.cache + wanted.buffers + memory.RUNNER_BYTES
+
+
+def test_a_template_is_bounded_within_what_the_process_may_have() -> None:
+    code = """
+import resource
+from node.inference.llama.loading import _memory_bound
+resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))
+for more in (1 << 50, 1 << 30):
+    with _memory_bound(more):
+        assert resource.getrlimit(resource.RLIMIT_AS)[0] <= 1 << 40
+    assert resource.getrlimit(resource.RLIMIT_AS) == (1 << 40, 1 << 40)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

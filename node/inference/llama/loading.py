@@ -163,7 +163,8 @@ def _memory_bound(more: int) -> Iterator[None]:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     bound = pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (bound, before[1]))
+    if before[0] == resource.RLIM_INFINITY or bound < before[0]:  # no more than it may have
+        resource.setrlimit(resource.RLIMIT_AS, (bound, before[1]))
     try:
         yield
     finally:
