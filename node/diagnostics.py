@@ -59,7 +59,7 @@ def tail(path: Path, count: int) -> Iterator[str]:
     older = path.with_name(path.name + OLDER)
     for file in (older, path):
         if file == path or file.exists():
-            lines.extend(file.read_text(errors="replace").splitlines())
+            lines.extend(file.read_text("utf-8", errors="replace").splitlines())
     return iter(lines)
 
 
@@ -91,7 +91,7 @@ def follow(path: Path, wait: Callable[[], None]) -> Iterator[str]:
 
 
 def _opened(path: Path) -> TextIO:
-    return path.open(errors="replace")
+    return path.open(encoding="utf-8", errors="replace")
 
 
 def _is_current(file: TextIO, path: Path) -> bool:

@@ -113,7 +113,7 @@ def verify_command(
 @click.option("--agent", help="Entries of this agent.")
 @click.option("--type", "types", multiple=True, help="Of this type, or beginning so: step.")
 @click.option("--denied", is_flag=True, help="What policy, a person or a guard refused.")
-@click.option("--since", help="From this date or time on.")
+@click.option("--since", help="From this date or time on; UTC if it names no zone.")
 @json_option
 def log_command(
     *,
@@ -207,7 +207,7 @@ def diff_command(left: str, right: str, folder: Path | None, as_json: bool) -> N
 @audit.command("spend")
 @click.option("--by", type=click.Choice(["agent", "tool", "peer"]), default="agent")
 @click.option("--run", help="Of this run alone.")
-@click.option("--since", help="From this date or time on.")
+@click.option("--since", help="From this date or time on; UTC if it names no zone.")
 @dir_option
 @json_option
 def spend_command(

@@ -35,7 +35,11 @@ def folder_of(folder: Path | None) -> Path:
 
 
 @click.command("prune")
-@click.option("--before", required=True, help="What is older than this date or time may go.")
+@click.option(
+    "--before",
+    required=True,
+    help="What is older than this date or time may go; UTC if it names no zone.",
+)
 @yes_option
 @dir_option
 def prune_command(before: str, yes: bool, folder: Path | None) -> None:

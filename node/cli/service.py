@@ -86,7 +86,7 @@ def status(as_json: bool) -> None:
     """
     path = _path()
     there = path.exists()
-    current = there and path.read_text() == definition(home())
+    current = there and path.read_bytes() == definition(home()).encode()
     if as_json:
         print_json({"installed": there, "current": current, "path": str(path)})
     elif not there:
@@ -111,7 +111,7 @@ def installed(where: Home) -> bool:
     named = _quoted(f"FREEHOLD_HOME={where.root}", dollar="$")
     if sys.platform == "darwin":
         named = f"<string>{escape(str(where.root))}</string>"
-    return path.is_file() and named in path.read_text(errors="replace")
+    return path.is_file() and named in path.read_text("utf-8", errors="replace")
 
 
 def definition(where: Home) -> str:
@@ -151,6 +151,7 @@ WantedBy=default.target
 def _quoted(text: str, *, dollar: str = "$$") -> str:
     """A word as systemd.syntax(7) reads it: quotes, specifiers and variables taken literally."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    escaped = escaped.replace("\n", "\\n")
     return '"' + escaped.replace("$", dollar) + '"'
 
 

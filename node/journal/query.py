@@ -54,7 +54,7 @@ def is_denied(entry: Entry) -> bool:
 
 
 def moment(text: str) -> int:
-    """Wall time in ms of an ISO 8601 date or time; local UTC where no zone is given.
+    """Wall time in ms of an ISO 8601 date or time; UTC where no zone is given.
 
     Raises:
         JournalError: it is not one.

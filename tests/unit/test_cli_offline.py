@@ -599,6 +599,11 @@ def test_systemd_accepts_the_unit(tmp_path: Path, folder: str) -> None:
     assert "freehold.service" not in done.stderr
 
 
+def test_a_line_break_in_a_path_ends_no_line_of_the_unit(tmp_path: Path) -> None:
+    unit = service.unit(Home(tmp_path / "a\nb"), ["up"], 20)
+    assert f'Environment="FREEHOLD_HOME={tmp_path}/a\\nb"' in unit.splitlines()
+
+
 def test_a_broken_unit_is_seen(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not here")

@@ -115,3 +115,15 @@ def test_it_is_followed_from_its_end_across_turn_overs(tmp_path: Path) -> None:
     said = followed(path, lambda: say("one"), turned, away, lambda: back.rename(path), cut)
     file.close()
     assert said == "one\nunseen as yet\nin the new one\ncut\n"
+
+
+def test_diagnostics_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    path = tmp_path / "d.log"
+    path.write_text("grün\n", "utf-8")
+    code = "import sys; from pathlib import Path; from node.diagnostics import tail\n"
+    code += "print(ascii([*tail(Path(sys.argv[1]), 1)]))"
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    said = subprocess.check_output(
+        [sys.executable, "-c", code, str(path)], env={**os.environ, **plain}, text=True
+    )
+    assert said == "['gr\\xfcn']\n"
