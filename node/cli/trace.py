@@ -35,7 +35,7 @@ def trace(run: str, full: bool, as_json: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    if full or not console.is_terminal:
+    if full or not (console.is_terminal and console.width):  # COLUMNS=0 would show nothing
         console = Console(highlight=False, width=NO_WRAP)
     console.print(tree(found, None if full else WIDTH))
 

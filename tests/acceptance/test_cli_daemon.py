@@ -290,6 +290,14 @@ def test_runs_trace_logs_and_replay(running: Node) -> None:
     for part in (run, "completed", "tool calc", '{"expression": "12*34"}', "tokens", "passed"):
         assert part in shown
     assert len(running.cli("trace", "last", "--full").stdout.splitlines()) > len(shown.splitlines())
+    ours, theirs = pty.openpty()
+    narrow = {**running.environment(), "COLUMNS": "0", "TERM": "xterm"}
+    subprocess.run(
+        [sys.executable, "-m", "node.cli", "trace", "last"], stdout=theirs, env=narrow, check=True
+    )
+    os.close(theirs)
+    assert run.encode() in os.read(ours, 4096)
+    os.close(ours)
     tree = json.loads(running.cli("trace", "last", "--json").stdout)
     (tool,) = [step for step in tree["steps"] if step["kind"] == "tool"]
     assert tool["value"] == {"value": "408"}
