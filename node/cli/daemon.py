@@ -97,6 +97,7 @@ def start_detached(where: Home, command: list[str], *, passphrase: str = "") -> 
         )
         os.close(writing)
         if ready.readline() == b"ready\n":
+            process.returncode = 0  # it outlives this command, which Python would warn of
             _greet(process.pid)
             return
     code = process.wait()

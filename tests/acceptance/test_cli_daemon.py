@@ -97,10 +97,11 @@ def test_what_a_model_keeps_of_an_erased_run_is_removed(node: Node) -> None:
 def test_a_daemon_takes_no_code_from_the_folder_it_was_started_in(node: Node) -> None:
     (node.root.parent / "jsonschema.py").write_text("raise SystemExit('not mine')")
     words = [sys.executable, "-P", "-m", "node.cli"]
-    where: dict[str, Any] = {"cwd": node.root.parent, "env": node.environment()}
+    env = {**node.environment(), "PYTHONWARNINGS": "always::ResourceWarning"}
+    where: dict[str, Any] = {"cwd": node.root.parent, "env": env}
     up = subprocess.run([*words, "up", "--detach"], capture_output=True, check=False, **where)
     node.cli("down")
-    assert up.returncode == 0, up.stderr
+    assert (up.returncode, b"Warning" in up.stderr) == (0, False), up.stderr
     unit = subprocess.check_output([*words, "service", "install", "--print"], **where)
     assert b'" "-P" "-m" "node.cli" "up"' in unit or b"<string>-P</string>" in unit
 
