@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from wallet.errors import (
@@ -257,8 +258,10 @@ async def test_what_is_no_wallet_is_refused(
         path.write_bytes(content)
     else:
         _edit(path, "PRAGMA user_version = 77")
-    with pytest.raises(StoreError, match=says):
+    with pytest.raises(StoreError, match=says) as told:
         Store(path, key=KEY)
+    assert told.tb, "which holds all that was made"
+    assert str(path) not in {file.path for file in psutil.Process().open_files()}
 
 
 async def test_a_file_of_before_is_brought_up_to_date(tmp_path: Path, store: Store) -> None:

@@ -16,6 +16,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -78,10 +79,12 @@ class Database:
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             path.chmod(0o600)
-            self._writer = _connect(path)
-            schema.prepare(self._writer)
-            self._reader = _connect(path)
-            self._reader.execute("PRAGMA query_only = ON")
+            with ExitStack() as opened:
+                self._writer = opened.enter_context(closing(_connect(path)))
+                schema.prepare(self._writer)
+                self._reader = opened.enter_context(closing(_connect(path)))
+                self._reader.execute("PRAGMA query_only = ON")
+                opened.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise _store_error(error) from error
         self._ended = False
