@@ -443,6 +443,71 @@ async def test_the_half_that_is_left_is_taken_back(world: World, ann: Wallet, bo
     assert await world.missing() == 0
 
 
+async def test_each_token_is_taken_back_by_an_operation_of_its_own(
+    world: World, ann: Wallet
+) -> None:
+    one, two = await ann.send(9), await ann.send(10)
+    for sent in (one, two):
+        world.mint.faults.add(Fault.LOST_REPLY, "/v1/swap")
+        world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
+        with pytest.raises(OutcomeUnknownError):
+            await ann.reclaim(sent.operation)
+    back = await ann.reclaim(two.operation)
+    assert (back.amount, back.parent) == (10, two.operation)
+    assert [each.parent for each in ann.pending()] == [one.operation]
+    assert (await ann.reclaim(one.operation)).parent == one.operation
+    assert (ann.balance(), ann.outbox(), ann.pending()) == (100, (), ())
+
+
+async def test_an_operation_is_one_task_s_at_a_time(ann: Wallet) -> None:
+    inside = list[int]()
+
+    async def hold(rounds: int) -> None:
+        async with ann._book.holding("k"):
+            assert not inside
+            inside.append(rounds)
+            await _turns(rounds)
+            inside.clear()
+
+    tasks = [asyncio.create_task(hold(rounds)) for rounds in (5, 1, 3, 2)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.wait(tasks)
+    assert [task.cancelled() or task.exception() for task in tasks] == [None, True, None, None]
+    assert ann._book._locks == {}, "nothing is kept of what is over"
+
+
+async def test_a_restore_has_its_mint_to_itself(ann: Wallet) -> None:
+    inside = list[str]()
+
+    async def work(mint: str, start: int) -> None:
+        await _turns(start)
+        async with ann._book.at_work(mint):
+            assert f"restore {mint}" not in inside
+            inside.append(mint)
+            await _turns(3)
+            inside.remove(mint)
+
+    async def restore(mint: str, start: int) -> None:
+        await _turns(start)
+        async with ann._book.alone(mint):
+            assert mint not in inside
+            assert f"restore {mint}" not in inside
+            inside.append(f"restore {mint}")
+            await _turns(6)
+            inside.remove(f"restore {mint}")
+
+    starts = {work: (0, 1, 3, 5, 12, 15, 18), restore: (2, 4, 13)}
+    tasks = [do(mint, at) for do, times in starts.items() for at in times for mint in ("a", "b")]
+    await asyncio.gather(*tasks)
+    assert (ann._book._busy, ann._book._restoring) == (Counter(), set())
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def test_only_what_was_sent_is_taken_back(ann: Wallet) -> None:
     invoice = await ann.request_invoice(5)
     for key in (invoice.operation, "nothing"):
