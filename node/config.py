@@ -147,7 +147,8 @@ class LimitsSection(Section):
         default=10_000_000, description="Tokens a day for each agent that sets no own limit."
     )
     egress_bytes_per_day: Count = Field(
-        default=1_000_000_000, description="Bytes a day that tools may send, all agents."
+        default=1_000_000_000,
+        description="Bytes a day that may be sent, to models on servers too, all agents.",
     )
     sats_per_day: Count = Field(default=10_000, description="Satoshis a day that agents may pay.")
     runs_at_once: Count = Field(default=256, description="Unfinished runs at a time.")
@@ -213,7 +214,8 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
         tables: dict[str, Any] = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
         raise ConfigError(
-            f"cannot read {path}: {error.strerror}", hint="`freehold init` writes a new one."
+            f"cannot read {path}: {error.strerror}",
+            hint="Check its rights and the disk; where there is none, `freehold init` writes one.",
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}", hint="Correct that line.") from error

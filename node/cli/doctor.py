@@ -172,7 +172,10 @@ def _config(where: Home) -> Iterator[Fault]:
 
 def _keys(where: Home) -> Iterator[Fault]:
     store = KeyStore(where.keys)
-    for problem in store.problems():
+    problems = store.problems()
+    if not problems:
+        HttpSecrets(where.keys).all()  # one that is broken keeps agents from the others, too
+    for problem in problems:
         hint = "--fix closes what is open; others may have read it before."
         yield Fault(problem, hint, partial(_close, store, problem))
 

@@ -126,7 +126,10 @@ def erase(run: str, yes: bool) -> None:
 @click.option("--from", "from_step", metavar="STEP", help="Fork a new run here, live from there.")
 @click.option("--model", help="With --from: the model the new run uses.")
 @click.option(
-    "--edit", metavar="TEXT", help="With --from: the prompt of the new run (- for stdin)."
+    "--edit",
+    metavar="TEXT",
+    help="With --from: the prompt of the new run (- for stdin), or JSON that gives earlier steps "
+    'other results: {"prompt": TEXT, "results": {STEP: VALUE}}.',
 )
 @json_option
 def replay(

@@ -62,7 +62,8 @@ def decode(name: str, content: bytes) -> HttpSecret:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IdentityError(
             f"secret {name} is not what it must be",
-            hint=f"Set it again: freehold secret set {name}.",
+            hint=f"Set it again: `freehold secret set {name}`, or of a model's key `freehold model "
+            f"connect`. Or `freehold secret remove {name}`.",
         ) from error
 
 

@@ -76,7 +76,7 @@ class Admission:
             return decision
         error = PolicyDeniedError(
             f"step {self._path} ({self.effect.name}) is not allowed: {decision.rule}",
-            hint=f"The manifest of agent {run.agent.name} decides; see `freehold agent show`.",
+            hint=f"The agent's manifest decides: `freehold agent show {run.agent.name}`.",
         )
         return Refused(decision, error)
 

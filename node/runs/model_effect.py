@@ -207,7 +207,7 @@ class Generate:
                     return cast("Finish", token.finish)
         raise InferenceError(
             f"model {request.model} ended without saying how",
-            hint="This is an error in the engine; `freehold logs` has what it wrote.",
+            hint="This is an error in the engine; `freehold logs --daemon` has what it wrote.",
         )
 
     def _show(self, kind: str, key: str, data: JsonObject) -> None:

@@ -133,8 +133,9 @@ def _check_whole(log: Log, run: Run) -> None:
     for path, step in run.record.steps.items():
         if step.results and step.outcome(log) is None and not _is_verdict(run, path):
             raise RunError(
-                f"run {run.id} cannot be replayed: the content of step {path} was erased",
-                hint="`freehold audit show` says by whom.",
+                f"run {run.id} cannot be replayed: content of step {path} was erased or is lost",
+                hint="`freehold audit log --type blob.erased` says by whom it was; `freehold audit "
+                "verify` tells of what is lost.",
             )
 
 
@@ -225,7 +226,7 @@ def _check_readable(log: Log, taken: list[Entry], edit: Edit) -> None:
         is_verdict = step.intent.data.get("kind") == "guard"
         if not is_verdict and path not in edit.results and step.outcome(log) is None:
             raise RunError(
-                f"the run cannot be forked: the content of step {path} was erased",
+                f"the run cannot be forked: content of step {path} was erased or is lost",
                 hint="Give the step a result with --edit, or fork from an earlier one.",
             )
 

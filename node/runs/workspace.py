@@ -84,7 +84,9 @@ class Workspaces:
     def root(self, agent: str) -> Path:
         """The agent's folder; need not exist."""
         if not _AGENT.fullmatch(agent):
-            raise WorkspaceError(f"{agent!r} is not the name of an agent", hint="See `agent list`.")
+            raise WorkspaceError(
+                f"{agent!r} is not the name of an agent", hint="`freehold agent list` shows them."
+            )
         return self._folder / agent
 
     def wrote(self, agent: str, run: str, path: str) -> None:

@@ -395,7 +395,11 @@ def test_what_a_terminal_cuts_off_is_not_kept(
 
 def test_doctor_finds_and_fixes(home: Home) -> None:
     made(home)
-    KeyStore(home.keys).set("api", b"top")
+    (home.keys / "api.secret").write_text(
+        json.dumps(
+            {"url": "https://a.example/*", "header": "A", "value": "top", "agents": ["clerk"]}
+        )
+    )
     (home.keys / "api.secret").chmod(0o644)
     home.agents.chmod(0o755)
     home.config.chmod(0o640)
@@ -414,6 +418,9 @@ def test_doctor_finds_and_fixes(home: Home) -> None:
     assert stat.S_IMODE((home.keys / "api.secret").stat().st_mode) == 0o600
     assert stat.S_IMODE(home.agents.stat().st_mode) == 0o700
     assert home.tools.is_dir()
+    KeyStore(home.keys).set("cut", b"{")
+    found = json.loads(run("doctor", "--json").stdout)
+    assert ["cut" in item["problem"] for item in found if item["what"] == "keys"] == [True]
 
 
 def test_doctor_does_not_say_fixed_of_what_it_leaves_alone(home: Home) -> None:
