@@ -22,6 +22,7 @@ from typing import NoReturn
 import psutil
 
 import node
+from node.errors import InferenceError
 
 _PR_SET_PDEATHSIG = 1
 _PASSED = (
@@ -46,8 +47,20 @@ async def start(
     `environment` goes over what is always told.
 
     Raises:
-        OSError: no process can be started.
+        InferenceError: no process can be started.
     """
+    try:
+        return await _start(module, environment)
+    except OSError as error:
+        raise InferenceError(
+            f"no process can be started for a model: {error.strerror or error}",
+            hint="Look at memory, and at the limits on open files and processes (`ulimit -a`).",
+        ) from error
+
+
+async def _start(
+    module: str, environment: dict[str, str]
+) -> tuple[asyncio.subprocess.Process, socket.socket]:
     ours, theirs = socket.socketpair()
     try:
         process = await asyncio.create_subprocess_exec(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -297,3 +298,13 @@ def test_a_process_that_is_needed_no_more_runs_none_of_its_libraries_ends(room: 
         )
     with process:
         assert (process.stderr and process.stderr.read(), process.wait()) == (b"", 0)
+
+
+async def test_a_system_that_gives_no_process_is_told() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(InferenceError, match="no process can be started"):
+            await child.start("node.inference.llama.runner")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
