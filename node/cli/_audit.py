@@ -24,9 +24,9 @@ from node.journal import (
 _SHOWN = 200
 
 
-def entries_of(log: OfflineLog) -> Iterator[Entry]:
-    """All that were not pruned away."""
-    return log.reader.entries(log.reader.start)
+def entries_of(log: OfflineLog, run: str | None = None) -> Iterator[Entry]:
+    """All that were not pruned away, or those of a run; the others are not parsed."""
+    return iter(log.reader.run_entries(run)) if run else log.reader.entries(log.reader.start)
 
 
 def print_report(report: AuditReport) -> None:

@@ -129,8 +129,7 @@ def log_command(
     log = _log(folder)
     run = None if run is None else log.find_run(run)
     wanted = Filter(run, agent, types, denied, moment(since) if since else None)
-    entries = log.reader.run_entries(run) if run else entries_of(log)
-    for entry in filter(wanted.fits, entries):
+    for entry in filter(wanted.fits, entries_of(log, run)):
         if as_json:
             print_line(entry_json(entry))
         else:
@@ -217,7 +216,7 @@ def spend_command(
     log = _log(folder)
     run = None if run is None else log.find_run(run)
     wanted = Filter(run, types=("step",))
-    entries = filter(wanted.fits, entries_of(log))
+    entries = filter(wanted.fits, entries_of(log, run))
     found = spend(entries, by, since_ms=moment(since) if since else 0)
     if as_json:
         print_json([dataclasses.asdict(one) for one in found])

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from click.testing import CliRunner
 
+from node.cli.audit import audit
 from node.clock import ManualClock
 from node.errors import UnknownRunError
-from node.journal import Draft, Journal, MemoryLog
+from node.journal import Draft, Entry, Journal, MemoryLog
 from node.journal.blobs import BlobReader
+from node.journal.entry import parse
 from node.journal.reader import LogReader
 from node.runs import NoGuards, Runs
 from node.runs.agent import ToolGrant
@@ -136,3 +139,19 @@ async def test_what_runs_wait_for_is_counted_without_reading_it(
         assert (runs.waiting, runs.approvals("outcome_unknown")) == (3, [])
     assert [question.run for question in runs.approvals()] == started
     await runs.drain(0)
+
+
+@pytest.mark.parametrize("words", [["log"], ["spend", "--by", "tool"]], ids=lambda words: words[0])
+def test_the_audit_of_one_run_parses_no_other(
+    monkeypatch: pytest.MonkeyPatch, journal: Journal, words: list[str]
+) -> None:
+    parsed: list[int | None] = []
+
+    def counted(raw: bytes, index: int | None = None) -> Entry:
+        parsed.append(index)
+        return parse(raw, index)
+
+    monkeypatch.setattr("node.journal.reader.parse", counted)
+    asked = [*words, "--run", "r-100", "--dir", str(journal.folder)]
+    assert CliRunner().invoke(audit, asked).exit_code == 0
+    assert parsed == [200, 201] * 2, "once to find the run"
