@@ -349,6 +349,7 @@ class Passage:
     async def _refuse(self, refused: Refused) -> NoReturn:
         """Puts the refusal on the log, in one commit, and raises it. What was asked for may hold
         anything, a secret that a guard saw or that none had looked for yet, so it is erasable."""
+        await self._door.approvals.withdraw(self._run.id, self._path)  # no answer changes it
         intent = self._entries.intent(refused.decision, self._cause, private=True)
         after = (intent, *refused.judged)
         cause = (-len(after),)

@@ -22,8 +22,8 @@ from node.runs import (
     Runs,
     StepKind,
 )
-from node.runs.agent import ToolGrant
-from node.runs.effect import PASS
+from node.runs.agent import BudgetLimits, ToolGrant
+from node.runs.effect import PASS, Effect, Usage
 from node.runs.policy import ManifestPolicy
 from node.runs.taint import covers
 from node.runs.testing import (
@@ -246,6 +246,33 @@ async def test_a_question_that_needs_no_answer_any_more_is_closed() -> None:
     assert (after.approvals(), len(moved.performed)) == ([], 1)
     slow.release.set()
     await after.wait(run_id)
+
+
+async def test_a_question_about_a_step_that_the_budget_refuses_by_now_is_closed() -> None:
+    """Another run spent what was left of the day, as an emergency stop was lifted."""
+    asks, pays = PlainEffect("asks.it"), PlainEffect(usage=Usage(msat=3000))
+    pays_too = PlainEffect("asks.it", usage=Usage(msat=3000))
+    slow = WaitingEffect("plain.slow")
+
+    def steps(prompt: str) -> list[Effect]:
+        return [asks, pays] if prompt == "first" else [pays_too, slow]
+
+    grants = (ToolGrant("asks", approval="ask"), ToolGrant("plain"))
+    clerk = agent(tools=grants, budget=BudgetLimits(sats=5, sats_per_day=5))
+    runs, _ = make(ScriptedProgram(steps), clerk)
+    first = await runs.start("clerk", "first", actor="uid:1")
+    question = await asked(runs, first)
+    late = await runs.start("clerk", "late", actor="uid:1")
+    async for event in runs.watch(late):
+        if event.type == "approval.asked":
+            break
+    await runs.estop("uid:1")
+    await runs.approve(question.id, "uid:1")
+    await runs.resume("uid:1")
+    await slow.begun.wait()
+    assert (runs.approvals(), pays_too.performed) == ([], [])
+    slow.release.set()
+    await runs.wait(late)
 
 
 async def asked_now(runs: Runs, run_id: str):
