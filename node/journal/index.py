@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -128,14 +129,12 @@ class Index:
         return db
 
     def _opened(self) -> sqlite3.Connection:
-        try:
-            db = self._connect()
+        with suppress(sqlite3.DatabaseError), ExitStack() as opened:
+            db = opened.enter_context(closing(self._connect()))
             if self._usable(db):
+                opened.pop_all()
                 return db
-            db.close()
-        except sqlite3.DatabaseError:
-            pass  # damaged: it is made anew, from the log
-        self._discard()
+        self._discard()  # damaged, or of another log: it is made anew
         return self._connect()
 
     def _discard(self) -> None:
@@ -147,9 +146,13 @@ class Index:
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, check_same_thread=False, timeout=5)
-        db.executescript(f"pragma journal_mode=wal; pragma synchronous=normal; {_SCHEMA}")
-        if db.execute("pragma user_version").fetchone()[0] == 0:
-            db.execute(f"pragma user_version={_VERSION}")
+        try:
+            db.executescript(f"pragma journal_mode=wal; pragma synchronous=normal; {_SCHEMA}")
+            if db.execute("pragma user_version").fetchone()[0] == 0:
+                db.execute(f"pragma user_version={_VERSION}")
+        except sqlite3.Error:
+            db.close()
+            raise
         return db
 
     def _usable(self, db: sqlite3.Connection) -> bool:
