@@ -18,6 +18,7 @@ from node.diagnostics import KEEP_BYTES, OLDER
 from node.errors import (
     ControlError,
     DaemonNotRunningError,
+    FreeholdError,
     WalletLockedError,
 )
 from node.home import Home
@@ -58,8 +59,10 @@ def _passphrase(where: Home) -> str:
         return ""
     from node.money import WalletKey
 
-    key = WalletKey(where.keys)
-    if not (key.exists() and key.is_wrapped()):
+    key, wrapped = WalletKey(where.keys), False
+    with contextlib.suppress(FreeholdError):  # the node runs without its wallet, and says why
+        wrapped = key.exists() and key.is_wrapped()
+    if not wrapped:
         return ""
     text = "Wallet passphrase (empty leaves it locked)"
     while given := str(click.prompt(text, hide_input=True, default="", show_default=False)):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from node.client import Client
+from node.identity import KeyStore
 from wallet.mint.testing import ServedMint
 from wallet.protocol import requests
 
@@ -348,6 +349,16 @@ def wait_for(node: Node, run: str) -> None:
 
 
 # ── a passphrase ────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_broken_key_of_the_wallet_keeps_no_node_from_starting(node: Node) -> None:
+    node.root.joinpath("wallet.db").write_bytes(b"")
+    KeyStore(node.root / "keys" / "wallet").set("key", b"x")
+    try:
+        said, status = typed(node, [], "up", "--detach")
+        assert status == 0, said
+    finally:
+        node.cli("down")
 
 
 def test_up_asks_for_the_passphrase_at_a_terminal(node: Node, mint: ServedMint) -> None:
