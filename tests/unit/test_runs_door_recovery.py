@@ -782,4 +782,4 @@ async def test_paused_unknown_and_too_many() -> None:
     slow.release.set()
     await runs.wait(run_id)
     assert [line.id for line in runs.list()] == [run_id]
-    assert runs.active() == []
+    assert runs.active() == {}
