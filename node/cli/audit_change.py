@@ -69,10 +69,10 @@ def _prunable(log: Journal, limit_ms: int) -> tuple[int, str]:
     old = bisect_left(range(log.start, log.size), limit_ms, key=lambda at: log.entry(at).ts)
     needed, end = needed_from(log), log.start + old
     if needed >= end:
-        return log.prunable(end), "no segment that has ended is so old"
-    entry = log.entry(needed)
-    whose = f"run {entry.draft.run}" if entry.draft.run else "the emergency stop"
-    return log.prunable(needed), f"{whose} is not over, and began at entry {needed}"
+        return log.prunable(end), "no segment that has ended is all so old; one ends after a week"
+    run = log.entry(needed).draft.run
+    held = f"run {run} is not over: `freehold runs cancel {run}` ends it"
+    return log.prunable(needed), held if run else "`freehold resume` lifts the emergency stop first"
 
 
 def _today_ms() -> int:

@@ -306,8 +306,10 @@ def test_prune_deletes_what_is_old_and_over(tmp_path: Path) -> None:
         assert prune(code=1) == "", "it is open"
     assert prune("2023-11-14") == ""
     assert prune() == "deleted entries 0 to 1, from 2023-11-14 to 2023-11-14\n"
-    assert prune() == ""
-    for draft, first in ((ended("r-1"), 5), (Draft("node.resumed"), 6)):
+    after = ((ended("r-1"), 5, "runs cancel r-1"), (Draft("node.resumed"), 6, "freehold resume"))
+    for draft, first, advice in after:
+        words = ["audit", "prune", "--dir", str(folder), "--before", "2030-01-01"]
+        assert advice in CliRunner().invoke(root, words).stderr
         with closing(Journal.open_sync(folder, origin=ORIGIN)) as log:
             log.append_sync(draft)
         assert prune().startswith("deleted entries ")
