@@ -63,9 +63,10 @@ class WalletClient:
         reply = self._post("/wallet/unlock", {"passphrase": passphrase})
         return cast("WalletReply", reply)
 
-    def history(self, limit: int = 50, before: int | None = None) -> list[OperationReply]:
-        """The latest operations, newest first; `before`: only those begun before that second."""
-        query = {"limit": str(limit)} | ({"before": str(before)} if before else {})
+    def history(self, limit: int = 50, before: str | None = None) -> list[OperationReply]:
+        """The latest operations, newest first; `before`: only those that began before the one of
+        this id."""
+        query = {"limit": str(limit)} | ({"before": before} if before else {})
         reply = self._get("/wallet/history", query)
         return cast("list[OperationReply]", reply["operations"])
 

@@ -408,8 +408,9 @@ class Wallet(Flows):
         """The reclaim that took the token of this send back; None where none did."""
         return self._book.store.read(lambda tables: tables.operations.reclaimed(key))
 
-    def history(self, limit: int = 100, before: int | None = None) -> tuple[Operation, ...]:
-        """Operations, newest first; `before`: only those that began before this Unix second."""
+    def history(self, limit: int = 100, before: str | None = None) -> tuple[Operation, ...]:
+        """Operations, newest first; `before`: only those that began before the one of this key,
+        none where there is no such."""
         return self._book.store.read(lambda tables: tables.operations.history(limit, before))
 
     # ── for whoever keeps a log of what happens ─────────────────────────────────────────────

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from node.errors import (
     FreeholdError,
     MoneyError,
+    NotFoundError,
     PaymentPendingError,
     PolicyDeniedError,
     WalletMissingError,
@@ -140,7 +141,12 @@ def operation_json(operation: Operation) -> OperationReply:
 async def history(request: Request) -> Response:
     wallet = control(request).keeper.wallet(stale=True)
     limit = query_int(request, "limit", 50, HISTORY_MAX)
-    before = query_int(request, "before", 0, 2**53) or None
+    before = request.query_params.get("before")
+    if before is not None and wallet.operation(before) is None:
+        raise NotFoundError(
+            f"the wallet has no operation {before[:80]}",
+            hint="`before` is the id of an operation that history has told.",
+        )
     found = wallet.history(limit, before)
     return JSONResponse({"operations": [operation_json(each) for each in found]})
 

@@ -23,6 +23,7 @@ from node.client import Client
 from node.errors import (
     FreeholdError,
     MoneyError,
+    NotFoundError,
     RequestError,
     WalletLockedError,
     WalletMissingError,
@@ -281,6 +282,10 @@ def test_with_a_real_mint_everything_adds_up(node: Node, nutshell: Any) -> None:
     with client(node) as asked:
         token = asked.wallet.send(17)["token"]
         asked.wallet.receive(token)
+        newest, *others = asked.wallet.history()
+        assert asked.wallet.history(before=newest["id"]) == others
+        with pytest.raises(NotFoundError, match="no operation none"):
+            asked.wallet.history(before="none")
         balance = asked.wallet.show()["balance_sat"]
         melts = [each for each in asked.wallet.history() if each["kind"] == "melt"]
         assert asked.wallet.check()["ok"]

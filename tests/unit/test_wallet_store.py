@@ -553,14 +553,15 @@ async def test_ends_are_told_of_whole_payments(store: Store) -> None:
 
 async def test_history_is_newest_first_and_in_pages(store: Store) -> None:
     def begin(tables: Tables) -> None:
-        for number in range(5):
-            tables.operations.insert(Record(replace(operation(f"k{number}"), when=number)))
+        for number in range(5):  # the clock stands still, and is set back
+            tables.operations.insert(Record(replace(operation(f"k{number}"), when=9 - number // 2)))
 
     await store.write("x", begin)
     names = [each.key for each in store.read(lambda t: t.operations.history(3, None))]
     assert names == ["k4", "k3", "k2"]
-    names = [each.key for each in store.read(lambda t: t.operations.history(9, 2))]
+    names = [each.key for each in store.read(lambda t: t.operations.history(9, "k2"))]
     assert names == ["k1", "k0"]
+    assert store.read(lambda t: t.operations.history(9, "none")) == ()
     assert len(store.read(lambda tables: tables.operations.pending())) == 5
 
 

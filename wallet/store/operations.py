@@ -124,11 +124,12 @@ class Operations:
         found = (self.get(key) for (key,) in keys.fetchall())
         return (record for record in found if record is not None)
 
-    def history(self, limit: int, before: int | None) -> tuple[Operation, ...]:
-        """Newest first; with `before`, those that began before this second."""
+    def history(self, limit: int, before: str | None) -> tuple[Operation, ...]:
+        """Newest first; with `before`, those that began before the operation of this key."""
         if before is None:
             return self._list("ORDER BY serial DESC LIMIT ?", (limit,))
-        return self._list("WHERE began < ? ORDER BY serial DESC LIMIT ?", (before, limit))
+        earlier = "WHERE serial < (SELECT serial FROM operations WHERE key = ?)"
+        return self._list(f"{earlier} ORDER BY serial DESC LIMIT ?", (before, limit))
 
     def untold(self) -> tuple[Operation, ...]:
         """Those that ended and that `tell` was not called for since, oldest first."""
