@@ -132,6 +132,7 @@ class _Verification:
         self.named: Path | None = None  # where the head must be
         self.roots: dict[int, bytes] = {}
         self.keys: list[VerifierKey] = []
+        self.signers: set[VerifierKey] = set()  # a seal may name any key as the next
         self.unsaid = 0  # where the log begins, until an entry says that what was before it went
 
     def expect(
@@ -153,7 +154,7 @@ class _Verification:
         if genesis is None:
             raise JournalError(f"there is no log in {self.folder}")
         pruned = read_pruned(self.folder, genesis)
-        self.keys = list(pruned.keys)
+        self.keys, self.signers = list(pruned.keys), set(pruned.keys[:-1])
         self.report.origin, self.report.pruned = genesis.name, pruned.size
         self.report.internal = Verdict.VERIFIED
         self.unsaid = pruned.size
@@ -205,6 +206,7 @@ class _Verification:
         if not read_commit(line).signed_by(self.keys[-1]):
             text = f"the commit of {what} is not signed by its epoch's key"
             raise JournalDamagedError(text)
+        self.signers.add(self.keys[-1])
 
     def _tail(self, path: Path, found: Scan, live: bool) -> None:
         """Judges what follows the last good commit. Raises JournalDamagedError."""
@@ -223,6 +225,11 @@ class _Verification:
             self.report.notes.append("no key was given: believed the one in the folder")
         elif self.vkey not in self.keys:
             raise JournalDamagedError("the log is not signed by the key given")
+        elif self.vkey not in self.signers:
+            raise JournalError(
+                "the key given has signed nothing here: the last seal names it as the next, and "
+                "anybody's seal could. Give the key of an epoch before"
+            )
 
     def _compare(self, name: str, point: Checkpoint | None) -> Against:
         if point is None:

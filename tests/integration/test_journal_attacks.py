@@ -354,6 +354,28 @@ def test_another_logs_key_is_not_believed(small: Path, tmp_path: Path) -> None:
     assert "not signed by the key given" in report.problems[0]
 
 
+def test_a_key_that_a_seal_names_vouches_for_nothing_before_it_signs(
+    small: Path, tmp_path: Path
+) -> None:
+    (secret,) = (small / "keys").glob("*.key")
+    current = Signer(ORIGIN, secret.read_bytes())
+    assert verify(small, vkey=current.key).verdict is Verdict.VERIFIED
+
+    class Names(MemoryKeys):
+        """A forger's keys: the next one is somebody else's, of whom they know the name alone."""
+
+        def make(self, origin: str) -> Signer:
+            return current if self.signers else super().make(origin)
+
+    forged = Journal.open_sync(tmp_path / "forged" / "journal", origin=ORIGIN, keys=Names())
+    forged.append_sync(Draft("a.b", data={"forged": True}))
+    forged._rotate()
+    forged.close()
+    report = verify(forged.folder, vkey=current.key)
+    assert report.verdict is Verdict.UNKNOWN
+    assert "has signed nothing" in report.problems[0]
+
+
 def test_an_entry_out_of_its_place_is_named(small: Path) -> None:
     path = segment(small)
     path.write_bytes(path.read_bytes().replace(b'{"v":1,"i":4,', b'{"v":1,"i":5,'))
