@@ -19,6 +19,7 @@ from wallet.errors import (
     ParseError,
     PaymentFailedError,
     RefusedError,
+    StoreError,
     UnsupportedError,
     UntrustedMintError,
     VerificationError,
@@ -725,6 +726,18 @@ async def test_what_a_source_did_is_known_however_much_was_done_since(
     assert source.again == [False, False, True]
     assert await ann.recover() == ()
     assert source.known == [invoices.read(first).payment_hash]
+
+
+async def test_damage_says_nothing_of_a_payment_under_way(world: World, ann: Wallet) -> None:
+    source = Source(world)
+    await ann.pay_from(source, world.lightning.invoice(1_000), key="first")
+    source.lost, bolt11 = True, world.lightning.invoice(9_000)
+    await ann.pay_from(source, bolt11, key="k")
+    damage = "UPDATE operations SET sealed = x'00' WHERE key = 'first'"
+    await ann._book.store.write("x", lambda t: t.connection.execute(damage) and None)
+    with pytest.raises(StoreError, match="damaged"):
+        await ann.pay_from(source, bolt11, key="k")
+    assert [each.state for each in ann.pending()] == [State.PENDING]
 
 
 async def test_another_source_that_refuses(world: World, ann: Wallet) -> None:

@@ -136,12 +136,12 @@ async def _drive(
     book: Book, source: FundingSource, record: Record, bill: Bill, *, first: bool
 ) -> Record:
     again = bool(record.body.get("again"))
+    known = None if first else book.store.read(lambda tables: _known(tables, source.name))
     try:
         if first:
             amount_msat = bill.amount_msat if bill.amountless else None
             paid = await source.pay_invoice(bill.invoice, amount_msat=amount_msat, again=again)
         else:
-            known = book.store.read(lambda tables: _known(tables, source.name))
             asked = float(record.operation.when)
             paid = await source.settle(bill.invoice, asked=asked, known=known, again=again)
     except OutcomeUnknownError as error:
