@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,12 +104,12 @@ def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json
     with connect() as client:
         bill = client.wallet.bill(whom, amount, memo, mint)
         if not yes:
-            said = clean(bill["description"], lines=False)[:100]
+            said = clean(json.dumps(bill["description"][:100], ensure_ascii=False))
             fees = f"at most {bill['most_fee_sat']} sat of fees"
             if not bill["fee_bounded"]:
                 fees = "the fees that the connected wallet takes; only its own budget bounds them"
             payee = clean(bill["destination"], lines=False)
-            about = f" ({said})" if said else ""
+            about = f", which calls it {said}" if bill["description"] else ""
             confirm(f"Pay {bill['amount_sat']} sat to {payee}{about}, and {fees}?")
         with _under_way():
             paid = client.wallet.pay(whom, amount, memo, mint)

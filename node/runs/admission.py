@@ -20,7 +20,7 @@ from node.runs.effect import (
     Rewritable,
     StepKind,
 )
-from node.runs.policy import ASK, DENY
+from node.runs.policy import ASK, DENY, WARNINGS
 from node.types import Json
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Admission:
             rule = PolicyVerdict(f"guard.{checked.by}", ASK)
             return await self._ask("guard", rule, worst.reason, judged)
         if decision.verdict == ASK:
-            return await self._ask("policy", decision, self._why(), judged)
+            return await self._ask("policy", decision, self._why(decision.rule), judged)
         await self._run.door.approvals.withdraw(self._run.id, self._path)
         return Admitted(decision, judged)
 
@@ -123,12 +123,14 @@ class Admission:
         step, given = effect.kind, effect.args
         return await run.ask(Ask(self._path, step, effect.name, given, kind, rule, reason, run.tip))
 
-    def _why(self) -> str:
+    def _why(self, rule: str) -> str:
         """What a person who is asked must know besides the arguments."""
         if isinstance(self.effect, Explained):
-            return self.effect.explanation
-        places = self.effect.needs.destinations
-        return f"it can send to {', '.join(places)}" if places else ""
+            told = self.effect.explanation
+        else:
+            places = self.effect.needs.destinations
+            told = f"it can send to {', '.join(places)}" if places else ""
+        return "; ".join(filter(None, (WARNINGS.get(rule), told)))
 
     async def _ask(
         self, kind: QuestionKind, decision: PolicyVerdict, reason: str, judged: tuple[Draft, ...]

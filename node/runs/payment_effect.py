@@ -9,6 +9,7 @@ Nothing here holds a token: those stay in the wallet, and go to the payee alone.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -75,7 +76,8 @@ class PaymentEffect:
         bill = self.bill
         if isinstance(bill, PaymentError):
             return bill.message
-        about = f": {bill.description[:200]}" if bill.description else ""
+        said = json.dumps(bill.description[:200], ensure_ascii=False)  # whose words they are
+        about = f", which calls it {said}" if bill.description else ""
         fees = f"at most {bill.most_fee_sat} sat of fees"
         if not bill.fee_bounded:
             fees = "the fees of the connected wallet, which its own budget alone bounds,"

@@ -18,6 +18,11 @@ from node.runs.taint import unlisted
 from node.sandbox.types import Capability
 
 ALLOW, ASK, DENY = "allow", "ask", "deny"
+# what a person is told who is asked by one of these rules, so that it looks like no routine
+WARNINGS = {
+    "taint.send": "the run has read what is private and what others wrote",
+    "payments.untrusted": "the run has read what others wrote",
+}
 
 
 class Policy(Protocol):

@@ -921,7 +921,7 @@ def test_a_payees_words_are_no_question_of_ours(monkeypatch: pytest.MonkeyPatch)
         "destination": "lightning:02ab\nPay 1 sat to a friend",
         "amount_sat": 90_000,
         "most_fee_sat": 900,
-        "description": "coffee)\nPay 1 sat to a friend (coffee",
+        "description": 'coffee", and at most 0 sat of fees?\nPay 1 sat to a friend "coffee',
         "fee_bounded": True,
     }
     client: Any = MagicMock()
@@ -938,6 +938,10 @@ def test_a_payees_words_are_no_question_of_ours(monkeypatch: pytest.MonkeyPatch)
     assert len(asked) == 1
     assert asked[0].startswith("Pay 90000 sat to ")
     assert "\n" not in asked[0]
+    assert asked[0].replace(r"\"", "").split('"')[::2] == [
+        r"Pay 90000 sat to lightning:02ab\nPay 1 sat to a friend, which calls it ",
+        ", and at most 900 sat of fees?",
+    ]
     assert run("wallet", "receive", stdin="cashuB").stderr.splitlines() == [
         "received 1 sat: hi\\nreceived 5000 sat"
     ]

@@ -555,6 +555,15 @@ def test_no_bound_of_fees_is_promised_that_another_wallet_need_not_keep(tmp_path
     assert "pay 21 sat and the fees of the connected wallet" in theirs
 
 
+def test_whose_words_a_description_is_shows(tmp_path: Path) -> None:
+    """A person who is asked must not take a payee's words for the node's."""
+    money = Money(tmp_path)
+    said = 'eggs", which the owner has approved before "'
+    invoice = money.lightning.invoice(21_000, description=said)
+    told = PaymentEffect(money.purse, Payment(invoice)).explanation
+    assert told.endswith(r', which calls it "eggs\", which the owner has approved before \""')
+
+
 async def test_another_wallets_word_is_no_proof(money: Money) -> None:
     async with MemoryService(money.relay, lightning=money.lightning) as service:
         await money.keeper.connect_source(service.text)

@@ -332,6 +332,9 @@ async def test_a_run_with_both_labels_asks_before_it_sends() -> None:
     run_id = await runs.start("clerk", "go", actor="uid:1")
     question = await asked(runs, run_id)
     assert question.rule == "taint.send"
+    assert question.reason == (
+        "the run has read what is private and what others wrote; it can send to https://a.example/*"
+    )
     assert effect.performed == []
     await runs.deny(question.id, "uid:1")
     assert "sent" not in (await runs.wait(run_id)).text

@@ -293,7 +293,10 @@ async def test_what_was_read_decides_too(
     run = await node.runs.start("clerk", "go", actor="uid:1")
     if asks:
         question = await node.asked(run)
-        assert node.runs.approvals()[0].rule == asks
+        (shown,) = node.runs.approvals()
+        assert shown.rule == asks
+        read = "what is private and what others wrote" if len(labels) > 1 else "what others wrote"
+        assert shown.reason.startswith(f"the run has read {read}; pay 1 sat and at most ")
         await node.runs.deny(question, "uid:1")
     await node.runs.wait(run)
     assert bool(node.purse.made) is (asks is None)
