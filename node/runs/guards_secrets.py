@@ -7,8 +7,9 @@ prefix, JSON web tokens, and every secret the node itself keeps, also as hex, ba
 of something longer, too), and as a URL or JSON writes it.
 
 In a prompt, a tool's result and an answer the secret is replaced by a note, so that the work goes
-on without it. In a tool's arguments it refuses the step: redacted results cannot have put it
-there, and a call with a hole in its arguments would do something nobody asked for.
+on without it, and so are all parts of one whose words or lines a list has. In a tool's arguments it
+refuses the step: redacted results cannot have put it there, and a call with a hole in its arguments
+would do something nobody asked for.
 
 Patterns are linear in time: literal prefixes, one character class, possessive quantifiers.
 """
@@ -19,8 +20,10 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import accumulate
 from urllib.parse import quote
 
 from mnemonic import Mnemonic
@@ -40,7 +43,7 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     ("cashu token", rf"cashu[AB]{_URLSAFE}{{24,}}+={{0,2}}+"),
     ("extended private key", rf"[xyztuvYZUV]prv{_BASE58}{{100,112}}+"),
     ("age key", r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}+"),
-    ("api key", r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}+"),
+    ("api key", r"(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}+"),
     ("api key", rf"sk-{_URLSAFE}{{20,}}+"),
     ("api key", r"gh[oprsu]_[A-Za-z0-9]{36,}+"),
     ("api key", r"github_pat_[A-Za-z0-9_]{22,}+"),
@@ -50,9 +53,11 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     ("api key", r"xox[abeprs]-[A-Za-z0-9-]{10,}+"),
     ("api key", r"hf_[A-Za-z0-9]{30,}+"),
     ("api key", r"npm_[A-Za-z0-9]{36}+"),
-    ("api key", rf"pypi-{_URLSAFE}{{50,}}+"),
+    ("api key", rf"pypi-AgE{_URLSAFE}{{47,}}+"),
     ("web token", rf"(?<!-)eyJ{_URLSAFE}{{8,}}+\.eyJ{_URLSAFE}{{8,}}+\.{_URLSAFE}{{8,}}+"),
 )
+_MAY_BE_WORDS = ("sk-", "cashu")  # which begin other names, too: sk-learn-..., cashuBalance...
+_DRAWN = re.compile(r"[A-Z]|[A-Za-z0-9]{16}")
 # A secret begins where a word does: behind an escape of JSON or of a URL, too.
 _BEGINS = r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
 _SHAPE = re.compile(
@@ -85,17 +90,17 @@ class SecretsGuard:
         self._forms: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
-        forms = self.forms()
+        forms, spread = self.forms(), _spread(content)
         found: set[str] = set()
 
         def change(text: str) -> str:
+            if text in spread:
+                return _mark(found, spread[text])
             redacted, kinds = redact(text, forms)
             found.update(kinds)
             return redacted
 
         rewritten = map_text(content, change)
-        if stage is GuardStage.TOOL_ARGUMENTS and not found:
-            _, found = redact(" ".join(each for each in scalars(content) if isinstance(each, str)))
         if not found:
             return PASS
         reason = "contains a secret: " + ", ".join(sorted(found))
@@ -118,15 +123,28 @@ def redact(text: str, known: Iterable[str] = ()) -> tuple[str, set[str]]:
     for form in known:
         if form in text:
             text = text.replace(form, _mark(kinds, "secret of this node"))
-    text = _redact_pem(text, kinds)
-    text = _SHAPE.sub(lambda match: _mark(kinds, _kind(match)), text)
-    for start, end in reversed(_seed_phrases(text)):
-        text = text[:start] + _mark(kinds, "seed phrase") + text[end:]
-    return text, kinds
+    text = _without(text, _private_keys(text), "private key", kinds)
+    text = _SHAPE.sub(lambda match: _shown(match, kinds), text)
+    return _without(text, _seed_phrases(text), "seed phrase", kinds), kinds
 
 
-def _kind(match: re.Match[str]) -> str:
-    return _SHAPES[int((match.lastgroup or "s0")[1:])][0]
+def _without(text: str, spans: Sequence[tuple[int, int]], kind: str, kinds: set[str]) -> str:
+    parts, at = [], 0
+    for start, end in spans:
+        parts += [text[at:start], _mark(kinds, kind)]
+        at = end
+    return "".join(parts) + text[at:]
+
+
+def _shown(match: re.Match[str], kinds: set[str]) -> str:
+    kind = _SHAPES[int((match.lastgroup or "s0")[1:])][0]
+    is_words = match[0].startswith(_MAY_BE_WORDS) and not _is_drawn(match[0])
+    return match[0] if is_words else _mark(kinds, kind)
+
+
+def _is_drawn(text: str) -> bool:
+    """Whether it was drawn by lot, as keys are, and not put together of words."""
+    return any(map(str.isdigit, text)) and bool(_DRAWN.search(text))
 
 
 def _mark(kinds: set[str], kind: str) -> str:
@@ -158,16 +176,31 @@ def _within(raw: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
             yield form
 
 
-def _redact_pem(text: str, kinds: set[str]) -> str:
-    """Cuts from each BEGIN to its END, or to the end of the text if there is none."""
-    parts, at = [], 0
+def _spread(content: Json) -> dict[str, str]:
+    """The strings that are a secret together and none alone, as the words of a seed in a list or
+    the lines of a key, and what kind of secret that is."""
+    texts = [each for each in scalars(content) if isinstance(each, str)]
+    starts = [*accumulate((len(each) + 1 for each in texts), initial=0)]
+    whole = " ".join(texts) if len(texts) > 1 else ""
+    keys = [span for span in _private_keys(whole) if whole.endswith("-----", *span)]
+    found: dict[str, str] = {}
+    for kind, spans in (("private key", keys), ("seed phrase", _seed_phrases(whole))):
+        for start, end in spans:
+            parts = texts[bisect_right(starts, start) - 1 : bisect_left(starts, end)]
+            if len(parts) > 1:
+                found |= {part: kind for part in parts if any(map(str.isalpha, part))}
+    return found
+
+
+def _private_keys(text: str) -> list[tuple[int, int]]:
+    """The spans from each BEGIN to its END, or to the end of the text if there is none."""
+    spans, at = [], 0
     for begin in _PEM_BEGIN.finditer(text):
-        if begin.start() < at:
-            continue
-        end = _PEM_END.search(text, begin.end())
-        parts += [text[at : begin.start()], _mark(kinds, "private key")]
-        at = end.end() if end else len(text)
-    return "".join(parts) + text[at:] if parts else text
+        if begin.start() >= at:
+            end = _PEM_END.search(text, begin.end())
+            at = end.end() if end else len(text)
+            spans.append((begin.start(), at))
+    return spans
 
 
 def _seed_phrases(text: str) -> list[tuple[int, int]]:

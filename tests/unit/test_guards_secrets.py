@@ -16,6 +16,7 @@ from mnemonic import Mnemonic
 from node.identity import HttpSecret, HttpSecrets, KeyStore
 from node.runs.effect import GuardContext, GuardStage
 from node.runs.guards_secrets import SecretsGuard, redact
+from node.types import Json
 
 CONTEXT = GuardContext("files_read")
 SEED = "legal winner thank year wave sausage worth useful legal winner thank yellow"
@@ -82,6 +83,11 @@ def test_a_secret_does_not_survive(name: str, around: str) -> None:
         "you can use this when they all come here and then go home with that girl or boy",
         "eyJhbGciOiJIUzI1NiJ9",
         "cashuA is a prefix, sk-1 is short",
+        "https://example.org/blog/sk-learn-pipelines-explained-with-python3-in-2024",
+        '<div class="sk-toggleable__label-arrow">, --sk-color-text-level-3-hover',
+        "https://example.org/pypi-packages-with-malicious-code-found-in-the-wild-in-2023",
+        "self.cashuBalanceInitializedAtStartup = 1",
+        "the key of a page for everybody: pk_live_51H8xTq2eZvKYlo2C0aUsp",
     ],
 )
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
@@ -168,6 +174,36 @@ def test_a_key_in_capitals_is_one_too() -> None:
 def test_a_seed_in_a_list_of_words_is_refused_in_arguments() -> None:
     verdict = SecretsGuard().check(GuardStage.TOOL_ARGUMENTS, {"words": [*SEED.split()]}, CONTEXT)
     assert (verdict.verdict, verdict.reason) == ("fail", "contains a secret: seed phrase")
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        ({"result": SEED.split()}, {"result": ["[redacted seed phrase]"] * 12}),
+        (
+            {"words": [[str(at), word] for at, word in enumerate(SEED.split())]},
+            {"words": [[str(at), "[redacted seed phrase]"] for at in range(12)]},
+        ),
+        (
+            ["the key:", *PEM.split("\n"), "and no more"],
+            ["the key:", *["[redacted private key]"] * 4, "and no more"],
+        ),
+        ([f"it is {SEED}", "zebra"], ["it is [redacted seed phrase]", "zebra"]),
+        (
+            ["-----BEGIN PRIVATE KEY-----", "is how a key begins"],
+            ["[redacted private key]", "is how a key begins"],
+        ),
+    ],
+    ids=["list", "numbered", "lines", "one of two", "no end"],
+)
+def test_a_secret_in_parts_does_not_get_out_of_a_result(content: Json, left: Json) -> None:
+    verdict = SecretsGuard().check(GuardStage.TOOL_RESULT, content, CONTEXT)
+    assert (verdict.verdict, verdict.value) == ("rewrite", left)
+
+
+def test_words_in_a_list_are_no_seed_with_a_wrong_checksum() -> None:
+    words = SEED.replace("yellow", "winner").split()
+    assert SecretsGuard().check(GuardStage.TOOL_RESULT, words, CONTEXT).verdict == "pass"
 
 
 def test_secrets_kept_later_are_found_too(tmp_path: Path) -> None:
