@@ -18,18 +18,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
-from urllib.parse import quote
 
 from mnemonic import Mnemonic
 
 from node.runs.content import map_text, scalars
 from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict
+from node.sandbox import spellings
 from node.types import Json
 
 _BECH32 = "[02-9ac-hj-np-z]"
@@ -156,11 +155,9 @@ def _forms(secret: str) -> Iterator[str]:
     if len(secret) < _MIN_KNOWN:
         return
     raw = secret.encode("utf-8", "replace")
-    yield secret
+    yield from spellings(secret)
     yield raw.hex()
     yield raw.hex().upper()
-    yield quote(secret, safe="")
-    yield json.dumps(secret)[1:-1]
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(raw).decode().rstrip("=")
         yield from _within(raw, encode)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from node.sandbox.manifest import all_capabilities, parse_manifest, read_manifest
     from node.sandbox.network import Network, SystemNetwork
     from node.sandbox.sandbox import Sandbox
+    from node.sandbox.spelling import spellings
     from node.sandbox.store import ToolStore
     from node.sandbox.types import (
         Capability,
@@ -51,6 +52,7 @@ __all__ = [
     "parse_manifest",
     "parse_pattern",
     "read_manifest",
+    "spellings",
 ]
 
 __getattr__ = lazily(
@@ -61,6 +63,7 @@ __getattr__ = lazily(
         "manifest": "all_capabilities parse_manifest read_manifest",
         "network": "Network SystemNetwork",
         "sandbox": "Sandbox",
+        "spelling": "spellings",
         "store": "ToolStore",
         "types": (
             "Capability Example Function Grant Payer Ticket Tool ToolManifest ToolResult "

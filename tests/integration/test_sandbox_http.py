@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from cryptography import x509
@@ -290,7 +290,9 @@ def test_a_secret_is_hidden_however_it_is_written() -> None:
     value = 'Bearer p"ss/w+s3cr3t'
     call = host_call("https://a.example/*", secrets={"https://a.example/*": {"X-Key": value}})
     scrub = _scrubber(call)
-    for written in (value, quote(value, safe=""), json.dumps(value)):
+    php = json.dumps(value).replace("/", r"\/")
+    net = value.replace("+", r"\u002B").replace('"', r"\u0022")
+    for written in (value, quote(value, safe=""), quote_plus(value), json.dumps(value), php, net):
         assert "s3cr3t" not in scrub(f"It said {written}.")
 
 

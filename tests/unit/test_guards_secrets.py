@@ -153,6 +153,28 @@ def test_the_nodes_own_secrets_are_found_as_a_url_and_json_write_them() -> None:
         assert redact(written, forms)[1] == {"secret of this node"}
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "ab%2Fcd%2Bef%26gh~12%3D%3D",
+        "ab%2fcd%2bef%26gh~12%3d%3d",
+        "ab%2Fcd%2Bef%26gh%7E12%3D%3D",
+        "ab/cd%2Bef%26gh~12%3D%3D",
+        "ab/cd+ef&gh~12==",
+        r"ab\/cd+ef&gh~12==",
+        r"ab/cd+ef\u0026gh~12==",
+        r"ab/cd\u002Bef\u0026gh~12==",
+    ],
+    ids=["JavaScript", "lower", "Java", "Python", "encodeURI", "PHP", "Go", ".NET"],
+)
+def test_the_nodes_own_secrets_are_found_as_others_write_them(written: str) -> None:
+    guard = SecretsGuard(lambda: ["ab/cd+ef&gh~12=="])
+    verdict = guard.check(
+        GuardStage.TOOL_RESULT, f'{{"Authorization": "Bearer {written}"}}', CONTEXT
+    )
+    assert verdict.value == '{"Authorization": "Bearer [redacted secret of this node]"}'
+
+
 @pytest.mark.parametrize("before", ["\\n", "\\t", "\\u003d", "%3D", "%20", "key="])
 @pytest.mark.parametrize("name", ["nsec", "cashu", "aws"])
 def test_a_secret_is_found_behind_what_escapes_a_character(before: str, name: str) -> None:

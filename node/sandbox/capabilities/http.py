@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 import httpcore
 
@@ -31,6 +31,7 @@ from node.sandbox.capabilities.charset import decode
 from node.sandbox.hostcall import READS_ONLY, HostCall
 from node.sandbox.limits import Limits
 from node.sandbox.network import Pinned
+from node.sandbox.spelling import spellings
 from node.sandbox.types import Ticket
 from node.types import Json
 
@@ -282,15 +283,12 @@ def _ticket(call: HostCall, url: str, price: str) -> Ticket:
 
 
 def _scrubber(call: HostCall) -> Callable[[str], str]:
-    """Takes the grant's secrets, and what was paid with, out of a text: as they are and as a URL
-    or JSON writes them."""
+    """Takes the grant's secrets, and what was paid with, out of a text, in all their spellings."""
     secrets = set(call.tokens)
     for headers in call.grant.secrets.values():
         for value in headers.values():
             secrets |= {value, value.rpartition(" ")[2]}
-    forms = {
-        form for each in secrets for form in (each, quote(each, safe=""), json.dumps(each)[1:-1])
-    }
+    forms = {form for each in secrets for form in spellings(each)}
     found = sorted((form for form in forms if len(form) >= _SECRET_CHARS), key=len, reverse=True)
     if not found:
         return lambda text: text
