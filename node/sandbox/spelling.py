@@ -31,5 +31,6 @@ def spellings(secret: str) -> Iterator[str]:
         yield quoted
         yield re.sub("%..", lambda sign: sign[0].lower(), quoted)
     yield json.dumps(secret)[1:-1]
-    for escapes in _SOME_JSON:
-        yield secret.translate(str.maketrans({**_ALL_JSON, **escapes}))
+    for some in _SOME_JSON:
+        escapes = {**_ALL_JSON, **some}
+        yield "".join(escapes.get(sign, sign) for sign in secret)
