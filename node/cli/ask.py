@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import sys
+import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -140,6 +142,7 @@ class Watcher:
         note(f"{question['agent']}: {question['name']} {args}", lines=False)
         note(f"asked because: {question['reason'] or question['rule']}", lines=False)
         unknown = question["kind"] == "outcome_unknown"
+        _forget_typed()
         try:
             said = click.confirm("Did it happen?" if unknown else "Let it happen?", err=True)
         except click.Abort as stop:
@@ -191,6 +194,13 @@ class Watcher:
             note(f"{run['status']}: {'; '.join(run['reason'].splitlines())}", lines=False)
             note(f"`freehold trace {self._run}` shows what it did")
         return EXIT.get(run["status"], PARKED)
+
+
+def _forget_typed() -> None:
+    """Drops what was typed before a question was shown, which is no answer to it: another one was
+    asked then, or a model's words looked like one."""
+    with suppress(OSError, termios.error):
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
 
 class Words:

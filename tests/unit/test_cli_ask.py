@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -72,7 +73,7 @@ class Asking:
         return {"status": "completed", "text": "It is done.", "reason": ""}
 
 
-def at(monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> None:
+def at(monkeypatch: pytest.MonkeyPatch, terminal: IO[str]) -> None:
     monkeypatch.setattr(sys, "stdin", terminal)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
 
@@ -107,6 +108,34 @@ def test_a_terminal_that_ends_at_a_question_leaves_it_waiting(
     assert follow(client) == 5
     assert client.calls == []
     assert "freehold approvals approve 7" in capsys.readouterr().err
+
+
+class Typing(io.StringIO):
+    """The screen of a person who types an answer once they see a question."""
+
+    def __init__(self, keyboard: int) -> None:
+        super().__init__()
+        self._keyboard = keyboard
+
+    def write(self, text: str) -> int:
+        if "Let it happen?" in text:
+            os.write(self._keyboard, b"n\n")
+        return super().write(text)
+
+
+def test_what_was_typed_before_a_question_is_no_answer_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model can show words that look like a question, and the real one come after it."""
+    keyboard, terminal = os.openpty()
+    client = Asking()
+    with open(terminal) as typed:
+        os.write(keyboard, b"y\n")
+        monkeypatch.setattr(sys, "stderr", Typing(keyboard))
+        at(monkeypatch, typed)
+        assert follow(client) == 0
+    os.close(keyboard)
+    assert client.calls == ["deny"]
 
 
 def test_a_reason_makes_no_lines_of_its_own(
