@@ -179,11 +179,15 @@ class Guest:
         ffi.wasmtime_store_epoch_deadline_callback(store, _on_tick, None, _NO_FINALIZER)
         self._store.set_epoch_deadline(1)
         self._instance = ffi.wasmtime_component_instance_t()
-        self._enter(
-            lambda: ffi.wasmtime_component_linker_instantiate(
-                linker.ptr(), self._context, component.ptr(), byref(self._instance)
+        try:
+            self._enter(
+                lambda: ffi.wasmtime_component_linker_instantiate(
+                    linker.ptr(), self._context, component.ptr(), byref(self._instance)
+                )
             )
-        )
+        except BaseException:  # which holds this guest, and with it a place in the pool
+            self.close()
+            raise
 
     def _enter(self, run: Callable[[], Any]) -> None:
         _current.call = self._call

@@ -39,7 +39,7 @@ from node.sandbox.store import read_component
 from node.sandbox.threads import Threads
 from node.sandbox.traps import translate
 from node.sandbox.types import Capability, Grant, ToolManifest, ToolResult
-from node.types import Json, JsonObject, canonical
+from node.types import JSON_DEPTH, Json, JsonObject, canonical, deeper
 
 _T = TypeVar("_T")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -290,7 +290,13 @@ class Sandbox:
         if exports[0] is None or exports[1] is None:
             raise ToolError(f"tool {manifest.name} does not export describe and call")
         imports = compiled.imports
-        linker = full_linker(self._engine, compiled.component, imports, self._limits)
+        try:
+            linker = full_linker(self._engine, compiled.component, imports, self._limits)
+        except wasmtime.WasmtimeError as error:
+            raise CapabilityError(
+                f"tool {manifest.name} imports what no tool can be given: {str(error)[:200]}",
+                hint="A tool imports functions and their types, and no code.",
+            ) from None
         return Prepared(compiled.component, imports, linker, wants, exports[0], exports[1])
 
 
@@ -318,6 +324,8 @@ def _parse(text: str, tool: str) -> Json:
     """The JSON a tool answered. Raises ToolError."""
     try:
         value: Json = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        if deeper(text.encode(), JSON_DEPTH):
+            raise ValueError(f"it is nested over {JSON_DEPTH} deep")
         if _ESCAPED_SURROGATE.search(text):
             canonical(value)
     except (ValueError, RecursionError) as error:

@@ -213,6 +213,17 @@ async def test_a_bomb_is_stopped_by_name(sandbox: Sandbox, tmp_path: Path, name:
     await assert_well(sandbox, tmp_path)
 
 
+async def test_what_fails_at_its_start_takes_nobodys_place(calm: Sandbox, tmp_path: Path) -> None:
+    wat = component_wat(FAIL, declarations="(func $start unreachable) (start $start)")
+    tool = write_tool(tmp_path, wat)
+    calls = [run(calm, tool, "x") for _ in range(40)]  # more than there are places
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert {str(error) for error in errors} == {
+        "tool tool trapped: wasm `unreachable` instruction executed"
+    }
+    await assert_well(calm, tmp_path)
+
+
 async def test_growth_that_was_refused_names_the_limits(sandbox: Sandbox, tmp_path: Path) -> None:
     tool = write_tool(tmp_path, BOMBS["memory"][0])
     with pytest.raises(ToolTrapError) as caught:
@@ -372,6 +383,18 @@ async def test_a_guessed_import_is_refused_by_name(
     with pytest.raises(CapabilityError) as caught:
         await run(calm, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path)))
     assert name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "kind", ["(core module)", '(instance (export "x" (core module)))'], ids=["root", "within"]
+)
+async def test_code_is_no_import(calm: Sandbox, tmp_path: Path, kind: str) -> None:
+    wat = ECHO.replace("(component", f'(component (import "wasi:cli/code@0.2.0" {kind})', 1)
+    tool = write_tool(tmp_path, wat)
+    with pytest.raises(CapabilityError, match="imports what no tool can be given"):
+        await run(calm, tool, "a")
+    with pytest.raises(CapabilityError, match="imports what no tool can be given"):
+        await calm.describe(tool)
 
 
 async def test_what_wasi_has_and_the_node_has_not_traps(calm: Sandbox, tmp_path: Path) -> None:

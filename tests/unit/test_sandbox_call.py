@@ -66,6 +66,17 @@ async def test_an_answer_that_is_not_json_is_refused(
         await sandbox.call(tool, "tool", {"v": text}, Grant())
 
 
+async def test_an_answer_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    brackets = "(memory.fill (i32.const {at}) (i32.const {code}) (i32.const 980))"
+    body = brackets.format(at=4096, code=ord("[")) + brackets.format(at=5076, code=ord("]"))
+    answer = "(call $answer (i32.const 0) (i32.const 4096) (i32.const 1960))"
+    tool = write_tool(tmp_path, component_wat(body + answer))
+    sandbox = Sandbox(tmp_path / "cache")
+    with pytest.raises(ToolError, match="nested over 128 deep"):
+        await sandbox.call(tool, "tool", {}, Grant())
+    await sandbox.aclose()
+
+
 async def test_sizes_are_limited_by_name(sandbox: Sandbox, tmp_path: Path) -> None:
     tool = write_tool(tmp_path, ECHO)
     with pytest.raises(ToolLimitError, match="input_bytes = 1000"):
