@@ -189,6 +189,9 @@ def test_only_a_literal_local_name_reaches_the_local_network(pattern: str, priva
         "::ffff:169.254.169.254",
         "::127.0.0.1",
         "64:ff9b::7f00:1",
+        "64:ff9b::10.1.2.3",
+        "64:ff9b::169.254.169.254",
+        "64:ff9b:1::1.1.1.1",
         "2002:7f00:1::",
         "2001:0:7f00:1::",
         "2001:db8::1",
@@ -201,7 +204,8 @@ def test_knows_what_is_not_the_open_internet(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1"]
+    "address",
+    ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::93.184.216.34"],
 )
 def test_knows_the_open_internet(address: str) -> None:
     assert is_public(address)

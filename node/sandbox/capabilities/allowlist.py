@@ -32,8 +32,9 @@ _QUERY_SAFE = _PATH_SAFE + "?"
 _LOCAL_NAMES = ("localhost", "local", "home.arpa", "lan", "internal")
 _TUNNELS = tuple(
     ipaddress.ip_network(text)
-    for text in ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10")
+    for text in ("::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10")
 )
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 behind NAT64 (RFC 6052)
 # what Python's own list, which depends on its version, takes for global: addresses of protocols and
 # of examples, and the one by which a cloud talks to its machines from within
 _NOT_PUBLIC = tuple(
@@ -246,6 +247,8 @@ def is_public(address: str) -> bool:
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
             return is_public(str(parsed.ipv4_mapped))
+        if parsed in _TRANSLATED:
+            return is_public(str(ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)))
         if any(parsed in tunnel for tunnel in _TUNNELS):
             return False
     if any(parsed in network for network in _NOT_PUBLIC):
