@@ -106,6 +106,24 @@ async def test_ecash_that_expired_does_not_hold_up_the_rest(
     assert ann.pending() == ()
 
 
+async def test_an_expiry_that_a_mint_names_later_does_not_hold_up_the_rest(
+    world: World, ann: Wallet
+) -> None:
+    """The id of a keyset of version 1 does not name it: it may come when the keyset is old."""
+    old = world.mint.rotate(version=1)
+    await ann.add_mint(world.mint.url)
+    await world.fill(ann, 64)
+    world.mint.rotate()
+    kept = world.mint.ledger.keysets[old]
+    ending = replace(kept.info, final_expiry=int(world.time_s) + 1_000)
+    world.mint.ledger.keysets[old] = replace(kept, info=ending)
+    await ann.add_mint(world.mint.url)
+    assert ann.balance() == 164
+    world.time_s += 2_000
+    assert ann.balance() == 100
+    assert (await ann.send(33, to=ann.address())).amount == 33
+
+
 async def test_a_mint_that_wants_a_fee_for_all_it_is_given(world: World, ann: Wallet) -> None:
     """Its fee went up beyond measure: a payment says so, and does not pay it."""
     world.mint.rotate(fee_ppk=15_000)

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,32 @@ async def test_closing_frees_the_file_though_who_closes_it_is_cancelled(
     assert await cancelled_at(0, store.aclose())
     await asyncio.to_thread(lambda: None)  # comes after what is under way there
     await Store(tmp_path / "w.db", key=KEY).aclose()
+
+
+async def test_what_is_written_is_on_the_disk_and_whole(store: Store) -> None:
+    """As SQLite promises with these, also where the power fails."""
+    wanted = {"journal_mode": "wal", "synchronous": 2, "fullfsync": 1, "foreign_keys": 1}
+
+    def work(tables: Tables) -> dict[str, object]:
+        run = tables.connection.execute
+        return {name: run(f"PRAGMA {name}").fetchone()[0] for name in wanted}
+
+    assert await store.write("x", work) == wanted
+
+
+async def test_what_waits_when_it_is_closed_is_written(tmp_path: Path, store: Store) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    first = asyncio.create_task(store.write("x", lambda _: (begun.set(), go_on.wait())))
+    await asyncio.to_thread(begun.wait)
+    second = asyncio.create_task(store.write("x", lambda t: t.put_sealed("name", b"value")))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(store.aclose())
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(first, second, closing)
+    again = Store(tmp_path / "w.db", key=KEY)
+    assert again.read(lambda tables: tables.sealed("name")) == b"value"
+    await again.aclose()
 
 
 async def test_a_wrong_key_says_so_and_changes_nothing(tmp_path: Path, store: Store) -> None:
@@ -405,24 +432,36 @@ async def test_keys_that_were_shown_by_a_mint_that_is_gone_go_to_whose_they_are(
         await shows(URL)
 
 
-async def test_keys_of_which_there_is_ecash_stay_with_their_mint(store: Store) -> None:
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda tables: tables.proofs.add(URL, "sat", [proof(1)]),
+        lambda tables: tables.operations.insert(Record(operation("k"))),
+    ],
+    ids=["ecash", "operation"],
+)
+async def test_keys_by_which_something_is_open_stay_with_their_mint(
+    store: Store, what: Callable[[Tables], object]
+) -> None:
     other = MintRow("https://b.example", "b", True, True, 0)
     await store.write("x", lambda tables: tables.keysets.put_mint(other))
-    await store.write("x", lambda tables: tables.proofs.add(URL, "sat", [proof(1)]))
+    await store.write("x", what)
     await store.write("x", lambda tables: tables.keysets.remove_mint(URL))
     with pytest.raises(MintMisbehavedError, match="collides"):
         await store.write("x", lambda t: t.keysets.put(other.url, [KeysetInfo(KEYSET, "sat")], 0))
 
 
 async def test_what_the_id_of_a_keyset_names_does_not_change(store: Store) -> None:
-    dearer = [KeysetInfo(KEYSET, "sat", input_fee_ppk=900)]
-    with pytest.raises(MintMisbehavedError, match="fee changed where it cannot"):
-        await store.write("x", lambda tables: tables.keysets.put(URL, dearer, 0))
-    old = "00" * 8
-    for fee in (0, 900):
-        infos = [KeysetInfo(KEYSET, "sat"), KeysetInfo(old, "sat", input_fee_ppk=fee)]
+    others = ({"unit": "msat"}, {"input_fee_ppk": 900}, {"final_expiry": 900})
+    for change in others:
+        info = replace(KeysetInfo(KEYSET, "sat"), **change)
+        with pytest.raises(MintMisbehavedError, match="fee changed where it cannot"):
+            await store.write("x", lambda tables, i=info: tables.keysets.put(URL, [i], 0))
+    old = KeysetInfo("00" * 8, "sat")  # names its keys only
+    for info in (old, replace(old, active=False, input_fee_ppk=900, final_expiry=900)):
+        infos = [KeysetInfo(KEYSET, "sat"), info]
         await store.write("x", lambda tables, i=infos: tables.keysets.put(URL, i, 0))
-    assert store.read(lambda tables: tables.keysets.infos(URL))[old][1].input_fee_ppk == 900
+        assert store.read(lambda tables: tables.keysets.infos(URL))[old.id][1] == info
 
 
 async def test_proofs_held_by_what_is_over_are_told(store: Store) -> None:

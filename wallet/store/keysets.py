@@ -150,7 +150,8 @@ class Keysets:
         try:
             changed = self._connection.execute(
                 "INSERT INTO keysets VALUES (?, ?, ?, ?, ?, ?, ?, NULL, 0) ON CONFLICT (id)"
-                " DO UPDATE SET active = excluded.active, input_fee_ppk = excluded.input_fee_ppk"
+                " DO UPDATE SET active = excluded.active, input_fee_ppk = excluded.input_fee_ppk,"
+                " final_expiry = excluded.final_expiry"
                 " WHERE mint = excluded.mint AND unit = excluded.unit"
                 " AND (path LIKE 'bip32:%' OR (input_fee_ppk = excluded.input_fee_ppk"
                 " AND final_expiry IS excluded.final_expiry))",  # the id of version 2 names them
