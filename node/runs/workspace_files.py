@@ -20,6 +20,7 @@ from pathlib import Path
 from node.disk import sync
 from node.errors import WorkspaceError
 from node.home import LEFT_AFTER_S
+from node.names import OURS, is_kept
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_TOTAL_BYTES = 512 * 1024 * 1024
@@ -27,8 +28,7 @@ MAX_FILES = 20_000
 MAX_DEPTH = 32
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OURS = ".freehold-"
-_TEMPORARY = f"{_OURS}restoring-"
+_TEMPORARY = f"{OURS}restoring-"
 _HALF_WRITTEN = re.compile(r"\.freehold-(?:restoring|tmp)-[0-9a-f]{16}")  # here, or by a tool
 _LEFT_OUT = {
     errno.ELOOP,
@@ -40,6 +40,7 @@ _LEFT_OUT = {
     errno.EPERM,
     errno.EOPNOTSUPP,
 }
+_IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}
 Files = dict[str, bytes]
 
 
@@ -47,7 +48,7 @@ def read_files(root: Path) -> Files:
     """The regular files by their path with `/`; empty if the folder is not there.
 
     Left out: links, files with several names, special files, what we may not read, what is over
-    8 MiB or nested over 32 deep, names that are not UTF-8, and `.git`.
+    8 MiB or nested over 32 deep, and names that no history holds (`names`).
 
     Raises:
         WorkspaceError: there are more than 20,000 files or 512 MiB.
@@ -98,7 +99,7 @@ def remove_left(root: Path) -> None:
 def _walk(root: Path) -> Iterator[tuple[str, bytes]]:
     for prefix, names, folder in _folders(root):
         for name in sorted(names):
-            content = _read(name, folder) if _tracked(name) else None
+            content = _read(name, folder) if is_kept(name) else None
             if content is not None:
                 yield prefix + name, content
 
@@ -113,15 +114,10 @@ def _folders(root: Path) -> Iterator[tuple[str, list[str], int]]:
         for folder, folders, names, handle in os.fwalk(onerror=_left_out, dir_fd=top):
             prefix = "" if folder == "." else folder[2:] + "/"
             deep = prefix.count("/") >= MAX_DEPTH
-            folders[:] = [] if deep else sorted(name for name in folders if _tracked(name))
+            folders[:] = [] if deep else sorted(name for name in folders if is_kept(name))
             yield prefix, names, handle
     finally:
         os.close(top)
-
-
-def _tracked(name: str) -> bool:
-    """Whether git can hold the name, and it is neither git's own nor a file half written."""
-    return name.isprintable() and name.lower() != ".git" and not name.startswith(_OURS)
 
 
 def _read(name: str, folder: int) -> bytes | None:
@@ -189,16 +185,30 @@ def _write(root: Path, path: str, content: bytes) -> None:
         temporary = _TEMPORARY + secrets.token_hex(8)
         try:
             _write_new(temporary, folder, content)
-            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            _put(temporary, name, folder)
         except OSError as error:
             with suppress(FileNotFoundError):  # where the disk is full, what is half written goes
                 os.unlink(temporary, dir_fd=folder)
-            if not isinstance(error, IsADirectoryError | NotADirectoryError):
+            if error.errno not in _IN_THE_WAY:
                 raise
             raise WorkspaceError(
                 f"{root / path}: a folder stands in the way of a file",
                 hint="Move it away and try again.",
             ) from error
+
+
+def _put(temporary: str, name: str, folder: int) -> None:
+    """Moves a file to its place, from which a folder goes that has none in it."""
+    try:
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except IsADirectoryError:
+        for empty, *_ in os.fwalk(name, topdown=False, onerror=_raised, dir_fd=folder):
+            os.rmdir(empty, dir_fd=folder)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def _write_new(name: str, folder: int, content: bytes) -> None:

@@ -313,7 +313,9 @@ def test_says_that_it_wrote_only_once_it_has(root: Path, monkeypatch: pytest.Mon
     assert os.listdir(root) == ["a"], "what was half written is gone"
 
 
-@pytest.mark.parametrize("name", [".git", ".GIT", ".git.", ".git ", ".g\u200cit", "．git"])
+@pytest.mark.parametrize(
+    "name", [".git", ".GIT", ".git.", ".git ", ".g\u200cit", "．git", "Git~1", ".git::$DATA"]
+)
 def test_version_control_does_not_exist(root: Path, name: str) -> None:
     (root / ".git").mkdir()
     (root / ".git" / "config").write_text("x")

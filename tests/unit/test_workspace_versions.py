@@ -14,9 +14,12 @@ from typing import Any
 
 import pygit2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node.clock import ManualClock
 from node.errors import WorkspaceError
+from node.names import is_kept
 from node.runs import workspace, workspace_files
 from node.runs.workspace import Version, Workspaces
 from node.runs.workspace_files import MAX_FILE_BYTES, read_files, restore_files
@@ -498,6 +501,62 @@ async def test_a_file_in_the_place_of_a_folder_and_back(
         ("owner", "", ("x",)),
         ("clerk", "r2", ("x/y",)),
     ]
+
+
+@pytest.mark.parametrize("name", ["git~1", "GIT~1. ", ".git:x", ".git::$DATA", ".git.", ".git "])
+async def test_a_name_that_git_does_not_take_stops_no_history(
+    workspaces: Workspaces, files: Path, name: str
+) -> None:
+    (files / "a").write_text("1")
+    (files / name).write_text("2")
+    await keep(workspaces, "r1")
+    assert [version.changed for version in await workspaces.log("clerk")] == [("a",)]
+
+
+@pytest.mark.parametrize("name", ["a\xa0b", "9.41\u202fAM.png", "\u200b", "\x85", "\u202ea"])
+async def test_a_name_that_shows_badly_is_kept_and_put_back(
+    workspaces: Workspaces, files: Path, name: str
+) -> None:
+    (files / "a").write_text("1")
+    before = await keep(workspaces, "r1")
+    (files / name).write_text("2")
+    after = await keep(workspaces, "r2")
+    await workspaces.rollback("clerk", before)
+    assert names(files) == ["a"]
+    await workspaces.rollback("clerk", after)
+    assert (files / name).read_text() == "2"
+
+
+PIECES = [".git", "GIT~1", ".", " ", "~1", ":", "$", "x", "\\", "\u200c", "．", "\n", "\ud800"]
+
+
+def test_git_takes_every_name_that_is_kept(tmp_path: Path) -> None:
+    repository = pygit2.init_repository(str(tmp_path / "git"), bare=True)
+    blob = repository.create_blob(b"")
+
+    @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join) | st.text())
+    def holds(name: str) -> None:
+        if name not in {"", ".", ".."} and "/" not in name and is_kept(name):
+            repository.TreeBuilder().insert(name, blob, pygit2.enums.FileMode.BLOB)
+
+    holds()
+
+
+async def test_a_rollback_takes_an_empty_folder_out_of_the_way(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "a").write_text("1")
+    first = await keep(workspaces, "r1")
+    (files / "a").unlink()
+    (files / "a" / "b" / "c").mkdir(parents=True)
+    await workspaces.rollback("clerk", first)
+    assert (files / "a").read_text() == "1"
+    (files / "a").unlink()
+    (files / "a" / "b" / "c").mkdir(parents=True)
+    (files / "a" / "b" / "link").symlink_to("/")
+    with pytest.raises(WorkspaceError, match="stands in the way"):
+        await workspaces.rollback("clerk", first)
+    assert (files / "a" / "b" / "link").is_symlink()
 
 
 async def test_locks_left_by_a_killed_process_do_not_stop_it(

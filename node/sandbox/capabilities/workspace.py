@@ -16,13 +16,13 @@ import os
 import secrets
 import stat
 import threading
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 
 from node.disk import sync
 from node.errors import CapabilityError
+from node.names import OURS, is_reserved
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
@@ -36,8 +36,7 @@ _NAME_BYTES = 255
 _DEPTH = 32
 _LISTED = 10_000
 _HIDDEN = ".git"
-_OURS = ".freehold-"  # what the node writes and a history leaves out
-_TEMPORARY = f"{_OURS}tmp-"
+_TEMPORARY = f"{OURS}tmp-"
 _TURNS = tuple(threading.Lock() for _ in range(64))
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -62,15 +61,6 @@ def _parts(path: str) -> list[str]:
     return parts
 
 
-def _is_hidden(name: str) -> bool:
-    # Some file systems fold case, drop invisible characters, or dots and spaces at the end.
-    if not name.isascii():
-        visible = (c for c in name if unicodedata.category(c) != "Cf")
-        name = unicodedata.normalize("NFKC", "".join(visible))
-    name = name.casefold()
-    return name.rstrip(". ") == _HIDDEN or name.startswith(_OURS)
-
-
 def _check_name(name: str) -> None:
     if name == "..":
         raise _RefusedError("a path may not lead up (..)")
@@ -78,7 +68,7 @@ def _check_name(name: str) -> None:
         raise _RefusedError("a name has no control characters")
     if len(name.encode()) > _NAME_BYTES:
         raise _RefusedError(f"a name has at most {_NAME_BYTES} bytes")
-    if _is_hidden(name):
+    if is_reserved(name):
         raise FileNotFoundError(errno.ENOENT, "there is no such file", name)
 
 
@@ -129,7 +119,7 @@ def _list(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
         for entry in entries:
             if len(names) >= _LISTED:
                 raise _RefusedError(f"the folder has more than {_LISTED} names")
-            if not _is_hidden(entry.name) and "\n" not in entry.name:
+            if not is_reserved(entry.name) and "\n" not in entry.name:
                 names.append(entry.name + ("/" if entry.is_dir(follow_symlinks=False) else ""))
     names = sorted(name for name in names if _is_text(name))
     for name in names:  # whoever wrote a file chose its name, and that of the folder it is in
