@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def verify_command(
     try:
         report = verify(
             folder_of(folder),
-            vkey=_key(vkey),
+            vkey=None if vkey is None else _key(vkey),
             since=[(str(path), _read(path)) for path in points],
             head=head,
             blobs=not no_blobs,
@@ -294,10 +295,10 @@ def export_command(form: str, out: Path | None, folder: Path | None) -> None:
 
 
 def _check(path: Path, vkey: str | None, as_json: bool) -> None:
-    key = _key(vkey)
-    if key is None:
+    if vkey is None:
         raise click.UsageError("--check needs --vkey, the key of the log")
     try:
+        key = _key(vkey)
         entry = check_proof(_read(path), key)
     except JournalDamagedError as error:
         note(f"not verified: {error.message}", lines=False)
@@ -311,12 +312,9 @@ def _check(path: Path, vkey: str | None, as_json: bool) -> None:
         click.echo(f"verified: entry {entry.index} is in {clean(key.name)}\n{entry_line(entry)}")
 
 
-def _key(text: str | None) -> VerifierKey | None:
-    if text is None:
-        return None
-    path = Path(text)
-    if "+" not in text or path.is_file():
-        return VerifierKey.parse(_read(path).decode("ascii", "replace").strip())
+def _key(text: str) -> VerifierKey:
+    if "+" not in text or os.path.isfile(text):  # which a text too long for a path is not
+        return VerifierKey.parse(_read(Path(text)).decode("ascii", "replace").strip())
     return VerifierKey.parse(text.strip())
 
 

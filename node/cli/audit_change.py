@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from bisect import bisect_left
 from contextlib import closing
@@ -26,9 +27,9 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def folder_of(folder: Path | None) -> Path:
-    """The folder that is meant: this home's, if none was named."""
+    """The folder that is meant, by its full name: this home's, if none was named."""
     if folder is not None:
-        return folder
+        return Path(os.path.abspath(folder))  # a link is not followed: the head is beside it
     from node.cli._shared import home
 
     return home().journal

@@ -111,12 +111,26 @@ def test_verify_says_what_it_can_say(folder: Path) -> None:
 
     segment.write_bytes(good)
     alone("verify", "nowhere", cwd=home, code=2)
-    freehold("verify", "journal", "--vkey", "nowhere", cwd=home, code=2)
+    for key in ("nowhere", "x+y", "x" * 300 + "+y"):
+        freehold("verify", "journal", "--vkey", key, cwd=home, code=2)
     (home / "garbage").write_text("no checkpoint")
     freehold("verify", "journal", "--since", "garbage", cwd=home, code=2)
     for head in ("nowhere", "garbage"):
         freehold("verify", "journal", "--head", head, cwd=home, code=2)
     freehold("verify", "journal", "--head", "mine", cwd=home)
+
+
+def test_a_folder_is_verified_with_its_kept_head_however_it_is_named(folder: Path) -> None:
+    """A log that was cut after a commit: the head beside the folder is all that knows."""
+    segment = sorted(folder.glob("*.jsonl"))[0]
+    (folder / "000000000009.jsonl").unlink()
+    segment.write_bytes(b"".join(segment.read_bytes().splitlines(keepends=True)[:3]))
+    (folder.parent / "other").symlink_to(folder)
+    for name, cwd in ((".", folder), ("..", folder / "keys")):
+        text = alone("verify", name, cwd=cwd, code=1)
+        assert "NOT consistent with the kept head at 9" in text
+    (folder.parent / "journal.head").rename(folder.parent / "other.head")
+    alone("verify", "other", cwd=folder.parent, code=1)
 
 
 def test_log_lists_and_filters(folder: Path) -> None:
@@ -216,6 +230,8 @@ def test_a_proof_stands_alone(folder: Path, tmp_path: Path) -> None:
     (away / "p").write_text(proof.replace("index 2", "index 1"))
     freehold("prove", "--check", "p", "--vkey", vkey, cwd=away, code=1)
     freehold("prove", "--check", "gone", "--vkey", vkey, cwd=away, code=2)
+    for key in ("nowhere", "x+y", "x" * 300 + "+y"):
+        freehold("prove", "--check", "p", "--vkey", key, cwd=away, code=2)
     assert freehold("prove", "--from", "3", "--dir", str(folder), cwd=away).startswith("old 3\n")
     for words in (
         ("2", "--json"),
