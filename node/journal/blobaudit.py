@@ -22,12 +22,15 @@ _NAMED = 20
 _UNDER_WAY = 1000
 """Among so many of the last entries of a log that is open an erasure may be announced, not done."""
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
+_REF = rb'\{"id":"[0-9a-f]{64}","len":\d+,"role":T\}'
 _BEFORE = re.compile(
     rb'\{"v":1,"i":\d+,"ts":-?\d+,"boot":T,"mono":-?\d+,"type":T,"run":(?:null|T),'
     rb'"path":(?:null|T),"cause":\[[\d,-]*\],"agent":(?:null|T),"actor":T,'
-    rb'"policy":(?:null|\{"rule":T,"verdict":T\}),"blobs":\['.replace(b"T", _TEXT)
+    rb'"policy":(?:null|\{"rule":T,"verdict":T\}),"blobs":\[((?:R(?:,R)*)?)\],'.replace(
+        b"R", _REF
+    ).replace(b"T", _TEXT)
 )
-_REF = re.compile(rb'\{"id":"([0-9a-f]{64})","len":\d+,"role":' + _TEXT + rb"\}[,\]]")
+_ID = re.compile(rb'\{"id":"([0-9a-f]{64})"')
 _ERASURE = re.compile(rb'"type":"blob\.erased".*"data":\{"id":"([0-9a-f]{64})"\}\}\Z', re.DOTALL)
 
 
@@ -69,13 +72,10 @@ def referred(line: bytes) -> Iterator[bytes]:
         JournalDamagedError: the line is not an entry.
     """
     before = _BEFORE.match(line)
-    if before is None:
+    if before:
+        yield from (bytes.fromhex(found.decode()) for found in _ID.findall(before[1]))
+    else:
         yield from (bytes.fromhex(ref.id) for ref in parse(line).draft.blobs)
-        return
-    at = before.end()
-    while found := _REF.match(line, at):
-        yield bytes.fromhex(found.group(1).decode())
-        at = found.end()
 
 
 class BlobAudit:

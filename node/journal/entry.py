@@ -26,6 +26,8 @@ MAX_DEPTH = JSON_DEPTH + 32
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*\Z")
 _BLOB_ID = re.compile(r"[0-9a-f]{64}\Z")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SPACE = re.compile(rb"\s")
 _KEYS = ["v", "i", "ts", "boot", "mono", "type", "run", "path", "cause"]
 _KEYS += ["agent", "actor", "policy", "blobs", "data"]
 _encode = json.JSONEncoder(
@@ -91,18 +93,23 @@ def line(made: Prepared, index: int, times: bytes) -> bytes:
     return b'{"v":1,"i":%d,%s%s"cause":[%s],%s' % (index, times, before, named, after)
 
 
-def parse(raw: bytes, index: int | None = None) -> Entry:
+def parse(raw: bytes, index: int | None = None, *, thorough: bool = False) -> Entry:
     """An entry from its line.
 
     Args:
         raw: the line without its newline.
         index: the position it was read from, when known; must be what the entry says.
+        thorough: whether to check also what no reader here needs, but that all read the same.
 
     Raises:
         JournalDamagedError: the line is not an entry, or not this one.
     """
     try:
-        entry = _entry(json.loads(raw, parse_constant=_no_constant))
+        once = _once if thorough else None
+        text = raw.decode()
+        entry = _entry(json.loads(text, parse_constant=_no_constant, object_pairs_hook=once))
+        if thorough:
+            _check_form(raw, entry)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         where = "an entry" if index is None else f"entry {index}"
         raise JournalDamagedError(f"{where} cannot be read: {error}") from error
@@ -120,10 +127,14 @@ def entry_json(entry: Entry) -> JsonObject:
 def _check_type(name: str) -> None:
     if name in _known_types:
         return
-    if not isinstance(name, str) or not _TYPE.match(name) or len(name) > 64:
+    if not isinstance(name, str) or not _is_type(name):
         raise JournalError(f"not an entry type: {name!r}", hint="Use dotted lower case, a.b")
     if len(_known_types) < 1000:
         _known_types.add(name)
+
+
+def _is_type(name: str) -> bool:
+    return len(name) <= 64 and _TYPE.match(name) is not None
 
 
 def _text(value: str | None) -> str:
@@ -143,6 +154,22 @@ def _blob(ref: BlobRef) -> str:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object in it names a key twice")
+    return found
+
+
+def _check_form(raw: bytes, entry: Entry) -> None:
+    if _SPACE.search(_STRING.sub(b"", raw)):
+        raise ValueError("there is space between its parts")
+    if not _is_type(entry.type):
+        raise ValueError(f"its type is {entry.type[:80]!r}")
+    if not all(0 <= cause < entry.index for cause in entry.draft.cause):
+        raise ValueError("a cause of it is no earlier entry")
 
 
 def _entry(value: Any) -> Entry:

@@ -111,9 +111,9 @@ def first_key(folder: Path) -> VerifierKey | None:
         return None
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
-    if text[-1:] != "\n":
-        raise JournalDamagedError(f"{path} is damaged", hint=_DAMAGED)
     try:
+        if text[-1:] != "\n":
+            raise JournalError("it does not end with a newline")
         return VerifierKey.parse(text[:-1])
     except JournalError as error:
         raise JournalError(f"{path}: {error.message}", hint=_DAMAGED) from error

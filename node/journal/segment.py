@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -25,8 +26,15 @@ MAX_COMMIT_BYTES = 16 * 1024 * 1024
 """Most bytes of entries in one commit."""
 COMMIT_LINE_BYTES = 8192
 """More than a commit's line has."""
+_MAX_WRITE = MAX_COMMIT_BYTES + SEGMENT_ENTRIES + COMMIT_LINE_BYTES
 _CHUNK = 1 << 20
 _START = b'{"v":1,"i":%d,"ts":'
+_NAME = re.compile(r"[0-9]{12}\Z")
+_SHAPE = (
+    rb"(next NAME\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}\n)?"
+    + "\n\N{EM DASH} ".encode()
+    + rb"NAME [A-Za-z0-9+/]{91}=\n"
+)  # of a commit's note, after `prev`
 _sha256 = hashlib.sha256
 
 
@@ -37,8 +45,7 @@ def segment_path(folder: Path, first: int) -> Path:
 
 def segments(folder: Path) -> list[int]:
     """First indices of the segments in a folder, in order."""
-    names = (path.stem for path in folder.glob("*.jsonl"))
-    return sorted(int(name) for name in names if len(name) == 12 and name.isdecimal())
+    return sorted(int(path.stem) for path in folder.glob("*.jsonl") if _NAME.match(path.stem))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,8 @@ class Scan:
     """What is known of a segment after its last good commit.
 
     `before` is the good commit before `last`. `wrong` says what ended the scan, at byte
-    `wrong_at`; it is empty where the file ends with a good commit.
+    `wrong_at`; it is empty where the file ends with a good commit. `read` are the bytes that the
+    file had, where it was read to its end: a writer may have gone on since.
     """
 
     first: int
@@ -70,6 +78,7 @@ class Scan:
     before: Commit | None = None
     wrong: str = ""
     wrong_at: int = 0
+    read: int | None = None
 
     @property
     def end(self) -> int:
@@ -141,6 +150,7 @@ def _scan(file: BinaryIO, found: Scan, origin: str, watch: Watch | None) -> None
             found.wrong, found.wrong_at = "a line or a commit is too long", found.end
         if found.wrong:
             return
+    found.read = file.tell()
     if scanner.lines or rest:
         found.wrong, found.wrong_at = "entries without a commit", found.end
 
@@ -151,6 +161,7 @@ class _Scanner:
     def __init__(self, found: Scan, origin: str, watch: Watch | None) -> None:
         self.found, self.origin, self.watch = found, origin, watch
         self.running = found.frontier.copy()
+        self.shape = re.compile(_SHAPE.replace(b"NAME", re.escape(origin).encode()))
         self.lines: list[bytes] = []
 
     def overlong(self) -> bool:
@@ -209,11 +220,14 @@ class _Scanner:
             note = binascii.a2b_base64(line[1:], strict_mode=True)
         except binascii.Error as error:
             return f"a commit is not base64: {error}"
-        self._sealed = b"\nnext " in note
         text = commit_text(self.origin, running.size, running.root(), self.found.chain)
-        if note.startswith(text if self._sealed else text + b"\n"):
-            return ""
-        return _why_not(note, running, self.origin)
+        if not note.startswith(text):
+            return _why_not(note, running, self.origin)
+        shape = self.shape.fullmatch(note, len(text))
+        if shape is None or commit_line(note) != line:
+            return "a commit is not in its one form"
+        self._sealed = shape[1] is not None
+        return ""
 
 
 def check_entry(line: bytes, index: int) -> str:
@@ -265,9 +279,12 @@ def unfinished(path: Path, found: Scan, key: VerifierKey) -> bool:
     A cut write is the beginning of a commit: whole entries in their places, then at most part of
     a line; or, after a power cut, blocks of zeros. A commit that lacks only its newline is one,
     too. Anything else, and any other commit that the epoch's key signed, means that what was once
-    whole was changed.
+    whole was changed; so does what follows a seal, or is more than a write.
     """
-    *lines, rest = _tail(path, found)
+    tail = _tail(path, found)
+    if len(tail) > _MAX_WRITE or (found.last and found.last.sealed):
+        return False
+    *lines, rest = tail.split(b"\n")
     if any(signed_commit(line, key) for line in [*lines, rest[:-1]]):
         return False
     if signed_commit(rest, key):
@@ -279,10 +296,11 @@ def unfinished(path: Path, found: Scan, key: VerifierKey) -> bool:
     return all(not check_entry(x, found.frontier.size + n) for n, x in enumerate(lines))
 
 
-def _tail(path: Path, found: Scan) -> list[bytes]:
+def _tail(path: Path, found: Scan) -> bytes:
     with path.open("rb") as file:
         file.seek(found.end)
-        return file.read().split(b"\n")
+        most = _MAX_WRITE + 1
+        return file.read(most if found.read is None else min(most, found.read - found.end))
 
 
 def signed_commit(line: bytes, key: VerifierKey) -> bool:

@@ -134,6 +134,7 @@ class _Verification:
         self.keys: list[VerifierKey] = []
         self.signers: set[VerifierKey] = set()  # a seal may name any key as the next
         self.unsaid = 0  # where the log begins, until an entry says that what was before it went
+        self.held: Batch | None = None  # until its commit is known to be good
 
     def expect(
         self, since: Sequence[tuple[str, bytes]], heads: list[Checkpoint], *, named: Path | None
@@ -191,6 +192,7 @@ class _Verification:
         watch = self if self.thorough or self.blobs or self.roots or self.unsaid else None
         found = scan(path, before.frontier, before.chain, self.keys[0].name, watch)
         if found.last:
+            self._take(found.last.line)
             self._signed(found.last.line, f"entries {found.doubtful} to {found.last.size}")
             if found.last.sealed:
                 self.keys.append(handed_over(found.last.checkpoint(), self.keys[-1]))
@@ -226,7 +228,8 @@ class _Verification:
         elif self.vkey not in self.keys:
             raise JournalDamagedError("the log is not signed by the key given")
         elif self.vkey not in self.signers:
-            raise JournalError(
+            self.report.internal = Verdict.UNKNOWN
+            self.report.problems.append(
                 "the key given has signed nothing here: the last seal names it as the next, and "
                 "anybody's seal could. Give the key of an epoch before"
             )
@@ -252,6 +255,21 @@ class _Verification:
 
     def batch(self, frontier: Frontier, batch: Batch) -> None:
         """See `Watch`."""
+        if self.held:
+            self._take(self.held.commit)
+        self.held = batch
+        end = batch.first + len(batch.lines)
+        for size in sorted(size for size in self.roots if batch.first < size < end):
+            frontier.extend(batch.leaves[frontier.size - batch.first : size - batch.first])
+            self._meet(frontier)
+        frontier.extend(batch.leaves[frontier.size - batch.first :])
+        self._meet(frontier)
+
+    def _take(self, good: bytes) -> None:
+        """Looks into the batch held if `good` is its commit; what no commit covers is not."""
+        batch, self.held = self.held, None
+        if batch is None or batch.commit != good:
+            return
         if self.blobs:
             self.blobs.entries(batch.lines, batch.first)
         if self.unsaid:
@@ -259,13 +277,7 @@ class _Verification:
         if self.thorough:
             self._signed(batch.commit, f"the entries from {batch.first}")
             for index, line in enumerate(batch.lines, batch.first):
-                parse(line, index)
-        end = batch.first + len(batch.lines)
-        for size in sorted(size for size in self.roots if batch.first < size < end):
-            frontier.extend(batch.leaves[frontier.size - batch.first : size - batch.first])
-            self._meet(frontier)
-        frontier.extend(batch.leaves[frontier.size - batch.first :])
-        self._meet(frontier)
+                parse(line, index, thorough=True)
 
     def _said(self, batch: Batch) -> None:
         """Looks for the entry that comes before any pruning."""
