@@ -291,6 +291,18 @@ async def test_never_asked_and_expired_is_never_paid(world: World) -> None:
         await world.source.settle(lost, asked=NOW, known=world.open.payment_hash)
 
 
+async def test_a_service_that_answers_nobody_now_says_nothing_of_a_payment(world: World) -> None:
+    await world.source.pay_invoice(world.open, amount_msat=1_000)
+    world.clock.now += 10**6
+    lost, known = invoices.read(world.lightning.invoice(2_000)), world.open.payment_hash
+    world.service.error = {"code": "RATE_LIMITED", "message": "slow down"}
+    world.next(Fault.DUPLICATE, Fault.ERROR)
+    with pytest.raises(OutcomeUnknownError):
+        await world.source.settle(lost, asked=NOW, known=known)
+    with pytest.raises(PaymentFailedError, match="never paid"):
+        await world.source.settle(lost, asked=NOW, known=known)
+
+
 async def test_a_service_that_forgets(world: World) -> None:
     await world.source.pay_invoice(world.open, amount_msat=1_000)
     world.service.remembers = False

@@ -17,7 +17,6 @@ from wallet.errors import (
     PaymentFailedError,
     RefusedError,
     RelayError,
-    RelayLostError,
     WalletError,
 )
 from wallet.nwc.client import NwcClient
@@ -140,7 +139,7 @@ class NwcSource:
     async def _finds(self, payment_hash: bytes) -> bool:
         try:
             return not (await self._client.lookup(payment_hash)).incoming
-        except (NotFoundError, RelayError, RelayLostError, OutcomeUnknownError):
+        except WalletError:  # whatever it is, such as a rate limit's: no proof that it would tell
             return False
 
     async def aclose(self) -> None:
