@@ -11,8 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from node.errors import CapabilityError
 from node.runs.agent import NODE_AGENT, Approval
 from node.runs.guards import check_guard_name
+from node.sandbox import parse_pattern
 
 UNSUPPORTED = {
     "mcp": "MCP servers as tools",
@@ -67,11 +69,22 @@ def _url(value: str) -> str:
             f"{value!r} must be http(s)://HOST/PATH with an exact host (or *.example.org) and a"
             " path that may end in *"
         )
+    return _pattern(value)
+
+
+def _pattern(value: str) -> str:
+    """One that no request could be held against is found here, and not by the tool's first."""
+    try:
+        parse_pattern(value)
+    except CapabilityError as error:
+        raise ValueError(error.message) from None
     return value
 
 
 def _payee(value: str) -> str:
-    if not (_PAYEE.fullmatch(value) or _URL.fullmatch(value)):
+    if _URL.fullmatch(value):
+        return _pattern(value)
+    if not _PAYEE.fullmatch(value):
         raise ValueError(
             f"{value!r} must be http(s)://HOST/PATH, NAME@HOST (a Lightning address),"
             " lightning:NODE (whose invoices), cashu:PUBKEY or nostr:PUBKEY (a peer's key, in hex);"

@@ -125,6 +125,12 @@ def test_the_least_file_has_the_defaults() -> None:
         (LEAST + 'send_to = ["https://e*.org/"]', "must be http(s)://HOST/PATH"),
         (LEAST + 'send_to = ["https://u:p@e.org/"]', "must be http(s)://HOST/PATH"),
         (LEAST + 'send_to = ["https://e.org/*/x"]', "must be http(s)://HOST/PATH"),
+        (
+            LEAST + '[[tools]]\nname="a"\ngrant.http=["https://e.org/*", "http://*.lan/*"]',
+            "'http://*.lan/*' is not a pattern of URLs: * stands for what comes before a name of "
+            "two parts",
+        ),
+        (LEAST + 'send_to = ["https://e.org:99999/*"]', "the port of the URL is not one"),
         (LEAST + 'private = ["../x"]', "must be a pattern of workspace files"),
         (LEAST + 'private = ["/x"]', "must be a pattern of workspace files"),
         (LEAST + "[mcp]", "[mcp] is not supported yet in this version"),
