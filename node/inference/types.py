@@ -137,7 +137,7 @@ class ModelInfo:
     """A loaded or known model. Sizes in bytes and tokens.
 
     A `remote` one has no digest (nobody can say what a server runs), its address for a path, and
-    the kind of server for an architecture.
+    the kind of server for an architecture; `counts` says that it is sent prompts to count them.
     """
 
     name: str
@@ -147,6 +147,7 @@ class ModelInfo:
     context_tokens: int
     architecture: str = ""
     remote: bool = False
+    counts: bool = False
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Opening:
             **named(self.way),
         }
         sent = sent_bytes(self.way, messages_json(request.messages), request)
-        return Outcome(ok=True, value=value, usage=Usage(egress_bytes=sent))
+        return Outcome(ok=True, value=value, usage=Usage(egress_bytes=sent if info.counts else 0))
 
     async def settle(self, key: str) -> Outcome | None:
         return None
@@ -249,7 +249,7 @@ class Fit:
         async def count(messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
             nonlocal sent
             request = bound(replace(self.request, messages=messages, tools=tools), self.way)
-            sent += sent_bytes(self.way, messages_json(messages), request)
+            sent += sent_bytes(self.way, messages_json(messages), request) if info.counts else 0
             return await self.engine.count(request)
 
         found = await plan(

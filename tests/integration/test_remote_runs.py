@@ -4,6 +4,7 @@ log, counts as sent, is a matter for the taint rule, and is not paid for twice."
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -305,6 +306,19 @@ async def test_what_is_sent_is_within_the_budget(tmp_path: Path) -> None:
         await node.engine.aclose()
     assert result.status == "stopped"
     assert server.asked == []
+
+
+async def test_what_a_server_is_not_sent_counts_for_nothing(tmp_path: Path) -> None:
+    """To make a conversation fit it is counted dozens of times; Ollama is not asked to."""
+    asks = [ToolCall("look", {"at": f"https://{at}.example/{'word ' * 200}"}) for at in "ab"]
+    told = [call(asks[0], prompt=1500), call(asks[1], prompt=2500), say("Notes."), say("Done.")]
+    async with ModelServer(told, facts=OLLAMA) as server:
+        node = Node(tmp_path, server, replace(CLERK, max_tokens=64), context_tokens=3000)
+        result = await node.runs.wait(await node.start())
+        await node.engine.aclose()
+    sent = sum(len(json.dumps(each.body)) for each in server.generations)
+    assert (result.text, len(node.entries("step.result", "fit"))) == ("Done.", 1)
+    assert 0 < result.usage.egress_bytes < sent
 
 
 async def test_estimates_are_called_so(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from node.clock import Clock, SystemClock
 from node.errors import InferenceError, ModelError, RemoteError, RemoteRefusedError
 from node.inference.remote.entries import RemoteModel, RemoteModels
 from node.inference.remote.facts import (
+    COUNTING,
     Facts,
     count_tokens,
     estimate_tokens,
@@ -116,6 +117,7 @@ class RemoteEngine:
             context_tokens=facts.context_tokens,
             architecture=facts.kind,
             remote=True,
+            counts=facts.kind in COUNTING,
         )
 
     async def forget(self) -> None:

@@ -30,6 +30,7 @@ from node.types import Json, JsonObject
 
 Kind = Literal["llama-server", "vllm", "ollama", "openai"]
 
+COUNTING: Final[tuple[Kind, ...]] = ("llama-server", "vllm")  # the others are sent no prompt for it
 OLLAMA_CONTEXT_TOKENS: Final = 4096  # what it gives a model where nothing says otherwise
 _LONGEST_NAME: Final = 500
 MESSAGE_TOKENS: Final = 16
