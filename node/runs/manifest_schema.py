@@ -90,7 +90,7 @@ def _payee(value: str) -> str:
             " lightning:NODE (whose invoices), cashu:PUBKEY or nostr:PUBKEY (a peer's key, in hex);"
             " * may end PATH, and stand for NAME, NODE and a cashu PUBKEY"
         )
-    return value
+    return value if "://" in value else value.lower()  # as an address is paid
 
 
 def _glob(value: str) -> str:

@@ -16,6 +16,7 @@ from node.money import Payment
 from node.money.testing import FEE_SAT, MOST_FEE_SAT, MemoryPurse
 from node.runs import AgentManifest, GuardSet, NodeLimits, Runs, programs
 from node.runs.agent import BudgetLimits, PaymentGrant
+from node.runs.effect import StepKind
 from node.runs.payment_effect import PaymentEffect
 from node.runs.policy import ManifestPolicy
 from node.runs.policy_payments import covers_payee
@@ -450,6 +451,19 @@ def test_a_manifest_says_what_is_wrong_with_its_payments(tmp_path, more: str, pr
     path.write_text(f'name = "clerk"\ninstructions = "x"\n{more}\n')
     with pytest.raises(ManifestError, match=problem):
         read_manifest(path)
+
+
+async def test_an_address_is_listed_in_any_case(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from node.runs import read_manifest
+
+    path = tmp_path / "clerk.toml"
+    path.write_text(
+        'name = "clerk"\ninstructions = "x"\nsend_to = ["anna@Example.org"]\n'
+        '[budget]\nsats = 100\nsats_per_day = 100\n[payments]\nallow = ["anna@Example.ORG"]\n'
+    )
+    node = Node(read_manifest(path))
+    node.before = (PlainEffect(labels=frozenset({"untrusted", "private"}), kind=StepKind.MODEL),)
+    assert (await node.pay(to(ANNA, 1)))[-1]["paid_sat"] == 1
 
 
 # ── a payment that is taken up again ────────────────────────────────────────────────────────
