@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -173,7 +174,7 @@ class Workspaces:
         changed = {p for p in now.keys() | before.keys() if now.get(p) != before.get(p)}
         writers = self._written.get(agent, {}).copy()  # after reading: a write is noted before
         over = {each for each in set(writers.values()) if each != run and not self.unfinished(each)}
-        theirs = {p for p in changed if writers.get(p, run) != run and _has_room(p, now)}
+        theirs = _with_room({p for p in changed if writers.get(p, run) != run}, now)
         waiting = {p for p in theirs if writers[p] not in over}
         own = {p for p in changed - theirs if not noted or writers.get(p) == run}
         files = _with(before, now, changed - theirs - own)
@@ -359,9 +360,16 @@ def _with(before: Ids, now: Ids, paths: set[str]) -> Ids:
     return kept | {path: now[path] for path in paths if path in now}
 
 
-def _has_room(path: str, files: Ids) -> bool:
-    """Whether a file of this path may be in a tree with these: none is in the place of a folder."""
-    return not any(file.startswith(f"{path}/") or path.startswith(f"{file}/") for file in files)
+def _with_room(paths: set[str], files: Ids) -> set[str]:
+    """Those that may be in a tree with these files: none is in the place of a folder."""
+    folders = {folder for file in files for folder in _folders(file)}
+    return {p for p in paths - folders if not files.keys() & _folders(p)}
+
+
+def _folders(path: str) -> set[str]:
+    """Those that a file of this path lies in: `a` and `a/b` of `a/b/c`."""
+    *names, _ = path.split("/")
+    return set(accumulate(names, "{}/{}".format))
 
 
 def _write_tree(repository: Any, files: Ids) -> Any:

@@ -445,6 +445,32 @@ async def test_what_a_run_wrote_that_ended_without_keeping_it_is_kept_as_its_own
     assert (await history(workspaces))[3:] == [("clerk", "r2", ("b",))]
 
 
+async def test_what_another_run_wrote_is_not_compared_with_every_file(
+    workspaces: Workspaces, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = 0
+
+    class Name(str):
+        def startswith(self, *given: Any) -> bool:
+            nonlocal looked
+            looked += 1
+            return super().startswith(*given)
+
+    found = workspace.each_file
+    monkeypatch.setattr(
+        workspace, "each_file", lambda root: ((Name(path), data) for path, data in found(root))
+    )
+    (files / "sub").mkdir()
+    for number in range(100):
+        workspaces.wrote("clerk", "r1", f"sub/{number}")
+        (files / "sub" / str(number)).write_text("")
+    workspaces.wrote("clerk", "r2", "a")
+    (files / "a").write_text("1")
+    await workspaces.keep("clerk", run="r2", key="r2:9", note="", noted=True)
+    assert await history(workspaces) == [("clerk", "r2", ("a",))]
+    assert looked <= 1000
+
+
 async def test_what_another_run_removed_is_that_runs_and_not_the_owners(
     workspaces: Workspaces, files: Path
 ) -> None:
