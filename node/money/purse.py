@@ -99,7 +99,7 @@ class WalletPurse:
                 pass  # what is known stays known
         outbox = _outbox(wallet, key)
         if outbox == "open" and billing.is_delivered(payment):  # it may have reached its payee
-            return await self._once(wallet, payment, self.bill(payment), key)
+            return await self._once(self._keeper.wallet(), payment, self.bill(payment), key)
         return _not_taken(wallet, key) if outbox == "reclaimed" else _found(wallet, key)
 
     async def token(self, payment: Payment, *, key: str) -> str:

@@ -226,6 +226,37 @@ async def test_what_is_too_much_is_not_paid(money: Money) -> None:
     assert (money.balance(), money.lightning.is_paid(invoice)) == (500, False)
 
 
+@pytest.mark.parametrize("kind", ["invoice", "address", "request", "paywall", "peer", "bearer"])
+async def test_whoever_is_paid_by_the_mint_and_for_the_fee_that_were_named(
+    money: Money, kind: str
+) -> None:
+    money.web.hosts |= {"example.org": MemoryPayee(ANNA, money.lightning), "shop.example": Shop()}
+    payment = {
+        "invoice": Payment(money.lightning.invoice(21_000)),
+        "address": Payment(ANNA, 21),
+        "request": Payment(request(amount=21)),
+        "paywall": Payment(request(amount=21), url="https://api.example/x"),
+        "peer": Payment(KEY, 21),
+        "bearer": Payment(BEARER, 21, include_fee=True),
+    }[kind]
+    free = replace(money.purse.bill(payment), most_fee_sat=0)
+    assert free.kind == kind
+    with pytest.raises(PaymentError, match="are allowed"):
+        await money.purse.pay(payment, free, key="r-1:1")
+    with pytest.raises(PaymentError, match=r"m2\.example is not one of this wallet's"):
+        await money.pay(replace(payment, mint="https://m2.example"), "r-1:2")
+    assert money.balance() == 500
+    assert (await money.pay(replace(payment, mint=URL), "r-1:3")).state == "paid"
+
+
+async def test_what_was_begun_in_time_is_read_when_that_is_over(money: Money) -> None:
+    payment = Payment(money.lightning.invoice(21_000, expiry_s=60))
+    later = WalletPurse(money.keeper, fees=FEES, now=lambda: NOW + 61)
+    with pytest.raises(PaymentError, match="expired"):
+        later.bill(payment)
+    assert later.bill(payment, late=True) == money.purse.bill(payment)
+
+
 async def test_an_address_gets_amount_and_comment(money: Money) -> None:
     payee = MemoryPayee(ANNA, money.lightning)
     money.web.hosts["example.org"] = payee
@@ -287,6 +318,8 @@ async def test_a_token_comes_back_once(money: Money) -> None:
     back = await money.purse.take_back("r-1:1")
     assert back is not None
     assert (back.amount_sat, money.balance()) == (10, 500 - back.fee_sat)
+    untold = {each.kind for each in money.keeper.wallet().untold()}
+    assert Kind.RECLAIM not in untold, "whoever took it back tells of that"
     assert await money.purse.take_back("r-1:1") == back
     await crowd(money)
     assert await money.purse.take_back("r-1:1") == back
@@ -733,6 +766,27 @@ async def test_a_wallet_out_of_an_archive_waits_for_its_mints(money: Money) -> N
     money.keeper.reconciled()
     assert await money.purse.found(Payment(BEARER, 5), key="r-1:1") is None
     assert (await money.pay(Payment(BEARER, 5))).state == "paid"
+
+
+async def test_a_wallet_out_of_an_archive_goes_on_with_no_payment(money: Money) -> None:
+    """What became of it since then the wallet does not know."""
+    money.lightning.outcome = Outcome.PENDING
+    invoice, ask = Payment(money.lightning.invoice(21_000)), Payment(request(lock=True))
+    for key, payment in (("r-1:1", invoice), ("r-1:2", ask)):
+        assert (await money.pay(payment, key)).state == "pending"
+    shop = money.web.hosts["shop.example"] = Shop()
+    money.keeper.path.with_name("wallet.db.restored").touch()
+    asked = len(money.mint.requests)
+    found = await money.purse.found(invoice, key="r-1:1")
+    assert found is not None
+    assert found.state == "pending"
+    with pytest.raises(WalletStateError, match="not held against its mints"):
+        await money.purse.found(ask, key="r-1:2")
+    assert (len(money.mint.requests), shop.bodies) == (asked, [])
+    money.keeper.reconciled()
+    found = await money.purse.found(ask, key="r-1:2")
+    assert found is not None
+    assert (found.state, len(shop.bodies)) == ("paid", 1)
 
 
 async def test_a_wallet_out_of_an_archive_waits_for_what_is_spent_too(money: Money) -> None:
