@@ -118,8 +118,11 @@ class HashFiles:
             return b""
         written, found = self._written[level], b""
         if start < written:
-            with (self._folder / str(level)).open("rb") as file:
-                found = os.pread(file.fileno(), 32 * min(count, written - start), 32 * start)
+            fd = os.open(f"{self._folder}/{level}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                found = os.pread(fd, 32 * min(count, written - start), 32 * start)
+            finally:
+                os.close(fd)
         if start + count > written:
             offset = 32 * (max(start, written) - written)
             found += self._fresh[level][offset : 32 * (start + count - written)]

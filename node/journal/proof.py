@@ -1,9 +1,11 @@
 """Proofs that stand alone: an entry is in the log; an older log is a prefix of a newer.
 
 Inclusion proofs are C2SP tlog-proof. Their `extra` is base64 of a JSON object {"entry": the line,
-"seals": [base64 notes]}: the entry itself, and the seals that lead from the log's first key to the
-key that signed the checkpoint, so that whoever knows any epoch's key can check the proof. None of
-it is believed for standing there: the entry is hashed, the seals are verified.
+"seals": [base64 notes], "paths": [[base64 hashes]]}: the entry itself, the seals that lead from the
+log's first key to the key that signed the checkpoint, so that whoever knows any epoch's key can
+check the proof, and how the entry is in each seal that ended after it. None of it is believed for
+standing there: the entry is hashed, the seals are verified, and the first of them that covers the
+entry must hold it. So a key stolen today proves nothing of an epoch that ended before.
 
 C2SP has no file form for consistency; the proof is the body that a witness is sent to add a
 checkpoint (C2SP tlog-witness): `old N`, the hashes, an empty line, the checkpoint.
@@ -11,7 +13,6 @@ checkpoint (C2SP tlog-witness): `old N`, the hashes, an empty line, the checkpoi
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from node.journal.tree import (
     check_consistency,
     check_inclusion,
     consistency_proof,
-    inclusion_proof,
+    inclusion_proofs,
     leaf_hash,
 )
 from node.journal.types import Entry
@@ -44,6 +45,7 @@ class Proof:
     checkpoint: Checkpoint
     leaf: bytes
     seals: tuple[Checkpoint, ...]
+    paths: tuple[tuple[bytes, ...], ...]
 
     @classmethod
     def parse(cls, raw: bytes) -> Proof:
@@ -53,9 +55,9 @@ class Proof:
         whole = len(raw) <= _MAX_PROOF and blank and len(lines) >= 3 and lines[0] == _HEADER
         if not whole or not lines[1].startswith("extra ") or not lines[2].startswith("index "):
             raise JournalDamagedError("this is not an inclusion proof of an entry")
-        leaf, seals = _extra(unbase64(lines[1][6:]))
         path = tuple(map(_hash, lines[3:]))
-        return cls(_number(lines[2][6:]), path, Checkpoint.parse(note), leaf, seals)
+        point, extra = Checkpoint.parse(note), _extra(unbase64(lines[1][6:]))
+        return cls(_number(lines[2][6:]), path, point, *extra)
 
     def check(self, key: VerifierKey) -> Entry:
         """Verifies the proof under any epoch's key of the log.
@@ -66,13 +68,21 @@ class Proof:
         Raises:
             JournalDamagedError: it does not prove that.
         """
-        point = self.checkpoint
-        if not any(point.signed_by(one) for one in _keys(key, self.seals)):
+        keys, seals = _followed(key, self.seals)
+        if not any(self.checkpoint.signed_by(one) for one in keys):
             raise JournalDamagedError("the proof's checkpoint is not signed by the log's key")
-        leaf = leaf_hash(self.leaf)
-        if not check_inclusion(leaf, self.index, point.size, self.path, point.root):
+        if not self._leads_to(self.checkpoint, self.path):
             raise JournalDamagedError(f"the proof does not lead from entry {self.index} to the log")
+        paths = dict(zip(_covering(self.seals, self.index), self.paths, strict=False))
+        for seal in _covering(seals, self.index)[:1]:
+            if not self._leads_to(seal, paths.get(seal, ())):
+                raise JournalDamagedError(
+                    f"the proof does not lead from entry {self.index} to the seal of its epoch"
+                )
         return parse(self.leaf, self.index)
+
+    def _leads_to(self, point: Checkpoint, path: Sequence[bytes]) -> bool:
+        return check_inclusion(leaf_hash(self.leaf), self.index, point.size, path, point.root)
 
 
 def check_proof(raw: bytes, key: VerifierKey) -> Entry:
@@ -90,11 +100,16 @@ def prove(
     """
     if not 0 <= index < point.size:
         raise JournalError(f"there is no entry {index} in a log of {point.size}")
-    path = inclusion_proof(index, point.size, subtree)
+    covering = [point, *_covering(seals, index)]
+    path, *paths = inclusion_proofs(index, [one.size for one in covering], subtree)
     if not check_inclusion(leaf_hash(leaf), index, point.size, path, point.root):
         raise _stale()
-    notes = [base64.b64encode(seal.note).decode() for seal in seals]
-    extra = json.dumps({"entry": leaf.decode(), "seals": notes}, ensure_ascii=False)
+    about = {
+        "entry": leaf.decode(),
+        "seals": [_b64(seal.note) for seal in seals],
+        "paths": [list(map(_b64, hashes)) for hashes in paths],
+    }
+    extra = json.dumps(about, ensure_ascii=False)
     head = [_HEADER, f"extra {_b64(extra.encode())}", f"index {index}", *map(_b64, path)]
     return "\n".join(head).encode() + b"\n\n" + point.note
 
@@ -135,25 +150,33 @@ def check_extension(raw: bytes, old: Checkpoint, key: VerifierKey) -> Checkpoint
     raise JournalDamagedError("the older log is not a prefix of the newer")
 
 
-def _keys(key: VerifierKey, seals: Sequence[Checkpoint]) -> list[VerifierKey]:
-    """The key, and those the seals lead to from it."""
-    keys = [key]
+def _followed(
+    key: VerifierKey, seals: Sequence[Checkpoint]
+) -> tuple[list[VerifierKey], list[Checkpoint]]:
+    """The key and those the seals lead to from it, and the seals that do."""
+    keys, followed = [key], []
     for seal in seals:
         if seal.signed_by(keys[-1]):
             keys.append(handed_over(seal, keys[-1]))
-    return keys
+            followed.append(seal)
+    return keys, followed
 
 
-def _extra(raw: bytes) -> tuple[bytes, tuple[Checkpoint, ...]]:
+def _covering(seals: Sequence[Checkpoint], index: int) -> list[Checkpoint]:
+    return [seal for seal in seals if seal.size > index]
+
+
+def _extra(raw: bytes) -> tuple[bytes, tuple[Checkpoint, ...], tuple[tuple[bytes, ...], ...]]:
     try:
         value = json.loads(raw)
         leaf = value["entry"].encode()
         seals = tuple(Checkpoint.parse(unbase64(seal)) for seal in value["seals"])
+        paths = tuple(tuple(map(_hash, path)) for path in value.get("paths", ()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise JournalDamagedError("the proof holds no entry") from error
     if len(leaf) > MAX_ENTRY_BYTES:
         raise JournalDamagedError("the proof's entry is too long")
-    return leaf, seals
+    return leaf, seals, paths
 
 
 def _ascii(raw: bytes) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 _sha256 = hashlib.sha256
 
@@ -117,26 +118,27 @@ Subtree = Callable[[int, int], bytes]
 """Hash of the perfect, aligned subtree over the leaves [start, end)."""
 
 
-def inclusion_proof(index: int, size: int, subtree: Subtree) -> list[bytes]:
-    """The audit path of a leaf, from its sibling up (RFC 6962, 2.1.1).
+def inclusion_proofs(index: int, sizes: Sequence[int], subtree: Subtree) -> list[list[bytes]]:
+    """A leaf's audit paths, each from its sibling up (RFC 6962, 2.1.1). They share most hashes.
 
     Args:
-        index: the leaf, from 0; below `size`.
-        size: of the tree proved against.
+        index: the leaf, from 0; below all `sizes`.
+        sizes: of the trees proved against: the same tree as it grew.
         subtree: reads the hash of a perfect subtree.
     """
-    if not 0 <= index < size:
-        raise ValueError(f"no leaf {index} in a tree of {size}")
-    return _path(index, 0, size, subtree)
+    if not 0 <= index < min(sizes):
+        raise ValueError(f"no leaf {index} in a tree of {min(sizes)}")
+    root = cache(partial(range_root, subtree=subtree))
+    return [_path(index, 0, size, root) for size in sizes]
 
 
-def _path(index: int, start: int, end: int, subtree: Subtree) -> list[bytes]:
+def _path(index: int, start: int, end: int, root: Callable[[int, int], bytes]) -> list[bytes]:
     if end - start == 1:
         return []
     middle = start + _split(end - start)
     if index < middle:
-        return [*_path(index, start, middle, subtree), range_root(middle, end, subtree)]
-    return [*_path(index, middle, end, subtree), range_root(start, middle, subtree)]
+        return [*_path(index, start, middle, root), root(middle, end)]
+    return [*_path(index, middle, end, root), root(start, middle)]
 
 
 def consistency_proof(old: int, new: int, subtree: Subtree) -> list[bytes]:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from node.errors import FreeholdError, JournalError, JournalRollbackError
+from node.errors import (
+    FreeholdError,
+    JournalDamagedError,
+    JournalError,
+    JournalRollbackError,
+)
 from node.journal import (
     Draft,
     Journal,
     MemoryKeys,
+    OfflineLog,
     Verdict,
     VerifierKey,
+    check_proof,
     first_key,
     verify,
 )
 from node.journal import segment as segment_module
 from node.journal.note import Signer, commit_line, commit_text
 from node.journal.segment import previous_hash, scan
-from node.journal.tree import Frontier, leaf_hash
+from node.journal.tree import Frontier, leaf_hash, node_hash
 
 ORIGIN = "test.example/log"
 # 1 is every bit and every byte; else a step coprime to 8, so that all bit positions are met
@@ -344,6 +353,26 @@ def test_a_stolen_current_key_cannot_drop_the_seal_and_go_on(small: Path) -> Non
     segment(small, 1).unlink()
     rewrite(small, 0, thief, b'"x":1,')
     assert verify(small, vkey=vkey).verdict is Verdict.FAILED
+
+
+def test_a_stolen_current_key_proves_nothing_of_a_past_epoch(small: Path) -> None:
+    log = OfflineLog.open(small)
+    (secret,) = (small / "keys").glob("*.key")
+    thief, first = Signer(ORIGIN, secret.read_bytes()), key(small)
+    assert check_proof(log.prove(1), first) == log.reader.entry(1)
+    assert check_proof(log.prove(1), thief.key) == log.reader.entry(1), "who knows only that key"
+
+    line = log.reader.raw(1).replace(b'"data":{', b'"data":{"x":1')
+    seals = [b64encode(seal.note).decode() for seal in log.tree()[1].seals]
+    for paths in ([], [[]], [[b64encode(leaf_hash(log.reader.raw(0))).decode()]]):
+        extra = {"entry": line.decode(), "seals": seals, "paths": paths}
+        root = node_hash(leaf_hash(log.reader.raw(0)), leaf_hash(line))
+        point = thief.sign(commit_text(ORIGIN, 2, root, bytes(32)))
+        told = b64encode(json.dumps(extra, ensure_ascii=False).encode()).decode()
+        sibling = b64encode(leaf_hash(log.reader.raw(0))).decode()
+        head = f"c2sp.org/tlog-proof@v1\nextra {told}\nindex 1\n{sibling}\n\n"
+        with pytest.raises(JournalDamagedError, match="the seal of its epoch"):
+            check_proof(head.encode() + point, first)
 
 
 def test_another_logs_key_is_not_believed(small: Path, tmp_path: Path) -> None:
