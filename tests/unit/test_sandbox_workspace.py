@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -360,6 +361,42 @@ def test_what_is_not_the_agents_counts_against_no_quota(root: Path) -> None:
     for number in range(9):
         (root / ".git" / str(number)).write_text("x" * 99)
     assert do(host_call(root, workspace_bytes=99, workspace_files=2), "write", "a", "x") == 1
+
+
+def test_a_folder_of_somebody_else_stops_no_write(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "sealed").mkdir()
+    scandir = os.scandir
+
+    def sealed(path: str) -> object:
+        if path.endswith("sealed"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", sealed)
+    assert do(host_call(root, workspace_files=2), "write", "a", "x") == 1
+    assert "workspace_files = 2" in refused(host_call(root, workspace_files=2), "write", "b", "x")
+
+
+def test_what_goes_while_it_is_counted_hides_nothing_else(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (root / name).write_text("x" * 9)
+    (root / "c").mkdir()
+    (root / "c" / "d").write_text("x" * 9)
+    scandir = os.scandir
+
+    def removing(path: str) -> object:
+        with scandir(path) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        (root / "a").unlink(missing_ok=True)
+        return nullcontext(found)
+
+    monkeypatch.setattr(os, "scandir", removing)
+    call = host_call(root, workspace_bytes=20)
+    assert "workspace_bytes = 20" in refused(call, "write", "e", "xxx")
 
 
 def test_a_name_of_two_lines_is_not_listed_as_two_names(root: Path) -> None:

@@ -40,6 +40,7 @@ _TEMPORARY = f"{OURS}tmp-"
 _TURNS = tuple(threading.Lock() for _ in range(64))
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_PASSED_OVER = (FileNotFoundError, NotADirectoryError, PermissionError)  # gone, swapped, not ours
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -269,24 +270,24 @@ def _check_quota(limits: Limits, usage: Usage, more_bytes: int, more_files: int)
 
 
 def _measure(root: str, limits: Limits) -> Usage:
-    """What the workspace holds, version control left out; it stops where that is too much."""
+    """What the workspace holds, version control left out, and what we may not read; it stops where
+    that is too much."""
     usage, waiting = Usage(), [root]
     while waiting and usage.files <= limits.workspace_files:
-        with suppress(FileNotFoundError):  # others may remove what was there a moment ago
-            waiting += _measure_folder(waiting.pop(), usage)
+        with suppress(*_PASSED_OVER), os.scandir(waiting.pop()) as entries:
+            for entry in (each for each in entries if each.name != _HIDDEN):
+                waiting += _count(entry, usage)
     return usage
 
 
-def _measure_folder(path: str, usage: Usage) -> list[str]:
-    folders = []
-    with os.scandir(path) as entries:
-        for entry in (each for each in entries if each.name != _HIDDEN):
-            usage.files += 1
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            else:
-                usage.size += entry.stat(follow_symlinks=False).st_size
-    return folders
+def _count(entry: os.DirEntry[str], usage: Usage) -> list[str]:
+    """Counts a file or a folder; answers the folder, whose content is to be counted yet."""
+    usage.files += 1
+    if entry.is_dir(follow_symlinks=False):
+        return [entry.path]
+    with suppress(FileNotFoundError):
+        usage.size += entry.stat(follow_symlinks=False).st_size
+    return []
 
 
 def _remove(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
