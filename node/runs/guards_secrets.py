@@ -70,6 +70,8 @@ _ESCAPED_SPACE = re.compile(r"\\[nrt]|%20|\\u00[02][0-9A-Da-d]")
 _WORD = re.compile(r"[A-Za-z]+")
 _SEED_GAP = re.compile(r"[\s\d.,;:)(\"'\[\]|*_-]{1,24}")
 _SEED_WORDS = (12, 15, 18, 21, 24)
+_LEAST_WORDS = 8  # different ones; fewer are a column of a table or of `true` and `false`
+_TRIED_WITH = {"abandon", "zoo"}  # phrases of nothing but these and a checksum are known to all
 _WINDOW = (1 << 11 * 24) - 1
 _MIN_KNOWN = 8
 
@@ -225,7 +227,7 @@ def _seeds(run: list[re.Match[str]]) -> Iterator[tuple[int, int]]:
             first = last - size + 1
             if first >= 0 and _is_seed(window & ((1 << 11 * size) - 1), size):
                 said = {each.group().lower() for each in run[first : last + 1]}
-                if len(said) > 1:  # one word over and over is text, whatever its checksum
+                if len(said) >= _LEAST_WORDS or (len(said) > 1 and said & _TRIED_WITH):
                     yield first, last
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from pathlib import Path
+from random import Random
 from urllib.parse import quote
 
 import pytest
@@ -111,6 +112,22 @@ def test_seed_phrases_that_overlap_are_cut_out_once() -> None:
         text for word in english.wordlist if english.check(text := f"{SEED} zoo zoo {word}")
     )
     assert redact(f"It is {longer}, no more.")[0] == "It is [redacted seed phrase], no more."
+
+
+def test_data_of_a_few_words_is_no_seed() -> None:
+    """Whatever their checksum, which is right for every sixteenth twelve of them."""
+    drawn = Random(5)
+    logical = json.dumps([drawn.random() < 0.5 for _ in range(500)])
+    colours = [drawn.choice(["green", "blue", "black", "orange", "silver"]) for _ in range(200)]
+    table = "\n".join(f"{number},{colour}" for number, colour in enumerate(colours))
+    for text in (logical, table):
+        assert redact(text) == (text, set())
+    assert SecretsGuard().check(GuardStage.TOOL_RESULT, colours, CONTEXT).verdict == "pass"
+
+
+@pytest.mark.parametrize("words", ["abandon " * 11 + "about", "zoo " * 11 + "wrong"])
+def test_the_phrases_that_people_try_things_with_are_found(words: str) -> None:
+    assert redact(f"It is {words}.") == ("It is [redacted seed phrase].", {"seed phrase"})
 
 
 def test_words_of_the_list_with_a_wrong_checksum_are_no_seed() -> None:
