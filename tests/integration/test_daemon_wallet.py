@@ -113,8 +113,9 @@ def test_an_agent_pays_whom_its_manifest_lists(node: Node, mint: ServedMint) -> 
     check_sums(node, mint)
 
 
-def test_above_its_limit_a_person_is_asked(node: Node, mint: ServedMint) -> None:
-    agent(node, f'{BUDGET}[payments]\nallow = ["lightning:*"]\napproval_over_sats = 10\n')
+def test_above_the_node_s_limit_a_person_is_asked(node: Node, mint: ServedMint) -> None:
+    (node.root / "config.toml").write_text("[wallet]\napproval_over_sats = 10\n")
+    agent(node, f'{BUDGET}[payments]\nallow = ["lightning:*"]\n')
     node.up()
     fill(node, mint)
     text = invoice(mint, 40)
