@@ -2,17 +2,20 @@
 
 Files, not a database or a desktop keyring: a node runs headless, and one home makes one backup.
 What is too widely readable is refused and not silently repaired, since somebody may already have
-read it; `freehold doctor --fix` repairs it once a person has seen that.
+read it; `freehold doctor --fix` repairs it once a person has seen that. What is replaced or removed
+is overwritten, which is as good as the disk's own erasure.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from node.disk import sync_folder
+from node.disk import sync, sync_folder
 from node.errors import IdentityError
 from node.home import write_private
 
@@ -65,7 +68,8 @@ class KeyStore:
             )
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            write_private(path, secret)
+            with _overwritten(path):
+                write_private(path, secret)
         except OSError as error:
             raise IdentityError(
                 f"cannot write {path}: {error.strerror}", hint="See `freehold doctor`."
@@ -80,8 +84,9 @@ class KeyStore:
         """Durably. Raises IdentityError if there is none of that name, or the disk refuses."""
         path = self._path(name)
         try:
-            path.unlink()
-            sync_folder(self._folder)
+            with _overwritten(path):
+                path.unlink()
+                sync_folder(self._folder)
         except FileNotFoundError:
             raise IdentityError(
                 f"there is no secret named {name}", hint="`freehold secret list` shows them."
@@ -113,6 +118,25 @@ class KeyStore:
     @staticmethod
     def _wide(path: Path) -> str | None:
         return _judge(path, path.lstat())
+
+
+@contextlib.contextmanager
+def _overwritten(path: Path) -> Iterator[None]:
+    """What loses its name at `path` meanwhile loses its bytes, too."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # nothing is there, or nothing that could be overwritten
+        yield
+        return
+    try:
+        yield
+        left = os.fstat(fd)
+        with contextlib.suppress(OSError):  # it is replaced already, and nothing is lost by this
+            if not left.st_nlink:  # else it has another name: somebody's backup
+                os.pwrite(fd, bytes(left.st_size), 0)
+                sync(fd)
+    finally:
+        os.close(fd)
 
 
 def _judge(path: Path, status: os.stat_result) -> str | None:

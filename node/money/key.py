@@ -132,10 +132,11 @@ class WalletKey:
 
 
 def _derive(passphrase: str, salt: bytes, cost: tuple[int, int, int]) -> bytes:
-    n, r, p = cost
-    return hashlib.scrypt(
-        passphrase.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MOST_MEMORY, dklen=KEY_BYTES
-    )
+    said, (n, r, p) = passphrase.encode(), cost
+    try:
+        return hashlib.scrypt(said, salt=salt, n=n, r=r, p=p, maxmem=_MOST_MEMORY, dklen=KEY_BYTES)
+    except ValueError:  # of a cost within these bounds and not within OpenSSL's
+        raise _broken() from None
 
 
 def _cost(found: dict[str, Any]) -> tuple[int, int, int]:

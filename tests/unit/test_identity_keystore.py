@@ -34,6 +34,20 @@ def test_round_trip(store: KeyStore, tmp_path: Path) -> None:
     assert store.names() == []
 
 
+def test_what_is_replaced_or_removed_is_overwritten(store: KeyStore, tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "api.secret"
+    for forget in (lambda: store.set("api", b"new"), lambda: store.remove("api")):
+        store.set("api", b"secret")
+        with path.open("rb") as old:
+            forget()
+            assert old.read() == bytes(6)
+    store.set("api", b"secret")
+    backup = tmp_path / "backup"
+    backup.hardlink_to(path)
+    store.set("api", b"new")
+    assert backup.read_bytes() == b"secret", "what has another name is somebody's"
+
+
 def test_missing_secrets_are_named(store: KeyStore) -> None:
     with pytest.raises(IdentityError, match="api") as caught:
         store.get("api")

@@ -57,6 +57,17 @@ def test_under_a_passphrase_the_file_holds_no_key(tmp_path: Path) -> None:
     assert keys.open(PHRASE) == made
 
 
+def test_the_key_as_it_was_does_not_stay_on_the_disk(tmp_path: Path) -> None:
+    keys = WalletKey(tmp_path / "keys")
+    made, file = keys.make(), file_of(tmp_path / "keys")
+    with file.open("rb") as plain:
+        assert made.hex().encode() in plain.read()
+        keys.set_passphrase(None, PHRASE)
+        plain.seek(0)
+        assert not plain.read().strip(b"\0")
+    assert keys.open(PHRASE) == made
+
+
 def test_a_passphrase_changes_and_goes_with_the_old_one_only(tmp_path: Path) -> None:
     keys = WalletKey(tmp_path / "keys")
     made = keys.make()
@@ -108,6 +119,8 @@ def test_whatever_the_file_holds_the_error_is_ours(
         {"scrypt": {"n": 15, "r": 8, "p": 1}},
         {"scrypt": {"n": 16, "r": 8, "p": 10**6}},
         {"scrypt": {"n": 16, "r": 8}},
+        {"scrypt": {"n": 2**16, "r": 1, "p": 1}},
+        {"scrypt": {"n": 2, "r": 2**20, "p": 16}},
         {"scrypt": {"n": 16.0, "r": 8, "p": 1}},
         {"scrypt": None},
         {"salt": "zz"},
