@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,8 @@ def run(home: Home, *, engine: Engine | None = None, storage: Storage | None = N
     """
     home.require()
     os.umask(0o077)
+    _, allowed = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, allowed))  # a dump would hold the wallet's key
     home.create()
     passphrase = from_environment(os.environ)
     config = load(home.config, os.environ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -270,6 +271,17 @@ def test_a_log_that_cannot_be_written_stops_the_node(node: Node) -> None:
     node.up()
     with client(node) as control:
         assert finish(control, control.start("clerk", "say x"))["text"] == "x"
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux tells another's limits")
+def test_a_crash_leaves_no_dump_of_the_daemons_memory(node: Node) -> None:
+    here = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (here[1], here[1]))
+    try:
+        process = node.up()
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, here)
+    assert resource.prlimit(process.pid, resource.RLIMIT_CORE)[0] == 0
 
 
 def test_what_the_daemon_makes_is_private(node: Node) -> None:
