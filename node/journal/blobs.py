@@ -16,12 +16,15 @@ without blobs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import mmap
 import os
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -260,6 +263,28 @@ class BlobStore(BlobReader):
         if not slots:
             raise JournalError(f"blob {identity} is not in this log")
 
+    def forget_unnamed(self, segment: int, entries: Path) -> None:
+        """Destroys the keys at a segment's end that none of its entries names: a commit that was
+        cut off left them, and nobody could ever ask to erase that content. Raises OSError.
+
+        Args:
+            entries: the segment's file, without what no commit covers.
+        """
+        keys = self.path(segment, "keys")
+        raw = keys.read_bytes() if keys.is_file() else b""
+        slots = (
+            _slot(segment, number, raw[number * SLOT_BYTES : (number + 1) * SLOT_BYTES])
+            for number in reversed(range(len(raw) // SLOT_BYTES))
+        )
+        with _mapped(entries) as lines:
+
+            def is_unnamed(slot: Slot) -> bool:
+                return not slot.erased and lines.rfind(slot.id.hex().encode()) < 0
+
+            unnamed = list(takewhile(is_unnamed, filter(None, slots)))
+        for slot in reversed(unnamed):  # the last one last: it is where the next look begins
+            self._wipe(slot)
+
     def _wipe(self, slot: Slot) -> None:
         fd = os.open(self.path(slot.segment, "keys"), os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -298,6 +323,17 @@ class BlobStore(BlobReader):
         self._files, self._segment = files, segment
         self._sizes = self._grown = pack.stat().st_size, whole
         return files
+
+
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
+    """A file's bytes, of which a look from the end reads few."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # which cannot be mapped
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
 
 
 def _unread(identity: str, error: OSError) -> JournalReadError:

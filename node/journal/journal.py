@@ -25,7 +25,7 @@ from node.journal.proof import prove, prove_consistency
 from node.journal.prune import finish, prunable, prune
 from node.journal.pruned import read_pruned
 from node.journal.reader import LogReader
-from node.journal.segment import SEGMENT_ENTRIES
+from node.journal.segment import SEGMENT_ENTRIES, segment_path
 from node.journal.storage import FileStorage, Storage
 from node.journal.types import BlobRef, Draft, Entry
 from node.journal.writer import Call, Writer, fits_commit
@@ -114,6 +114,7 @@ class Journal:
             writer.begin(fresh=opened.fresh)
             keys.keep_only(signer.key)
             finish(folder, read_pruned(folder, opened.keys[0]).size, blobs)
+            blobs.forget_unnamed(opened.tip.first, segment_path(folder, opened.tip.first))
         except OSError as error:
             lock.release()
             raise _unopened(folder, error) from error

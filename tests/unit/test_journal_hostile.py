@@ -22,6 +22,7 @@ import pytest
 
 from node.errors import (
     JournalDamagedError,
+    JournalErasedError,
     JournalError,
     JournalReadError,
     JournalRollbackError,
@@ -213,6 +214,30 @@ def test_what_was_written_twice_is_erased_twice(tmp_path: Path) -> None:
         keys.write_bytes(keys.read_bytes() + slot)
         asyncio.run(log.erase(ref))
     assert slot[32:96] not in keys.read_bytes()
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_content_of_a_commit_that_was_cut_off_cannot_be_read_again(
+    tmp_path: Path, before: int
+) -> None:
+    """No entry names it, so that nobody could ever erase it; its run handles it anew."""
+    folder, secret = tmp_path / "journal", (b"a secret", b"another")
+    disk = FaultyStorage(Fault.EIO, Boundary.BEFORE_WRITE, nth=2 + before)
+    with closing(opened(folder, storage=disk)) as log:
+        named = [log.put_blob(b"named", "x") for _ in range(before)]
+        for ref in named:
+            log.append_sync(Draft("a.b", blobs=(ref,)))
+        lost = [log.put_blob(content, "x") for content in secret]
+        with pytest.raises(JournalWriteError):
+            log.append_sync(Draft("a.b", blobs=tuple(lost)))
+    reader = BlobReader(folder / "blobs")
+    assert [reader.content(ref.id) for ref in lost] == list(secret), "the crash left it"
+    with closing(opened(folder)) as log:
+        assert [log.blob(ref) for ref in named] == [b"named"] * before
+        for ref in lost:
+            with pytest.raises(JournalErasedError):
+                log.blob(ref)
+    assert verify(folder).verdict is Verdict.VERIFIED
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 3_000_000])
