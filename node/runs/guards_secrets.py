@@ -22,7 +22,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 
 from mnemonic import Mnemonic
 
@@ -64,8 +64,11 @@ _SHAPE = re.compile(
     + "|".join(f"(?P<s{i}>{shape})" for i, (_, shape) in enumerate(_SHAPES))
     + ")"
 )
-_PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-_PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_MARK = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+# of a key that is cut off: long lines of base64, whatever is between them, and the line after them
+_PEM_LINES = re.compile(
+    r"(?s:.{0,200}?[A-Za-z0-9+/]{32,}+)++(?:(?:\s|\\[nr])++[A-Za-z0-9+/]++={0,2})?"
+)
 _ESCAPED_SPACE = re.compile(r"\\[nrt]|%20|\\u00[02][0-9A-Da-d]")
 _WORD = re.compile(r"[A-Za-z]+")
 _SEED_GAP = re.compile(r"[\s\d.,;:)(\"'\[\]|*_-]{1,24}")
@@ -91,13 +94,11 @@ class SecretsGuard:
         self._forms: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
-        forms, spread = self.forms(), _spread(content)
-        found: set[str] = set()
+        forms, found = self.forms(), set[str]()
+        left = _spread(content, found)
 
         def change(text: str) -> str:
-            if text in spread:
-                return _mark(found, spread[text])
-            redacted, kinds = redact(text, forms)
+            redacted, kinds = redact(left.get(text, text), forms)
             found.update(kinds)
             return redacted
 
@@ -175,30 +176,34 @@ def _within(raw: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
             yield form
 
 
-def _spread(content: Json) -> dict[str, str]:
-    """The strings that are a secret together and none alone, as the words of a seed in a list or
-    the lines of a key, and what kind of secret that is."""
+def _spread(content: Json, kinds: set[str]) -> dict[str, str]:
+    """What is left of strings that are a secret together and none alone, as the words of a seed in
+    a list, or the lines of a key."""
     texts = [each for each in scalars(content) if isinstance(each, str)]
     starts = [*accumulate((len(each) + 1 for each in texts), initial=0)]
     whole = " ".join(texts) if len(texts) > 1 else ""
-    keys = [span for span in _private_keys(whole) if whole.endswith("-----", *span)]
-    found: dict[str, str] = {}
-    for kind, spans in (("private key", keys), ("seed phrase", _seed_phrases(whole))):
-        for start, end in spans:
-            parts = texts[bisect_right(starts, start) - 1 : bisect_left(starts, end)]
-            if len(parts) > 1:
-                found |= {part: kind for part in parts if any(map(str.isalpha, part))}
-    return found
+    left: dict[str, str] = {}
+    for kind, find in (("private key", _private_keys), ("seed phrase", _seed_phrases)):
+        for start, end in find(whole):
+            parts = range(bisect_right(starts, start) - 1, bisect_left(starts, end))
+            for text, at in ((texts[part], starts[part]) for part in parts if len(parts) > 1):
+                if any(map(str.isalpha, text)):
+                    before, after = text[: max(0, start - at)], text[max(0, end - at) :]
+                    left[text] = before + _mark(kinds, kind) + after
+    return left
 
 
 def _private_keys(text: str) -> list[tuple[int, int]]:
-    """The spans from each BEGIN to its END, or to the end of the text if there is none."""
+    """The spans from each BEGIN to its END. Where that is missing, to where what looks like a key
+    ends: a page that tells how keys begin has none."""
     spans, at = [], 0
-    for begin in _PEM_BEGIN.finditer(text):
-        if begin.start() >= at:
-            end = _PEM_END.search(text, begin.end())
-            at = end.end() if end else len(text)
-            spans.append((begin.start(), at))
+    marks = [*_PEM_MARK.finditer(text)]
+    for mark, after in zip_longest(marks, marks[1:]):
+        if mark[1] == "BEGIN" and mark.start() >= at:
+            ended = after if after and after[1] == "END" else _PEM_LINES.match(text, mark.end())
+            if ended:
+                at = ended.end()
+                spans.append((mark.start(), at))
     return spans
 
 

@@ -77,6 +77,8 @@ def test_a_secret_does_not_survive(name: str, around: str) -> None:
         "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg",
         "note1fntxtkcy9pjwucqwa9mddn7v03wwwsu9j330jj350nvhpky2tuaspk6nqc",
         "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----",
+        "A file that begins with -----BEGIN OPENSSH PRIVATE KEY----- is secret.\n" + "It is. " * 50,
+        '_START = b"-----BEGIN OPENSSH PRIVATE KEY-----"\n' + "def sign():\n    return 1\n" * 9,
         "xpub661MyMwAqRbcFtXgS5sYJABqqG9YLmC4Q1Rdap9gSE8NqtwybGhePY2gZ29ESFjqJoCu1Rupje8YtGqsefD"
         "265TMg7usUDFdp6W1EGMcet8",
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -93,6 +95,30 @@ def test_a_secret_does_not_survive(name: str, around: str) -> None:
 )
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert redact(text) == (text, set())
+
+
+LINE = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"
+HEADERS = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,1F4A0E5A4C8C0D9F0B7E6A3D2C1B0A99"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"{LINE}\n{LINE}\nq83EA==",
+        f"{HEADERS}\n\n{LINE}\n{LINE}\nq83EA==",
+        rf"{LINE}\n{LINE}\nq83EA==",
+        f'{LINE}\\n" +\n    "{LINE}',
+        f"1  {LINE}\n2  {LINE}",
+    ],
+    ids=["plain", "encrypted", "JSON", "code", "numbered"],
+)
+def test_a_key_that_is_cut_off_is_one_as_far_as_it_goes(lines: str) -> None:
+    begins = f"key: -----BEGIN RSA PRIVATE KEY-----\n{lines}\n"
+    assert redact(f"{begins}\n[cut] And this follows.")[0].startswith("key: [redacted private key]")
+    for text in (begins, f"{begins}[cut] And this follows.", begins + begins + PEM):
+        redacted = redact(text)[0]
+        assert not any(part in redacted for part in (LINE, "q83EA", "4,ENCRYPTED", "BEGIN"))
+        assert ("And this follows." in redacted) is ("follows" in text)
 
 
 @pytest.mark.parametrize("words", [12, 15, 18, 21, 24])
@@ -224,16 +250,20 @@ def test_a_seed_in_a_list_of_words_is_refused_in_arguments() -> None:
             {"words": [[str(at), "[redacted seed phrase]"] for at in range(12)]},
         ),
         (
+            [f"It is {SEED[:36]}", SEED[37:], "or so"],
+            ["It is [redacted seed phrase]", "[redacted seed phrase]", "or so"],
+        ),
+        (
             ["the key:", *PEM.split("\n"), "and no more"],
             ["the key:", *["[redacted private key]"] * 4, "and no more"],
         ),
         ([f"it is {SEED}", "zebra"], ["it is [redacted seed phrase]", "zebra"]),
         (
-            ["-----BEGIN PRIVATE KEY-----", "is how a key begins"],
-            ["[redacted private key]", "is how a key begins"],
+            ["-----BEGIN PRIVATE KEY-----", "MIIEvQIBADAN" * 5, "and so on"],
+            ["[redacted private key]", "[redacted private key]", "[redacted private key] so on"],
         ),
     ],
-    ids=["list", "numbered", "lines", "one of two", "no end"],
+    ids=["list", "numbered", "two", "lines", "one of two", "no end"],
 )
 def test_a_secret_in_parts_does_not_get_out_of_a_result(content: Json, left: Json) -> None:
     verdict = SecretsGuard().check(GuardStage.TOOL_RESULT, content, CONTEXT)
@@ -329,6 +359,8 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
         "eyJaaaaaaaaaa.",
         "-----BEGIN ",
         "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY----- " + "aB3" * 10,
+        "-----BEGIN PRIVATE KEY----- " + "aB3" * 11,
         "sk-",
         "cashuA",
         "nsec1",
