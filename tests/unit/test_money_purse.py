@@ -578,6 +578,19 @@ async def test_another_wallet_pays_invoices_and_is_remembered(money: Money) -> N
         assert money.keeper.source is None
 
 
+@pytest.mark.parametrize("mint", ["", "nwc"])
+async def test_an_invoice_that_names_no_amount_is_paid_the_one_that_was_chosen(
+    money: Money, mint: str
+) -> None:
+    invoice = money.lightning.invoice(None)
+    async with MemoryService(money.relay, lightning=money.lightning) as service:
+        await money.keeper.connect_source(service.text)
+        found = await money.pay(Payment(invoice, 21, mint=mint))
+        await money.keeper.connect_source("")
+    assert (found.state, found.amount_sat) == ("paid", 21)
+    assert money.lightning.is_paid(invoice)
+
+
 def test_no_bound_of_fees_is_promised_that_another_wallet_need_not_keep(tmp_path: Path) -> None:
     money = Money(tmp_path)
     invoice = money.lightning.invoice(21_000)

@@ -567,6 +567,26 @@ async def test_a_foreign_token_needs_a_mint_and_room(world: World, tmp_path: Pat
         await strict.receive(token)
 
 
+@pytest.mark.parametrize("room", [55, 54])
+async def test_a_foreign_token_goes_to_that_mint_of_ours_which_holds_least(
+    tmp_path: Path, room: int
+) -> None:
+    """Of those that are for spending and for accepting."""
+    world = World(tmp_path, mints=5, fee_ppk=100)
+    token = await foreign(world)
+    rules = Rules(change_pieces=1, swap_foreign=True, cap_sat=10 + room)
+    ann = await world.funded("ann", 30, rules=rules)
+    await world.funded("ann", 10, mint=2)
+    await ann.add_mint(world.mints[3].url, spend=False)
+    await ann.add_mint(world.mints[4].url, accept=False)
+    if room < 55:
+        with pytest.raises(BalanceCapError, match=world.mints[2].url):
+            await ann.receive(token)
+    else:
+        assert (await ann.receive(token)).mint == world.mints[2].url
+    await world.close()
+
+
 async def test_a_foreign_payment_that_is_pending(world: World) -> None:
     ann = await world.funded("ann", 0, rules=FOREIGN)
     token = await foreign(world)
