@@ -132,8 +132,7 @@ class Keeper:
         """
         async with self._opening:
             if self._wallet is None and not self.is_made:
-                make = self._key.open if self._key.exists() else self._key.make
-                await self._open(await asyncio.to_thread(make), words)
+                await self._open(await asyncio.to_thread(self._first_key), words)
                 words = None
         wallet = self.wallet(stale=True)
         if words is not None and " ".join(words.split()) != wallet.words():
@@ -203,6 +202,18 @@ class Keeper:
         if self.source is not None:
             source, self.source = self.source, None
             await source.aclose()
+
+    def _first_key(self) -> bytes:
+        """The key of a file that is not there yet."""
+        if not self._key.exists():
+            return self._key.make()
+        if self._key.is_wrapped():  # nothing asks for its passphrase where there is no file
+            raise WalletLockedError(
+                "the key that is there is another wallet's, whose file is gone, under a passphrase",
+                hint="Put wallet.db back from a backup. Or move keys/wallet out of the home, too: "
+                "then `freehold wallet restore --words` brings the money back from its seed.",
+            )
+        return self._key.open()
 
     async def _unsealed(self, passphrase: str | None) -> bytes:
         try:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from node.errors import FreeholdError, IdentityError, WalletLockedError, WalletStateError
 from node.identity import HttpSecret, HttpSecrets, KeyStore
-from node.money import WalletKey
+from node.money import Keeper, WalletKey
 from node.money import key as module
 from node.money.passphrase import from_environment, is_given
+from wallet import Rules
+from wallet.protocol.derivation import new_words
 
 PHRASE = "eight small words"
 
@@ -80,6 +82,23 @@ def test_a_passphrase_changes_and_goes_with_the_old_one_only(tmp_path: Path) -> 
     assert keys.open("grüße aus überall") == made
     keys.set_passphrase("grüße aus überall", None)
     assert keys.open() == made
+
+
+async def test_where_a_file_is_gone_its_locked_key_keeps_no_seed_from_coming_back(
+    tmp_path: Path,
+) -> None:
+    """The hint of a damaged file says to move it away; its key asks for a passphrase still."""
+    keys = WalletKey(tmp_path / "keys")
+    keys.make()
+    keys.set_passphrase(None, PHRASE)
+    keeper, seed = Keeper(tmp_path / "wallet.db", tmp_path / "keys", rules=Rules()), new_words()
+    with pytest.raises(WalletLockedError) as caught:
+        await keeper.make(seed)
+    assert "move keys/wallet out of the home" in caught.value.hint
+    assert "unlock" not in caught.value.hint, "there is nothing that it could open"
+    (tmp_path / "keys" / "wallet").rename(tmp_path / "moved")
+    assert (await keeper.make(seed)).words() == seed
+    await keeper.aclose()
 
 
 def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
