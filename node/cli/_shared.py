@@ -114,6 +114,12 @@ def clean(text: str, *, lines: bool = True) -> str:
     )
 
 
+def indented(text: str, by: int = 2) -> str:
+    """Text from outside whose lines after the first begin with blanks: none of them looks like a
+    line of the node's own, a hint for one."""
+    return clean(text).replace("\n", "\n" + " " * by)
+
+
 def ago(seconds: float) -> str:
     """How long ago a moment of wall time was: `12s`, `5m`, `3h`, `8d`."""
     passed = max(0.0, time.time() - seconds)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from node.cli._shared import INTERRUPTED, clean
+from node.cli._shared import INTERRUPTED, clean, indented
 from node.errors import FreeholdError, RequestError
 
 # command -> (module, attribute, help): the one place that says what there is
@@ -91,9 +91,9 @@ def main() -> None:
             sys.stdout.flush()  # while it can be told that this is not possible
             raise
     except FreeholdError as error:
-        click.echo(f"error: {clean(error.message)}", err=True)
+        click.echo(f"error: {indented(error.message)}", err=True)
         if error.hint:
-            click.echo(f"hint: {clean(error.hint)}", err=True)
+            click.echo(f"hint: {indented(error.hint)}", err=True)
         status = error.exit_code
     except BrokenPipeError:  # who read the output wants no more of it
         status = FreeholdError.exit_code

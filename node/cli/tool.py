@@ -16,6 +16,7 @@ import click
 from node.cli._shared import (
     clean,
     home,
+    indented,
     json_option,
     leave,
     node_home,
@@ -238,6 +239,6 @@ def _report(checked: list[Checked]) -> None:
         took = f"  {span(item.seconds)}" if item.seconds else ""
         click.echo(f"{mark} {clean(item.title, lines=False)}{took}")
         if item.problem:
-            click.echo(f"     {clean(item.problem)}")
+            click.echo(f"     {indented(item.problem, 5)}")
     failed = sum(not item.passed for item in checked)
     click.echo(f"{len(checked) - failed} passed, {failed} failed")

@@ -28,9 +28,10 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.cli import doctor, model_connect, secret, service, wallet_pay
+from node.cli import doctor, model_connect, secret, service, tool, wallet_pay
 from node.cli._shared import ago, clean, print_json, print_line, size, span
 from node.cli.main import COMMANDS, root
+from node.cli.tool_check import Checked
 from node.errors import FreeholdError, RequestError
 from node.home import Home, write_private
 from node.identity import HttpSecrets, KeyStore
@@ -911,6 +912,33 @@ def test_a_strangers_log_cannot_drive_the_terminal(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     root.main(content, standalone_mode=False)
     assert capsys.readouterr().out == "\ufffd\\x1b[2Jdone\\x9b1m\n"
+
+
+def test_what_a_tool_printed_before_it_failed_is_no_hint_of_ours() -> None:
+    """An error quotes it, and it may have lines; those after the first one are indented."""
+    code = (
+        "from node.cli import main; from node.errors import ToolTrapError\n"
+        "def fail(**_): raise ToolTrapError('it printed: a\\nhint: run\\x1b[2J', hint='None.')\n"
+        "main.root = fail; main.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines() == [
+        "error: it printed: a",
+        r"  hint: run\x1b[2J",
+        "hint: None.",
+    ]
+
+
+def test_what_a_tool_printed_in_its_example_is_no_check_of_ours(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tool._report([Checked("words {}", "it printed: a\nok   words []", 0.0)])
+    assert capsys.readouterr().out.splitlines() == [
+        "FAIL words {}",
+        "     it printed: a",
+        "     ok   words []",
+        "0 passed, 1 failed",
+    ]
 
 
 def test_a_payees_words_are_no_question_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
