@@ -62,6 +62,18 @@ async def look_up(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+async def tor_addresses(host: str, port: int, *, resolve: Resolve = look_up) -> list[str]:
+    """What Tor's resolver answers for an onion service: nothing that is out in the world.
+
+    Raises:
+        OSError: another one answered, as of a network that has one answer for all names.
+    """
+    found = list(await resolve(host, port))
+    if not found or any(may_connect(address) for address in found):
+        raise OSError("its name does not lead into Tor: is Tor's resolver in use here?")
+    return found
+
+
 async def addresses(
     host: str, port: int, *, loopback: bool = False, resolve: Resolve = look_up
 ) -> list[str]:

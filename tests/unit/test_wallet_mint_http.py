@@ -24,6 +24,7 @@ from wallet.errors import (
 from wallet.mint import HttpTransport, Patience, is_loopback, mint_url
 from wallet.mint.limits import MOST_REPLY_BYTES
 from wallet.mint.urls import websocket_url
+from wallet.network import tor_addresses
 from wallet.types import TransportRequest, TransportResponse
 
 SOON = Patience(connect_s=5, ask_s=0.3, melt_s=0.3)
@@ -235,6 +236,32 @@ async def test_a_mint_that_a_stranger_named_is_asked_in_public() -> None:
 
     transport = HttpTransport("https://mint.example:3338", answer, public=True, resolve=resolve)
     assert (await transport.send(GET)).body == b"{}"
+
+
+async def test_an_onion_service_is_not_asked_in_plain_out_in_the_world() -> None:
+    """A network that has one answer for all names would be sent ecash."""
+
+    async def portal(host: str, port: int) -> list[str]:
+        assert (host, port) == ("abcdefghij.onion", 80)
+        return ["93.184.215.14"]
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    transport = HttpTransport("http://abcdefghij.onion", resolve=portal)
+    with pytest.raises(MintUnreachableError, match="its name does not lead into Tor"):
+        await transport.send(POST)
+    with pytest.raises(MintUnreachableError):
+        async with transport.socket():
+            pass
+    proxy = httpx.MockTransport(lambda _: httpx.Response(200, content=body()))
+    transport = HttpTransport("http://abcdefghij.onion", proxy, resolve=portal)
+    assert (await transport.send(POST)).body == b"{}", "a proxy looks names up itself"
+    assert await tor_addresses("a.onion", 80, resolve=_automapped) == ["127.192.0.9"]
+
+
+async def _automapped(host: str, port: int) -> list[str]:
+    return ["127.192.0.9"]
 
 
 async def test_a_name_that_is_looked_up_in_vain_is_a_mint_that_was_not_asked() -> None:

@@ -48,7 +48,9 @@ class HttpTransport:
 
     Args:
         transport: httpx transport to use instead of one of its own, for instance
-            `httpx.AsyncHTTPTransport(proxy=...)`; it is closed with this.
+            `httpx.AsyncHTTPTransport(proxy=...)`; it is closed with this. Without one an onion
+            service is asked in plain only where its name leads to no public address, as Tor's own
+            resolver has it: against networks that answer for all names, not against forgers.
         public: goes to public addresses only, for a URL that a stranger gave. They are looked up
             before each request; a name that leads inside a moment later gets no further than a
             TLS handshake that fails.
@@ -69,6 +71,8 @@ class HttpTransport:
         self.url = mint_url(url)
         self._patience = patience
         self._public, self._resolve = public, resolve
+        host = urlsplit(self.url).hostname or ""
+        self._onion = transport is None and self.url.startswith("http:") and host.endswith(".onion")
         self._opened = transport
         wait_s = patience.connect_s
         self._timeouts = {"connect": wait_s, "pool": wait_s, "read": None, "write": None}
@@ -152,15 +156,18 @@ class HttpTransport:
             ) from error
 
     async def _looked_at(self) -> None:
-        """Raises OSError where a URL of a stranger's leads inside, or nobody says where."""
-        if self._public:
-            parts = urlsplit(self.url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            try:
-                async with asyncio.timeout(self._patience.connect_s):
-                    await network.addresses(str(parts.hostname), port, resolve=self._resolve)
-            except TimeoutError:
-                raise OSError("its name could not be looked up in time") from None
+        """Raises OSError where a URL of a stranger's leads inside, an onion service's in plain into
+        the world, or nobody says where."""
+        if not (self._public or self._onion):
+            return
+        parts = urlsplit(self.url)
+        host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
+        look = network.addresses if self._public else network.tor_addresses
+        try:
+            async with asyncio.timeout(self._patience.connect_s):
+                await look(host, port, resolve=self._resolve)
+        except TimeoutError:
+            raise OSError("its name could not be looked up in time") from None
 
     async def _read(self, response: httpx.Response) -> bytes:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
