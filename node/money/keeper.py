@@ -135,7 +135,7 @@ class Keeper:
                 await self._open(await asyncio.to_thread(self._first_key), words)
                 words = None
         wallet = self.wallet(stale=True)
-        if words is not None and " ".join(words.split()) != wallet.words():
+        if words is not None and _normal(words) != wallet.words():
             raise WalletStateError(
                 "this home has a wallet already, of another seed",
                 hint="Restore a seed into a home without one: set FREEHOLD_HOME to a new folder.",
@@ -246,6 +246,14 @@ class Keeper:
             log.warning("%s", error.diagnostics())
         if self.source is not None:
             self._wallet.use_source(self.source)
+
+
+def _normal(words: str) -> str:
+    """A seed as a wallet tells it. Raises RequestError."""
+    from wallet.protocol.derivation import check_words
+
+    with translated():
+        return check_words(words)
 
 
 def _missing() -> WalletMissingError:

@@ -98,6 +98,9 @@ async def test_where_a_file_is_gone_its_locked_key_keeps_no_seed_from_coming_bac
     assert "unlock" not in caught.value.hint, "there is nothing that it could open"
     (tmp_path / "keys" / "wallet").rename(tmp_path / "moved")
     assert (await keeper.make(seed)).words() == seed
+    assert (await keeper.make(f" {seed.title()}\n")).words() == seed, "the same words, once more"
+    with pytest.raises(WalletStateError, match="another seed"):
+        await keeper.make(new_words())
     await keeper.aclose()
 
 
