@@ -107,6 +107,7 @@ class Session:
         self._answer_repairs = 0
         self._wrote = False
         self._noted = True  # whether the workspaces were told of all that the run wrote
+        self._resumed = False  # whether an earlier process began it
 
     async def work(self) -> Answer:
         """From the prompt to the answer."""
@@ -210,7 +211,8 @@ class Session:
     def _note(self, path: str) -> None:
         """Tells the workspace that this run writes a file; on a thread of the sandbox."""
         if self._loop.workspaces:
-            self._loop.workspaces.wrote(self._agent.name, self._run.id, path)
+            agent, run = self._agent.name, self._run.id
+            self._loop.workspaces.wrote(agent, run, path, resumed=self._resumed)
 
     def _is_judged(self) -> bool:
         """Whether guards that the manifest selects have something to hold the answer against."""
@@ -219,4 +221,6 @@ class Session:
     async def _step(self, effect: Effect) -> Outcome:
         """Through the door, counting: a path is the number of what the run did so far."""
         self._steps += 1
-        return await self._run.step(effect)
+        outcome = await self._run.step(effect)
+        self._resumed = self._resumed or outcome.replayed
+        return outcome

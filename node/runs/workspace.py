@@ -1,8 +1,9 @@
 """Agents' files under version control: one commit for each run that changed anything.
 
 A run's commit holds what that run wrote. What a person, or anything else, changed meanwhile is
-committed before it as the owner's; what another run wrote and has not kept yet waits for that run,
-and is committed as that run's where it ended without (it was cancelled, say).
+committed before it as the owner's, and where a run is about to write over it, before that; what
+another run wrote and has not kept yet waits for that run, and is committed as that run's where it
+ended without (it was cancelled, say).
 
 The repository of `workspaces/AGENT` is `workspaces/.git-AGENT`, outside the folder, so that no tool
 can reach it. Files are walked by `workspace_files` and handed to git as blobs: nothing that git
@@ -15,6 +16,7 @@ A commit is an effect: its message carries the step's key, by which an interrupt
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import threading
 from collections import defaultdict
@@ -30,7 +32,7 @@ from node.clock import Clock
 from node.errors import WorkspaceError
 from node.runs.effect import Needs, Outcome, StepKind, Usage
 from node.runs.git import ConfigLevel, SortMode, pygit2
-from node.runs.workspace_files import Files, each_file, remove_left, restore_files
+from node.runs.workspace_files import Files, each_file, read_file, remove_left, restore_files
 from node.runs.workspace_labels import FileLabels
 from node.types import Json
 
@@ -48,7 +50,6 @@ _T = TypeVar("_T")
 Ids = dict[str, Any]  # a file's path to the id of its blob
 Tree = dict[str, Any]  # a name to the id of a blob, or to a Tree
 _OUTSIDE = "Changes made outside of a run\n"
-_CUT_OFF = "ended before its files were kept"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Workspaces:
         self._labels = FileLabels(folder)
         self._written: dict[str, dict[str, str]] = {}  # by agent: the last run that wrote a path
         self._still: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # no writes
+        self._tips: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # no commits
+        self._opening = threading.Lock()
         self.unfinished: Callable[[str], bool] = lambda _run: True  # who may keep their own yet
         for level in (ConfigLevel.GLOBAL, ConfigLevel.XDG, ConfigLevel.SYSTEM):
             pygit2.settings.search_path[level] = ""  # no configuration but the repository's own
@@ -90,12 +93,21 @@ class Workspaces:
             )
         return self._folder / agent
 
-    def wrote(self, agent: str, run: str, path: str) -> None:
-        """Notes that a run is about to write or remove a file; waits for a rollback under way.
+    def wrote(self, agent: str, run: str, path: str, *, resumed: bool = False) -> None:
+        """Notes that a run is about to write or remove a file, and commits what a person left in
+        its place; waits for a rollback under way.
 
         May be called from any thread but the loop's.
+
+        Args:
+            resumed: whether an earlier process began the run, and may have left that in its place.
+
+        Raises:
+            OSError: what is there cannot be kept, and must not be written over.
         """
         with self._still[agent]:
+            if path not in self._written.get(agent, {}):  # what a run wrote, a run keeps
+                self._keep_left(agent, path, run if resumed else "")
             self._written.setdefault(agent, {})[path] = run
 
     def commit(self, agent: str, run: str, note: str, *, noted: bool = False) -> Commit:
@@ -149,8 +161,13 @@ class Workspaces:
 
     def _repository(self, agent: str) -> Any:
         path = self._folder / f".git-{agent}"
-        if agent in self._opened:
-            return pygit2.Repository(str(path))
+        with self._opening:
+            if agent not in self._opened:
+                self._make_ready(path, agent)
+                self._opened.add(agent)
+        return pygit2.Repository(str(path))
+
+    def _make_ready(self, path: Path, agent: str) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("HEAD.lock", "config.lock", "packed-refs.lock", f"{BRANCH}.lock"):
             (path / name).unlink(missing_ok=True)  # left by a process that was killed
@@ -161,15 +178,40 @@ class Workspaces:
             half.unlink()
         with suppress(OSError):  # who reads the files is told
             remove_left(self.root(agent))
-        self._opened.add(agent)
-        return pygit2.Repository(str(path))
+
+    def _keep_left(self, agent: str, path: str, run: str) -> None:
+        """Commits what stands there and no version has: the owner's, if not of this run."""
+        content = read_file(self.root(agent), path)
+        if content is None:
+            return
+        try:
+            with self._tips[agent]:
+                repository = self._repository(agent)
+                head = _head(repository)
+                if head and path in head.tree and head.tree[path].id == pygit2.hash(content):
+                    return
+                before = _ids(repository, head.tree) if head else {}
+                rest = {p for p in before if p not in _folders(path) and path not in _folders(p)}
+                files = {p: before[p] for p in rest} | {path: repository.create_blob(content)}
+                author, message = (agent, _cut_off(run)) if run else ("owner", _OUTSIDE)
+                self._commit(agent, files, author=author, message=message)
+        except (pygit2.GitError, KeyError, ValueError) as error:
+            raise OSError(errno.EIO, f"the workspace of {agent}: {error}") from error
 
     def _keep(self, agent: str, run: str, key: str, note: str, noted: bool) -> Version | None:
         known = self._find(agent, key)
         if known:
             return known
+        now = self._now(self._repository(agent), agent)
+        with self._tips[agent]:
+            return self._keep_each(agent, run, now, f"{note}\n\nRun: {run}\nStep: {key}\n", noted)
+
+    def _keep_each(
+        self, agent: str, run: str, now: Ids, message: str, noted: bool
+    ) -> Version | None:
+        """Commits the files as they are now, each as whose it is."""
         repository = self._repository(agent)
-        now, head = self._now(repository, agent), _head(repository)
+        head = _head(repository)
         before = _ids(repository, head.tree) if head else {}
         changed = {p for p in now.keys() | before.keys() if now.get(p) != before.get(p)}
         writers = self._written.get(agent, {}).copy()  # after reading: a write is noted before
@@ -181,9 +223,7 @@ class Workspaces:
         self._commit(agent, files, author="owner", message=_OUTSIDE)
         for other in sorted(over):
             files = _with(files, now, {p for p in theirs - waiting if writers[p] == other})
-            message = f"{_CUT_OFF}\n\nRun: {other}\n"
-            self._commit(agent, files, author=agent, message=message)
-        message = f"{note}\n\nRun: {run}\nStep: {key}\n"
+            self._commit(agent, files, author=agent, message=_cut_off(other))
         made = self._commit(agent, _with(files, now, own), author=agent, message=message)
         for path in [path for path, writer in writers.items() if writer in {run, *over}]:
             if self._written[agent].get(path) == writers[path]:  # nobody has written it since
@@ -293,6 +333,10 @@ class Commit:
     async def settle(self, key: str) -> Outcome | None:
         found = await self.workspaces.find(self.agent, key)
         return _outcome(found) if found else None
+
+
+def _cut_off(run: str) -> str:
+    return f"ended before its files were kept\n\nRun: {run}\n"
 
 
 def _outcome(version: Version | None) -> Outcome:

@@ -70,6 +70,21 @@ def each_file(root: Path) -> Iterator[tuple[str, bytes]]:
             )
 
 
+def read_file(root: Path, path: str) -> bytes | None:
+    """One file as `read_files` has it; None where it leaves it out, or there is none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not all(map(is_kept, path.split("/"))):
+        return None
+    try:
+        with _folder_of(root, path, make=False) as (folder, name):
+            return _read(name, folder)
+    except (FileNotFoundError, WorkspaceError):  # nor is a folder there that could hold it
+        return None
+
+
 def restore_files(root: Path, wanted: Files) -> None:
     """Makes the files `wanted`: writes those that differ, removes those that are not among them.
 

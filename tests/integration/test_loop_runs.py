@@ -483,9 +483,12 @@ async def test_what_a_person_changed_is_not_the_agents_commit(tmp_path: Path) ->
     (files / "a.txt").write_text("1")
     (files / "mine.txt").write_text("a person's")
     await node.ask("Write")
-    agents, persons = await node.workspaces.log("clerk")
+    agents, persons, before = await node.workspaces.log("clerk")
     assert (agents.author, agents.run, agents.changed) == ("clerk", node.run_id, ("a.txt",))
     assert (persons.author, persons.run, persons.changed) == ("owner", "", ("mine.txt",))
+    assert (before.author, before.run, before.changed) == ("owner", "", ("a.txt",))
+    await node.workspaces.rollback("clerk", before.id)
+    assert (files / "a.txt").read_text() == "1"
 
 
 async def test_an_answer_is_given_even_if_its_files_cannot_be_committed(tmp_path: Path) -> None:

@@ -445,6 +445,93 @@ async def test_what_a_run_wrote_that_ended_without_keeping_it_is_kept_as_its_own
     assert (await history(workspaces))[3:] == [("clerk", "r2", ("b",))]
 
 
+async def test_what_a_person_left_is_kept_before_a_run_writes_over_it(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "a").write_text("a person's")
+    (files / "b").write_text("a person's, too")
+    workspaces.wrote("clerk", "r1", "a")
+    (files / "a").write_text("1")
+    workspaces.wrote("clerk", "r1", "a")
+    (files / "a").write_text("2")
+    await workspaces.keep("clerk", run="r1", key="r1:9", note="", noted=True)
+    assert await history(workspaces) == [
+        ("owner", "", ("a",)),
+        ("owner", "", ("b",)),
+        ("clerk", "r1", ("a",)),
+    ]
+    (files / "b").write_text("a person's again")
+    for path in ("a", "b", "c"):
+        workspaces.wrote("clerk", "r2", path)
+    (files / "b").unlink()
+    await workspaces.keep("clerk", run="r2", key="r2:9", note="", noted=True)
+    assert (await history(workspaces))[3:] == [("owner", "", ("b",)), ("clerk", "r2", ("b",))]
+    first, *_ = reversed(await workspaces.log("clerk"))
+    await workspaces.rollback("clerk", first.id)
+    assert (files / "a").read_text() == "a person's"
+
+
+async def test_what_a_person_put_in_the_place_of_a_folder_is_kept(
+    workspaces: Workspaces, files: Path
+) -> None:
+    for path in ("x/y", "z"):
+        (files / path).parent.mkdir(exist_ok=True)
+        (files / path).write_text("1")
+    await keep(workspaces, "r0")
+    (files / "x" / "y").unlink()
+    (files / "x").rmdir()
+    (files / "x").write_text("2")
+    (files / "z").unlink()
+    (files / "z").mkdir()
+    (files / "z" / "a").write_text("2")
+    for path in ("x", "z/a"):
+        workspaces.wrote("clerk", "r1", path)
+        (files / path).write_text("3")
+    await workspaces.keep("clerk", run="r1", key="r1:9", note="", noted=True)
+    assert (await history(workspaces))[1:] == [
+        ("owner", "", ("x", "x/y")),
+        ("owner", "", ("z", "z/a")),
+        ("clerk", "r1", ("x", "z/a")),
+    ]
+
+
+async def test_what_no_version_can_hold_is_written_over(
+    workspaces: Workspaces, files: Path
+) -> None:
+    (files / "link").symlink_to("/etc/hostname")
+    (files / "big").write_bytes(b"x" * (MAX_FILE_BYTES + 1))
+    (files / ".git.").write_text("x")
+    for path in ("link", "big", ".git.", "link/a", "none/a", "none"):
+        workspaces.wrote("clerk", "r1", path)
+    assert await history(workspaces) == []
+
+
+async def test_what_cannot_be_kept_is_not_written_over(
+    workspaces: Workspaces, files: Path, home: Path
+) -> None:
+    (files / "a").write_text("1")
+    await keep(workspaces, "r1")
+    (files / "b").write_text("a person's")
+    (home / ".git-clerk" / "refs" / "heads" / "main").write_text("no commit")
+    with pytest.raises(OSError, match="the workspace of clerk"):
+        workspaces.wrote("clerk", "r2", "b")
+    workspaces.wrote("clerk", "r2", "new")
+
+
+async def test_commits_and_writes_take_turns(workspaces: Workspaces, files: Path) -> None:
+    for number in range(20):
+        (files / f"{number}").write_text("a person's")
+        workspaces.wrote("clerk", "r1", "a")
+        (files / "a").write_text(f"{number}")
+        await asyncio.gather(
+            asyncio.to_thread(workspaces.wrote, "clerk", "r2", f"{number}"),
+            workspaces.keep("clerk", run="r1", key=f"r1:{number}", note="", noted=True),
+        )
+    told = await history(workspaces)
+    kept = sorted(int(path) for who, _, paths in told if who == "owner" for path in paths)
+    assert kept == list(range(20))
+
+
 async def test_what_another_run_wrote_is_not_compared_with_every_file(
     workspaces: Workspaces, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
