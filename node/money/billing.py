@@ -85,7 +85,8 @@ def _read(payment: Payment, now: float | None) -> tuple[Kind, str, int | None, s
     text = payment.to.strip()
     if payment.url:
         request = request_of(payment)
-        return "paywall", payment.url, request.amount, request.description or ""
+        place = payment.url.partition("?")[0]  # what a query holds names no payee
+        return "paywall", place, request.amount, request.description or ""
     if text == BEARER:
         return "bearer", BEARER, None, ""
     if _PUBKEY.fullmatch(text.lower()):

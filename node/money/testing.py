@@ -42,7 +42,7 @@ class MemoryPurse:
             raise PaymentError("the invoice has expired", hint="Ask the payee for a new one.")
         if amount is None or amount < 1:
             raise PaymentError("the amount is missing", hint="Say how many sat.")
-        return Bill(kind, payment.url or destination, amount, MOST_FEE_SAT)
+        return Bill(kind, destination, amount, MOST_FEE_SAT)
 
     async def pay(self, payment: Payment, bill: Bill, *, key: str) -> Found:
         self._check_open()
@@ -99,7 +99,7 @@ def _read(payment: Payment) -> tuple[Kind, str, int | None]:
     kind, _, rest = payment.to.partition("|")
     destination, _, amount = rest.rpartition("|")
     if payment.url:
-        return "paywall", payment.url, int(amount)
+        return "paywall", payment.url.partition("?")[0], int(amount)
     for known in ("invoice", "address", "request", "peer"):
         if kind == known and destination:
             return known, destination, int(amount) if amount else payment.amount_sat

@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 class StepEntries:
     """The entries of one effect at one path. `raw` are its arguments in canonical form.
 
+    Args:
+        within: whether it is taken within another step: what that has read, and these arguments may
+            hold, is not known yet, so they can be erased.
+
     Raises:
         StepFailedError: the effect's arguments are not JSON.
     """
 
-    def __init__(self, run: Run, path: str, effect: Effect) -> None:
+    def __init__(self, run: Run, path: str, effect: Effect, *, within: bool = False) -> None:
         self._run = run
+        self._within = within
         self._path = path
         self._effect = effect
         try:
@@ -38,9 +43,8 @@ class StepEntries:
     ) -> Draft:
         """What is about to happen, as the program asked for it. Of a `private` one, as of a run
         that is, the arguments can be erased."""
-        run = self._run
-        private = private or run.private
-        return run.scribe.intent(
+        private = private or self._private
+        return self._run.scribe.intent(
             self._path, self._effect, self.raw, decision, private=private, cause=cause
         )
 
@@ -65,8 +69,12 @@ class StepEntries:
             return scribe.failure(self._path, result, usage, cause=cause, more=more)
         if checked.worst.verdict == "escalate":
             more["held"] = True
-        kind, private = self._effect.kind, self._run.private
+        kind, private = self._effect.kind, self._private
         return scribe.result(self._path, kind, result, raw, private=private, cause=cause, more=more)
+
+    @property
+    def _private(self) -> bool:
+        return self._within or self._run.private
 
     def show_intent(self, decision: PolicyVerdict, index: int | None = None) -> None:
         """Tells watchers, before the effect is performed."""

@@ -64,7 +64,7 @@ class Passage:
         self._door = run.door
         self._path = path
         self._asked = effect  # what the program asked for: what the record is compared with
-        self._entries = StepEntries(run, path, effect)
+        self._entries = StepEntries(run, path, effect, within=under is not None)
         self._admission = Admission(run, path, effect, self._entries.raw, asks=under is None)
         self._key = f"{run.id}:{path}"
         self._cause: tuple[int, ...] = under._cause if under else (run.tip,)

@@ -167,8 +167,8 @@ class TakeBackEffect:
 
     @property
     def needs(self) -> Needs:
-        usage = Usage(seconds=_SECONDS)
-        return Needs(usage, destinations=(self.payee,), tool=self.tool, undoes=True)
+        usage, place = Usage(seconds=_SECONDS), self.payee.partition("?")[0]  # as it was paid
+        return Needs(usage, destinations=(place,), tool=self.tool, undoes=True)
 
     async def perform(self, key: str) -> Outcome:
         """Swaps the token for a new one; what came back is usage below zero."""

@@ -105,8 +105,9 @@ def test_of_several_transports_the_one_that_is_used_is_judged() -> None:
 
 def test_a_price_pays_the_url_that_named_it() -> None:
     request = PaymentRequest(amount=9, unit="sat", transports=(POST,))
-    found = read(encode(request), url="https://api.example/x")
-    assert (found.kind, found.destination) == ("paywall", "https://api.example/x")
+    for url in ("https://api.example/x", "https://api.example/x?of=whom"):
+        found = read(encode(request), url=url)
+        assert (found.kind, found.destination) == ("paywall", "https://api.example/x")
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,24 @@ async def test_no_token_is_on_the_log(tmp_path: Path) -> None:
     assert len(node.shop.taken) == 2
 
 
+@pytest.mark.parametrize("status", [200, 500])
+async def test_what_a_call_under_way_asks_for_can_be_erased(tmp_path: Path, status: int) -> None:
+    """It may have read what is private, which the run is told once the call is over."""
+    node = Node(tmp_path)
+    node.paths, node.shop.status = ["/a?diary=Monday"], status
+    node.shop.prices["/a?diary=Monday"] = 10
+    await node.go()
+    (run,) = node.runs.list()
+    nested = [each for each in node.log.run_entries(run.id) if "1." in (each.draft.path or "")]
+    assert len(nested) == (2 if status == 200 else 4)
+    assert "Monday" not in "".join(json.dumps(each.data) for each in nested)
+    (step,) = trace(node.log, run.id)["steps"]
+    assert step["steps"][0]["args"]["url"] == f"{SHOP}/a?diary=Monday"
+    assert node.spent("peer").keys() == {f"{SHOP}/a"}
+    report = await node.runs.replay(run.id)
+    assert report.ok  # type: ignore[union-attr]
+
+
 async def test_a_replay_pays_nothing_and_is_the_same(tmp_path: Path) -> None:
     node = Node(tmp_path)
     await node.go()
