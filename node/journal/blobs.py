@@ -300,7 +300,12 @@ class BlobStore(BlobReader):
         return sorted(first for first in map(int, names) if first < size)
 
     def remove(self, segment: int) -> None:
-        """Deletes a segment's blobs, keys first."""
+        """Deletes a segment's blobs, keys first, which are overwritten as those of one that is
+        erased. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError), self.path(segment, "keys").open("r+b") as keys:
+            keys.write(bytes(os.fstat(keys.fileno()).st_size))
+            keys.flush()
+            sync(keys.fileno())
         for kind in ("keys", "pack"):
             self.path(segment, kind).unlink(missing_ok=True)
 

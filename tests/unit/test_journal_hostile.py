@@ -334,6 +334,13 @@ def test_an_interrupted_pruning_is_finished(
     assert verify(folder).verdict is Verdict.VERIFIED
 
 
+def test_the_keys_of_pruned_content_are_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "journal" / "blobs" / f"{0:012d}.keys"
+    with closing(fill(tmp_path / "journal")) as log, path.open("rb") as keys:
+        asyncio.run(log.prune(10))
+        assert keys.read() == bytes(128)
+
+
 def test_a_pruned_log_without_its_hashes_is_pruned_further(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     with closing(fill(folder)) as log:
