@@ -50,6 +50,8 @@ _T = TypeVar("_T")
 Ids = dict[str, Any]  # a file's path to the id of its blob
 Tree = dict[str, Any]  # a name to the id of a blob, or to a Tree
 _OUTSIDE = "Changes made outside of a run\n"
+_CUT_OFF = "ended before its files were kept"
+_OVER = "kept before it was written over"
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class Workspaces:
         return self._folder / agent
 
     def wrote(self, agent: str, run: str, path: str, *, resumed: bool = False) -> None:
-        """Notes that a run is about to write or remove a file, and commits what a person left in
-        its place; waits for a rollback under way.
+        """Notes that a run is about to write or remove a file, and commits what a person or another
+        run left in its place; waits for a rollback under way.
 
         May be called from any thread but the loop's.
 
@@ -106,9 +108,10 @@ class Workspaces:
             OSError: what is there cannot be kept, and must not be written over.
         """
         with self._still[agent]:
-            if path not in self._written.get(agent, {}):  # what a run wrote, a run keeps
-                self._keep_left(agent, path, run if resumed else "")
-            self._written.setdefault(agent, {})[path] = run
+            last = self._written.setdefault(agent, {}).get(path)
+            if last != run:
+                self._keep_left(agent, path, last or (run if resumed else ""))
+            self._written[agent][path] = run
 
     def commit(self, agent: str, run: str, note: str, *, noted: bool = False) -> Commit:
         """The effect that keeps what a run changed; `noted` as for `keep`."""
@@ -180,7 +183,7 @@ class Workspaces:
             remove_left(self.root(agent))
 
     def _keep_left(self, agent: str, path: str, run: str) -> None:
-        """Commits what stands there and no version has: the owner's, if not of this run."""
+        """Commits what stands there and no version has: the run's, or the owner's."""
         content = read_file(self.root(agent), path)
         if content is None:
             return
@@ -193,8 +196,8 @@ class Workspaces:
                 before = _ids(repository, head.tree) if head else {}
                 rest = {p for p in before if p not in _folders(path) and path not in _folders(p)}
                 files = {p: before[p] for p in rest} | {path: repository.create_blob(content)}
-                author, message = (agent, _cut_off(run)) if run else ("owner", _OUTSIDE)
-                self._commit(agent, files, author=author, message=message)
+                message = f"{_OVER}\n\nRun: {run}\n" if run else _OUTSIDE
+                self._commit(agent, files, author=agent if run else "owner", message=message)
         except (pygit2.GitError, KeyError, ValueError) as error:
             raise OSError(errno.EIO, f"the workspace of {agent}: {error}") from error
 
@@ -223,7 +226,8 @@ class Workspaces:
         self._commit(agent, files, author="owner", message=_OUTSIDE)
         for other in sorted(over):
             files = _with(files, now, {p for p in theirs - waiting if writers[p] == other})
-            self._commit(agent, files, author=agent, message=_cut_off(other))
+            why = f"{_CUT_OFF}\n\nRun: {other}\n"
+            self._commit(agent, files, author=agent, message=why)
         made = self._commit(agent, _with(files, now, own), author=agent, message=message)
         for path in [path for path, writer in writers.items() if writer in {run, *over}]:
             if self._written[agent].get(path) == writers[path]:  # nobody has written it since
@@ -333,10 +337,6 @@ class Commit:
     async def settle(self, key: str) -> Outcome | None:
         found = await self.workspaces.find(self.agent, key)
         return _outcome(found) if found else None
-
-
-def _cut_off(run: str) -> str:
-    return f"ended before its files were kept\n\nRun: {run}\n"
 
 
 def _outcome(version: Version | None) -> Outcome:

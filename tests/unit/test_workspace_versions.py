@@ -471,6 +471,19 @@ async def test_what_a_person_left_is_kept_before_a_run_writes_over_it(
     assert (files / "a").read_text() == "a person's"
 
 
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_what_a_run_left_is_kept_before_another_writes_over_it(
+    workspaces: Workspaces, files: Path, is_over: bool
+) -> None:
+    workspaces.wrote("clerk", "r1", "a")
+    (files / "a").write_text("1")
+    workspaces.unfinished = lambda run: run != "r1" or not is_over
+    workspaces.wrote("clerk", "r2", "a")
+    (files / "a").write_text("2")
+    await workspaces.keep("clerk", run="r2", key="r2:9", note="", noted=True)
+    assert await history(workspaces) == [("clerk", "r1", ("a",)), ("clerk", "r2", ("a",))]
+
+
 async def test_what_a_person_put_in_the_place_of_a_folder_is_kept(
     workspaces: Workspaces, files: Path
 ) -> None:
