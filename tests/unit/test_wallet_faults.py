@@ -411,15 +411,19 @@ async def test_a_proxy_that_refuses_settles_nothing(name: str, tmp_path: Path) -
         assert operation.state == State.DONE
 
 
-async def test_a_proxy_that_refuses_several_invoices_settles_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [Fault.NOT_A_MINT, Fault.UNREACHABLE])
+async def test_what_cannot_be_said_again_of_several_invoices_settles_nothing(
+    fault: Fault, tmp_path: Path
+) -> None:
     path = "/v1/mint/bolt11/batch"
     async with ready(tmp_path / "w") as (world, wallet, given):
         other = await wallet.request_invoice(8)
         world.lightning.pay(other.bolt11)
         world.mint.faults.add(Fault.LOST_REQUEST, path)
         for each in (path, "/v1/mint/bolt11"):
-            world.mint.faults.add(Fault.NOT_A_MINT, each, times=2)
-        await wallet.recover()
+            world.mint.faults.add(fault, each, times=9)
+        for _ in range(2):
+            await wallet.recover()
         world.mint.faults.clear()
         first = next(each for each in world.mint.requests if each.path == path)
         await world.mint.send(first)  # here it is

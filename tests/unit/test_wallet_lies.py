@@ -198,17 +198,30 @@ async def test_what_is_delivered_while_a_restore_looks_does_not_come_back(
 # ── invoices of ours ────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_restore_begins_once_what_is_at_work_has_ended(world: World, ann: Wallet) -> None:
+@pytest.mark.parametrize("path", [SWAP, MELT, "/v1/mint/bolt11", "/v1/mint/bolt11/batch"])
+async def test_a_restore_begins_once_what_is_at_work_has_ended(
+    path: str, world: World, ann: Wallet
+) -> None:
     """What it saw unspent would be here again after it was sent."""
     at_mint, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(moment: str, request: TransportRequest) -> None:
-        if request.path == SWAP and moment == "before":
+        if request.path == path and moment == "before":
             at_mint.set()
             await go_on.wait()
 
+    async def work() -> None:
+        if path == SWAP:
+            await ann.send(5)
+        elif path == MELT:
+            await ann.pay_invoice(world.lightning.invoice(5_000))
+        else:
+            await ann.recover()
+
+    for amount in {"/v1/mint/bolt11": (5,), "/v1/mint/bolt11/batch": (5, 6)}.get(path, ()):
+        world.lightning.pay((await ann.request_invoice(amount)).bolt11)
     beside(world, slow)
-    sending = asyncio.create_task(ann.send(5))
+    working = asyncio.create_task(work())
     await at_mint.wait()
     restoring = asyncio.create_task(ann.restore(world.mint.url))
     asked = len(world.mint.requests)
@@ -216,7 +229,7 @@ async def test_a_restore_begins_once_what_is_at_work_has_ended(world: World, ann
         await asyncio.sleep(0)
     assert len(world.mint.requests) == asked
     go_on.set()
-    await asyncio.gather(sending, restoring)
+    await asyncio.gather(working, restoring)
     await nothing_lost(world)
 
 

@@ -634,6 +634,7 @@ async def test_a_cap_on_what_is_kept_at_one_mint(world: World) -> None:
     wallet = await world.funded("cleo", 90, rules=Rules(cap_sat=100))
     with pytest.raises(BalanceCapError, match="would hold more than 100 sat"):
         await wallet.request_invoice(11)
+    assert (await wallet.request_invoice(10)).mint == world.mint.url
     ann = await world.funded("ann", 50)
     got = await wallet.receive((await ann.send(20)).token)
     assert got.over_cap
@@ -647,6 +648,10 @@ async def test_millisats(tmp_path: Path) -> None:
     wallet = await world.funded("ann", 10)
     await world.fill(wallet, 5_000, unit="msat")
     assert (wallet.balance(), wallet.balance("msat")) == (10, 5_000)
+    most = wallet.rules.cap_sat * 1_000 - 5_000
+    assert (await wallet.request_invoice(most, unit="msat")).amount == most
+    with pytest.raises(BalanceCapError):
+        await wallet.request_invoice(most + 1, unit="msat")
     sent = await wallet.send(1_500, unit="msat")
     assert (sent.unit, tokens.decode(sent.token).unit) == ("msat", "msat")
     bob = await world.funded("bob", 0)

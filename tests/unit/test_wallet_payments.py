@@ -22,13 +22,14 @@ from wallet.errors import (
     StoreError,
     UnsupportedError,
     UntrustedMintError,
+    UnverifiedError,
     VerificationError,
     WalletError,
 )
 from wallet.mint import MintClient
 from wallet.mint.testing import Fault, Outcome
 from wallet.operations.results import Rules
-from wallet.protocol import invoices
+from wallet.protocol import invoices, tokens
 from wallet.protocol.invoices import Bolt11
 from wallet.store import Hold, Kind, Record, State
 from wallet.testing import World
@@ -373,7 +374,8 @@ async def test_an_invoice_is_locked_and_claimed_once(world: World, ann: Wallet) 
     assert quote.pubkey is not None
     assert (await ann.claim_invoice("k")).state == State.PREPARED
     world.lightning.pay(invoice.bolt11)
-    assert (await ann.claim_invoice("k")).state == State.DONE
+    claims = await asyncio.gather(*(ann.claim_invoice("k") for _ in range(3)))
+    assert [each.state for each in claims] == [State.DONE] * 3
     assert (await ann.claim_invoice("k")).state == State.DONE
     assert ann.balance() == 140
     sent = await ann.send(1)
@@ -604,6 +606,19 @@ async def test_a_foreign_payment_that_is_pending(world: World) -> None:
     assert await world.missing() == 0
 
 
+async def test_a_foreign_mint_that_owes_change_has_paid(world: World) -> None:
+    ann = await world.funded("ann", 0, rules=FOREIGN)
+    token = await foreign(world)
+    for path in ("/v1/melt/*", "/v1/restore"):
+        world.mints[1].faults.add(Fault.WRONG_DLEQ, path, times=99)
+    got = await ann.receive(token, key="k")
+    assert ann.balance() == got.amount
+    assert "k/pay" in {each.key for each in ann.pending()}
+    world.mints[1].faults.clear()
+    assert [each.key for each in await ann.recover()] == ["k/pay"]
+    assert await world.missing() == 0
+
+
 async def test_a_foreign_mint_that_goes_away(world: World) -> None:
     ann = await world.funded("ann", 0, rules=FOREIGN)
     token = await foreign(world)
@@ -635,16 +650,16 @@ async def test_a_foreign_mint_that_is_away_keeps_nothing_waiting_at_ours(world: 
 
 
 async def test_a_foreign_token_that_is_false(world: World) -> None:
-    from dataclasses import replace
-
-    from wallet.protocol import tokens
-
     ann = await world.funded("ann", 0, rules=FOREIGN)
     token = tokens.decode(await foreign(world))
     forged = replace(token, proofs=tuple(replace(p, secret="0" * 64) for p in token.proofs[:1]))
     with pytest.raises(VerificationError):
         await ann.receive(forged, key="k")
     assert ann.operation("k").state == State.FAILED  # type: ignore[union-attr]
+    bare = replace(token, proofs=tuple(replace(proof, dleq=None) for proof in token.proofs))
+    with pytest.raises(UnverifiedError):
+        await ann.receive(bare)
+    assert not (await ann.receive(bare, allow_unverified=True)).verified
 
 
 # ── another source ──────────────────────────────────────────────────────────────────────────

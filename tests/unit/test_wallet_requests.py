@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from wallet.errors import (
     AlreadySpentError,
+    FeeTooHighError,
     InsufficientFundsError,
     OutcomeUnknownError,
     ParseError,
@@ -475,6 +476,19 @@ async def test_a_single_use_request_paid_by_a_mint_that_is_not_ours(town: Town) 
     with pytest.raises(WalletError):  # it was not paid by this
         await cleo.redeem(second, asked, key="k")
     assert (await cleo.redeem(first, asked)).mint == world.mints[1].url
+    with pytest.raises(AlreadySpentError, match="request r was paid"):
+        await cleo.redeem(second, asked)
+
+
+async def test_a_single_use_request_was_paid_though_fees_keep_it_at_another_mint(
+    town: Town,
+) -> None:
+    cleo = await town.world.wallet("cleo", rules=Rules(swap_foreign=True))
+    await cleo.add_mint(town.world.mints[1].url)
+    asked = PaymentRequest(id="r", amount=2, unit="sat", single_use=True)
+    first, second = [(await town.ann.send(2, mint=town.world.mint.url)).token for _ in range(2)]
+    with pytest.raises(FeeTooHighError, match="fees would take all"):
+        await cleo.redeem(first, asked)
     with pytest.raises(AlreadySpentError, match="request r was paid"):
         await cleo.redeem(second, asked)
 
