@@ -39,6 +39,7 @@ BLOB_SLOT_BYTES = 128
 BEING_WRITTEN = ".new"  # what the room of the journal is about to give a name, or left
 STORE_FILE = "store.db"  # the room of the sandbox takes long to import
 _OF_THE_CUT = {".jsonl", ".key"}
+_LABELS = ".labels-"  # and an agent's name, in the folder of workspaces
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,12 @@ def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
             _add_journal(tar, home)
             _add_database(tar, home, home.wallet)
             _add_tools(tar, home)
+            marks = home.workspaces.glob(f"{_LABELS}*.json")
+            labels = {path: path.read_bytes() for path in marks if path.is_file()}
             for path in _others(home):
-                if not (home.stores in path.parents and path.name.startswith(STORE_FILE)):
+                if path in labels:
+                    _add_labels(tar, home, path, labels[path])
+                elif not (home.stores in path.parents and path.name.startswith(STORE_FILE)):
                     _add(tar, home, path)
                 elif path.name == STORE_FILE:  # and not what lies beside it
                     _add_store(tar, home, path)
@@ -258,7 +263,20 @@ def _below(home: Home, top: Path) -> Iterator[Path]:
 
 
 def _is_last(name: str) -> bool:
-    return name == "objects" or name.startswith(".labels-")
+    return name == "objects" or name.startswith(_LABELS)
+
+
+def _add_labels(tar: tarfile.TarFile, home: Home, path: Path, before: bytes) -> None:
+    """The labels of an agent's files, and those that a file lost since it was taken: what is
+    restored is the file as it was."""
+    content = path.read_bytes()
+    try:
+        old, new = json.loads(before)["now"], json.loads(content)
+        new["now"] |= {file: [*{*old[file], *new["now"].get(file, ())}] for file in old}
+        content = json.dumps(new).encode()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass  # as it is: what cannot be read labels everything
+    _add_bytes(tar, path.relative_to(home.root).as_posix(), content)
 
 
 def _add(tar: tarfile.TarFile, home: Home, path: Path, *, length: int | None = None) -> None:

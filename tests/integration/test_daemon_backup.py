@@ -101,6 +101,37 @@ def test_labels_are_taken_after_the_files_they_are_about(tmp_path: Path) -> None
     assert names[-1] == "workspaces/.labels-clerk.json"
 
 
+def test_a_file_has_the_labels_that_it_had_when_it_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run without labels that replaces it meanwhile takes them off the new one alone."""
+    home = Home(tmp_path / "h")
+    home.create()
+    labels = FileLabels(home.workspaces)
+    (home.workspaces / "clerk").mkdir()
+    for name in ("diary", "other"):
+        labels.wrote("clerk", name, frozenset({"private"}))
+        (home.workspaces / "clerk" / name).write_text(name)
+    add = backup._add
+
+    def replaced(tar: tarfile.TarFile, home: Home, path: Path, **more: int) -> None:
+        add(tar, home, path, **more)
+        if path.name == "diary":
+            labels.wrote("clerk", "diary", frozenset())
+            labels.wrote("clerk", "other", frozenset({"untrusted"}))
+
+    monkeypatch.setattr(backup, "_add", replaced)
+    packed = io.BytesIO()
+    backup.write(home, "n", 0, packed)
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as tar:
+        tar.extract("workspaces/.labels-clerk.json", tmp_path, filter="data")
+    restored = FileLabels(tmp_path / "workspaces")
+    assert restored.of("clerk", "diary") == {"private"}
+    assert restored.of("clerk", "other") == {"private", "untrusted"}
+    assert labels.of("clerk", "diary") == frozenset()
+
+
 def test_a_home_may_be_as_long_as_its_socket_may(archive: Path, tmp_path: Path) -> None:
     room = SOCKET_PATH_MAX - len(str(Home(tmp_path / "h").socket))
     restore.restore(archive, Home(tmp_path / ("h" + "h" * room)))
