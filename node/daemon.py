@@ -92,6 +92,7 @@ def run(home: Home, *, engine: Engine | None = None, storage: Storage | None = N
     with home.hold():
         home.sweep()
         daemon = Daemon(home, config, engine=engine, storage=storage, passphrase=passphrase)
+        del passphrase  # which this frame would keep for as long as the node runs
         asyncio.run(daemon.run())
 
 

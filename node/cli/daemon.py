@@ -50,6 +50,7 @@ def up(detach: bool) -> None:
 
         if passphrase:
             os.environ[VARIABLE] = passphrase  # taken out again before anything else is done
+        del passphrase
         run(where)
 
 

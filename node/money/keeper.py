@@ -102,14 +102,13 @@ class Keeper:
 
     async def start(self) -> None:
         """Opens what is there, if that is possible; says so on the node's own log where not."""
+        passphrase, self._passphrase = self._passphrase, None
         if not self.is_made:
             return
         try:
-            await self.unlock(self._passphrase)
+            await self.unlock(passphrase)
         except FreeholdError as error:
             log.warning("the wallet is not open: %s", error.diagnostics())
-        finally:
-            self._passphrase = None
 
     async def unlock(self, passphrase: str | None) -> None:
         """Opens the wallet that is there.

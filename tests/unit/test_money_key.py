@@ -84,6 +84,12 @@ def test_a_passphrase_changes_and_goes_with_the_old_one_only(tmp_path: Path) -> 
     assert keys.open() == made
 
 
+async def test_a_passphrase_is_forgotten_after_a_start(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path / "wallet.db", tmp_path / "keys", rules=Rules(), passphrase=PHRASE)
+    await keeper.start()
+    assert PHRASE not in vars(keeper).values(), "also where there was no wallet to open"
+
+
 async def test_where_a_file_is_gone_its_locked_key_keeps_no_seed_from_coming_back(
     tmp_path: Path,
 ) -> None:
