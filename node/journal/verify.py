@@ -103,10 +103,12 @@ def verify(
         thorough: whether to verify every commit's signature and parse every entry.
     """
     report = AuditReport(str(folder))
+    beside = folder.with_name(folder.name + ".head")
     try:
+        _no_pipes([beside, *folder.rglob("*")])
         run = _Verification(folder, vkey, report)
         run.thorough, run.blobs = thorough, BlobAudit(folder) if blobs else None
-        run.expect(since, read_head(head or folder.with_name(folder.name + ".head")), named=head)
+        run.expect(since, read_head(head or beside), named=head)
         run.whole()
     except JournalDamagedError as error:
         report.internal = Verdict.FAILED
@@ -118,6 +120,13 @@ def verify(
         why = "the log itself could not be verified"
         report.against = [Against(name, 0, Verdict.UNKNOWN, why) for name, _ in since]
     return report
+
+
+def _no_pipes(paths: list[Path]) -> None:
+    """Raises JournalError at what would be waited for without end, in a folder of anyone's."""
+    for path in paths:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise JournalError(f"{path} is no file")
 
 
 class _Verification:

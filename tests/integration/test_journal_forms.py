@@ -243,6 +243,18 @@ def test_without_the_first_key_nothing_can_be_told(forged: Forged, raw: bytes) -
     assert verdict(forged.folder) is Verdict.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    "name", ["000000000001.jsonl", "log.vkey", "pruned", "lock", "blobs/0.pack", "../journal.head"]
+)
+def test_a_pipe_in_the_folder_is_not_waited_for(forged: Forged, name: str) -> None:
+    forged.commit()
+    pipe = forged.written() / name
+    pipe.unlink(missing_ok=True)
+    pipe.parent.mkdir(exist_ok=True)
+    os.mkfifo(pipe)
+    assert verdict(forged.folder) is Verdict.UNKNOWN
+
+
 def test_only_what_is_called_as_one_is_a_segment(forged: Forged) -> None:
     forged.commit()
     forged.written()
