@@ -27,7 +27,7 @@ from wallet.errors import (
     WalletError,
 )
 from wallet.mint import MintClient
-from wallet.mint.testing import Fault, Outcome
+from wallet.mint.testing import Fault, Outcome, answers
 from wallet.operations.results import Rules
 from wallet.protocol import invoices, tokens
 from wallet.protocol.invoices import Bolt11
@@ -404,6 +404,29 @@ async def test_an_invoice_that_expired_is_given_up_and_taken_up_again(
     world.lightning.pay(invoice.bolt11)
     assert (await ann.claim_invoice(invoice.operation)).state == State.DONE
     assert ann.balance() == 140
+
+
+@pytest.mark.parametrize("said", [None, 0])
+async def test_an_invoice_whose_end_its_mint_does_not_tell_is_waited_for_a_week(
+    said: int | None, world: World, ann: Wallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = answers.mint_quote
+    monkeypatch.setattr(answers, "mint_quote", lambda quote: told(quote) | {"expiry": said})
+    invoice = await ann.request_invoice(40)
+    assert invoice.expires is None
+    world.time_s += 7 * 86_400
+    assert await ann.recover() == ()
+    world.time_s += 1
+    assert [each.state for each in await ann.recover()] == [State.FAILED]
+
+
+async def test_invoices_are_of_a_mint_for_spending(world: World) -> None:
+    wallet = await world.wallet("bob")
+    for mint, spend in zip(world.mints, (False, True, True), strict=True):
+        await wallet.add_mint(mint.url, spend=spend)
+    assert (await wallet.request_invoice(5)).mint == world.mints[1].url
+    await wallet.add_mint(world.mints[1].url, spend=False)
+    assert (await wallet.request_invoice(5)).mint == world.mints[2].url
 
 
 async def test_a_quote_that_was_taken_by_another_is_told(world: World, ann: Wallet) -> None:

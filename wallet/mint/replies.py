@@ -138,9 +138,8 @@ class MintQuoteReply(Reply):
     def value(self) -> MintQuote:
         """As the wallet's own."""
         pubkey = bytes.fromhex(self.pubkey) if self.pubkey else None
-        return MintQuote(
-            self.quote, self.request, self.amount, self.unit, self.state, self.expiry, pubkey
-        )
+        end = self.expiry or None  # as for keysets, 0 is none
+        return MintQuote(self.quote, self.request, self.amount, self.unit, self.state, end, pubkey)
 
 
 class MintQuotesReply(Reply):
