@@ -199,7 +199,7 @@ def _write(root: Path, path: str, content: bytes) -> None:
     with _folder_of(root, path, make=True) as (folder, name):
         temporary = _TEMPORARY + secrets.token_hex(8)
         try:
-            _write_new(temporary, folder, content)
+            _write_new(temporary, folder, content, _mode(name, folder))
             _put(temporary, name, folder)
         except OSError as error:
             with suppress(FileNotFoundError):  # where the disk is full, what is half written goes
@@ -226,9 +226,20 @@ def _raised(error: OSError) -> None:
     raise error
 
 
-def _write_new(name: str, folder: int, content: bytes) -> None:
+def _mode(name: str, folder: int) -> int:
+    """The permissions of a file that is replaced; a version has none."""
+    with suppress(FileNotFoundError):
+        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISREG(facts.st_mode):
+            return stat.S_IMODE(facts.st_mode) & 0o777
+    return 0o600
+
+
+def _write_new(name: str, folder: int, content: bytes, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb") as file:
+        with suppress(OSError):  # a file system that has no modes
+            os.fchmod(file.fileno(), mode)
         file.write(content)
         file.flush()
         sync(file.fileno())

@@ -363,6 +363,15 @@ def test_what_is_not_the_agents_counts_against_no_quota(root: Path) -> None:
     assert do(host_call(root, workspace_bytes=99, workspace_files=2), "write", "a", "x") == 1
 
 
+def test_a_file_that_is_replaced_keeps_its_permissions(root: Path) -> None:
+    (root / "run.sh").write_text("1")
+    (root / "run.sh").chmod(0o4750)
+    for name in ("run.sh", "new"):
+        assert do(host_call(root), "write", name, "2") == 1
+    assert (root / "run.sh").stat().st_mode & 0o7777 == 0o750
+    assert (root / "new").stat().st_mode & 0o7777 == 0o600
+
+
 def test_a_folder_of_somebody_else_stops_no_write(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -668,6 +668,16 @@ def test_git_takes_every_name_that_is_kept(tmp_path: Path) -> None:
     holds()
 
 
+async def test_a_rollback_changes_no_permissions(workspaces: Workspaces, files: Path) -> None:
+    (files / "run.sh").write_text("1")
+    (files / "run.sh").chmod(0o750)
+    first = await keep(workspaces, "r1")
+    (files / "run.sh").write_text("2")
+    await workspaces.rollback("clerk", first)
+    assert (files / "run.sh").read_text() == "1"
+    assert (files / "run.sh").stat().st_mode & 0o7777 == 0o750
+
+
 async def test_a_rollback_takes_an_empty_folder_out_of_the_way(
     workspaces: Workspaces, files: Path
 ) -> None:

@@ -191,12 +191,13 @@ def _put(call: HostCall, grant: WorkspaceGrant, parts: list[str], data: bytes) -
     make = partial(_make_folder, call.limits, usage, announce)
     with _folder(str(grant.root), parts[:-1], make) as fd:
         old = _replaceable(parts[-1], fd)
-        _check_quota(call.limits, usage, len(data) - (old or 0), int(old is None))
+        grows = len(data) - (old.st_size if old else 0)
+        _check_quota(call.limits, usage, grows, int(old is None))
         announce()
-        _replace(parts[-1], fd, data)
+        _replace(parts[-1], fd, data, stat.S_IMODE(old.st_mode) & 0o777 if old else 0o600)
         if grant.after_write is not None:
             grant.after_write("/".join(parts), tuple(call.origins))
-    usage.size += len(data) - (old or 0)
+    usage.size += grows
     usage.files += old is None
     return len(data)
 
@@ -230,19 +231,21 @@ def _check_writable(call: HostCall, grant: WorkspaceGrant) -> None:
         raise _RefusedError("the workspace is granted read-only")
 
 
-def _replaceable(name: str, folder: int) -> int | None:
-    """The size of the file that would be replaced, None where there is none."""
+def _replaceable(name: str, folder: int) -> os.stat_result | None:
+    """The file that would be replaced, None where there is none."""
     try:
         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
     _check_file(facts)
-    return facts.st_size
+    return facts
 
 
-def _replace(name: str, folder: int, data: bytes) -> None:
+def _replace(name: str, folder: int, data: bytes, mode: int) -> None:
     temporary = _TEMPORARY + secrets.token_hex(8)
     with _opened_new(temporary, folder) as fd:
+        with suppress(OSError):  # a file system that has no modes
+            os.fchmod(fd, mode)
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
