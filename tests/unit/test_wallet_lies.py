@@ -295,6 +295,23 @@ async def test_outputs_of_an_earlier_request_are_not_restored_while_it_is_open(
     await nothing_lost(world)
 
 
+async def test_a_restore_takes_nothing_of_a_token_whose_making_is_not_settled(
+    world: World, ann: Wallet
+) -> None:
+    """Spent as ours it would be worth nothing to its payee."""
+    world.mint.faults.add(Fault.LOST_REPLY, SWAP)
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/checkstate")
+    with pytest.raises(OutcomeUnknownError):
+        await ann.send(20, include_fee=True, key="k")
+    before = ann.balance()
+    assert (await ann.restore(world.mint.url)).proofs == 0
+    assert ann.balance() == before
+    await ann.recover()
+    bob = await world.funded("bob", 0)
+    assert (await bob.receive((await ann.send(20, include_fee=True, key="k")).token)).amount == 20
+    await nothing_lost(world)
+
+
 # ── payments ────────────────────────────────────────────────────────────────────────────────
 
 

@@ -739,15 +739,23 @@ async def test_restore_on_a_wallet_in_use(world: World, ann: Wallet) -> None:
 
 
 async def test_restore_over_gaps(world: World, ann: Wallet) -> None:
-    def skip(tables: Any) -> None:
-        for keyset in tables.keysets.infos(world.mint.url):
-            tables.keysets.use(keyset, 250)
+    async def fill(amount: int, *, skip: int) -> None:
+        def work(tables: Tables) -> None:
+            for keyset in tables.keysets.infos(world.mint.url):
+                tables.keysets.use(keyset, skip)
 
-    await ann._book.store.write("skip", skip)
-    await world.fill(ann, 44)
+        await ann._book.store.write("skip", work)
+        await world.fill(ann, amount)
+
+    for amount in (44, 33):
+        await fill(amount, skip=250)
     lost = await world.wallet("ann", file="new home")
     await lost.add_mint(world.mint.url)
-    assert (await lost.restore(world.mint.url)).found == {"sat": 144}
+    assert (await lost.restore(world.mint.url)).found == {"sat": 177}
+    await fill(22, skip=450)
+    store = ann._book.store
+    await store.write("lose", lambda t: t.connection.execute("DELETE FROM proofs") and None)
+    assert (await ann.restore(world.mint.url)).found == {"sat": 199}, "its file knows how far"
 
 
 async def test_restore_leaves_what_is_being_paid_until_it_is_known(world: World) -> None:
