@@ -82,6 +82,7 @@ class Workspaces:
         self._still: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # no writes
         self._tips: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # no commits
         self._opening = threading.Lock()
+        self._heads: dict[str, tuple[Any, Ids]] = {}
         self.unfinished: Callable[[str], bool] = lambda _run: True  # who may keep their own yet
         for level in (ConfigLevel.GLOBAL, ConfigLevel.XDG, ConfigLevel.SYSTEM):
             pygit2.settings.search_path[level] = ""  # no configuration but the repository's own
@@ -190,16 +191,25 @@ class Workspaces:
         try:
             with self._tips[agent]:
                 repository = self._repository(agent)
-                head = _head(repository)
-                if head and path in head.tree and head.tree[path].id == pygit2.hash(content):
+                before = self._newest(repository, agent)
+                if before.get(path) == pygit2.hash(content):
                     return
-                before = _ids(repository, head.tree) if head else {}
                 rest = {p for p in before if p not in _folders(path) and path not in _folders(p)}
                 files = {p: before[p] for p in rest} | {path: repository.create_blob(content)}
                 message = f"{_OVER}\n\nRun: {run}\n" if run else _OUTSIDE
                 self._commit(agent, files, author=agent if run else "owner", message=message)
         except (pygit2.GitError, KeyError, ValueError) as error:
             raise OSError(errno.EIO, f"the workspace of {agent}: {error}") from error
+
+    def _newest(self, repository: Any, agent: str) -> Ids:
+        """The files of the newest version, read once; ask for them with `_tips` held."""
+        head = _head(repository)
+        if head is None:
+            return {}
+        known = self._heads.get(agent)
+        if known is None or known[0] != head.id:
+            known = self._heads[agent] = head.id, _ids(repository, head.tree)
+        return known[1]
 
     def _keep(self, agent: str, run: str, key: str, note: str, noted: bool) -> Version | None:
         known = self._find(agent, key)
@@ -213,9 +223,7 @@ class Workspaces:
         self, agent: str, run: str, now: Ids, message: str, noted: bool
     ) -> Version | None:
         """Commits the files as they are now, each as whose it is."""
-        repository = self._repository(agent)
-        head = _head(repository)
-        before = _ids(repository, head.tree) if head else {}
+        before = self._newest(self._repository(agent), agent)
         changed = {p for p in now.keys() | before.keys() if now.get(p) != before.get(p)}
         writers = self._written.get(agent, {}).copy()  # after reading: a write is noted before
         over = {each for each in set(writers.values()) if each != run and not self.unfinished(each)}
