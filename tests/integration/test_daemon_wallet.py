@@ -211,8 +211,14 @@ def test_a_page_is_paid_for_and_the_token_seen_nowhere(
     assert ended["usage"]["msat"] >= 7_000
     steps = [each for each in journal(node, made) if (each["path"] or "").endswith(".402.1")]
     assert [each["type"] for each in steps] == ["step.intent", "step.result"]
-    assert steps[0]["data"]["args"]["url"] == shop.url
-    value = steps[1]["data"]["value"]
+    (intent, _) = (each["data"] for each in steps)
+    assert intent["needs"]["destinations"] == [shop.url]
+    assert "args" not in intent, "it can be erased"
+    with client(node) as asked:
+        (fetched,) = (each for each in asked.trace(made)["steps"] if each["name"] == "web_fetch")
+    (payment,) = (each for each in fetched["steps"] if each["name"] == "pay_402")
+    assert payment["args"]["url"] == shop.url
+    value = payment["value"]
     assert (value["paid_sat"], value["to"], value["mint"]) == (7, shop.url, mint.url)
     assert spent_msat(node, "tool")["web_fetch"] == ended["usage"]["msat"]
     assert spent_msat(node, "peer")[shop.url] == ended["usage"]["msat"]
