@@ -705,6 +705,15 @@ async def test_the_end_of_restoring_is_a_mint_s_and_not_each_keyset_s(
     assert lost.balance() == wallet.balance()
 
 
+async def test_the_seed_alone_opens_what_was_locked_to_any_of_its_keys(world: World) -> None:
+    """A request of before may be paid long after: only the file knew how many there were."""
+    bob, ann = await world.funded("bob", 0), await world.funded("ann", 50)
+    keys = [await bob.fresh_key() for _ in range(60)]
+    lost = await world.wallet("bob", file="new home")
+    await lost.add_mint(world.mint.url)
+    assert (await lost.receive((await ann.send(12, to=keys[-1])).token)).amount == 12
+
+
 @pytest.mark.parametrize("version", [1, 2])
 async def test_the_seed_alone_brings_all_back(tmp_path: Path, version: int) -> None:
     world = World(tmp_path, fee_ppk=100, version=version)

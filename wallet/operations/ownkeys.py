@@ -15,6 +15,7 @@ from wallet.store import Tables
 from wallet.types import Proof
 
 AHEAD: Final = 20  # keys beyond the last handed out that are tried too
+FAR: Final = 500  # ... where a lock tells whose it is, so that each costs a look and no curve
 _NAME = "keys handed out"
 
 
@@ -50,14 +51,15 @@ class OwnKeys:
                 named.update(key[1:] for key in (*lock.keys, *lock.refund))
         if not named:
             return ()
-        return (*extra, *(private for public, private in self._known() if public[1:] in named))
+        known = self._known(FAR)
+        return (*extra, *(private for public, private in known if public[1:] in named))
 
     def opens(self, public: bytes) -> bool:
         """Whether a public key is one of this wallet's."""
         return any(p2pk.same_key(public, own) for own, _ in self._known())
 
-    def _known(self) -> list[tuple[bytes, bytes]]:
-        count = self._book.store.read(_handed_out) + 1 + AHEAD
+    def _known(self, ahead: int = AHEAD) -> list[tuple[bytes, bytes]]:
+        count = self._book.store.read(_handed_out) + 1 + ahead
         if len(self._pairs) < count:
             self._pair(count - 1)
         return self._pairs[:count]
