@@ -274,6 +274,36 @@ async def test_an_old_backup_never_gives_one_secret_to_two_proofs(
         assert await world.missing() == 0
 
 
+@pytest.mark.parametrize(
+    ("fault", "before", "spent"),
+    [(None, 1, False), (Fault.LOST_REQUEST, 2, False), (Fault.LOST_REQUEST, 1, True)],
+)
+async def test_what_was_made_after_an_old_backup_is_no_answer_to_its_next_invoice(
+    fault: Fault | None, before: int, spent: bool, tmp_path: Path
+) -> None:
+    """Though it is of the same counters, amounts and all."""
+    world = World(tmp_path)
+    await world.funded("ann", 64, rules=RULES)
+    await world.stop()
+    shutil.copy(tmp_path / "ann.db", tmp_path / "old.db")
+    later = await world.wallet(rules=RULES)
+    for _ in range(before):
+        await world.fill(later, 16)
+    if spent:
+        bob = await world.funded("bob", 0)
+        await bob.receive((await later.send(later.balance())).token)
+    await world.stop()
+    old = await world.wallet(file="old", rules=RULES)
+    if fault is not None:
+        world.mint.faults.add(fault, "/v1/mint/bolt11")
+    await world.fill(old, 16)
+    assert {quote.state for quote in world.mint.quotes.mints.values()} == {MintQuoteState.ISSUED}
+    await old.restore(world.mint.url)
+    await old.check()
+    assert old.balance() == 16 + (0 if spent else 64 + 16 * before)
+    await world.close()
+
+
 async def test_an_old_backup_loses_no_proof_beside_one_that_was_spent(tmp_path: Path) -> None:
     """Its request would use counters again, whose outputs the mint signed for the one alone."""
     world = World(tmp_path)
