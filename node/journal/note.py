@@ -31,6 +31,7 @@ _DASH = "\N{EM DASH} "
 _MAX_NOTE = 128 * 1024  # 16 signatures of almost 5 kB, as C2SP asks
 _MAX_SIZE = 1 << 62
 _NAME = re.compile(r"[!-*,-~]{1,128}\Z")  # ASCII that can be seen, but for "+"
+_SEAL_LINES = 2  # `prev` and `next`
 _NO_NAME = re.compile(r"[\s+]")  # what no other signer's has, either
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 
@@ -193,7 +194,7 @@ def commit_line(note: bytes) -> bytes:
 def handed_over(seal: Checkpoint, key: VerifierKey) -> VerifierKey:
     """The next epoch's key, which `key` names in a seal. Raises JournalDamagedError."""
     following = seal.extension("next")
-    if following is None or not seal.signed_by(key):
+    if following is None or len(seal.extra) != _SEAL_LINES or not seal.signed_by(key):
         raise JournalDamagedError(f"the seal at entry {seal.size} is not its epoch key's")
     try:
         parsed = VerifierKey.parse(following)

@@ -6,6 +6,7 @@ show different logs to different people.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -37,11 +38,9 @@ class Forged:
     chain: bytes = bytes(32)
     lines: list[bytes] = field(default_factory=list)
 
-    def entry(
-        self, change: Callable[[bytes], bytes] = bytes, blobs: tuple[BlobRef, ...] = ()
-    ) -> bytes:
+    def entry(self, change: Callable[[bytes], bytes] = bytes, draft: Draft | None = None) -> bytes:
         """Adds an entry, changed."""
-        draft = Draft("a.b", blobs=blobs)
+        draft = draft or Draft("a.b")
         whole = change(line(prepare(draft), self.tree.size, stamp(1, "b", 1)))
         self.lines.append(whole)
         self.tree.push(leaf_hash(whole))
@@ -146,6 +145,24 @@ def test_nothing_follows_a_seal(forged: Forged, tail: bytes) -> None:
         Journal.open_sync(forged.folder, origin=ORIGIN)
 
 
+@pytest.mark.parametrize(("more", "verdict_of_it"), [("", "verified"), ("more x\n", "failed")])
+def test_a_seal_has_its_form_where_its_segment_is_pruned_too(
+    forged: Forged, more: str, verdict_of_it: str
+) -> None:
+    forged.commit(f"next {NEXT.key}\n{more}")
+    seal, root = forged.lines[-1], forged.tree.root()
+    pruned = {"v": 1, "size": 1, "frontier": [root.hex()], "seals": [seal[1:].decode()]}
+    forged.lines, first = [], forged.key
+    forged.entry(draft=Draft("log.pruned", data={"size": 1}))
+    forged.key = NEXT
+    forged.commit()
+    forged.key = first
+    segment_path(forged.written(), 0).rename(segment_path(forged.folder, 1))
+    whole = json.dumps({**pruned, "chain": previous_hash(seal).hex()}) + "\n"
+    (forged.folder / "pruned").write_text(whole)
+    assert verdict(forged.folder) == verdict_of_it
+
+
 # ── entries ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -184,7 +201,8 @@ def test_a_thorough_look_takes_what_a_writer_writes(tmp_path: Path, data: JsonOb
 
 def test_content_in_a_reference_of_another_form_is_looked_for(forged: Forged) -> None:
     refs = (BlobRef("ab" * 32, 1, "x"), BlobRef("cd" * 32, 1, "y"))
-    forged.entry(lambda whole: whole.replace(b'"len":1,"role":"x"', b'"len":-1,"role":"x"'), refs)
+    draft = Draft("a.b", blobs=refs)
+    forged.entry(lambda whole: whole.replace(b'"len":1,"role":"x"', b'"len":-1,"role":"x"'), draft)
     forged.commit()
     assert verdict(forged.written()) is Verdict.FAILED
 
@@ -196,7 +214,7 @@ def test_content_in_a_reference_of_another_form_is_looked_for(forged: Forged) ->
 def test_what_no_commit_covers_is_not_looked_into(forged: Forged, thorough: bool) -> None:
     """A power cut left the entry, but neither its content nor the middle of its commit."""
     forged.commit()
-    forged.entry(blobs=(BlobRef("ab" * 32, 1, "x"),))
+    forged.entry(draft=Draft("a.b", blobs=(BlobRef("ab" * 32, 1, "x"),)))
     tail = forged.lines.pop() + b"\n=Zm" + bytes(300) + b"=\n"
     assert verdict(forged.written(tail), thorough=thorough) is Verdict.UNKNOWN
 
