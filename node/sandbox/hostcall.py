@@ -31,10 +31,11 @@ class Closable(Protocol):
 
 @dataclass
 class Usage:
-    """What a workspace holds: bytes, and names of files and folders."""
+    """What a workspace holds: bytes, and names of files and folders; as of the change `stamp`."""
 
     size: int = 0
     files: int = 0
+    stamp: int = 0
 
 
 @dataclass

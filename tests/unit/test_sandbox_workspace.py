@@ -350,6 +350,17 @@ def test_keeps_quotas_within_one_call_and_between_calls(root: Path) -> None:
     assert do(again, "write", "b", "") == 0
 
 
+def test_calls_at_once_share_a_quota(root: Path) -> None:
+    one, other = (host_call(root, workspace_bytes=10, workspace_files=3) for _ in range(2))
+    assert do(one, "write", "a", "1") == 1
+    assert do(other, "write", "b", "12345678") == 8
+    assert "workspace_bytes = 10" in refused(one, "write", "a", "12345678")
+    assert do(other, "write", "c", "") == 0
+    assert "workspace_files = 3" in refused(one, "write", "d", "")
+    assert do(other, "remove", "b") == "b"
+    assert do(one, "write", "a", "12345678") == 8
+
+
 def test_a_file_can_get_smaller_where_there_is_too_much(root: Path) -> None:
     (root / "a").write_text("x" * 20)
     assert do(host_call(root, workspace_bytes=10), "write", "a", "x" * 15) == 15

@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
+from itertools import count
+from pathlib import Path
 
 from node.disk import sync
 from node.errors import CapabilityError
@@ -38,6 +40,8 @@ _LISTED = 10_000
 _HIDDEN = ".git"
 _TEMPORARY = f"{OURS}tmp-"
 _TURNS = tuple(threading.Lock() for _ in range(64))
+_STAMPS = count(1)
+_LAST: dict[Path, int] = {}  # by workspace: the stamp of its last change
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _PASSED_OVER = (FileNotFoundError, NotADirectoryError, PermissionError)  # gone, swapped, not ours
@@ -176,7 +180,10 @@ def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> in
     if len(data) > call.limits.file_bytes:
         raise _RefusedError(f"a file has at most file_bytes = {call.limits.file_bytes}")
     with _turn(grant, parts):
-        return _put(call, grant, parts, data)
+        try:
+            return _put(call, grant, parts, data)
+        finally:
+            _changed(call, grant)
 
 
 def _turn(grant: WorkspaceGrant, parts: list[str]) -> threading.Lock:
@@ -186,7 +193,7 @@ def _turn(grant: WorkspaceGrant, parts: list[str]) -> threading.Lock:
 
 
 def _put(call: HostCall, grant: WorkspaceGrant, parts: list[str], data: bytes) -> int:
-    usage = call.usage = call.usage or _measure(str(grant.root), call.limits)
+    usage = _usage(call, grant)
     announce = _announcing(call, grant, "/".join(parts))
     make = partial(_make_folder, call.limits, usage, announce)
     with _folder(str(grant.root), parts[:-1], make) as fd:
@@ -200,6 +207,23 @@ def _put(call: HostCall, grant: WorkspaceGrant, parts: list[str], data: bytes) -
     usage.size += grows
     usage.files += old is None
     return len(data)
+
+
+def _usage(call: HostCall, grant: WorkspaceGrant) -> Usage:
+    """What the workspace holds; measured again where another call has changed it since."""
+    last = _LAST.setdefault(grant.root, 0)
+    if call.usage is None or call.usage.stamp != last:
+        call.usage = _measure(str(grant.root), call.limits)
+        call.usage.stamp = last
+    return call.usage
+
+
+def _changed(call: HostCall, grant: WorkspaceGrant) -> None:
+    """Has other calls measure anew, and this one where another changed something meanwhile."""
+    stamp = next(_STAMPS)
+    if call.usage is not None and call.usage.stamp == _LAST.get(grant.root):
+        call.usage.stamp = stamp
+    _LAST[grant.root] = stamp
 
 
 def _announcing(call: HostCall, grant: WorkspaceGrant, path: str) -> Callable[[], None]:
@@ -306,6 +330,7 @@ def _remove(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
         else:
             os.unlink(parts[-1], dir_fd=fd)
     call.usage = None
+    _changed(call, grant)
     return "/".join(parts)
 
 
