@@ -106,6 +106,18 @@ async def test_ecash_that_expired_does_not_hold_up_the_rest(
     assert ann.pending() == ()
 
 
+async def test_ecash_that_ends_within_a_day_is_not_handed_on(world: World, ann: Wallet) -> None:
+    bob = await world.wallet("bob", rules=Rules(change_pieces=1))
+    soon = world.mint.rotate(final_expiry=int(world.time_s) + 86_400 + 10)
+    await world.funded("bob", 64)
+    lasting = world.mint.rotate()
+    await bob.add_mint(world.mint.url)
+    for passed_s, keyset in ((10, soon), (1, lasting)):
+        world.time_s += passed_s
+        token = tokens.decode((await bob.send(4)).token, [soon, lasting])
+        assert {proof.id for proof in token.proofs} == {keyset}
+
+
 async def test_an_expiry_that_a_mint_names_later_does_not_hold_up_the_rest(
     world: World, ann: Wallet
 ) -> None:

@@ -31,6 +31,7 @@ from wallet.mint.testing import Fault, Outcome, answers
 from wallet.operations.results import Rules
 from wallet.protocol import invoices, tokens
 from wallet.protocol.invoices import Bolt11
+from wallet.protocol.requests import PaymentRequest
 from wallet.store import Hold, Kind, Record, State
 from wallet.testing import World
 from wallet.types import MintQuoteState
@@ -173,6 +174,35 @@ async def test_another_mint_pays_where_one_does_not(world: World, ann: Wallet) -
     assert paid.mint == world.mints[1].url
     with pytest.raises(InsufficientFundsError):
         await ann.pay_invoice(world.lightning.invoice(900_000))
+
+
+async def test_no_other_mint_pays_what_one_was_asked_to_pay(world: World, ann: Wallet) -> None:
+    await world.funded("ann", 90, mint=1)
+    world.mint.faults.add(Fault.LOST_REQUEST, "/v1/melt/bolt11", times=9)
+    world.mint.faults.add(Fault.UNREACHABLE, "/v1/melt/quote/*-*", times=9)
+    with pytest.raises(OutcomeUnknownError):
+        await ann.pay_invoice(world.lightning.invoice(30_000), key="k")
+    world.mint.faults.clear()
+    assert (await ann.recover())[0].mint == world.mint.url
+    assert ann.mints()[1].balance == {"sat": 90}
+    assert await world.missing() == 0
+
+
+async def test_a_mint_that_is_not_for_spending_pays_nobody(world: World, ann: Wallet) -> None:
+    await ann.add_mint(world.mint.url, spend=False)
+    await world.funded("ann", 40, mint=1)
+    asked = PaymentRequest(amount=60, unit="sat")
+    for pay in (
+        lambda: ann.send(60),
+        lambda: ann.pay_invoice(world.lightning.invoice(60_000)),
+        lambda: ann.token_for(asked),
+    ):
+        with pytest.raises(InsufficientFundsError):
+            await pay()
+    paid = await ann.pay_invoice(world.lightning.invoice(5_000))
+    sent = await ann.send(5)
+    asked = PaymentRequest(amount=5, unit="sat")
+    assert {paid.mint, sent.mint, (await ann.token_for(asked)).mint} == {world.mints[1].url}
 
 
 async def test_what_is_already_paid_is_not_paid_again(world: World, ann: Wallet) -> None:
@@ -626,6 +656,17 @@ async def test_a_foreign_payment_that_is_pending(world: World) -> None:
     await ann.recover()
     assert melt.key == "k/pay"
     assert ann.operation("k").state == State.DONE  # type: ignore[union-attr]
+    assert await world.missing() == 0
+
+
+async def test_a_foreign_mint_that_finds_no_route_keeps_the_ecash(world: World) -> None:
+    ann = await world.funded("ann", 0, rules=FOREIGN)
+    token = await foreign(world)
+    world.lightning.outcome = Outcome.FAILED
+    with pytest.raises(PaymentFailedError):
+        await ann.receive(token, key="k")
+    assert ann.operation("k").state == State.FAILED  # type: ignore[union-attr]
+    assert ann.mints()[1].balance == {"sat": 54}
     assert await world.missing() == 0
 
 
