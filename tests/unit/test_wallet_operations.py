@@ -556,6 +556,11 @@ async def test_mints_are_the_users(world: World, ann: Wallet) -> None:
     with pytest.raises(RefusedError, match="holds money"):
         await ann.remove_mint(world.mint.url)
     await ann.remove_mint(world.mints[1].url)
+    await ann.add_mint(world.mints[1].url)
+    await ann.request_invoice(5, mint=world.mints[1].url)
+    with pytest.raises(RefusedError, match="an operation is open there"):
+        await ann.remove_mint(world.mints[1].url)
+    await ann.remove_mint(world.mints[1].url, force=True)
     await ann.remove_mint(world.mint.url, force=True)
     for _ in range(2):
         assert ann.mints() == ()

@@ -125,6 +125,16 @@ async def test_paying_again_with_the_key_pays_nothing(town: Town) -> None:
     assert town.ann.balance() == 79
 
 
+async def test_what_its_payee_took_is_not_handed_over_again(town: Town) -> None:
+    """To the same ecash, as to a second payment, it may say no."""
+    asked = await town.ask(lock=False)
+    town.shop.status = 200  # it redeems it later
+    paid = await town.pay(asked, key="k")
+    town.shop.status = 400
+    assert await town.pay(asked, key="k") == paid
+    assert len(town.shop.posted) == 1
+
+
 async def test_a_request_is_paid_over_nostr(town: Town) -> None:
     reader = SecretKey.new()
     profile = str(nip19.Profile(bytes.fromhex(reader.public), ("wss://a.example",)))
