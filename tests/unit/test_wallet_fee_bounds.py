@@ -12,6 +12,7 @@ from wallet import Rules, Wallet
 from wallet.errors import FeeTooHighError
 from wallet.mint import MintClient
 from wallet.mint.testing import MemoryLightning, MemoryMint, Outcome
+from wallet.operations import bills
 from wallet.store import State
 from wallet.testing import World
 from wallet.types import TransportRequest
@@ -40,6 +41,19 @@ async def wallet(tmp_path: Path, lightning: MemoryLightning) -> AsyncIterator[Wa
         lightning.pay(invoice.bolt11)
         await opened.claim_invoice(invoice.operation)
         yield opened
+
+
+@pytest.mark.parametrize(
+    ("amount_msat", "named_sat", "most_msat"),
+    [(400_500, None, 12_015), (333_000, None, 10_000), (400_500, 7, 7_000)],
+)
+def test_the_most_that_lightning_may_take_is_rounded_down(
+    lightning: MemoryLightning, amount_msat: int, named_sat: int | None, most_msat: int
+) -> None:
+    text = lightning.invoice(amount_msat)
+    bill = bills.bill({"invoice": text, "amount_msat": None, "max_fee": named_sat}, NOW)
+    assert bill.max_fee(Rules(), "msat") == most_msat
+    assert bill.max_fee(Rules(), "sat") == most_msat // 1_000
 
 
 async def test_a_token_that_costs_more_is_not_made(wallet: Wallet) -> None:

@@ -17,7 +17,7 @@ from wallet.errors import AlreadySpentError, OutcomeUnknownError
 from wallet.mint.testing import Fault, Outcome
 from wallet.mint.testing.refused import Refused
 from wallet.operations.copies import LIVES_S
-from wallet.operations.results import Rules
+from wallet.operations.results import Rules, Sent
 from wallet.store import Hold, Outbox, State
 from wallet.testing import World
 from wallet.types import MeltQuoteState, MintQuoteState, TransportRequest
@@ -353,6 +353,22 @@ async def test_change_of_which_a_quote_repeats_a_part(
     kept = 0 if restores else 40
     assert (paid.state, paid.fee, ann.balance()) == ("paid", kept, 44 - kept)
     assert await world.missing() == kept
+
+
+async def test_a_token_waits_for_the_change_of_a_payment(
+    world: World, ann: Wallet, bill: str
+) -> None:
+    tasks: list[asyncio.Task[Sent]] = []
+
+    async def slow(moment: str, request: TransportRequest) -> None:
+        if request.path == MELT and moment == "before":
+            tasks.append(asyncio.create_task(ann.send(43)))
+            await asyncio.wait(tasks, timeout=0.2)
+
+    beside(world, slow)
+    assert (await ann.pay_invoice(bill)).fee == 1
+    assert (await tasks[0]).amount == 43
+    assert ann.balance() == 0
 
 
 @pytest.mark.parametrize("inputs", ["unspent", "spent"])

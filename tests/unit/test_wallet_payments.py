@@ -32,7 +32,7 @@ from wallet.operations.results import Rules
 from wallet.protocol import invoices, tokens
 from wallet.protocol.invoices import Bolt11
 from wallet.protocol.requests import PaymentRequest
-from wallet.store import Hold, Kind, Record, State
+from wallet.store import Hold, Kind, Record, State, Tables
 from wallet.testing import World
 from wallet.types import MintQuoteState
 from wallet.wallet import Wallet
@@ -70,6 +70,15 @@ async def test_an_invoice_is_paid_once(world: World, ann: Wallet) -> None:
     assert posts(world, "/v1/melt/bolt11") == 1
     assert ann.balance() == 68
     assert await world.missing() == 0
+
+
+async def test_all_that_a_payment_did_not_cost_comes_back(tmp_path: Path) -> None:
+    """However much larger than it the one coin is that there is."""
+    world = World(tmp_path)
+    ann = await world.funded("ann", 1_024, rules=Rules(change_pieces=0))
+    assert (await ann.pay_invoice(world.lightning.invoice(20_000))).fee == 1
+    assert ann.balance() == 1_024 - 21
+    await world.close()
 
 
 async def test_invoices_without_an_amount_and_of_parts_of_a_sat(world: World, ann: Wallet) -> None:
@@ -116,11 +125,31 @@ async def test_an_invoice_is_not_paid_by_two_operations(world: World, ann: Walle
         await ann.pay_from(source, bolt11, key="m")
 
 
+async def test_an_invoice_that_a_file_of_before_is_paying_is_paid_by_nothing_else(
+    world: World, ann: Wallet
+) -> None:
+    """Version 1 kept the names of invoices among the secrets of tokens."""
+    world.lightning.outcome = Outcome.PENDING
+    bolt11 = world.lightning.invoice(30_000)
+    await ann.pay_invoice(bolt11, key="k")
+
+    def work(tables: Tables) -> None:
+        tables.operations.forget("k")
+        tables.operations.see([f"invoice {invoices.read(bolt11).payment_hash.hex()}"], "k")
+
+    await ann._book.store.write("before", work)
+    with pytest.raises(RefusedError, match="being paid, by 'k'"):
+        await ann.pay_invoice(bolt11)
+
+
 async def test_a_payment_that_fails_costs_nothing(world: World, ann: Wallet) -> None:
     world.lightning.outcome = Outcome.FAILED
     bolt11 = world.lightning.invoice(30_000)
     with pytest.raises(PaymentFailedError):
         await ann.pay_invoice(bolt11, key="k")
+    failed = ann.operation("k")
+    assert failed is not None
+    assert (failed.state, failed.fee) == (State.FAILED, 0)
     assert ann.balance() == 100
     world.lightning.outcome = Outcome.PAID
     with pytest.raises(PaymentFailedError, match="failed before"):
