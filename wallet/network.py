@@ -15,6 +15,15 @@ from collections.abc import Awaitable, Callable, Iterable
 
 _TRIED = 4  # addresses of a name
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 behind NAT64 (RFC 6052)
+# what Python's own list, which depends on its version, may take for global: addresses of protocols,
+# of tunnels and of examples, and the one by which a cloud talks to its machines from within
+_INSIDE = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        *("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32"),
+        *("::/96", "64:ff9b:1::/48", "2001::/32", "3fff::/20", "fec0::/10"),
+    )
+)
 
 Resolve = Callable[[str, int], Awaitable[Iterable[str]]]
 
@@ -49,10 +58,10 @@ def may_connect(address: str, *, loopback: bool = False) -> bool:
             inner = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
         if inner is not None:
             return may_connect(str(inner), loopback=loopback)
-        if parsed.is_site_local:  # fec0::/10, which Python calls global
-            return False
     if parsed.is_loopback:
         return loopback
+    if any(parsed in network for network in _INSIDE):
+        return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 

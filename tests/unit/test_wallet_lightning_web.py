@@ -189,6 +189,12 @@ async def test_the_next_address_is_tried() -> None:
         ("64:ff9b::93.184.216.34", True, True),
         ("ff02::1", False, False),
         ("::", False, False),
+        ("192.0.0.192", False, False),
+        ("168.63.129.16", False, False),
+        ("192.88.99.1", False, False),
+        ("3fff::1", False, False),
+        ("2001::1", False, False),
+        ("fec0::1", False, False),
         ("nonsense", False, False),
     ],
 )
