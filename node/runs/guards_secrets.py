@@ -73,6 +73,7 @@ _ESCAPED_SPACE = re.compile(r"\\[nrt]|%20|\\u00[02][0-9A-Da-d]")
 _WORD = re.compile(r"[A-Za-z]+")
 _SEED_GAP = re.compile(r"[\s\d.,;:)(\"'\[\]|*_-]{1,24}")
 _SEED_WORDS = (12, 15, 18, 21, 24)
+_LEAST_CHARS = 36  # a seed of twelve words of three letters has; a private key has more
 _LEAST_WORDS = 8  # different ones; fewer are a column of a table or of `true` and `false`
 _TRIED_WITH = {"abandon", "zoo"}  # phrases of nothing but these and a checksum are known to all
 _WINDOW = (1 << 11 * 24) - 1
@@ -180,8 +181,10 @@ def _spread(content: Json, kinds: set[str]) -> dict[str, str]:
     """What is left of strings that are a secret together and none alone, as the words of a seed in
     a list, or the lines of a key."""
     texts = [each for each in scalars(content) if isinstance(each, str)]
+    if len(texts) < 2 or sum(map(len, texts)) < _LEAST_CHARS:
+        return {}
     starts = [*accumulate((len(each) + 1 for each in texts), initial=0)]
-    whole = " ".join(texts) if len(texts) > 1 else ""
+    whole = " ".join(texts)
     left: dict[str, str] = {}
     for kind, find in (("private key", _private_keys), ("seed phrase", _seed_phrases)):
         for start, end in find(whole):
