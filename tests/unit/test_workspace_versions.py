@@ -663,7 +663,9 @@ def test_git_takes_every_name_that_is_kept(tmp_path: Path) -> None:
     @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join) | st.text())
     def holds(name: str) -> None:
         if name not in {"", ".", ".."} and "/" not in name and is_kept(name):
-            repository.TreeBuilder().insert(name, blob, pygit2.enums.FileMode.BLOB)
+            tree = repository.TreeBuilder()
+            tree.insert(name, blob, pygit2.enums.FileMode.BLOB)
+            assert [each.name for each in repository[tree.write()]] == [name]
 
     holds()
 
