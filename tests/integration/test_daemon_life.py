@@ -276,6 +276,8 @@ def test_a_log_that_cannot_be_written_stops_the_node(node: Node) -> None:
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux tells another's limits")
 def test_a_crash_leaves_no_dump_of_the_daemons_memory(node: Node) -> None:
     here = resource.getrlimit(resource.RLIMIT_CORE)
+    if not here[1]:
+        pytest.skip("no process may leave a dump here, so none has to be told not to")
     resource.setrlimit(resource.RLIMIT_CORE, (here[1], here[1]))
     try:
         process = node.up()
