@@ -81,7 +81,9 @@ def show(run: str, as_json: bool) -> None:
 
 
 def _shown(run: RunReply, what: Literal["prompt", "text"]) -> str:
-    return "(erased)" if run["erased"] else run[what]
+    if run["erased"]:
+        return "(erased)"
+    return "(lost: see `freehold audit verify`)" if what in run["lost"] else run[what]
 
 
 @runs.command()

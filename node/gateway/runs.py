@@ -121,6 +121,7 @@ def reply(run: RunSummary) -> RunReply:
         finished=run.finished,
         forked_from=None if run.forked_from is None else list(run.forked_from),
         erased=run.erased,
+        lost=list(run.lost),
         usage=cast(UsageReply, asdict(run.usage)),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from node.errors import JournalError, JournalReadError
+from node.errors import JournalErasedError
 from node.journal import Draft, Entry, Log
 from node.runs.coding import Scribe, usage_from, usage_json
 from node.runs.effect import Usage
@@ -32,12 +32,25 @@ def finished_draft(
 
 
 def result_in(log: Log, entry: Entry) -> RunResult:
-    """The result a `run.finished` holds; an erased text reads as empty."""
+    """The result a `run.finished` holds; an erased text reads as empty.
+
+    Raises:
+        JournalError: its text is lost, and no one may take that for an empty one.
+    """
+    try:
+        text = text_in(log, entry, "text")
+    except JournalErasedError:
+        text = ""
+    return outcome_in(entry, text)
+
+
+def outcome_in(entry: Entry, text: str) -> RunResult:
+    """The result a `run.finished` holds, whose text is known."""
     data = entry.data
     citations = data.get("citations")
     return RunResult(
         status=cast("Status", data.get("status")),
-        text=_text(log, entry),
+        text=text,
         citations=tuple(map(str, citations)) if isinstance(citations, list) else (),
         reason=str(data.get("reason", "")),
         run_id=entry.draft.run or "",
@@ -45,11 +58,7 @@ def result_in(log: Log, entry: Entry) -> RunResult:
     )
 
 
-def _text(log: Log, entry: Entry) -> str:
-    try:
-        refs = [ref for ref in entry.draft.blobs if ref.role == "text"]
-        return log.blob(refs[0]).decode() if refs else ""
-    except JournalReadError:  # it has a text, and no one may take it for an empty one
-        raise
-    except JournalError:
-        return ""
+def text_in(log: Log, entry: Entry, role: str) -> str:
+    """The text of an entry's blob; empty where it has none. Raises as `Log.blob`."""
+    refs = [ref for ref in entry.draft.blobs if ref.role == role]
+    return log.blob(refs[0]).decode("utf-8", "replace") if refs else ""

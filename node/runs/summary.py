@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from node.errors import JournalErasedError, JournalError
+from node.errors import JournalErasedError, JournalError, JournalReadError
 from node.journal import Entry, Log
 from node.runs.coding import usage_from
 from node.runs.effect import Usage
-from node.runs.finished import result_in
+from node.runs.finished import outcome_in, text_in
 from node.runs.life import Life
 from node.runs.lives import Lives
 from node.runs.survey import RunLog
@@ -20,7 +20,8 @@ class RunSummary:
     """A run and how it stands. Times in seconds since 1970.
 
     `status` is that of the answer, or `running`, `waiting` (for a person) or `parked`. Of one that
-    was `erased`, prompt and text are empty.
+    was `erased`, prompt and text are empty; what the log has `lost` of them (it is damaged) is
+    empty as well.
     """
 
     id: str
@@ -36,6 +37,16 @@ class RunSummary:
     usage: Usage
     forked_from: tuple[str, str] | None = None
     erased: bool = False
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A text of the log, which is empty where it is no longer there."""
+
+    shown: str = ""
+    erased: bool = False
+    lost: bool = False
 
 
 def summaries(log: RunLog, lives: Lives, agent: str | None) -> Iterator[RunSummary]:
@@ -65,12 +76,13 @@ def finish_in(entries: list[Entry]) -> Entry | None:
 
 
 def _ended(log: Log, first: Entry, end: Entry) -> RunSummary:
-    result = result_in(log, end)
+    text = _content(log, end, "text")
+    result = outcome_in(end, text.shown)
     return _summary(
         log,
         first,
         status=result.status,
-        text=result.text,
+        text=text,
         reason=result.reason,
         citations=result.citations,
         finished=end.ts / 1000,
@@ -85,25 +97,26 @@ def _summary(
     status: str,
     reason: str,
     usage: Usage,
-    text: str = "",
+    text: _Content = _Content(),
     citations: tuple[str, ...] = (),
     finished: float | None = None,
 ) -> RunSummary:
-    forked, (prompt, erased) = first.data.get("forked_from"), _prompt(log, first)
+    forked, prompt = first.data.get("forked_from"), _content(log, first, "prompt")
     return RunSummary(
         id=first.draft.run or "",
         agent=first.draft.agent or "",
         actor=first.draft.actor,
         status=status,
-        prompt=prompt,
-        text=text,
+        prompt=prompt.shown,
+        text=text.shown,
         reason=reason,
         citations=citations,
         started=first.ts / 1000,
         finished=finished,
         usage=usage,
         forked_from=(str(forked["run"]), str(forked["step"])) if isinstance(forked, dict) else None,
-        erased=erased,
+        erased=prompt.erased or text.erased,
+        lost=("prompt",) * prompt.lost + ("text",) * text.lost,
     )
 
 
@@ -114,13 +127,16 @@ def _standing(entries: list[Entry], life: Life | None) -> tuple[str, str]:
     return "parked", str(parked[-1].data.get("reason", "")) if parked else ""
 
 
-def _prompt(log: Log, first: Entry) -> tuple[str, bool]:
-    """The prompt, and whether it was erased."""
+def _content(log: Log, entry: Entry, role: str) -> _Content:
+    """Raises JournalReadError where it cannot be told."""
     try:
-        refs = [ref for ref in first.draft.blobs if ref.role == "prompt"]
-        return (log.blob(refs[0]).decode() if refs else ""), False
-    except JournalError as error:
-        return "", isinstance(error, JournalErasedError)
+        return _Content(text_in(log, entry, role))
+    except JournalErasedError:
+        return _Content(erased=True)
+    except JournalReadError:
+        raise
+    except JournalError:
+        return _Content(lost=True)
 
 
 def _used(entries: list[Entry]) -> Usage:

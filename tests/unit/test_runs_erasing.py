@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,22 @@ async def test_all_that_a_run_handled_is_gone_and_the_log_is_valid(tmp_path: Pat
     files = [path for path in tmp_path.rglob("*") if path.is_file()]  # noqa: ASYNC240
     assert len(files) > 4
     assert not any(SECRET.encode() in path.read_bytes() for path in files)
+
+
+async def test_what_the_disk_has_lost_is_not_taken_for_an_empty_answer(tmp_path: Path) -> None:
+    log = await Journal.open(tmp_path / "journal", origin="test.example/log")
+    runs = make(log)
+    run = await finished(runs)
+    assert (runs.show(run).text, runs.show(run).lost) == ("[]", ())
+    for pack in (tmp_path / "journal").rglob("*.pack"):
+        os.truncate(pack, pack.stat().st_size - 1)  # the answer came last
+    assert (runs.show(run).prompt, runs.show(run).lost) == (SECRET, ("text",))
+    assert [(each.text, each.lost) for each in runs.list()] == [("", ("text",))]
+    later = make(log)  # which has nothing of it in memory
+    for told in (later.wait, later.replay):
+        with pytest.raises(JournalError, match="is missing its content"):
+            await told(run)
+    await log.aclose()
 
 
 async def test_who_watches_later_sees_no_words_of_what_was_erased() -> None:
