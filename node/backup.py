@@ -26,7 +26,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from node.disk import alone
+from node.disk import alone, listed
 from node.errors import BackupError
 from node.home import LOST_AND_FOUND, Home, is_unfinished
 
@@ -79,7 +79,7 @@ def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
             _add_journal(tar, home)
             _add_database(tar, home, home.wallet)
             _add_tools(tar, home)
-            marks = home.workspaces.glob(f"{_LABELS}*.json")
+            marks = listed(home.workspaces, f"{_LABELS}*.json")
             labels = {path: path.read_bytes() for path in marks if path.is_file()}
             for path in _others(home):
                 if path in labels:
@@ -109,17 +109,17 @@ def cut(folder: Path) -> JournalCut:
     entry on the log, then destroys a key of content: so those there are are read before the sizes.
     """
     while True:
-        pruned, names = _pruned(folder), sorted(folder.glob("*.jsonl"))
+        pruned, names = _pruned(folder), listed(folder, "*.jsonl")
         try:
-            slots = {path: path.read_bytes() for path in (folder / "blobs").glob("*.keys")}
+            slots = {path: path.read_bytes() for path in listed(folder / "blobs", "*.keys")}
             segments = tuple((path, path.stat().st_size) for path in names)
             if segments:
                 last, size = segments[-1]
                 segments = (*segments[:-1], (last, _last_commit(last, size)))
-            keys = tuple((p, p.read_bytes()) for p in sorted((folder / "keys").glob("*.key")))
+            keys = tuple((p, p.read_bytes()) for p in listed(folder / "keys", "*.key"))
         except FileNotFoundError:
             continue
-        if sorted(folder.glob("*.jsonl")) == names and _pruned(folder) == pruned:
+        if listed(folder, "*.jsonl") == names and _pruned(folder) == pruned:
             kept = tuple(one for one in segments if _kept(one[0], pruned))
             return JournalCut(kept, keys, slots, pruned)
 
@@ -214,7 +214,7 @@ def _add_tools(tar: tarfile.TarFile, home: Home) -> None:
     if not home.tools.is_dir():
         return
     with alone(home.tools):
-        tools = sorted(home.tools.glob("[!.]*"))
+        tools = listed(home.tools, "[!.]*")
     for tool in tools:
         with ExitStack() as opened:
             with alone(home.tools):

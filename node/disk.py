@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import fnmatch
 import os
 import time
 from collections.abc import Iterator
@@ -54,6 +55,22 @@ def alone(folder: Path) -> Iterator[bool]:
         yield locked
     finally:
         os.close(descriptor)
+
+
+def listed(folder: Path, pattern: str = "*") -> list[Path]:
+    """What is in a folder under names that match, in order; nothing where there is no folder.
+
+    `Path.glob` takes a folder that cannot be read, from Python 3.12 on also for want of a free
+    descriptor, for an empty one.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / name for name in sorted(fnmatch.filter(names, pattern))]
 
 
 def sync(fd: int) -> None:

@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from node.disk import lock, sync, sync_folder
+from node.disk import listed, lock, sync, sync_folder
 from node.errors import ConfigError, DaemonRunningError
 
 # what a file system without hard links, or without modes, answers: that of most USB sticks
@@ -132,8 +132,17 @@ class Home:
 
     @property
     def manifests(self) -> list[Path]:
-        """The agents' files, by name; hidden ones are of editors and file systems."""
-        return sorted(self.agents.glob("[!.]*.toml"))
+        """The agents' files, by name; hidden ones are of editors and file systems.
+
+        Raises:
+            ConfigError: the folder cannot be read.
+        """
+        try:
+            return listed(self.agents, "[!.]*.toml")
+        except OSError as error:
+            raise ConfigError(
+                f"{self.agents} cannot be read: {error.strerror}", hint="Check who owns it."
+            ) from error
 
     def create(self) -> None:
         """A home to run in. Raises ConfigError as `check_path`, `check_owner`, `make_folders`."""

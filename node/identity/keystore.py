@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from node.disk import sync, sync_folder
+from node.disk import listed, sync, sync_folder
 from node.errors import IdentityError
 from node.home import write_private
 
@@ -76,8 +76,14 @@ class KeyStore:
             ) from error
 
     def names(self) -> list[str]:
-        """The names there are, sorted."""
-        names = (path.name.removesuffix(SUFFIX) for path in self._folder.glob(f"*{SUFFIX}"))
+        """The names there are, sorted. Raises IdentityError if the folder cannot be read."""
+        try:
+            paths = listed(self._folder, f"*{SUFFIX}")
+        except OSError as error:
+            raise IdentityError(
+                f"cannot read {self._folder}: {error.strerror}", hint="See `freehold doctor`."
+            ) from error
+        names = (path.name.removesuffix(SUFFIX) for path in paths)
         return sorted(name for name in names if NAME.match(name))
 
     def remove(self, name: str) -> None:

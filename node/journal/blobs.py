@@ -30,7 +30,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from node.disk import sync
+from node.disk import listed, sync
 from node.errors import JournalErasedError, JournalError, JournalReadError
 from node.journal.storage import READ_HINT, AppendFile, Storage, make_folder
 from node.journal.types import BlobRef
@@ -38,6 +38,7 @@ from node.journal.types import BlobRef
 MAX_BLOB_BYTES = 256 * 1024 * 1024
 SLOT_BYTES = 128
 TAG_BYTES = 16
+_NEAR = 512  # slots, to either side
 _NONCE = bytes(12)
 _ERASED = bytes(64)
 _SLOT = struct.Struct(">32s32s32sQQ8s8s")
@@ -109,15 +110,15 @@ class BlobReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._found = -1  # the segment of the last that was found: its run has more there
+        self._found = -1, 0  # segment and number of the last that was found: its run has more there
 
     def path(self, segment: int, kind: str) -> Path:
         """The `pack` or `keys` file beside a segment."""
         return self.folder / f"{segment:012d}.{kind}"
 
     def segments(self) -> list[int]:
-        """First indices of the segments that have blobs, in order."""
-        names = (path.stem for path in self.folder.glob("*.keys"))
+        """First indices of the segments that have blobs, in order. Raises OSError."""
+        names = (path.stem for path in listed(self.folder, "*.keys"))
         return sorted(int(name) for name in names if name.isdecimal())
 
     def slots(self, segment: int) -> Iterator[Slot]:
@@ -130,23 +131,28 @@ class BlobReader:
                 yield slot
 
     def find(self, identity: bytes) -> Slot | None:
-        """The slot of a blob: first where the last one was, then newest segment first."""
-        slot = next(self._slots_of(identity), None)
+        """The slot of a blob: first near the last one, then newest segment first."""
+        slot = self._near(identity) or next(self._slots_of(identity), None)
         if slot is not None:
-            self._found = slot.segment
+            self._found = slot.segment, slot.number
         return slot
 
+    def _near(self, identity: bytes) -> Slot | None:
+        """Its slot, where that is near the last one: a list of many reads no segment's whole file
+        for each."""
+        segment, number = self._found
+        first = max(0, number - _NEAR)
+        try:
+            with self.path(segment, "keys").open("rb") as file:
+                raw = os.pread(file.fileno(), 2 * _NEAR * SLOT_BYTES, first * SLOT_BYTES)
+        except FileNotFoundError:  # nothing was found yet, or it was pruned away
+            return None
+        return next(_slots_in(raw, identity, segment, first), None)
+
     def _slots_of(self, identity: bytes) -> Iterator[Slot]:
-        for segment in sorted(self.segments(), key=lambda one: (one != self._found, -one)):
-            raw = self.path(segment, "keys").read_bytes()
-            at = raw.find(identity)
-            while at >= 0:
-                slot = at % SLOT_BYTES == 0 and _slot(
-                    segment, at // SLOT_BYTES, raw[at : at + SLOT_BYTES]
-                )
-                if slot:
-                    yield slot
-                at = raw.find(identity, at + 1)
+        last, _ = self._found
+        for segment in sorted(self.segments(), key=lambda one: (one != last, -one)):
+            yield from _slots_in(self.path(segment, "keys").read_bytes(), identity, segment)
 
     def sealed(self, slot: Slot) -> Sealed:
         """The blob of a slot. Raises JournalError where its ciphertext is not there, and
@@ -294,8 +300,8 @@ class BlobStore(BlobReader):
             os.close(fd)
 
     def before(self, size: int) -> list[int]:
-        """The segments before entry `size` that have a pack or keys, in order."""
-        paths = [*self.folder.glob("*.keys"), *self.folder.glob("*.pack")]
+        """The segments before entry `size` that have a pack or keys, in order. Raises OSError."""
+        paths = [*listed(self.folder, "*.keys"), *listed(self.folder, "*.pack")]
         names = {path.stem for path in paths if path.stem.isdecimal()}
         return sorted(first for first in map(int, names) if first < size)
 
@@ -361,6 +367,16 @@ def _place(identity: bytes, offset: int, length: int) -> bytes:
 
 def _secret(salt: bytes, key: bytes) -> bytes:
     return hashlib.sha256(salt + key).digest()[:8]
+
+
+def _slots_in(raw: bytes, identity: bytes, segment: int, first: int = 0) -> Iterator[Slot]:
+    """Those of a blob among the slots in `raw`, of which slot `first` of the segment is the first."""
+    at = raw.find(identity)
+    while at >= 0:
+        number, odd = divmod(at, SLOT_BYTES)
+        if not odd and (slot := _slot(segment, first + number, raw[at : at + SLOT_BYTES])):
+            yield slot
+        at = raw.find(identity, at + 1)
 
 
 def _slot(segment: int, number: int, raw: bytes) -> Slot | None:

@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 from typing import Protocol
 
-from node.disk import sync, sync_folder
+from node.disk import listed, sync, sync_folder
 from node.errors import JournalError
 from node.journal.note import Signer, VerifierKey
 from node.journal.storage import make_folder, write_durably
@@ -58,7 +58,7 @@ class FolderKeys:
         return signer
 
     def keep_only(self, key: VerifierKey) -> None:
-        for path in self._folder.glob("*.key*"):  # one that was being written, too
+        for path in listed(self._folder, "*.key*"):  # one that was being written, too
             if path != self._path(key):
                 _destroy(path)
 

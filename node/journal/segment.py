@@ -16,9 +16,11 @@ from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from node.errors import JournalDamagedError, JournalError
+from node.disk import listed
+from node.errors import JournalDamagedError, JournalError, JournalReadError
 from node.journal.entry import MAX_ENTRY_BYTES
 from node.journal.note import Checkpoint, VerifierKey, commit_line, commit_text
+from node.journal.storage import READ_HINT
 from node.journal.tree import Frontier
 
 SEGMENT_ENTRIES = 65_536
@@ -44,8 +46,13 @@ def segment_path(folder: Path, first: int) -> Path:
 
 
 def segments(folder: Path) -> list[int]:
-    """First indices of the segments in a folder, in order."""
-    return sorted(int(path.stem) for path in folder.glob("*.jsonl") if _NAME.match(path.stem))
+    """First indices of the segments in a folder, in order. Raises JournalReadError."""
+    try:
+        paths = listed(folder, "*.jsonl")
+    except OSError as error:
+        text = f"{folder} cannot be read: {error.strerror}"
+        raise JournalReadError(text, hint=READ_HINT) from error
+    return [int(path.stem) for path in paths if _NAME.match(path.stem)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Protocol
 
+from node.disk import listed
 from node.errors import ManifestError
 from node.runs.agent import AgentManifest
 from node.runs.manifest import read_manifest
@@ -41,7 +42,7 @@ class Agents(Protocol):
         ...
 
     async def refresh(self) -> tuple[AgentChange, ...]:
-        """Looks again; what changed since the last time."""
+        """Looks again; what changed since the last time. Raises ManifestError."""
         ...
 
 
@@ -88,7 +89,11 @@ class AgentRegistry:
         return dict(sorted(self._broken.items()))
 
     async def refresh(self) -> tuple[AgentChange, ...]:
-        """Reads the folder again and says what changed since the last time."""
+        """Reads the folder again and says what changed since the last time.
+
+        Raises:
+            ManifestError: the folder cannot be read; the agents stay what they were.
+        """
         agents, broken = await asyncio.to_thread(self._read_all)
         names = sorted({*agents, *broken, *self._agents, *self._broken})
         found = [self._change(name, agents.get(name), broken.get(name)) for name in names]
@@ -98,7 +103,7 @@ class AgentRegistry:
     def _read_all(self) -> tuple[dict[str, AgentManifest], dict[str, ManifestError]]:
         agents: dict[str, AgentManifest] = {}
         broken: dict[str, ManifestError] = {}
-        for path in sorted(self._folder.glob("[!.]*.toml")):  # hidden ones are of editors
+        for path in self._paths():
             name = os.fsencode(path.stem).decode("utf-8", "backslashreplace")
             try:
                 if name != path.stem:  # it could not be told in JSON, on the log for one
@@ -112,6 +117,15 @@ class AgentRegistry:
             except ManifestError as error:
                 broken[name] = error
         return agents, broken
+
+    def _paths(self) -> Sequence[Path]:
+        try:
+            return listed(self._folder, "[!.]*.toml")  # hidden ones are of editors
+        except OSError as error:
+            raise ManifestError(
+                f"{self._folder} cannot be read: {error.strerror}",
+                hint="Check who owns it, and how many files the node has open.",
+            ) from error
 
     def _change(
         self, name: str, new: AgentManifest | None, error: ManifestError | None

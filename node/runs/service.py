@@ -376,7 +376,12 @@ class Runs:
             return await erase(self._log, content, actor)
 
     async def refresh_agents(self) -> tuple[AgentChange, ...]:
-        """Reads the manifests again; what changed is journalled and used by the next run."""
+        """Reads the manifests again; what changed is journalled and used by the next run.
+
+        Raises:
+            ManifestError: their folder cannot be read.
+            JournalWriteError: the log cannot be written.
+        """
         changes = await self._agents.refresh()
         drafts = self._agent_log.drafts(changes, self._agents)
         if drafts:

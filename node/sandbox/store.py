@@ -8,13 +8,14 @@ installing it, so a name always means one thing. A component whose SHA-256 is no
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from node.disk import alone, sync
+from node.disk import alone, listed, sync
 from node.errors import ToolError
 from node.sandbox.limits import Limits
 from node.sandbox.manifest import MANIFEST, PIN, is_tool_name, read_manifest
@@ -33,10 +34,17 @@ class ToolStore:
         self._digests: dict[Path, tuple[_Stamp, str]] = {}
 
     def names(self) -> list[str]:
-        """Names of all tools, sorted, whether or not they are sound."""
-        folders = (self._shipped, self._installed)
-        found = {path.parent.name for folder in folders for path in folder.glob(f"*/{MANIFEST}")}
-        return sorted(name for name in found if is_tool_name(name))
+        """Names of all tools, sorted, whether or not they are sound. Raises ToolError if a folder
+        cannot be read."""
+        try:
+            found = {*listed(self._shipped), *listed(self._installed)}
+        except OSError as error:
+            raise ToolError(
+                f"cannot read {error.filename}: {error.strerror}",
+                hint="Check who owns it, and how many files the process has open.",
+            ) from error
+        tools = {path.name for path in found if os.path.isfile(path / MANIFEST)}
+        return sorted(name for name in tools if is_tool_name(name))
 
     def list(self) -> list[ToolManifest]:
         """All sound tools by name; those not built, or changed since, are left out."""
@@ -141,7 +149,7 @@ class ToolStore:
         if not self._installed.is_dir():
             return
         with alone(self._installed) as nobody_else:
-            for staging in self._installed.glob(f"{_ADDING}*") if nobody_else else ():
+            for staging in listed(self._installed, f"{_ADDING}*") if nobody_else else ():
                 with suppress(ToolError):
                     _put_back(staging / _REPLACED, self._installed)
                 shutil.rmtree(staging)

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
+from node.disk import listed
 from node.inference.llama.kvtree import KvTree
 from node.inference.models.files import KEEP_FREE_BYTES
 
@@ -338,7 +339,7 @@ def make_room(folder: Path, max_bytes: int, *, spare: Container[Path] = ()) -> b
 
 def clear(folder: Path) -> None:
     """Removes every state in `folder`, whoever's, and what is not whole. Raises OSError."""
-    for path in folder.glob("*"):
+    for path in listed(folder):
         path.unlink(missing_ok=True)
 
 
