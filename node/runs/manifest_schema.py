@@ -93,6 +93,16 @@ def _payee(value: str) -> str:
     return value if "://" in value else value.lower()  # as an address is paid
 
 
+def _destination(value: str) -> str:
+    """One that nothing could be sent to under is found here: the owner would be asked each time."""
+    payee = _payee(value)
+    if "*" in payee.removesuffix("/*") or ("*" in payee and "://" not in payee):
+        raise ValueError(
+            f"{value!r} must name one destination to the letter; a URL of one host may end in /*"
+        )
+    return payee
+
+
 def _glob(value: str) -> str:
     if not value or value.startswith("/") or ".." in value.split("/") or "\x00" in value:
         raise ValueError(f"{value!r} must be a pattern of workspace files, such as inbox/*")
@@ -102,6 +112,7 @@ def _glob(value: str) -> str:
 Url = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
 Glob = Annotated[str, Field(max_length=1024), AfterValidator(_glob)]
 Payee = Annotated[str, Field(max_length=2048), AfterValidator(_payee)]
+Destination = Annotated[str, Field(max_length=2048), AfterValidator(_destination)]
 GuardName = Annotated[str, AfterValidator(check_guard_name)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
@@ -191,7 +202,7 @@ class ManifestModel(_Strict):
     guards: GuardsModel = GuardsModel()
     foreign: list[Glob] = []
     private: list[Glob] = []
-    send_to: list[Payee] = []
+    send_to: list[Destination] = []
     paused: bool = False
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Field(ge=1, le=65_536)] = 512

@@ -130,6 +130,10 @@ def test_the_least_file_has_the_defaults() -> None:
             "'http://*.lan/*' is not a pattern of URLs: * stands for what comes before a name of "
             "two parts",
         ),
+        (LEAST + 'send_to = ["*@e.org"]', "must name one destination to the letter"),
+        (LEAST + 'send_to = ["cashu:*"]', "must name one destination to the letter"),
+        (LEAST + 'send_to = ["https://*.e.org/*"]', "must name one destination to the letter"),
+        (LEAST + 'send_to = ["https://e.org/a*"]', "must name one destination to the letter"),
         (LEAST + 'send_to = ["https://e.org:99999/*"]', "the port of the URL is not one"),
         (LEAST + 'private = ["../x"]', "must be a pattern of workspace files"),
         (LEAST + 'private = ["/x"]', "must be a pattern of workspace files"),
