@@ -185,8 +185,9 @@ def test_models_that_cannot_be(tmp_path: Path, more: list[bytes], problem: str) 
         ),
         ("clip", [], "of its own, but of the type 'mmproj'"),
         ("llama", [pair("split.count", "u32", 3)], "one of 3 parts"),
+        ("llama", [pair("tokenizer.ggml.model", "str", "no_vocab")], "has no vocabulary"),
     ],
-    ids=["adapter", "old mmproj", "split"],
+    ids=["adapter", "old mmproj", "split", "no vocabulary"],
 )
 def test_what_is_no_whole_model_is_not_said_to_be_damaged(
     tmp_path: Path, architecture: str, more: list[bytes], problem: str

@@ -110,6 +110,8 @@ def partial(header: Header) -> str:
     parts = header.metadata.get("split.count", 0)
     if not isinstance(parts, int) or parts > 1:
         return f"is one of {parts} parts, of which only this one would be pinned"
+    if header.text("tokenizer.ggml.model") in ("no_vocab", "none"):  # libllama aborts at its tokens
+        return "has no vocabulary, so that no text can be given to it"
     return ""
 
 
