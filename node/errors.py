@@ -65,6 +65,10 @@ class JournalRollbackError(JournalError):
     """The log is shorter than, or forks from, a head that was kept elsewhere."""
 
 
+class JournalVersionError(JournalError):
+    """It was written by another version of Freehold, in a way that this one does not read."""
+
+
 class JournalWriteError(JournalError):
     """The log cannot be written (disk full, I/O error); the node stops rather than go on."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 Approval = Literal["allow", "ask", "deny"]
 NODE_AGENT = "node"  # under this name the log keeps what the node does for its owner
@@ -78,6 +78,9 @@ class AgentManifest:
     `untrusted` or `private`. `send_to` are destinations listed by the owner as allowed even for a
     run that carries both labels.
     """
+
+    # a run that a newer version began does not go on without what its manifest forbids besides
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str
     instructions: str

@@ -142,8 +142,14 @@ class Approvals:
 
     async def reply(self, question: str, *, yes: bool, actor: str, reason: str = "") -> Answered:
         """Answers an open question with its own word for yes or no. Raises ApprovalError."""
-        words = ANSWERS[str(self._find(question).asked.data.get("kind"))]
-        return await self.settle(question, words[0 if yes else 1], actor=actor, reason=reason)
+        kind = str(self._find(question).asked.data.get("kind"))
+        if kind not in ANSWERS:
+            raise ApprovalError(
+                f"approval {question} is of a kind that this version does not know: {kind}",
+                hint="Answer it under the version of Freehold that asked.",
+            )
+        verdict = ANSWERS[kind][0 if yes else 1]
+        return await self.settle(question, verdict, actor=actor, reason=reason)
 
     async def settle(
         self, question: str, verdict: str, *, actor: str, reason: str = ""
@@ -154,11 +160,11 @@ class Approvals:
             ApprovalError: there is no such open question, or that is no answer to it.
         """
         item = self._find(question)
-        kind = str(item.asked.data.get("kind"))
-        if verdict not in (*ANSWERS[kind], "expired"):
+        answers = ANSWERS.get(str(item.asked.data.get("kind")), ())
+        if verdict not in (*answers, "expired"):
             raise ApprovalError(
                 f"approval {question} cannot be answered with {verdict}",
-                hint="Answer it with one of: " + ", ".join(ANSWERS[kind]),
+                hint="Answer it with one of: " + ", ".join(answers),
             )
         left_s = self._left_s(item.asked)
         if verdict != "expired" and left_s is not None and left_s <= 0:

@@ -19,6 +19,7 @@ from node import errors
 from node.errors import FreeholdError, JournalError, RunError
 from node.journal import BlobRef, Draft, Entry, Log, PolicyVerdict
 from node.runs.effect import Effect, Label, Needs, Outcome, StepKind, Usage
+from node.runs.taint import BOTH
 from node.types import Json, JsonObject, canonical
 
 _DIMENSIONS = frozenset(item.name for item in fields(Usage))
@@ -173,12 +174,12 @@ def _parse(raw: bytes, entry: Entry) -> Json:
 
 def outcome_of(log: Log, entry: Entry) -> Outcome:
     """The outcome a `step.result` recorded. Raises JournalError if its value cannot be read."""
-    labels = cast("list[Label]", entry.data.get("labels") or [])
+    labels = frozenset(cast("list[Label]", entry.data.get("labels") or []))
     return Outcome(
         ok=bool(entry.data.get("ok")),
         value=content(log, entry, "value"),
         usage=usage_from(entry.data.get("usage")),
-        labels=frozenset(labels),
+        labels=labels if labels <= BOTH else BOTH,  # one of a newer version may mean any
         replayed=True,
     )
 

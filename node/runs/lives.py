@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from node.errors import JournalError, JournalReadError
+from node.errors import JournalError, JournalReadError, JournalVersionError
 from node.journal import Entry
 from node.runs.door import Door
 from node.runs.events import event_of
@@ -67,7 +67,7 @@ class Lives:
         """Resumes a run, or leaves it alone for a while if it keeps going down with the process.
 
         One that is alive goes on as it is: two tasks would take its steps twice. One that is being
-        parked is resumed when it is.
+        parked is resumed when it is. One of another version waits for that.
         """
         life = self._lives.get(line.id)
         if life is not None and life.parked:
@@ -86,10 +86,17 @@ class Lives:
             self.take_up(line.id).begin(resumed_draft(line))
         except JournalReadError:
             raise
+        except JournalVersionError as error:
+            logger.warning("%s", error.diagnostics())
+            return False
         except JournalError as error:
-            await self._log.append(unreadable_draft(line, error))
+            await self.give_up(line, error)
             return False
         return True
+
+    async def give_up(self, line: RunLine, error: JournalError) -> None:
+        """Ends a run that cannot be taken up."""
+        await self._log.append(unreadable_draft(line, error))
 
     def _may_begin(self, line: RunLine) -> bool:
         """Whether the run has neither an end nor a life, and the door is open."""

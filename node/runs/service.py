@@ -17,6 +17,7 @@ from itertools import islice
 from node.clock import Clock
 from node.errors import (
     ApprovalError,
+    JournalVersionError,
     JournalWriteError,
     ManifestError,
     RunError,
@@ -219,7 +220,11 @@ class Runs:
             if line is None or not line.unfinished:
                 self._entries(run_id)
                 return
-            life = self._lives.take_up(run_id)
+            try:
+                life = self._lives.take_up(run_id)
+            except JournalVersionError as error:
+                await self._lives.give_up(line, error)
+                return
             life.begin_stopped(why)
         else:
             life.cancel(why)

@@ -11,7 +11,7 @@ from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
-from node.errors import JournalErasedError, JournalError
+from node.errors import JournalErasedError, JournalError, JournalVersionError
 from node.journal import BlobRef, Draft, Entry, Log
 from node.runs.agent import AgentManifest
 from node.types import JsonObject
@@ -59,14 +59,17 @@ def started_from(log: Log, entry: Entry) -> Started:
     """The run a `run.started` began.
 
     Raises:
-        JournalError: its content was erased, or is not what this version wrote.
+        JournalError: its content was erased or lost.
+        JournalVersionError: its manifest is not one of this version.
     """
     blobs = {ref.role: ref for ref in entry.draft.blobs}
     try:
         agent = _manifests().validate_json(_blob(log, blobs, "manifest", entry))
         prompt = _blob(log, blobs, "prompt", entry).decode()
-    except (ValidationError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise JournalError(f"entry {entry.index} does not start a run as it must") from error
+    except ValidationError as error:
+        raise _other_version(entry, error) from error
     return Started(
         id=entry.draft.run or "",
         agent=agent,
@@ -75,6 +78,16 @@ def started_from(log: Log, entry: Entry) -> Started:
         salt=_blob(log, blobs, "salt", entry),
         forked_from=_forked(entry.data.get("forked_from")),
         index=entry.index,
+    )
+
+
+def _other_version(entry: Entry, error: ValidationError) -> JournalVersionError:
+    what = ".".join(map(str, error.errors()[0]["loc"])) or "its form"
+    return JournalVersionError(
+        f"run {entry.draft.run} was begun by another version of Freehold, under a manifest that "
+        f"this one does not know: {what}",
+        hint="`freehold audit log --type node.started` names that version; it can go on with the "
+        f"run. `freehold runs cancel {entry.draft.run}` ends one that is not over.",
     )
 
 
