@@ -370,7 +370,7 @@ def _secret(salt: bytes, key: bytes) -> bytes:
 
 
 def _slots_in(raw: bytes, identity: bytes, segment: int, first: int = 0) -> Iterator[Slot]:
-    """Those of a blob among the slots in `raw`, of which slot `first` of the segment is the first."""
+    """Those of a blob among the slots in `raw`, which are the segment's from slot `first` on."""
     at = raw.find(identity)
     while at >= 0:
         number, odd = divmod(at, SLOT_BYTES)

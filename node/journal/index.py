@@ -56,6 +56,7 @@ class Index:
         agent: str | None = None,
         verdict: str | None = None,
         start: int = 0,
+        end: int | None = None,
         last: int | None = None,
     ) -> list[int]:
         """Indices of the entries that fit all that is given, in order.
@@ -65,6 +66,7 @@ class Index:
             run: of runs whose ids begin so.
             agent, verdict: exactly these.
             start: from this index on.
+            end: before this index.
             last: only so many, the newest.
         """
         where = ["i >= ?"]
@@ -74,9 +76,9 @@ class Index:
         if run is not None:
             where.append("run >= ? and run < ?")
             values += [run, run + _LAST_CHARACTER]
-        for column, value in (("agent", agent), ("verdict", verdict)):
+        for test, value in (("agent =", agent), ("verdict =", verdict), ("i <", end)):
             if value is not None:
-                where.append(f"{column} = ?")
+                where.append(f"{test} ?")
                 values.append(value)
         return self._select(" and ".join(where), values, last)
 

@@ -30,6 +30,7 @@ from node.journal.storage import FileStorage, Storage
 from node.journal.types import BlobRef, Draft, Entry
 from node.journal.writer import Call, Writer, fits_commit
 
+_PAGE = 256  # entries that `newest` asks the index for at a time
 _RECENT = 1000  # entries among which an erasure that a crash interrupted is looked for
 
 
@@ -263,8 +264,10 @@ class Journal:
             agent: of this agent alone.
             run: of runs whose ids begin so.
         """
-        found = self.index.find(types=types, agent=agent, run=run)
-        return (self.entry(index) for index in reversed(found))
+        end = self.size
+        while found := self.index.find(types=types, agent=agent, run=run, end=end, last=_PAGE):
+            yield from map(self.entry, reversed(found))
+            end = found[0]
 
     def blob(self, ref: BlobRef | str) -> bytes:
         """The content. Raises JournalError if it was erased or never became durable."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -31,9 +33,12 @@ from node.journal import (
     relink,
     verify,
 )
+from node.journal.blobs import BlobReader, BlobStore, Sealed
 from node.journal.entry import parse
+from node.journal.storage import FileStorage
 
 ORIGIN = "test.example/log"
+IO = Path("/proc/self/io")
 
 
 @pytest.fixture(params=["journal", "memory"])
@@ -299,7 +304,51 @@ async def test_the_index_finds(tmp_path: Path) -> None:
     assert journal.index.find(agent="x", verdict="deny") == [1]
     assert journal.index.find(last=2) == [1, 2]
     assert journal.index.find(run="r", start=1) == []
+    assert journal.index.find(types=("a.b", "a.c"), end=2, last=1) == [1]
     await journal.aclose()
+
+
+async def test_the_newest_entries_are_had_without_a_look_at_all(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal")
+    for first in range(0, 3000, 200):
+        drafts = [Draft("ab"[n % 2] + ".c", agent="xyz"[n % 3]) for n in range(first, first + 200)]
+        await journal.append(*drafts)
+    assert [entry.index for entry in journal.newest("a.c", "b.c")] == [*range(2999, -1, -1)]
+    found = [entry.index for entry in journal.newest("b.c", agent="x")]
+    assert found == [index for index in range(2999, -1, -1) if index % 2 and index % 3 == 0]
+    work = Counter[str]()
+    assert journal.index._db is not None
+    journal.index._db.set_progress_handler(lambda: work.update("s"), 1)  # each step of SQLite
+    assert [entry.index for entry in islice(journal.newest("a.c", "b.c"), 3)] == [2999, 2998, 2997]
+    assert work["s"] < 10_000
+    await journal.aclose()
+
+
+@pytest.mark.skipif(not IO.exists(), reason="the system does not tell what a process reads")
+def test_content_near_what_was_last_read_is_found_without_reading_all(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, FileStorage())
+    blobs = [Sealed.of(b"content %d" % number) for number in range(6_000)]
+    store.write(0, blobs)
+    store.written(blobs)
+    store.close()
+    ids = [blob.id.hex() for blob in blobs]
+    reader, whole = BlobReader(tmp_path), store.path(0, "keys").stat().st_size
+    assert [reader.content(ids[number]) for number in (5_999, 0, 3_000)] == [
+        b"content 5999",
+        b"content 0",
+        b"content 3000",
+    ]
+    assert reader.content(ids[-1]) == b"content 5999"
+    before = _bytes_read()
+    for number in range(5_999, 4_999, -1):  # as a list has them
+        assert reader.content(ids[number]) == b"content %d" % number
+    assert _bytes_read() - before < 1000 * whole / 4
+    with pytest.raises(JournalError, match="is not in this log"):
+        reader.content("ab" * 32)
+
+
+def _bytes_read() -> int:
+    return int(IO.read_text().split()[1])
 
 
 async def test_proofs_stand_alone(tmp_path: Path) -> None:
