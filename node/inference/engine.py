@@ -210,7 +210,8 @@ class LlamaEngine:
                 return have
             with contextlib.suppress(TimeoutError):  # memory is freed by other programs, too
                 self._freed.clear()
-                await asyncio.wait_for(self._freed.wait(), _LOOK_AGAIN_S)
+                async with asyncio.timeout(_LOOK_AGAIN_S):  # `wait_for` can swallow a cancel
+                    await self._freed.wait()
 
     async def _room(self, slot: Slot) -> Room:
         """What is free beside the other models: those that are loaded, and those that will be."""

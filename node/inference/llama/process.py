@@ -180,7 +180,8 @@ class RunnerProcess:
             if grace_s > 0 and self._process.returncode is None:
                 self._write({"op": "close"})
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._process.wait(), grace_s)
+                    async with asyncio.timeout(grace_s):
+                        await self._process.wait()
         finally:  # also where who waits is cancelled: nobody else knows of it any more
             await self._close()
 
