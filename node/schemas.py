@@ -61,7 +61,7 @@ def checker(schema: JsonObject) -> Checker:
         raise ValueError(str(error).splitlines()[0]) from error
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _compiled(schema: bytes) -> Checker:
     return Checker(json.loads(schema))
 

@@ -55,7 +55,7 @@ def parse_manifest(content: bytes, path: Path) -> AgentManifest:
     return _manifest(model, instructions, hashlib.sha256(seen).hexdigest(), path)
 
 
-@lru_cache(maxsize=1024)  # each run that starts looks at all agents again
+@lru_cache(maxsize=8192)  # each run that starts looks at all agents again, in the same order
 def _model(content: bytes, path: Path) -> ManifestModel:
     table = _table(content, path)
     for key in UNSUPPORTED:

@@ -98,7 +98,7 @@ def _read(path: Path) -> bytes:
     return text
 
 
-@lru_cache(maxsize=256)  # each run that starts looks at all agents, and so at all their tools
+@lru_cache(maxsize=2048)  # each run that starts looks at all agents, and so at all their tools
 def parse_manifest(text: bytes, path: Path) -> ToolManifest:
     """Parses the bytes of a `tool.toml` found at `path`. Raises ToolError."""
     try:

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 import wasm_tools
+from node import schemas
 from node.errors import ManifestError
 from node.runs.agent import AgentManifest
+from node.runs.manifest import parse_manifest as parse_agent
 from node.runs.registry import AgentRegistry
 from node.runs.toolset import check_tools
 from node.sandbox import ToolStore
+from node.sandbox import parse_manifest as parse_tool
+from node.schemas import checker
 from node.types import canonical
 
 
@@ -151,3 +155,31 @@ async def test_what_did_not_change_is_not_parsed_again(
     assert parsed == ['name = "clerk3"']
     assert await refreshed(registry) == []
     assert len(parsed) == 1
+
+
+def test_nor_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read in the same order again and again is all gone from a memory that is too small
+    for the last of it."""
+
+    def read() -> None:
+        for number in range(2000):
+            name = f"clerk{number}"
+            text = f'name = "{name}"\ninstructions = "x"\n'
+            assert parse_agent(text.encode(), Path(f"/agents/{name}.toml")).name == name
+        for number in range(300):
+            name, folder = f"tool{number}", Path(f"/tools/tool{number}")
+            functions = [function.format(number, each) for each in "abc"]
+            text = f'name = "{name}"\n{tool}' + "".join(functions)
+            assert parse_tool(text.encode(), folder / "tool.toml").name == name
+
+    tool = 'version = "1.2.3"\nabout = "A tool"\nlanguage = "zig"\ncapabilities = []\n'
+    function = (
+        '[[functions]]\nname = "do_{1}"\ndescription = "x"\n'
+        'parameters = {{type = "object", title = "{0} {1}"}}\n'
+    )
+    read()
+    monkeypatch.setattr(tomllib, "loads", lambda _text: pytest.fail("it was parsed again"))
+    read()
+    checked = schemas._compiled.cache_info()
+    checker({"type": "object", "title": "0 a"})
+    assert schemas._compiled.cache_info().misses == checked.misses
