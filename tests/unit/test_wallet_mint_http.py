@@ -22,6 +22,7 @@ from wallet.errors import (
     WalletError,
 )
 from wallet.mint import HttpTransport, Patience, is_loopback, mint_url
+from wallet.mint.http import _trust
 from wallet.mint.limits import MOST_REPLY_BYTES
 from wallet.mint.urls import websocket_url
 from wallet.network import tor_addresses
@@ -382,3 +383,9 @@ def test_what_is_this_machine() -> None:
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]")))
     assert not any(map(is_loopback, ("mint.example", "10.0.0.1", "", "0.0.0.0")))
     assert websocket_url("https://mint.example/a") == "wss://mint.example/a/v1/ws"
+
+
+def test_certificates_are_read_once_for_all_mints_and_their_websockets() -> None:
+    """It takes a twentieth of a second, in which nothing else happens."""
+    assert _trust("https://mint.example") is _trust("wss://other.example/v1/ws")
+    assert _trust("http://127.0.0.1:3338").cert_store_stats()["x509_ca"] == 0
