@@ -70,7 +70,6 @@ class ToolPayer:
     async def begin(self, path: str) -> None:
         """Finds out, once, what became of payments that an earlier process began within the step
         at `path`, the call's."""
-        self._is_over = False
         if self.path:
             return
         self.path = path

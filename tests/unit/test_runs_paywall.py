@@ -346,6 +346,36 @@ async def test_nothing_is_bought_once_the_call_is_over(tmp_path: Path) -> None:
         await asked[0]
 
 
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_nothing_is_bought_once_the_call_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_only: bool
+) -> None:
+    """Nor while it is found out what became of it."""
+    monkeypatch.setattr("node.runs.tool_effect._CALL_SECONDS", 0.01)
+    monkeypatch.setattr("node.runs.tool_effect._PAYING_SECONDS", 0)
+    node, asked = Node(tmp_path), []
+    node.read_only, node.log = read_only, SlowLog(clock=node.clock)
+
+    async def stopped(path: str, grant: Grant) -> str:
+        assert grant.payer is not None
+        try:
+            await asyncio.Event().wait()
+        finally:
+            pay = grant.payer.pay(f"{SHOP}{path}", node.shop.price(path))
+            asked.append(asyncio.ensure_future(pay))
+        raise AssertionError
+
+    node.paths, node.buy = ["/a"], stopped  # type: ignore[method-assign]
+    node.runs = node.make()
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    async for event in node.runs.watch(run):
+        if event.type == "approval.asked":
+            await node.runs.deny(node.runs.approvals()[0].id, "uid:1")
+    with pytest.raises(PaymentError, match="is over"):
+        await asked[0]
+    assert not node.purse.made
+
+
 @dataclass
 class SlowPurse(MemoryPurse):
     """Says that it has paid a moment after it has."""
