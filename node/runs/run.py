@@ -268,11 +268,11 @@ class Run:
 
     @contextmanager
     def in_flight(self, path: str, passage: Passage) -> Iterator[None]:
-        """Marks a step as under way. One that was cancelled stays marked, to be settled."""
+        """Marks a step as under way. One that was stopped stays marked, to be settled."""
         self.state.flying[path] = passage
         try:
             yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, RunStoppedError):
             raise
         except BaseException:
             self.state.flying.pop(path, None)

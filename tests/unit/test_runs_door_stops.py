@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -295,6 +296,79 @@ async def test_a_stop_while_the_intent_is_written_stops_the_step(tmp_path, how: 
         assert (await runs.wait(run_id)).status == "stopped"
         (result,) = (entry for entry in log.entries() if entry.type == "step.result")
         assert "did not happen" in str(result.data["error"])
+
+
+@dataclass(frozen=True)
+class Writing(CountingEffect):
+    """Writes on the log as it finds out what it came to, as a call does that pays."""
+
+    log: MemoryLog | None = None
+
+    async def settle(self, key: str) -> Outcome | None:
+        assert self.log is not None
+        await self.log.append(Draft("wallet.settled"))
+        return await super().settle(key)
+
+
+async def interrupted(file: Path, *, knows: bool) -> tuple[Runs, SlowLog, Writing, str]:
+    """A node that is about to take up a run whose step has an intent, and did not happen."""
+    died = CountingEffect(file, 1)
+    runs, log = make(ScriptedProgram(lambda _: [died]))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await runs.wait(run_id)
+    died.file.unlink()
+    left = SlowLog(clock=ManualClock())
+    left._blobs.update(log._blobs)
+    for entry in log.entries():
+        if entry.type not in ("step.result", "run.finished"):
+            left.append_sync(entry.draft)
+    step = Writing(file, 1, knows, left)
+    runs, _ = make(ScriptedProgram(lambda _: [step]), left)
+    return runs, left, step, run_id
+
+
+@pytest.mark.parametrize("how", ["estop", "cancel"])
+@pytest.mark.parametrize(
+    ("when", "knows"), [("wallet.settled", True), ("wallet.settled", False), ("step.again", True)]
+)
+async def test_a_stop_while_it_is_found_out_what_a_step_came_to(
+    tmp_path: Path, when: str, knows: bool, how: str
+) -> None:
+    runs, log, step, run_id = await interrupted(tmp_path / "n", knows=knows)
+    stopping: list[asyncio.Task[None]] = []
+    log.when = when
+    log.then = lambda: stopping.append(
+        asyncio.ensure_future(runs.estop("uid:1") if how == "estop" else runs.cancel(run_id))
+    )
+    await runs.recover()
+    await until(lambda: stopping)
+    await stopping[0]
+    assert step.happened(f"{run_id}:1") == 0
+    if how == "estop":
+        await runs.resume("uid:1")
+        if not knows:
+            await runs.deny((await question_of(runs, run_id)).id, "uid:1")
+        assert (await runs.wait(run_id)).text == '[{"added":1}]'
+        assert step.happened(f"{run_id}:1") == 1
+    else:
+        assert (await runs.wait(run_id)).usage.steps == 1
+        assert [each.type for each in log.entries()].count("step.result") == 1
+    assert runs._door.ledger.pockets(agent())[0].held() == Usage()
+
+
+async def test_an_answer_is_good_until_the_step_is_done_again(tmp_path: Path) -> None:
+    runs, log, step, run_id = await interrupted(tmp_path / "n", knows=False)
+    stopping: list[asyncio.Task[None]] = []
+    await runs.recover()
+    question = await question_of(runs, run_id)
+    log.when = "wallet.settled"
+    log.then = lambda: stopping.append(asyncio.ensure_future(runs.estop("uid:1")))
+    await runs.deny(question.id, "uid:1")
+    await until(lambda: stopping)
+    await stopping[0]
+    await runs.resume("uid:1")
+    assert (await asyncio.wait_for(runs.wait(run_id), 5)).text == '[{"added":1}]'
+    assert step.happened(f"{run_id}:1") == 1
 
 
 class Slow(CountingEffect):
