@@ -321,14 +321,26 @@ async def test_an_intent_without_a_result_counts_as_held_in_an_emergency_stop() 
     paying = WaitingEffect(traceless=False, needs_usage=Usage(msat=4000))
     clerk = agent(budget=BudgetLimits(sats=5, sats_per_day=5))
     runs, _, run_id = await run_one(one_step(paying), clerk)
-    await paying.begun.wait()
-    await runs.estop("uid:1")
     today = runs._door.ledger.pockets(clerk)[0]
-    assert (today.held().steps, today.held().msat) == (1, 4000)
+    for _ in range(3):
+        await paying.begun.wait()
+        paying.begun.clear()
+        await runs.estop("uid:1")
+        assert (today.held().steps, today.held().msat) == (1, 4000)
+        await runs.resume("uid:1")
     paying.release.set()
-    await runs.resume("uid:1")
     await runs.wait(run_id)
     assert (today.used.steps, today.held()) == (1, Usage())
+    assert not runs._door.ledger._left_open
+
+
+async def test_a_call_that_was_left_and_is_cancelled_counts_all_it_might_have_sent() -> None:
+    sender = WaitingEffect(traceless=False, needs_usage=Usage(egress_bytes=700))
+    runs, _, run_id = await run_one(one_step(sender))
+    await sender.begun.wait()
+    await runs.estop("uid:1")
+    await runs.cancel(run_id)
+    assert (await runs.wait(run_id)).usage.egress_bytes == 700
 
 
 async def test_a_call_that_was_cancelled_counts_all_it_might_have_sent_on_its_day() -> None:

@@ -26,6 +26,7 @@ from node.runs import (
 )
 from node.runs.agent import BudgetLimits, ToolGrant
 from node.runs.checks import Guards
+from node.runs.effect import Label
 from node.runs.testing import (
     CountingEffect,
     FailingEffect,
@@ -288,10 +289,11 @@ async def test_a_guard_refuses_arguments() -> None:
     log = MemoryLog(clock=ManualClock())
     bad = GuardVerdict("fail", "not that")
     guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Judge("bad", bad)]})
-    effect = PlainEffect(args="bad")
+    effect = PlainEffect(args="bad key")
     result = await run_script(log, [effect], guards=guards)
     assert result.text == '[{"error":"GuardRefusedError"}]'
     assert effect.performed == []
+    assert "bad key" not in str(list(log.entries()))  # it can be erased
 
 
 async def test_a_guard_withholds_a_result() -> None:
@@ -304,12 +306,18 @@ async def test_a_guard_withholds_a_result() -> None:
     assert (told["ok"], told["usage"]) == (False, {"steps": 1, "tool_calls": 1})
 
 
-async def test_a_guard_rewrites_a_result() -> None:
+@pytest.mark.parametrize("labels", [(), ("private",)])
+async def test_a_guard_rewrites_a_result(labels: tuple[Label, ...]) -> None:
+    """In the log, too, wherever that keeps it."""
     log = MemoryLog(clock=ManualClock())
     told = GuardVerdict("rewrite", "hidden", "the [key]")
     guards = FixedGuards({GuardStage.TOOL_RESULT: [Judge("secret", told)]})
-    result = await run_script(log, [PlainEffect(value="the secret")], guards=guards)
+    effect = PlainEffect(value="the secret", labels=frozenset(labels))
+    result = await run_script(log, [effect], guards=guards)
     assert result.text == '["the [key]"]'
+    kept = [log.blob(ref) for entry in log.entries() for ref in entry.draft.blobs]
+    assert b"the secret" not in b"".join(kept)
+    assert "the secret" not in str(list(log.entries()))
 
 
 async def test_each_guard_judges_what_the_one_before_left() -> None:
