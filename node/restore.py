@@ -31,9 +31,9 @@ from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 
 from node.backup import FORMAT, LEFT_OUT, MANIFEST
-from node.config import load
+from node.config import Config, load
 from node.disk import sync, sync_folder
-from node.errors import BackupError, JournalDamagedError, JournalRollbackError
+from node.errors import BackupError, ConfigError, JournalDamagedError, JournalRollbackError
 from node.home import Home, write_private
 from node.journal import Journal, verify
 from node.money.types import STALE
@@ -72,7 +72,8 @@ def restore(archive: Path, home: Home, *, force: bool = False) -> tuple[Archive,
         What the archive says, and where the home that was there is kept now.
 
     Raises:
-        BackupError: there is a home already, or the archive is not what it must be.
+        BackupError: there is a home already, the archive is not what it must be, or of another
+            version.
         JournalRollbackError: its log is older than what this home has acknowledged.
         JournalDamagedError: its log is not what was signed.
         DaemonRunningError: a daemon works on the home.
@@ -96,7 +97,7 @@ def _restore(archive: Path, home: Home, occupied: bool) -> tuple[Archive, Path |
     try:
         about = _unpack(archive, staging.root)
         staging.make_folders()
-        _check(home, staging, about.journal_entries)
+        _check(home, staging, about)
         if staging.wallet.exists():
             mark = staging.wallet.with_name(staging.wallet.name + STALE)
             write_private(mark, f"{about.created}\n".encode())
@@ -169,8 +170,14 @@ def _about(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> Archive:
         raise BackupError(f"this archive does not begin with {MANIFEST}", hint=_HINT)
     file = tar.extractfile(member)
     found = json.loads(file.read()) if file else None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise BackupError("this archive is of a format that this version does not read", hint=_HINT)
+    if not isinstance(found, dict):
+        raise BackupError(f"{MANIFEST} of this archive cannot be read", hint=_HINT)
+    if found.get("format") != FORMAT:
+        raise BackupError(
+            f"this archive is of format {str(found.get('format'))[:20]}, and this version of "
+            f"Freehold reads format {FORMAT}",
+            hint=_wrote(str(found.get("version"))),
+        )
     entries, created = found.get("journal_entries"), found.get("created")
     return Archive(
         name=str(found.get("name")),
@@ -178,6 +185,10 @@ def _about(tar: tarfile.TarFile, member: tarfile.TarInfo | None) -> Archive:
         version=str(found.get("version")),
         journal_entries=entries if isinstance(entries, int) else 0,
     )
+
+
+def _wrote(version: str) -> str:
+    return f"Freehold {version[:20]} wrote it: restore it with that version."
 
 
 def _is_time(value: object) -> TypeGuard[int | float]:
@@ -213,22 +224,24 @@ def _is_a_nodes(parts: tuple[str, ...]) -> bool:
     return parts == ("wallet.db",) or not folded[0].startswith("wallet.db")
 
 
-def _check(home: Home, staging: Home, least: int) -> None:
+def _check(home: Home, staging: Home, about: Archive) -> None:
     """Verifies the log that was unpacked, and opens it against the head this home has kept."""
     kept = _head(home)
     if kept.is_file():
         shutil.copyfile(kept, _head(staging))
     if not staging.config.is_file():  # some Pythons end an archive at a header they cannot read
         raise BackupError("the archive has no config.toml: it is not a whole one", hint=_HINT)
-    config = load(staging.config, {})
+    config = _config(staging, about)
     report = verify(staging.journal, head=staging.run / "none")
+    if report.hint:
+        raise BackupError(f"the archive's log: {report.problems[0]}", hint=_wrote(about.version))
     if report.problems:
         raise JournalDamagedError(
             f"the archive's log is damaged: {report.problems[0]}", hint="Restore another archive."
         )
-    if report.size < least:
+    if report.size < about.journal_entries:
         raise JournalDamagedError(
-            f"the archive's log has {report.size} entries, but there were {least}",
+            f"the archive's log has {report.size} entries, but there were {about.journal_entries}",
             hint="Restore another archive.",
         )
     try:
@@ -238,6 +251,16 @@ def _check(home: Home, staging: Home, least: int) -> None:
             f"the archive is older than the node that is here: {error.message}",
             hint="Restore a newer one, or set FREEHOLD_HOME to a new folder for this one.",
         ) from error
+
+
+def _config(staging: Home, about: Archive) -> Config:
+    """What the archive configures, which another version may have known other keys of."""
+    try:
+        return load(staging.config, {})
+    except ConfigError as error:
+        said = error.message.replace(str(staging.config), "the archive's config.toml")
+        other = "Where that is no other version than this, correct the file in the archive."
+        raise BackupError(said, hint=f"{_wrote(about.version)} {other}") from error
 
 
 def _head(home: Home) -> Path:

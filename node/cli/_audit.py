@@ -45,6 +45,8 @@ def print_report(report: AuditReport) -> None:
         click.echo(f"blobs     {counts}")
     for problem in [*report.problems, *report.blobs.problems]:
         click.echo(f"problem   {clean(problem, lines=False)}")
+    if report.hint:
+        click.echo(f"hint      {report.hint}")
     for text in report.notes:
         click.echo(f"note      {clean(text, lines=False)}")
     click.echo(f"verdict   {report.verdict}")

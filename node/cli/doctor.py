@@ -307,8 +307,9 @@ def _log(where: Home) -> Iterator[Fault | Note]:
     for one in report.against:
         if one.verdict is Verdict.FAILED:
             problems.append(f"the log does not go on from {one.source} at {one.size}: {one.reason}")
+    hint = f"`freehold audit verify` says more. Restore a backup, or {RELINK}."
     for problem in problems:
-        yield Fault(problem, f"`freehold audit verify` says more. Restore a backup, or {RELINK}.")
+        yield Fault(problem, report.hint or hint)
     for problem in report.blobs.problems:
         yield Fault(problem, "Restore the blobs folder from a backup; the node runs without it.")
     if not problems:

@@ -22,6 +22,7 @@ from node.errors import (
     JournalDamagedError,
     JournalError,
     JournalRollbackError,
+    JournalVersionError,
 )
 from node.journal.hashes import HashFiles
 from node.journal.head import believed, read_head
@@ -32,6 +33,7 @@ from node.journal.segment import (
     COMMIT_LINE_BYTES,
     Batch,
     Scan,
+    is_newer,
     last_commit,
     previous_hash,
     scan,
@@ -136,6 +138,7 @@ def open_log(
     Raises:
         JournalDamagedError: something committed is not what was signed.
         JournalRollbackError: the log ends before, or beside, the kept head.
+        JournalVersionError: a newer version wrote to it.
         JournalError: the log is of another origin, or its key is not here.
     """
     genesis = first_key(folder)
@@ -273,7 +276,7 @@ def _last_segment(
     if repair and mend(path, key):
         return _last_segment(path, start, key, hashed.again(), repair=repair)
     if not unfinished(path, found, key):
-        raise damaged(found)
+        raise unreadable(path, found, key)
     if repair:
         set_aside(path, found.end)
     return found, hashed
@@ -327,6 +330,16 @@ def rolled_back(kept: Checkpoint, size: int) -> JournalRollbackError:
     return JournalRollbackError(
         f"the log has {size} entries, but {kept.size} were acknowledged before", hint=_ROLLBACK
     )
+
+
+def unreadable(path: Path, found: Scan, key: VerifierKey) -> JournalError:
+    """The refusal of a log that goes on with neither entries nor a write that was cut short."""
+    if is_newer(path, found, key):
+        return JournalVersionError(
+            f"entries from {found.frontier.size} on are of a newer version of Freehold",
+            hint="Use that version on this log, or a backup from before it in a home of its own.",
+        )
+    return damaged(found)
 
 
 def damaged(found: Scan) -> JournalDamagedError:

@@ -31,6 +31,7 @@ COMMIT_LINE_BYTES = 8192
 _MAX_WRITE = MAX_COMMIT_BYTES + SEGMENT_ENTRIES + COMMIT_LINE_BYTES
 _CHUNK = 1 << 20
 _START = b'{"v":1,"i":%d,"ts":'
+_LATER = re.compile(rb'\{"v":(?!1,)[1-9][0-9]*,')
 _NAME = re.compile(r"[0-9]{12}\Z")
 _SHAPE = (
     rb"(next NAME\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}\n)?"
@@ -301,6 +302,17 @@ def unfinished(path: Path, found: Scan, key: VerifierKey) -> bool:
     if any(b"\0" in line for line in [*lines, rest]):
         return True
     return all(not check_entry(x, found.frontier.size + n) for n, x in enumerate(lines))
+
+
+def is_newer(path: Path, found: Scan, key: VerifierKey) -> bool:
+    """Whether entries of a later version of the format follow the last good commit. The epoch's key
+    signed them, so that no change to an entry passes for one."""
+    lines = _tail(path, found).split(b"\n")
+    end = next((n for n, line in enumerate(lines) if signed_commit(line, key)), 0)
+    tree, point = found.frontier.copy(), read_commit(lines[end]) if end else None
+    tree.extend([_sha256(b"\0" + line).digest() for line in lines[:end]])
+    whole = point is not None and (point.size, point.root) == (tree.size, tree.root())
+    return whole and any(map(_LATER.match, lines[:end]))
 
 
 def _tail(path: Path, found: Scan) -> bytes:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from node.errors import JournalDamagedError, JournalError
+from node.errors import JournalDamagedError, JournalError, JournalVersionError
 from node.journal.blobaudit import BlobAudit, BlobReport
 from node.journal.entry import parse
 from node.journal.head import believed, read_head
 from node.journal.note import Checkpoint, VerifierKey, handed_over
-from node.journal.opening import damaged, first_key, is_locked
+from node.journal.opening import damaged, first_key, is_locked, unreadable
 from node.journal.pruned import Pruned, read_pruned
 from node.journal.segment import (
     Batch,
@@ -55,7 +55,8 @@ class Against:
 
 @dataclass
 class AuditReport:
-    """What verification found. `problems` name the first bad index where there is one."""
+    """What verification found. `problems` name the first bad index where there is one; of a log
+    that a newer version wrote `hint` says what to do."""
 
     folder: str
     origin: str = ""
@@ -68,6 +69,7 @@ class AuditReport:
     against: list[Against] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    hint: str = ""
     blobs: BlobReport = field(default_factory=BlobReport)
 
     @property
@@ -116,6 +118,7 @@ def verify(
     except (JournalError, OSError) as error:
         report.internal = Verdict.UNKNOWN
         report.problems.append(str(error))
+        report.hint = error.hint if isinstance(error, JournalVersionError) else ""
     if not report.against:
         why = "the log itself could not be verified"
         report.against = [Against(name, 0, Verdict.UNKNOWN, why) for name, _ in since]
@@ -223,7 +226,7 @@ class _Verification:
         """Judges what follows the last good commit. Raises JournalDamagedError."""
         where = f"bytes after entry {found.frontier.size - 1} are covered by no commit"
         if not unfinished(path, found, self.keys[-1]):
-            raise damaged(found)
+            raise unreadable(path, found, self.keys[-1])
         if live:
             self.report.notes.append(f"{where}: the writer is at work")
         else:

@@ -22,6 +22,7 @@ from node.errors import WalletLockedError, WalletStateError
 from node.identity import KeyStore
 
 FOLDER, NAME = "wallet", "key"
+FORMAT = 1
 KEY_BYTES = 32
 COST = (2**16, 8, 1)  # n, r, p: 64 MiB, and a third of a second or so
 KEY_LOST = (
@@ -122,13 +123,19 @@ class WalletKey:
             found = json.loads(self._store.get(NAME))
         except (ValueError, RecursionError):
             raise _broken() from None
-        if not isinstance(found, dict) or found.get("format") != 1:
+        if not isinstance(found, dict):
             raise _broken()
+        if found.get("format") != FORMAT:
+            raise WalletStateError(
+                f"the wallet's key file is of format {str(found.get('format'))[:20]}, and this "
+                f"version of Freehold reads format {FORMAT}",
+                hint="Use the version that wrote it, or put keys/wallet back from a backup.",
+            )
         return found
 
     def _write(self, content: dict[str, Any]) -> None:
         self._parent.mkdir(mode=0o700, exist_ok=True)
-        self._store.set(NAME, json.dumps({"format": 1, **content}).encode())
+        self._store.set(NAME, json.dumps({"format": FORMAT, **content}).encode())
 
 
 def _derive(passphrase: str, salt: bytes, cost: tuple[int, int, int]) -> bytes:

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from node.backup import MANIFEST
+from node.cli.doctor import Fault, _log
 from node.clock import ManualClock
-from node.errors import ApprovalError, JournalVersionError
-from node.journal import Draft, MemoryLog
+from node.errors import (
+    ApprovalError,
+    BackupError,
+    JournalDamagedError,
+    JournalVersionError,
+    ModelError,
+    WalletStateError,
+)
+from node.home import Home
+from node.identity import KeyStore
+from node.inference.models.pins import read_lock
+from node.journal import Draft, Journal, MemoryLog, Verdict, verify, writer
+from node.journal.entry import line
+from node.money.key import FOLDER, NAME, WalletKey
+from node.restore import restore
 from node.runs import AgentManifest, NoGuards, Runs
 from node.runs.coding import outcome_of
 from node.runs.started import Started
@@ -113,3 +132,106 @@ async def test_a_label_of_a_newer_version_counts_as_all_that_are_known() -> None
     data: JsonObject = {"ok": True, "value": 1, "usage": {}, "labels": ["embargoed"]}
     await log.append(Draft("step.result", "r-1", "1", data=data))
     assert outcome_of(log, log.entry(0)).labels == {"untrusted", "private"}
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_key_of_a_newer_version_is_no_lost_one(tmp_path: Path) -> None:
+    """Who takes it for one moves the wallet out of the home, as the hint of a lost one says."""
+    KeyStore(tmp_path / FOLDER).set(NAME, json.dumps({"format": 2, "argon2id": {}}).encode())
+    with pytest.raises(WalletStateError, match=r"format 2.* reads format 1") as caught:
+        WalletKey(tmp_path).open()
+    assert "Use the version that wrote it" in caught.value.hint
+    assert "move" not in caught.value.hint
+
+
+def test_a_lock_of_a_newer_version_asks_for_that(tmp_path: Path) -> None:
+    lock = tmp_path / "models.lock"
+    lock.write_text("version = 2\n[models]\n")
+    with pytest.raises(ModelError, match=r"not a lock of version 1, but 2") as caught:
+        read_lock(lock)
+    assert "Use the version of Freehold that wrote it" in caught.value.hint
+
+
+def archive_of(folder: Path, about: JsonObject, config: str) -> Path:
+    path = folder / "backup.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in ((MANIFEST, json.dumps(about)), ("config.toml", config)):
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("written", "config", "said"),
+    [
+        (2, "", "this archive is of format 2, and this version of Freehold reads format 1"),
+        (1, "[limits]\nnaps = 1\n", "the archive's config.toml: limits.naps is not a known key"),
+    ],
+    ids=["format", "config"],
+)
+def test_an_archive_of_a_newer_version_says_which(
+    tmp_path: Path, written: int, config: str, said: str
+) -> None:
+    about: JsonObject = {"format": written, "version": "7.8.9", "journal_entries": 0}
+    archive = archive_of(tmp_path, about, config)
+    with pytest.raises(BackupError) as caught:
+        restore(archive, Home(tmp_path / "home"))
+    assert caught.value.message == said
+    assert "Freehold 7.8.9 wrote it" in caught.value.hint
+
+
+# ── the log ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A log that this version began and a later one, with other entries, went on with."""
+    folder = tmp_path / "journal"
+    with closing(Journal.open_sync(folder, origin="freehold/a")) as log:
+        log.append_sync(Draft("node.started"))
+        log.append_sync(Draft("node.stopped"))
+    with monkeypatch.context() as later:
+        later.setattr(writer, "line", lambda *made: line(*made).replace(b'{"v":1', b'{"v":2'))
+        with closing(Journal.open_sync(folder, origin="freehold/a")) as log:
+            log.append_sync(Draft("node.started"))
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
+
+
+def test_a_log_of_a_newer_version_is_not_called_damaged(newer: Path) -> None:
+    before = files_of(newer)
+    with pytest.raises(JournalVersionError, match="entries from 2 on are of a newer version") as no:
+        Journal.open_sync(newer, origin="freehold/a")
+    assert "Use that version" in no.value.hint
+    assert "relink" not in no.value.hint
+    report = verify(newer)
+    assert (report.internal, report.hint) == (Verdict.UNKNOWN, no.value.hint)
+    assert files_of(newer) == before
+
+
+@pytest.mark.parametrize("flip", [b'{"v":2', b'{"v":3'], ids=["to-2", "to-3"])
+def test_an_entry_that_was_changed_passes_for_none_of_a_newer_version(
+    tmp_path: Path, flip: bytes
+) -> None:
+    folder = tmp_path / "journal"
+    with closing(Journal.open_sync(folder, origin="freehold/a")) as log:
+        log.append_sync(Draft("node.started"))
+        log.append_sync(Draft("node.stopped"))
+    (segment,) = folder.glob("*.jsonl")
+    segment.write_bytes(segment.read_bytes().replace(b'{"v":1', flip, 1))
+    assert verify(folder).internal is Verdict.FAILED
+    with pytest.raises(JournalDamagedError):
+        Journal.open_sync(folder, origin="freehold/a")
+
+
+def test_doctor_does_not_have_a_newer_log_begun_anew(newer: Path) -> None:
+    (fault,) = _log(Home(newer.parent))
+    assert isinstance(fault, Fault)
+    assert "newer version" in fault.problem
+    assert "relink" not in fault.hint

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, cast, get_args
 from node.errors import ModelError
 
 Verdict = Literal["fit for agents", "only with grammar", "not fit", "not examined"]
+VERSION: Final = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PIN_FIELDS: Final = {"sha256": str, "size": int, "file": str, "source": str}
@@ -84,8 +85,11 @@ def read_lock(path: Path, *, shipped: bool = False) -> Lock:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {error}", hint="Restore it.") from error
     models, bench = value.get("models", {}), value.get("bench", {})
-    if value.get("version") != 1 or not isinstance(models, dict):
-        raise ModelError(f"{path} is not a lock of version 1", hint="Restore it from a backup.")
+    if value.get("version") != VERSION or not isinstance(models, dict):
+        raise ModelError(
+            f"{path} is not a lock of version {VERSION}, but {str(value.get('version'))[:20]}",
+            hint="Use the version of Freehold that wrote it, or restore it from a backup.",
+        )
     pins = {name: _pin(path, name, entry, shipped) for name, entry in models.items()}
     found = bench.items() if isinstance(bench, dict) else ()
     records = {name: _record(entry) for name, entry in found}
@@ -98,7 +102,7 @@ def lock_text(pins: Iterable[Pin], bench: Mapping[str, BenchRecord] | None = Non
 
     document = tomlkit.document()
     document.add(tomlkit.comment(_HEAD))
-    document["version"] = 1
+    document["version"] = VERSION
     models, found = tomlkit.table(is_super_table=True), tomlkit.table(is_super_table=True)
     for pin in sorted(pins, key=lambda pin: pin.name):
         models[pin.name] = {key: getattr(pin, key) for key in _PIN_FIELDS}
