@@ -24,5 +24,6 @@ def create_app(control: Control) -> ASGIApp:
             Exception: on_bug,
         },
     )
+    app.router.redirect_slashes = False  # an answer is JSON, and sends nobody elsewhere
     app.state.control = control
     return TokenGate(app, control.config.control.token.get_secret_value())

@@ -25,6 +25,7 @@ from node.errors import (
 from node.gateway.replies import ErrorReply
 
 BODY_MAX_BYTES = 4 * 1024 * 1024
+SHOWN_MAX = 100  # characters of a key that is not known
 
 # an error's class decides; the first that fits, 400 otherwise
 STATUS: tuple[tuple[type[FreeholdError], int], ...] = (
@@ -41,6 +42,10 @@ class Body(BaseModel):
     """A request's body: unknown keys and loosely typed values are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Nothing(Body):
+    """For routes that take nothing: what somebody meant by a key would not be done."""
 
 
 BodyT = TypeVar("BodyT", bound=Body)
@@ -94,7 +99,7 @@ def _actor(scope: Scope) -> str:
 
 def _refusal(error: ValidationError, model: type[Body]) -> RequestError:
     first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the body"
+    where = ".".join(str(part) for part in first["loc"])[:SHOWN_MAX] or "the body"
     allowed = ", ".join(model.model_fields) or "nothing"
     return RequestError(f"{where}: {first['msg']}", hint=f"This request takes: {allowed}.")
 
@@ -142,7 +147,9 @@ async def on_error(_request: Request, error: Exception) -> Response:
         f"the control API has no such route ({error.detail})",
         hint="Client and daemon may be of different versions; compare `freehold status`.",
     )
-    return error_response(missing, error.status_code)
+    response = error_response(missing, error.status_code)
+    response.headers.update(error.headers or {})  # of a 405, the methods that there are
+    return response
 
 
 async def on_bug(request: Request, error: Exception) -> Response:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from node.errors import ApprovalError, RequestError
 from node.gateway import sse
 from node.gateway.control import Control, control
-from node.gateway.http import Body, actor, query_int, read
+from node.gateway.http import Body, Nothing, actor, query_int, read
 from node.gateway.replies import AgentReply, ApprovalReply, ModelReply, StatusReply
 from node.gateway.runs import Reason
 from node.gateway.wallet import wallet_reply
@@ -64,6 +64,7 @@ def _status(node: Control) -> StatusReply:
 
 
 async def shutdown(request: Request) -> Response:
+    await read(request, Nothing)
     control(request).stop()
     return JSONResponse({}, 202)
 
@@ -115,11 +116,13 @@ def entry_json(entry: Entry) -> JsonObject:
 
 
 async def estop(request: Request) -> Response:
+    """Stops, whatever the body is."""
     await control(request).runs.estop(actor(request))
     return JSONResponse({})
 
 
 async def resume(request: Request) -> Response:
+    await read(request, Nothing)
     await control(request).runs.resume(actor(request))
     return JSONResponse({})
 
@@ -153,6 +156,7 @@ def _agent(
 
 
 async def reload(request: Request) -> Response:
+    await read(request, Nothing)
     node = control(request)
     await node.runs.refresh_agents()
     broken = {name: error.message for name, error in node.agents.broken().items()}
@@ -195,6 +199,7 @@ def _question(request: Request) -> str:
 
 
 async def approve(request: Request) -> Response:
+    await read(request, Nothing)
     await control(request).runs.approve(_question(request), actor(request))
     return JSONResponse({})
 

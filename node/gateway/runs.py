@@ -14,7 +14,7 @@ from starlette.routing import Route
 from node.errors import JournalError
 from node.gateway import sse
 from node.gateway.control import control
-from node.gateway.http import Body, actor, query_int, read
+from node.gateway.http import Body, Nothing, actor, query_int, read
 from node.gateway.replies import RunReply, UsageReply
 from node.gateway.trace import trace
 from node.runs import Runs, RunSummary
@@ -83,6 +83,7 @@ async def cancel(request: Request) -> Response:
 
 
 async def erase(request: Request) -> Response:
+    await read(request, Nothing)
     node, run_id = control(request), _named(request)
     try:
         erased = await node.runs.erase(run_id, actor=actor(request))

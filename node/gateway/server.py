@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from node.errors import ConfigError, DaemonRunningError
+from node.errors import ConfigError, DaemonRunningError, RequestError
+from node.gateway.http import error_response
 from node.gateway.peer import allowed, peer_uid
 from node.home import NO_DISK
 
@@ -32,6 +34,7 @@ TCP_MAX = 64
 """Connections over TCP at once. Who has no token can hold some of them, and not the files that the
 log and the wallet need."""
 FIRST_REQUEST_S = 20
+NO_HTTP = "The control API speaks HTTP/1.1; in an address, all but ASCII is percent-encoded."
 
 log = logging.getLogger("freehold.control")
 
@@ -69,6 +72,22 @@ class PeerProtocol(H11Protocol):
             self._first.cancel()
         if self.transport is not None:
             super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Says in the one form of all errors that this is no HTTP; where an answer is under way, or
+        was given before its request had ended, there is only hanging up."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # it is not answered a second time
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            reply = error_response(RequestError(msg, hint=NO_HTTP), 400)
+            headers = [*reply.raw_headers, (b"connection", b"close")]
+            for event in (
+                h11.Response(status_code=400, headers=headers),
+                h11.Data(data=bytes(reply.body)),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _too_late(self) -> None:
         if self.cycle is None:

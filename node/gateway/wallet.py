@@ -23,7 +23,7 @@ from node.errors import (
     WalletMissingError,
 )
 from node.gateway.control import Control, control
-from node.gateway.http import Body, actor, query_int, read
+from node.gateway.http import Body, Nothing, actor, query_int, read
 from node.gateway.wallet_replies import (
     MintReply,
     OperationReply,
@@ -67,10 +67,6 @@ class Nwc(Body):
 class Restore(Body):
     words: Annotated[str, Field(max_length=1000)] = ""
     mints: tuple[Text, ...] = ()
-
-
-class Nothing(Body):
-    pass
 
 
 # ── how it is ───────────────────────────────────────────────────────────────────────────────
@@ -220,6 +216,7 @@ async def words(request: Request) -> Response:
             "the seed is told over the node's own socket only",
             hint="Run `freehold wallet backup` on the machine itself.",
         )
+    await read(request, Nothing)
     wallet = control(request).keeper.wallet(stale=True)
     await note(request, "wallet.seed_shown", {})
     return JSONResponse({"words": wallet.words()})

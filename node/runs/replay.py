@@ -203,7 +203,7 @@ def _check_edit(edit: Edit, taken: list[Entry], step: str) -> None:
         _check_value(path, value)
         if path not in known:
             raise RunError(
-                f"step {path} is not taken over by a fork from step {step}",
+                f"step {path!r} is not taken over by a fork from step {step}",
                 hint="Only results of earlier steps can be edited; fork from a later step.",
             )
         if path in verdicts:
@@ -217,7 +217,7 @@ def _check_value(path: str, value: Json) -> None:
     try:
         canonical(value)
     except ValueError as error:
-        raise RunError(f"the new value of step {path} cannot be kept: {error}") from error
+        raise RunError(f"the new value of step {path!r} cannot be kept: {error}") from error
 
 
 def _check_readable(log: Log, taken: list[Entry], edit: Edit) -> None:

@@ -7,11 +7,13 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.routing import Route
 
 from node.client import Client
 from node.errors import (
@@ -20,9 +22,12 @@ from node.errors import (
     NotFoundError,
     PolicyDeniedError,
     RequestError,
+    RunError,
     RunStoppedError,
     UnknownRunError,
 )
+from node.gateway.app import ROUTES
+from node.gateway.http import Body
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -350,38 +355,139 @@ def test_json_of_errors_is_what_the_client_raises(running: Node) -> None:
     assert caught.value.hint
 
 
-PATHS = st.sampled_from(
-    ["runs", "status", "events", "approvals", "agents", "workspaces", "resume", "trace", "replay"]
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /runs/ HTTP/1.1\r\nhost: n\r\n\r\n", 404),
+        (b"DELETE /runs HTTP/1.1\r\nhost: n\r\n\r\n", 405),
+        ("GET /runs?agent=zoë HTTP/1.1\r\nhost: n\r\n\r\n".encode(), 400),
+        (b"GET /status HTTP/1.1\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
+        (b"POST /runs HTTP/1.1\r\nhost: n\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST /resume HTTP/1.1\r\nhost: n\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+        (
+            b'POST /runs HTTP/1.1\r\nhost: n\r\ncontent-length: 3000\r\n\r\n{"%s' % (b"k" * 2998),
+            400,
+        ),
+        (
+            b"POST /resume HTTP/1.1\r\nhost: n\r\ncontent-length: 3000\r\n\r\n"
+            b'{"%s":1}' % (b"k" * 2994),
+            400,
+        ),
+    ],
+    ids=["slash", "method", "not ascii", "no host", "tls", "chunk", "unread", "cut", "long key"],
 )
-PARTS = PATHS | st.sampled_from(["clerk", "log", "diff", "0", "..", "%00", "r-none", "approve"])
+def test_every_refusal_has_one_form(running: Node, sent: bytes, status: int) -> None:
+    said = spoken(running, sent)
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert b"content-type: application/json" in head
+    assert (b"allow: " in head.lower()) == (status == 405)
+    told = json.loads(body)
+    assert set(told) == {"error", "hint", "code"}
+    assert all(told.values())
+    assert len(body) < 1_000
+
+
+def test_what_is_no_http_leaves_no_traceback(node: Node) -> None:
+    """Not behind an answer, under one, nor where the answer does not wait for the body."""
+    node.up()
+    chunked = b" HTTP/1.1\r\nhost: n\r\ntransfer-encoding: chunked\r\n\r\n"
+    for asked in (b"GET /status", b"GET /events", b"POST /estop"):
+        spoken(node, asked + chunked, b"zz\r\n")
+    for asked in (b"GET /status", b"GET /events", b"POST /estop", b"POST /resume"):
+        assert spoken(node, asked + chunked + b"zz\r\n").count(b"HTTP/1.1 ") == 1
+    assert node.down() == 0
+    assert "Traceback" not in node.log.read_text()
+
+
+def spoken(node: Node, *pieces: bytes) -> bytes:
+    """All that a daemon says to bytes, each piece sent when it has said something to the last."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(20)
+        peer.connect(str(node.root / "run" / "control.sock"))
+        said = b""
+        for piece in pieces:
+            peer.sendall(piece)
+            said += peer.recv(65_536)
+        peer.shutdown(socket.SHUT_WR)
+        while more := peer.recv(65_536):
+            said += more
+    return said
+
+
+def test_a_request_that_takes_nothing_is_not_done_with_something(node: Node) -> None:
+    """Whoever says more than is understood means something else."""
+    asking(node)
+    node.up()
+    with client(node) as control, raw(node) as http:
+        run = control.start("clerk", "calc 6*7")
+        next(event for event in control.watch(run) if event["type"] == "approval.asked")
+        (question,) = control.approvals()
+        for path, body in (
+            (f"/approvals/{question['id']}/approve", {"reason": "why not"}),
+            (f"/runs/{run}/erase", {"dry_run": True}),
+            ("/agents/reload", {"agent": "clerk"}),
+            ("/resume", {"run": run}),
+            ("/wallet/words", {"show": False}),
+            ("/shutdown", {"in_s": 60}),
+        ):
+            reply = http.post(path, json=body)
+            assert (reply.status_code, reply.json()["code"]) == (400, "RequestError"), path
+            assert reply.json()["hint"] == "This request takes: nothing."
+        assert len(control.approvals()) == 1
+        assert not control.status()["stopping"]
+        assert http.post("/estop", json={"why": "smoke"}).status_code == 200  # it is no moment to
+        assert control.status()["estop"]  # be particular
+
+
+def test_an_edit_that_is_not_unicode_is_refused_in_words(running: Node) -> None:
+    with client(running) as control:
+        run = control.start("clerk", "calc 2+2")
+        for _ in control.watch(run):
+            pass
+        with pytest.raises(RunError, match=r"step '\\ud800' is not taken over"):
+            control.replay(run, from_step="3", edit='{"results": {"\\ud800": 1}}')
+
+
+ROUTED = [route for route in ROUTES if route.path not in ("/shutdown", "/estop", "/backup")]
+FIELDS = sorted({name for body in Body.__subclasses__() for name in body.model_fields})
+NAMES = st.sampled_from(["clerk", "last", "r-", "0", "٣", "..", "\0", "\n", "x" * 300])
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+    NAMES | st.none() | st.booleans() | st.integers() | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=6), inner),
     max_leaves=4,
 )
-KEYS = st.sampled_from(["agent", "prompt", "reason", "from_step", "model", "edit", "commit", "x"])
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    method=st.sampled_from(["GET", "POST", "PUT"]),
-    parts=st.lists(PARTS, min_size=1, max_size=4),
+    route=st.sampled_from(ROUTED),
+    data=st.data(),
     query=st.dictionaries(
-        st.sampled_from(["limit", "from", "after", "old", "agent"]), st.text(max_size=6), max_size=2
+        st.sampled_from(["limit", "from", "after", "before", "old", "new", "agent"]),
+        NAMES | st.text(max_size=6),
+        max_size=2,
     ),
-    body=st.dictionaries(KEYS, VALUES, max_size=3).map(lambda d: json.dumps(d).encode())
+    body=st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3).map(
+        lambda each: json.dumps(each).encode()
+    )
     | st.binary(max_size=20),
 )
 def test_whatever_is_sent_gets_an_answer_in_words(
-    running: Node, method: str, parts: list[str], query: dict[str, str], body: bytes
+    running: Node, route: Route, data: st.DataObject, query: dict[str, str], body: bytes
 ) -> None:
-    path = "/" + "/".join(parts)
+    method = data.draw(st.sampled_from(sorted({*(route.methods or ()), "PUT"} - {"HEAD"})))
+    parts = [data.draw(NAMES) if "{" in part else part for part in route.path.split("/")]
+    path = "/".join(quote(part, safe="") for part in parts)
     query = {**query, "follow": "0"}
     with raw(running) as http, http.stream(method, path, params=query, content=body) as reply:
         assert reply.status_code < 500, reply.read()
         if not reply.is_success:
             said = json.loads(reply.read())
+            assert set(said) == {"error", "hint", "code"}
             assert said["error"]
             assert said["hint"]
