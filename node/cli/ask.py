@@ -164,8 +164,12 @@ class Watcher:
         note(f"run {self._run} waits for a person: {question['name']} ({why})", lines=False)
         note(f"`freehold approvals approve {question['id']}` or `... deny {question['id']}`")
         if self._json:
-            print_json({"run": self._client.run(self._run), "approval": question})
+            self._print({"run": self._client.run(self._run), "approval": question})
         return PARKED
+
+    def _print(self, result: object) -> None:
+        """The result for a program: one document, or the last of the lines."""
+        (print_line if self._stream else print_json)(result)
 
     def _cancel(self) -> int:
         """Cancels the run and waits until it has ended; a second Ctrl-C does not wait."""
@@ -182,7 +186,7 @@ class Watcher:
     def _finish(self, run: RunReply) -> int:
         self._words.end_line()
         if self._json:
-            (print_line if self._stream else print_json)(run)
+            self._print(run)
         elif run["status"] == "completed":
             if self._words.shown.strip() != run["text"].strip():
                 self._take_back("it is this")

@@ -233,6 +233,9 @@ def test_a_question_nobody_here_can_answer_is_5(node: Node) -> None:
     assert done.returncode == 5
     (question,) = json.loads(node.cli("approvals", "list", "--json").stdout)
     assert f"freehold approvals approve {question['id']}" in done.stderr
+    lines = node.cli("ask", "clerk", "--json", "--stream", "calc 6*7").stdout.splitlines()
+    assert json.loads(lines[-1])["approval"]["run"] == json.loads(lines[-1])["run"]["id"]
+    node.cli("runs", "cancel", "last")
     assert "6*7" in node.cli("approvals", "list").stdout
     assert node.cli("approvals", "approve", question["id"]).returncode == 0
     run = json.loads(node.cli("runs", "list", "--json").stdout)[0]["id"]
