@@ -120,8 +120,8 @@ class BlobAudit:
         done = size - _UNDER_WAY if live else size
         said = {identity: at for identity, at in self._erasures.items() if at < done}
         for segment in self._reader.segments() if said else ():
-            for slot in self._reader.slots(segment):
-                if slot.id in said and not slot.erased:
+            for slot in self._reader.slots(segment, said):
+                if not slot.erased:
                     self.report.counts[BlobState.PRESENT] -= slot.whole and self._sound(slot)
                     self._count(BlobState.UNERASED, slot.id, said[slot.id])
         return self.report

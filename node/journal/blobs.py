@@ -20,9 +20,10 @@ import contextlib
 import hashlib
 import mmap
 import os
+import re
 import secrets
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -42,6 +43,7 @@ _NEAR = 512  # slots, to either side
 _NONCE = bytes(12)
 _ERASED = bytes(64)
 _SLOT = struct.Struct(">32s32s32sQQ8s8s")
+_ID = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -121,14 +123,15 @@ class BlobReader:
         names = (path.stem for path in listed(self.folder, "*.keys"))
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def slots(self, segment: int) -> Iterator[Slot]:
-        """All whole, well-formed slots of a segment's keys file."""
+    def slots(self, segment: int, wanted: Container[bytes] | None = None) -> Iterator[Slot]:
+        """All whole, well-formed slots of a segment's keys file, or those of the blobs wanted."""
         path = self.path(segment, "keys")
         raw = path.read_bytes() if path.is_file() else b""
-        for number in range(len(raw) // SLOT_BYTES):
-            slot = _slot(segment, number, raw[number * SLOT_BYTES : (number + 1) * SLOT_BYTES])
-            if slot is not None:
-                yield slot
+        for at in range(0, len(raw), SLOT_BYTES):
+            if wanted is None or raw[at : at + 32] in wanted:
+                slot = _slot(segment, at // SLOT_BYTES, raw[at : at + SLOT_BYTES])
+                if slot is not None:
+                    yield slot
 
     def find(self, identity: bytes) -> Slot | None:
         """The slot of a blob: first near the last one, then newest segment first."""
@@ -248,6 +251,26 @@ class BlobStore(BlobReader):
         for file, size in zip(self._files or (), self._sizes, strict=False):
             file.truncate(size)
 
+    def check_key(self, identity: str) -> None:
+        """That there is a key of this blob to destroy, be the content whole or damaged.
+
+        Raises:
+            JournalErasedError: it was destroyed.
+            JournalError: there is no such blob.
+            JournalReadError: that cannot be told.
+        """
+        raw = _identity(identity)
+        if identity in self._waiting:
+            return
+        try:
+            slots = list(self._slots_of(raw))
+        except OSError as error:
+            raise _unread(identity, error) from error
+        if not slots:
+            raise JournalError(f"blob {identity} is not in this log", hint=_RESTORE)
+        if all(slot.erased for slot in slots):
+            raise JournalErasedError(f"blob {identity} was erased")
+
     def erase(self, identity: str) -> None:
         """Destroys a blob's key and salt, durably, wherever they are.
 
@@ -268,6 +291,15 @@ class BlobStore(BlobReader):
             ) from error
         if not slots:
             raise JournalError(f"blob {identity} is not in this log")
+
+    def erase_all(self, identities: Iterable[str]) -> None:
+        """Destroys what is left of these blobs' keys, as far as the disk lets it."""
+        wanted = {bytes.fromhex(one) for one in identities if _ID.fullmatch(one)}
+        with contextlib.suppress(OSError):
+            for segment in self.segments() if wanted else ():
+                for slot in self.slots(segment, wanted):
+                    if not slot.erased:
+                        self._wipe(slot)
 
     def forget_unnamed(self, segment: int, entries: Path) -> None:
         """Destroys the keys at a segment's end that none of its entries names: a commit that was
@@ -352,13 +384,9 @@ def _unread(identity: str, error: OSError) -> JournalReadError:
 
 
 def _identity(identity: str) -> bytes:
-    try:
-        raw = bytes.fromhex(identity)
-    except ValueError:
-        raw = b""
-    if len(raw) != 32:
+    if not _ID.fullmatch(identity):
         raise JournalError(f"not a blob id: {identity[:80]!r}", hint="It is 64 hex digits.")
-    return raw
+    return bytes.fromhex(identity)
 
 
 def _place(identity: bytes, offset: int, length: int) -> bytes:

@@ -169,7 +169,7 @@ class Journal:
             JournalError: there is no such blob.
         """
         identity = blob.id if isinstance(blob, BlobRef) else blob
-        await asyncio.to_thread(self.blob, identity)
+        await asyncio.to_thread(self._blobs.check_key, identity)
         erasing = asyncio.ensure_future(self._erase(identity, actor))
         self._erasing.add(erasing)
         erasing.add_done_callback(self._erasing.discard)
@@ -306,10 +306,8 @@ class Journal:
         tip = self._writer.tip
         if self.size > tip.first:
             tip.since_ms = self.entry(tip.first).ts
-        for entry in self.entries(self.size - _RECENT, types=("blob.erased",)):
-            with suppress(JournalError):  # it is gone, as it should be
-                self.blob(identity := str(entry.data.get("id")))
-                self._blobs.erase(identity)
+        announced = self.entries(self.size - _RECENT, types=("blob.erased",))
+        self._blobs.erase_all(str(entry.data.get("id")) for entry in announced)
 
     async def _erase(self, identity: str, actor: str) -> None:
         await self.append(Draft("blob.erased", actor=actor, data={"id": identity}))

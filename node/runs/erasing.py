@@ -18,7 +18,7 @@ async def erase(log: RunLog, content: Iterable[str], actor: str) -> int:
     """Erases content by id; how much of it had not been erased before.
 
     Raises:
-        JournalError: of some of it, as damaged content, that could not be done.
+        JournalError: of some of it, as where its keys are lost, that could not be done.
     """
     erased, failed = 0, None
     for identity in sorted(content):

@@ -214,6 +214,15 @@ def test_what_was_written_twice_is_erased_twice(tmp_path: Path) -> None:
         keys.write_bytes(keys.read_bytes() + slot)
         asyncio.run(log.erase(ref))
     assert slot[32:96] not in keys.read_bytes()
+    with closing(opened(tmp_path / "journal")) as log:
+        ref = log.put_blob(b"secret", "x")
+        log.append_sync(Draft("a.b", blobs=(ref,)))
+        slot = keys.read_bytes()[-128:]
+        log._blobs.erase(ref.id)
+        keys.write_bytes(keys.read_bytes() + slot)  # of two slots one was emptied: a crash came
+        log.append_sync(Draft("blob.erased", data={"id": ref.id}))
+    opened(tmp_path / "journal").close()
+    assert slot[32:96] not in keys.read_bytes()
 
 
 @pytest.mark.parametrize("before", [0, 2])
@@ -238,6 +247,30 @@ def test_content_of_a_commit_that_was_cut_off_cannot_be_read_again(
             with pytest.raises(JournalErasedError):
                 log.blob(ref)
     assert verify(folder).verdict is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone", "a folder"])
+def test_content_that_cannot_be_read_is_erased_all_the_same(tmp_path: Path, damage: str) -> None:
+    """Its key opens a copy, and most of what is left of it."""
+    keys, pack = (tmp_path / "journal" / "blobs" / f"{0:012d}.{kind}" for kind in ("keys", "pack"))
+    with closing(opened(tmp_path / "journal")) as log:
+        refs = [log.put_blob(b"secret" * 100, "x") for _ in range(2)]
+        log.append_sync(Draft("a.b", blobs=tuple(refs)))
+        content = pack.read_bytes()
+        pack.unlink()
+        if damage == "flipped":
+            pack.write_bytes(b"%c" % (content[0] ^ 1) + content[1:-1])
+        elif damage == "a folder":
+            pack.mkdir()
+        asyncio.run(log.erase(refs[0]))
+        with pytest.raises(JournalErasedError):
+            asyncio.run(log.erase(refs[0]))
+        log.append_sync(Draft("blob.erased", data={"id": refs[1].id}))  # and then a crash came
+        log.append_sync(Draft("blob.erased", data={"id": "none"}))
+    with closing(opened(tmp_path / "journal")):
+        slots = keys.read_bytes()
+    assert [slots[at + 32 : at + 96] for at in (0, 128)] == [bytes(64)] * 2
+    assert verify(tmp_path / "journal").verdict is Verdict.VERIFIED
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 3_000_000])
