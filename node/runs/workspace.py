@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import re
 import threading
 from collections import defaultdict
@@ -34,8 +35,10 @@ from node.runs.effect import Needs, Outcome, StepKind, Usage
 from node.runs.git import ConfigLevel, SortMode, pygit2
 from node.runs.workspace_files import Files, each_file, read_file, remove_left, restore_files
 from node.runs.workspace_labels import FileLabels
+from node.runs.workspace_packs import LOOSE, pack_loose, remove_unfinished
 from node.types import Json
 
+logger = logging.getLogger(__name__)
 BRANCH = "refs/heads/main"
 _AGENT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _ID = re.compile(r"[0-9a-f]{4,40}")
@@ -70,13 +73,19 @@ class Workspaces:
     """The workspaces of a node's agents, in one folder.
 
     All methods raise WorkspaceError where the files or the history cannot be used.
+
+    Args:
+        folder: `workspaces/` of the node's home; need not exist.
+        loose: the most objects of a history that lie in files of their own.
     """
 
-    def __init__(self, folder: Path, *, clock: Clock) -> None:
+    def __init__(self, folder: Path, *, clock: Clock, loose: int = LOOSE) -> None:
         self._folder = folder
+        self._loose = loose
         self._clock = clock
         self._locks: dict[str, asyncio.Lock] = {}
         self._opened: set[str] = set()
+        self._unpacked: set[str] = set()  # whose history cannot be packed, as was told
         self._labels = FileLabels(folder)
         self._written: dict[str, dict[str, str]] = {}  # by agent: the last run that wrote a path
         self._still: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # no writes
@@ -178,8 +187,7 @@ class Workspaces:
         if not all((path / part).exists() for part in _PARTS):
             pygit2.init_repository(str(path), bare=True, initial_head="main")
             path.chmod(0o700)
-        for half in (path / "objects").glob("tmp_object_git2_*"):
-            half.unlink()
+        remove_unfinished(path)
         with suppress(OSError):  # who reads the files is told
             remove_left(self.root(agent))
 
@@ -216,8 +224,20 @@ class Workspaces:
         if known:
             return known
         now = self._now(self._repository(agent), agent)
+        message = f"{note}\n\nRun: {run}\nStep: {key}\n"
         with self._tips[agent]:
-            return self._keep_each(agent, run, now, f"{note}\n\nRun: {run}\nStep: {key}\n", noted)
+            made = self._keep_each(agent, run, now, message, noted)
+        self._pack(agent)
+        return made
+
+    def _pack(self, agent: str) -> None:
+        """One that cannot be packed is used as it is."""
+        try:
+            if agent not in self._unpacked:
+                pack_loose(self._repository(agent), most=self._loose)
+        except (pygit2.GitError, OSError, KeyError, ValueError) as error:
+            self._unpacked.add(agent)
+            logger.warning("the history of %s's files stays in many files: %s", agent, error)
 
     def _keep_each(
         self, agent: str, run: str, now: Ids, message: str, noted: bool
