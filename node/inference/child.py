@@ -51,9 +51,9 @@ async def start(
     """
     try:
         return await _start(module, environment)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter: no thread that would wait for it
         raise InferenceError(
-            f"no process can be started for a model: {error.strerror or error}",
+            f"no process can be started for a model: {getattr(error, 'strerror', None) or error}",
             hint="Look at memory, and at the limits on open files and processes (`ulimit -a`).",
         ) from error
 

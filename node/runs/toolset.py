@@ -204,7 +204,13 @@ class Toolset:
     def _workspace(self, grant: ToolGrant, writer: _Writer) -> WorkspaceGrant:
         agent = writer.agent
         root = self._places.workspaces / agent.name
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:  # before the tool is called: it surely did nothing
+            raise ToolError(
+                f"the workspace {root} cannot be made: {error.strerror}",
+                hint="Free some space, or check the disk and who owns the folder.",
+            ) from error
 
         def before_write(path: str, origins: tuple[str, ...]) -> None:
             self._labels.writes(agent.name, path, carried(origins))

@@ -120,14 +120,7 @@ class Compiler:
             code.unlink(missing_ok=True)
 
     async def _run_worker(self, code: Path, component: bytes) -> dict[str, Any]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "node.sandbox.compile_worker",
-            str(code), json.dumps(asdict(self._limits)),
-            cwd="/", env={"PYTHONPATH": str(_ROOT)},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        process = await self._start_worker(code)
         try:
             async with asyncio.timeout(self._limits.compile_seconds):
                 out, err = await process.communicate(component)
@@ -141,6 +134,22 @@ class Compiler:
                 process.kill()
                 await process.wait()
         return self._read_report(process.returncode, out, err)
+
+    async def _start_worker(self, code: Path) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "node.sandbox.compile_worker",
+                str(code), json.dumps(asdict(self._limits)),
+                cwd="/", env={"PYTHONPATH": str(_ROOT)},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+        except (OSError, RuntimeError) as error:  # the latter: no thread that would wait for it
+            raise SandboxError(
+                f"no process can be started to compile a tool: {error}",
+                hint="Look at memory, and at the limits on open files and processes (`ulimit -a`).",
+            ) from error
 
     def _read_report(self, status: int | None, out: bytes, err: bytes) -> dict[str, Any]:
         if status == 0:

@@ -20,6 +20,7 @@ from importlib.metadata import version
 import wasmtime
 from wasmtime import _ffi as ffi
 
+from node.errors import SandboxError
 from node.sandbox.limits import KIB, Limits
 
 TICK_S = 0.01
@@ -99,6 +100,14 @@ def fingerprint(limits: Limits) -> str:
     return hashlib.sha256(repr((parts, shape)).encode()).hexdigest()[:16]
 
 
+def no_thread() -> SandboxError:
+    """What a tool that needs a thread fails with where the system starts none."""
+    return SandboxError(
+        "the system starts no thread for a tool",
+        hint="Raise the limit on processes (`ulimit -u`, or the container's).",
+    )
+
+
 class Ticker:
     """Moves the engine's epoch every `TICK_S` seconds while a call is in flight, else sleeps.
 
@@ -116,14 +125,21 @@ class Ticker:
         self._thread: threading.Thread | None = None
 
     def enter(self) -> None:
-        """Ticks until `leave` was called as often as this."""
+        """Ticks until `leave` was called as often as this. Raises SandboxError if nothing would."""
         with self._wake:
-            self._in_flight += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sandbox-tick", daemon=True)
-                self._thread.start()
+                self._thread = self._started()
             elif self._is_asleep:
                 self._wake.notify()
+            self._in_flight += 1
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="sandbox-tick", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # a limit of the system's
+            raise no_thread() from error
+        return thread
 
     def leave(self) -> None:
         """The end of what `enter` began."""

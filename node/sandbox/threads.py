@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from node.errors import SandboxError
+from node.sandbox.engine import no_thread
 
 # What a guest may use (`Limits.stack_bytes`) and the host functions it calls, with room to spare:
 # the stack that a system gives a thread by itself can be smaller than the guest's limit.
@@ -59,10 +60,7 @@ class Threads:
             thread.start()
         except RuntimeError as error:  # a limit of the system's: what others finish, jobs wait for
             if not self._threads:
-                raise SandboxError(
-                    "the system starts no thread for a tool",
-                    hint="Raise the limit on processes (`ulimit -u`, or the container's).",
-                ) from error
+                raise no_thread() from error
         else:
             self._threads.append(thread)
         finally:

@@ -192,6 +192,20 @@ async def test_the_shipped_model_replays_and_refuses_what_cannot_fit(
     assert report.ok
 
 
+async def test_a_workspace_that_cannot_be_made_leaves_no_doubt_about_the_call(maker: Maker) -> None:
+    """As on a full disk. The tool was not called, so nobody need be asked whether it wrote."""
+    write = call("files_write", path="out.txt", content="x")
+    node = await maker.node(ScriptedEngine([write, Say("That could not be written.")]))
+    node.files.rmdir()
+    node.files.parent.rmdir()
+    node.files.parent.touch()
+    run = await node.start("Write it")
+    async for event in node.runs.watch(run):
+        assert event.type != "approval.asked", event.data
+    result = await node.runs.wait(run)
+    assert result.text == "That could not be written."
+
+
 async def test_a_label_is_not_washed_off_by_a_file(maker: Maker) -> None:
     """One run copies a letter of a stranger; the next one reads the copy, and a private file."""
     node = await maker.node(

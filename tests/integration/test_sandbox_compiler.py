@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -61,6 +63,25 @@ async def test_compiles_once_and_keeps_it_private(tmp_path: Path, compiler: Comp
     before = kept[".cwasm"].stat().st_ino
     await get(compiler, component(READS))
     assert files(tmp_path)[".cwasm"].stat().st_ino == before
+
+
+async def test_a_compiler_that_cannot_be_started_is_an_error_of_the_sandbox(
+    compiler: Compiler,
+) -> None:
+    """An error of any other kind leaves open whether the tool has run, and a person is asked."""
+    await get(compiler, component())
+    limits, taken = resource.getrlimit(resource.RLIMIT_NOFILE), list[int]()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(SandboxError, match="no process can be started to compile a tool"):
+            await get(compiler, component(READS))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 def spoil_code(kept: dict[str, Path]) -> None:

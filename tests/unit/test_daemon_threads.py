@@ -30,3 +30,21 @@ async def test_names_that_are_looked_up_for_long_hold_up_no_work_on_files(
     finally:
         answers.set()
         await asyncio.gather(*names)
+
+
+async def test_what_the_system_starts_no_thread_for_is_done_by_those_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    make_threads()
+    goes_on = threading.Event()
+    first = asyncio.ensure_future(asyncio.to_thread(goes_on.wait, 30))
+    await asyncio.sleep(0)
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", refused)
+        second = asyncio.ensure_future(asyncio.to_thread(sum, (1, 2)))
+        await asyncio.sleep(0)
+    goes_on.set()
+    assert (await first, await second) == (True, 3)

@@ -11,6 +11,7 @@ import pytest
 
 from node.errors import CapabilityError, SandboxError, ToolError, ToolLimitError, ToolTrapError
 from node.sandbox import Grant, Limits, Sandbox, WorkspaceGrant
+from node.sandbox.engine import Ticker, build_engine
 from node.sandbox.testing import component_wat, write_tool
 from node.sandbox.threads import Threads
 
@@ -234,3 +235,16 @@ async def test_a_thread_that_the_system_does_not_start_takes_nobody_s_place(
     assert await threads.run(lambda: 7) == 7
     threads.close()
     threads.join()
+
+
+def test_no_call_is_made_whose_time_nothing_would_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ticker = Ticker(build_engine(Limits()))
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", refused)
+        for _ in range(2):
+            with pytest.raises(SandboxError, match="no thread"):
+                ticker.enter()
+    ticker.close()
