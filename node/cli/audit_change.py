@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from bisect import bisect_left
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,8 +66,8 @@ def _prunable(log: Journal, limit_ms: int) -> tuple[int, str]:
     """Where the log would begin, and what keeps it from beginning later."""
     from node.runs import needed_from
 
-    old = bisect_left(range(log.start, log.size), limit_ms, key=lambda at: log.entry(at).ts)
-    needed, end = needed_from(log), log.start + old
+    young = (entry.index for entry in log.entries() if entry.ts >= limit_ms)
+    needed, end = needed_from(log), next(young, log.size)  # times go back where a clock is set
     if needed >= end:
         return log.prunable(end), "no segment that has ended is all so old; one ends after a week"
     run = log.entry(needed).draft.run

@@ -332,3 +332,16 @@ def test_prune_deletes_what_is_old_and_over(tmp_path: Path) -> None:
         with closing(Journal.open_sync(folder, origin=ORIGIN)) as log:
             assert (log.start, log.entry(log.size - 1).data) == (first, {"size": first})
     assert "entries before 6, known only" in alone("verify", "journal", cwd=tmp_path)
+
+
+def test_prune_takes_nothing_younger_where_the_clock_was_wrong(tmp_path: Path) -> None:
+    """A machine without a battery begins in 1970 after a power cut; its own log has such times."""
+    began = ManualClock().wall()
+    for wall_s in (began, began + 8 * DAY_S, *(0.0,) * 5, began + 16 * DAY_S):
+        clock = ManualClock(wall_s=wall_s)
+        with closing(Journal.open_sync(tmp_path / "log", origin=ORIGIN, clock=clock)) as log:
+            log.append_sync(Draft("node.started"))
+    words = ("prune", "--dir", "log", "--yes", "--before", "2023-11-18")
+    assert (
+        freehold(*words, cwd=tmp_path) == "deleted entries 0 to 0, from 2023-11-14 to 2023-11-14\n"
+    )
