@@ -28,7 +28,8 @@ def time_limit(seconds: float) -> Iterator[None]:
             raise TimeoutError(f"it took over {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # again and again: what is raised while an object is finalised gets no further
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         try:
             yield

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -44,6 +44,16 @@ def test_code_that_goes_on_is_ended() -> None:
         re.search("^(a+)+$", "a" * 48 + "!")
     with pytest.raises(TimeoutError), time_limit(0.05):
         _go_on(time.monotonic() + 5)
+
+
+def test_code_that_goes_on_although_it_was_told_is_told_again() -> None:
+    def goes_on() -> None:
+        with suppress(TimeoutError):
+            _go_on(time.monotonic() + 5)
+        _go_on(time.monotonic() + 5)
+
+    with pytest.raises(TimeoutError), time_limit(0.05):
+        goes_on()
 
 
 def test_code_that_ends_hears_nothing_of_it_later() -> None:
@@ -85,14 +95,6 @@ def test_a_schema_that_takes_for_ever_is_a_fault_in_words(schema: JsonObject, va
 
 def _at_depth(frames: int, judge: Callable[[Json], str], value: Json) -> str:
     return judge(value) if frames == 0 else _at_depth(frames - 1, judge, value)
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    """Others' callbacks of the collector would be called with no stack left, and complain."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collector")
