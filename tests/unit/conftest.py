@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -63,3 +64,11 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
 def make_shipped() -> Callable[..., AbstractContextManager[Shipped]]:
     """Starts another sandbox, with a network of the test's own."""
     return start_shipped
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Others' callbacks of the collector would be called with no stack left, and complain."""
+    gc.disable()
+    yield
+    gc.enable()

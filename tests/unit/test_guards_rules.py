@@ -66,6 +66,7 @@ SCHEMA: dict[str, Json] = {
 }
 
 
+@pytest.mark.usefixtures("no_collector")
 def test_no_arguments_are_nested_too_deep_to_be_judged() -> None:
     required = Checker({"type": "object", "required": ["q"]})
     for depth in range(600, sys.getrecursionlimit()):
