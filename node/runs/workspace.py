@@ -21,52 +21,48 @@ import logging
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from node.clock import Clock
 from node.errors import WorkspaceError
 from node.runs.effect import Needs, Outcome, StepKind, Usage
-from node.runs.git import ConfigLevel, SortMode, pygit2
-from node.runs.workspace_files import Files, each_file, read_file, remove_left, restore_files
+from node.runs.git import ConfigLevel, pygit2
+from node.runs.workspace_files import each_file, read_file, remove_left, restore_files
+from node.runs.workspace_history import (
+    BRANCH,
+    Ids,
+    Version,
+    files_of,
+    folders_of,
+    head_of,
+    ids_of,
+    newest_first,
+    resolve,
+    trailer,
+    version_of,
+    with_paths,
+    with_room,
+    write_tree,
+)
 from node.runs.workspace_labels import FileLabels
 from node.runs.workspace_packs import LOOSE, pack_loose, remove_unfinished
 from node.types import Json
 
 logger = logging.getLogger(__name__)
-BRANCH = "refs/heads/main"
 _AGENT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_ID = re.compile(r"[0-9a-f]{4,40}")
-_TRAILER = re.compile(r"^(Run|Step): (.+)$", re.MULTILINE)
 _SETTLE_DEPTH = 1000
 _DIFF_CHARS = 1_000_000
 _SHOWN_PATHS = 100
 _PARTS = ("HEAD", "objects", "refs")  # the last is empty before a first commit: not in archives
-_FILE = 0o100644
-_FOLDER = 0o040000
 _T = TypeVar("_T")
-Ids = dict[str, Any]  # a file's path to the id of its blob
-Tree = dict[str, Any]  # a name to the id of a blob, or to a Tree
 _OUTSIDE = "Changes made outside of a run\n"
 _CUT_OFF = "ended before its files were kept"
 _OVER = "kept before it was written over"
-
-
-@dataclass(frozen=True)
-class Version:
-    """One commit. `when` is wall seconds; `run` is empty for what a person did."""
-
-    id: str
-    when: int
-    author: str
-    message: str
-    run: str
-    changed: tuple[str, ...]
 
 
 class Workspaces:
@@ -202,7 +198,9 @@ class Workspaces:
                 before = self._newest(repository, agent)
                 if before.get(path) == pygit2.hash(content):
                     return
-                rest = {p for p in before if p not in _folders(path) and path not in _folders(p)}
+                rest = {
+                    p for p in before if p not in folders_of(path) and path not in folders_of(p)
+                }
                 files = {p: before[p] for p in rest} | {path: repository.create_blob(content)}
                 message = f"{_OVER}\n\nRun: {run}\n" if run else _OUTSIDE
                 self._commit(agent, files, author=agent if run else "owner", message=message)
@@ -211,12 +209,12 @@ class Workspaces:
 
     def _newest(self, repository: Any, agent: str) -> Ids:
         """The files of the newest version, read once; ask for them with `_tips` held."""
-        head = _head(repository)
+        head = head_of(repository)
         if head is None:
             return {}
         known = self._heads.get(agent)
         if known is None or known[0] != head.id:
-            known = self._heads[agent] = head.id, _ids(repository, head.tree)
+            known = self._heads[agent] = head.id, ids_of(repository, head.tree)
         return known[1]
 
     def _keep(self, agent: str, run: str, key: str, note: str, noted: bool) -> Version | None:
@@ -247,16 +245,16 @@ class Workspaces:
         changed = {p for p in now.keys() | before.keys() if now.get(p) != before.get(p)}
         writers = self._written.get(agent, {}).copy()  # after reading: a write is noted before
         over = {each for each in set(writers.values()) if each != run and not self.unfinished(each)}
-        theirs = _with_room({p for p in changed if writers.get(p, run) != run}, now)
+        theirs = with_room({p for p in changed if writers.get(p, run) != run}, now)
         waiting = {p for p in theirs if writers[p] not in over}
         own = {p for p in changed - theirs if not noted or writers.get(p) == run}
-        files = _with(before, now, changed - theirs - own)
+        files = with_paths(before, now, changed - theirs - own)
         self._commit(agent, files, author="owner", message=_OUTSIDE)
         for other in sorted(over):
-            files = _with(files, now, {p for p in theirs - waiting if writers[p] == other})
+            files = with_paths(files, now, {p for p in theirs - waiting if writers[p] == other})
             why = f"{_CUT_OFF}\n\nRun: {other}\n"
             self._commit(agent, files, author=agent, message=why)
-        made = self._commit(agent, _with(files, now, own), author=agent, message=message)
+        made = self._commit(agent, with_paths(files, now, own), author=agent, message=message)
         for path in [path for path, writer in writers.items() if writer in {run, *over}]:
             if self._written[agent].get(path) == writers[path]:  # nobody has written it since
                 self._written[agent].pop(path)
@@ -273,38 +271,38 @@ class Workspaces:
 
     def _commit(self, agent: str, files: Ids, *, author: str, message: str) -> Version | None:
         repository = self._repository(agent)
-        tree = _write_tree(repository, files)
-        head = _head(repository)
-        if tree == (head.tree.id if head else _write_tree(repository, {})):
+        tree = write_tree(repository, files)
+        head = head_of(repository)
+        if tree == (head.tree.id if head else write_tree(repository, {})):
             return None
         signature = pygit2.Signature(
             author, f"{author}@freehold.invalid", int(self._clock.wall()), 0
         )
         parents = [head.id] if head else []
         made = repository.create_commit(BRANCH, signature, signature, message, tree, parents)
-        return _version(repository, repository[made])
+        return version_of(repository, repository[made])
 
     def _find(self, agent: str, key: str) -> Version | None:
         repository = self._repository(agent)
-        for commit in _history(repository, _SETTLE_DEPTH):
-            if ("Step", key) in _TRAILER.findall(commit.message):
-                return _version(repository, commit)
+        for commit in newest_first(repository, _SETTLE_DEPTH):
+            if trailer(commit, "Step") == key:
+                return version_of(repository, commit)
         return None
 
     def _log(self, agent: str, limit: int) -> tuple[Version, ...]:
         repository = self._repository(agent)
-        return tuple(_version(repository, commit) for commit in _history(repository, limit))
+        return tuple(version_of(repository, commit) for commit in newest_first(repository, limit))
 
     def _diff(self, agent: str, old: str, new: str) -> str:
         repository = self._repository(agent)
-        head = _head(repository)
-        before = _resolve(repository, agent, old).tree if old else head and head.tree
+        head = head_of(repository)
+        before = resolve(repository, agent, old).tree if old else head and head.tree
         now = (
-            _resolve(repository, agent, new).tree
+            resolve(repository, agent, new).tree
             if new
-            else repository[_write_tree(repository, self._now(repository, agent))]
+            else repository[write_tree(repository, self._now(repository, agent))]
         )
-        empty = repository[_write_tree(repository, {})]
+        empty = repository[write_tree(repository, {})]
         diff, text = repository.diff(before or empty, now), ""
         for patch in diff:
             raw: bytes = patch.data
@@ -314,7 +312,7 @@ class Workspaces:
         return text
 
     def _rollback(self, agent: str, version: str) -> Version | None:
-        target = _resolve(self._repository(agent), agent, version)
+        target = resolve(self._repository(agent), agent, version)
         with self._still[agent]:
             writing = sorted(
                 {run for run in self._written.get(agent, {}).values() if self.unfinished(run)}
@@ -329,11 +327,11 @@ class Workspaces:
     def _put_back(self, agent: str, target: Any) -> Version | None:
         repository = self._repository(agent)
         self._keep(agent, run="", key="", note="", noted=True)  # each as whose it is
-        head = _head(repository)
-        now, then = _ids(repository, head.tree) if head else {}, _ids(repository, target.tree)
+        head = head_of(repository)
+        now, then = ids_of(repository, head.tree) if head else {}, ids_of(repository, target.tree)
         differ = [path for path in now.keys() | then.keys() if now.get(path) != then.get(path)]
         self._labels.put_back(agent, differ)
-        restore_files(self.root(agent), _files(repository, target.tree))
+        restore_files(self.root(agent), files_of(repository, target.tree))
         return self._commit_all(agent, f"Back to {str(target.id)[:10]}\n")
 
 
@@ -374,107 +372,3 @@ def _outcome(version: Version | None) -> Outcome:
     return Outcome(
         ok=True, value={"commit": version.id, "changed": paths, "count": len(version.changed)}
     )
-
-
-def _head(repository: Any) -> Any | None:
-    reference = repository.references.get(BRANCH)
-    return repository[reference.target] if reference else None
-
-
-def _history(repository: Any, limit: int) -> Iterator[Any]:
-    head = _head(repository)
-    if head is None:
-        return
-    walker = repository.walk(head.id, SortMode.NONE)  # any other reads the whole history first
-    for _, commit in zip(range(limit), walker, strict=False):
-        yield commit
-
-
-def _version(repository: Any, commit: Any) -> Version:
-    trailers = dict(_TRAILER.findall(commit.message))
-    parent = commit.parents[0].tree if commit.parents else None
-    if parent:
-        diff = repository.diff(parent, commit.tree)
-        changed = {delta.new_file.path for delta in diff.deltas}
-    else:
-        changed = set(_ids(repository, commit.tree))
-    return Version(
-        id=str(commit.id),
-        when=commit.commit_time,
-        author=commit.author.name,
-        message=commit.message.partition("\n")[0],
-        run=trailers.get("Run", ""),
-        changed=tuple(sorted(changed)),
-    )
-
-
-def _resolve(repository: Any, agent: str, version: str) -> Any:
-    found = []
-    if _ID.fullmatch(version):
-        history = _history(repository, 1_000_000)
-        found = [commit for commit in history if str(commit.id).startswith(version)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise WorkspaceError(
-            f"{len(found)} versions of the workspace of {agent} begin with {version}",
-            hint="Give more of it.",
-        )
-    raise WorkspaceError(
-        f"the workspace of {agent} has no version {version!r}",
-        hint=f"`freehold workspace log {agent}` lists them.",
-    )
-
-
-def _with(before: Ids, now: Ids, paths: set[str]) -> Ids:
-    """`before`, with these paths as they are now."""
-    kept = {path: blob for path, blob in before.items() if path not in paths}
-    return kept | {path: now[path] for path in paths if path in now}
-
-
-def _with_room(paths: set[str], files: Ids) -> set[str]:
-    """Those that may be in a tree with these files: none is in the place of a folder."""
-    folders = {folder for file in files for folder in _folders(file)}
-    return {p for p in paths - folders if not files.keys() & _folders(p)}
-
-
-def _folders(path: str) -> set[str]:
-    """Those that a file of this path lies in: `a` and `a/b` of `a/b/c`."""
-    *names, _ = path.split("/")
-    return set(accumulate(names, "{}/{}".format))
-
-
-def _write_tree(repository: Any, files: Ids) -> Any:
-    root: Tree = {}
-    for path, blob in files.items():
-        *folders, name = path.split("/")
-        at = root
-        for folder in folders:
-            at = cast("Tree", at.setdefault(folder, {}))
-        at[name] = blob
-    return _build(repository, root)
-
-
-def _build(repository: Any, tree: Tree) -> Any:
-    builder = repository.TreeBuilder()
-    for name, item in tree.items():
-        if isinstance(item, dict):
-            builder.insert(name, _build(repository, item), _FOLDER)
-        else:
-            builder.insert(name, item, _FILE)
-    return builder.write()
-
-
-def _files(repository: Any, tree: Any) -> Files:
-    return {path: repository[blob].data for path, blob in _ids(repository, tree).items()}
-
-
-def _ids(repository: Any, tree: Any, prefix: str = "") -> Ids:
-    found: Ids = {}
-    for item in tree:
-        path = f"{prefix}{item.name}"
-        if item.type_str == "tree":
-            found.update(_ids(repository, item, f"{path}/"))
-        elif item.type_str == "blob":
-            found[path] = item.id
-    return found

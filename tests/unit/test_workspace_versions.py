@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from node.clock import ManualClock
 from node.errors import WorkspaceError
 from node.names import is_kept
-from node.runs import workspace, workspace_files
-from node.runs.workspace import Version, Workspaces
+from node.runs import workspace, workspace_files, workspace_history
+from node.runs.workspace import Workspaces
 from node.runs.workspace_files import MAX_FILE_BYTES, read_files, restore_files
+from node.runs.workspace_history import Version
 
 
 @pytest.fixture
@@ -384,12 +385,14 @@ async def test_a_diff_of_any_text_is_shown_and_cut(workspaces: Workspaces, files
 def test_a_version_is_named_by_what_only_it_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest of several is not what a person meant who wants to go back."""
     commits = [SimpleNamespace(id=f"{start:0<40}") for start in ("abcd1", "abcd2", "0123")]
-    monkeypatch.setattr(workspace, "_history", lambda _repository, _limit: iter(commits))
+    monkeypatch.setattr(
+        workspace_history, "newest_first", lambda _repository, _limit: iter(commits)
+    )
     with pytest.raises(WorkspaceError, match="2 versions"):
-        workspace._resolve(None, "clerk", "abcd")
-    assert workspace._resolve(None, "clerk", "abcd2") is commits[1]
+        workspace_history.resolve(None, "clerk", "abcd")
+    assert workspace_history.resolve(None, "clerk", "abcd2") is commits[1]
     with pytest.raises(WorkspaceError, match="no version"):
-        workspace._resolve(None, "clerk", "ffff")
+        workspace_history.resolve(None, "clerk", "ffff")
 
 
 async def history(workspaces: Workspaces) -> list[tuple[str, str, tuple[str, ...]]]:
