@@ -145,7 +145,10 @@ class LlamaEngine:
         await asyncio.gather(*(slot.aclose() for slot in self._slots.values()))
 
     def _slot(self, model: str) -> Slot:
-        pin = self._store.get(model)
+        pins = {pin.name: pin for pin in self._store.list()}
+        for name in self._slots.keys() - pins.keys():  # removed: memory and disk are to be free
+            self._slots[name].unload_idle()
+        pin = pins.get(model) or self._store.get(model)
         slot = self._slots.setdefault(
             model,
             Slot(

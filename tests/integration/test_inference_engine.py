@@ -488,6 +488,27 @@ async def test_unloading_gives_the_memory_back(store: ModelStore) -> None:
     await engine.aclose()
 
 
+async def test_a_model_that_was_removed_is_unloaded(tmp_path: Path) -> None:
+    """Its memory is the system's again, and so is the room that its file had on the disk."""
+    store = ModelStore(tmp_path / "home")
+    for name in ("tiny", "other"):
+        store.add(write_tiny_gguf(tmp_path / f"{name}.gguf", TinyModel(context=16_384)))
+    engine = LlamaEngine(store)
+    slow = engine.generate(ask(max_tokens=4000, temperature=1.0))
+    try:
+        await first(slow)
+        process = psutil.Process(engine.loaded()["tiny"])
+        store.remove("tiny")
+        await engine.info("other")
+        assert (await first(slow)).finish is None  # who is in the middle of an answer gets it
+        await cast("AsyncGenerator[Token, None]", slow).aclose()
+        await engine.info("other")
+        await asyncio.to_thread(process.wait, 30)
+        assert engine.loaded().keys() == {"other"}
+    finally:
+        await engine.aclose()
+
+
 async def test_a_generation_is_not_idle(store: ModelStore) -> None:
     engine = LlamaEngine(store, limits=EngineLimits(idle_unload_s=0.0))
     _, finish = await run(engine, ask(max_tokens=1000, temperature=1.0, seed=3))
@@ -498,11 +519,11 @@ async def test_a_generation_is_not_idle(store: ModelStore) -> None:
 async def test_who_asks_at_the_moment_of_unloading_is_answered(store: ModelStore) -> None:
     engine = LlamaEngine(store)
     await engine.preload("tiny")
-    engine._slots["tiny"]._unload_idle()
+    engine._slots["tiny"].unload_idle()
     assert (await run(engine, ask()))[1].completion_tokens > 0
     forgetting = asyncio.create_task(engine.forget())
     await asyncio.sleep(0)
-    engine._slots["tiny"]._unload_idle()
+    engine._slots["tiny"].unload_idle()
     await asyncio.sleep(0)
     assert (await run(engine, ask()))[1].completion_tokens > 0
     await forgetting

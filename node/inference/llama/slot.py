@@ -188,7 +188,7 @@ class Slot:
     def _count_idle(self) -> None:
         if self._limits.idle_unload_s is not None:
             loop = asyncio.get_running_loop()
-            self._idle = loop.call_later(self._limits.idle_unload_s, self._unload_idle)
+            self._idle = loop.call_later(self._limits.idle_unload_s, self.unload_idle)
 
     async def forget(self) -> None:
         """Has the runner drop what it keeps; waits for one that is writing it down to end."""
@@ -291,7 +291,8 @@ class Slot:
             self._idle.cancel()
             self._idle = None
 
-    def _unload_idle(self) -> None:
+    def unload_idle(self) -> None:
+        """Begins to end the runner, unless somebody uses it."""
         if self._runner is not None and not self.users:
             self._closing = asyncio.create_task(self.aclose(idle=True))
 
