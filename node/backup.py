@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -29,6 +28,7 @@ from typing import IO
 from node.disk import alone, listed
 from node.errors import BackupError
 from node.home import LOST_AND_FOUND, Home, is_unfinished
+from node.version import VERSION
 
 MANIFEST = "freehold-backup.json"
 FORMAT = 1
@@ -67,7 +67,7 @@ def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
         "format": FORMAT,
         "name": name,
         "created": time.time(),
-        "version": version("freehold"),
+        "version": VERSION,
         "journal_entries": entries,
     }
     try:

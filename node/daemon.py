@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, suppress
 from functools import partial
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from socket import socket
@@ -56,7 +55,8 @@ from node.runs import (
 )
 from node.sandbox import Sandbox, ToolStore
 from node.types import JsonObject
-from node.wallet_room import open_wallet, wallet_keeper, wallet_purse
+from node.version import VERSION
+from node.wallet_room import load_wallet, open_wallet, wallet_keeper, wallet_purse
 
 HARD_EXIT = 1
 _MIB = 1024 * 1024
@@ -151,7 +151,7 @@ class Daemon:
             passphrase=self._passphrase,
         )
         self._passphrase = None
-        data: JsonObject = {"version": version("freehold"), "pid": os.getpid()}
+        data: JsonObject = {"version": VERSION, "pid": os.getpid()}
         await control.log.append(Draft("node.started", data=data))
         await open_wallet(control, rooms)
         control.resumed = tuple(await control.runs.recover())
@@ -255,6 +255,8 @@ async def compose(
     sandbox = await rooms.enter_async_context(aclosing(Sandbox(home.cache, clock=clock)))
     keeper = wallet_keeper(home, config, passphrase)
     await rooms.enter_async_context(aclosing(keeper))
+    loading = asyncio.create_task(load_wallet(ready), name="the wallet's code")
+    rooms.callback(loading.cancel)
     purse = wallet_purse(keeper, config)
     tools = ToolStore(Path(str(files("wasm_tools"))), home.tools)
     with suppress(OSError):  # of a disk that cannot be written: the log will tell

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from importlib import import_module
 
 from node.config import Config
 from node.errors import FreeholdError
@@ -13,6 +14,7 @@ from node.home import Home
 from node.money import FeeRule, Keeper, WalletPurse
 
 SETTLE_S = 5.0
+_LATER = ("wallet.wallet", "wallet.nwc.giftwrap", "wallet.lightning.guard")
 log = logging.getLogger("freehold")
 
 
@@ -54,6 +56,13 @@ async def open_wallet(control: Control, rooms: AsyncExitStack) -> None:
     rooms.callback(asyncio.create_task(_go_on(control, first)).cancel)
     rooms.callback(first.cancel)
     await asyncio.wait({first}, timeout=SETTLE_S)
+
+
+async def load_wallet(ready: asyncio.Event) -> None:
+    """Imports, once the node is ready, what its rooms import of the wallet when they first use it:
+    an upgrade may put code in its place that does not fit what this process runs."""
+    await ready.wait()
+    await asyncio.to_thread(lambda: [*map(import_module, _LATER)])
 
 
 async def _settle(control: Control) -> None:

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from node.gateway.replies import ModelReply
     from node.gateway.wallet_replies import WalletReply
 
+ANEW = (
+    "`freehold down`, then `freehold up`, has it run this one. A service may name another Python: "
+    "`freehold service install` writes it anew."
+)
+
 
 @click.command()
 @click.option("--detach", is_flag=True, help="Go to the background once the node is ready.")
@@ -191,6 +196,8 @@ def status(as_json: bool) -> None:
         print_json({"running": True, **state})
         return
     click.echo(f"{state['name']} is up: version {state['version']}, pid {state['pid']}")
+    if other := other_version(state["version"]):
+        note(f"{other}. {ANEW}")
     click.echo(f"home       {state['home']}")
     click.echo(f"started    {ago(state['started'])} ago")
     click.echo(f"memory     {size(state['rss_bytes'])}")
@@ -206,6 +213,13 @@ def status(as_json: bool) -> None:
         click.echo("EMERGENCY STOP: no run moves until `freehold resume`")
     if state["stopping"]:
         click.echo("shutting down")
+
+
+def other_version(running: str) -> str:
+    """What to say of a daemon that an upgrade left running; empty where it is of our version."""
+    from node.version import VERSION
+
+    return "" if running == VERSION else f"it runs version {running}; this command is of {VERSION}"
 
 
 def _money(wallet: WalletReply) -> str:

@@ -21,6 +21,8 @@ import click
 from node.cli._model import bench_line, gpu_line, too_large
 from node.cli._shared import clean, connect, home, json_option, leave, print_json, size
 from node.cli.agent import broken
+from node.cli.daemon import ANEW, other_version
+from node.cli.service import differs, installed
 from node.errors import ConfigError, DaemonNotRunningError, FreeholdError, IdentityError
 from node.home import Home
 from node.identity import HttpSecrets, KeyStore
@@ -331,7 +333,8 @@ def _disk(where: Home) -> Iterator[Fault]:
 def _daemon(where: Home) -> Iterator[Fault]:
     try:
         with connect() as client:
-            client.status()
+            if other := other_version(client.status()["version"]):
+                yield Fault(other, ANEW)
     except DaemonNotRunningError as error:
         if where.socket.exists():
             yield Fault(
@@ -342,6 +345,13 @@ def _daemon(where: Home) -> Iterator[Fault]:
         yield Fault("the daemon is not running", error.hint)
     except FreeholdError as error:
         yield Fault(error.message, error.hint)
+
+
+def _service(where: Home) -> Iterator[Note]:
+    """That a service of this home starts the daemon as one would be installed now."""
+    with suppress(ConfigError):  # the check of the config tells of it
+        if installed(where) and (other := differs(where)):
+            yield Note(other)
 
 
 def _remove_socket(where: Home) -> None:
@@ -362,4 +372,5 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("log", _log),
     ("disk", _disk),
     ("daemon", _daemon),
+    ("service", _service),
 )

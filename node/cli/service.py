@@ -85,14 +85,11 @@ def status(as_json: bool) -> None:
     Exit status 1 if it is not. `freehold status` shows whether the daemon runs.
     """
     path = _path()
-    there = path.exists()
-    current = there and path.read_bytes() == definition(home()).encode()
+    there, other = path.exists(), differs(home())
     if as_json:
-        print_json({"installed": there, "current": current, "path": str(path)})
-    elif not there:
-        note(f"not installed (no {path})")
+        print_json({"installed": there, "current": there and not other, "path": str(path)})
     else:
-        note(f"{path} is installed" + ("" if current else ", but differs from what we would write"))
+        note(other or f"{path} is installed" if there else f"not installed (no {path})")
     leave(0 if there else 1)
 
 
@@ -112,6 +109,15 @@ def installed(where: Home) -> bool:
     if sys.platform == "darwin":
         named = f"<string>{escape(str(where.root))}</string>"
     return path.is_file() and named in path.read_text("utf-8", errors="replace")
+
+
+def differs(where: Home) -> str:
+    """What to say of a service that is not as it would be installed now, as one that names a Python
+    of before an upgrade; empty where there is none, or it is."""
+    path = _path()
+    if not path.is_file() or path.read_bytes() == definition(where).encode():
+        return ""
+    return f"{path} differs from what `freehold service install` writes now"
 
 
 def definition(where: Home) -> str:

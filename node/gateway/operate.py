@@ -23,6 +23,7 @@ from node.inference import resident_bytes
 from node.journal import Draft, Entry
 from node.runs import AgentManifest
 from node.types import JsonObject
+from node.version import VERSION
 
 COMMITS_MAX = 1_000
 QUESTION_MAX = 20  # digits of an index of the log, and more
@@ -40,10 +41,8 @@ async def status(request: Request) -> Response:
 
 
 def _status(node: Control) -> StatusReply:
-    from importlib.metadata import version
-
     return StatusReply(
-        version=version("freehold"),
+        version=VERSION,
         pid=os.getpid(),
         home=str(node.home.root),
         name=node.config.node.name,

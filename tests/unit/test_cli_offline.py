@@ -998,3 +998,16 @@ def test_quantities_read_well() -> None:
     assert [span(s) for s in (0.00002, 0.0123, 3.21, 600)] == ["20 µs", "12 ms", "3.2 s", "10 min"]
     assert [size(n) for n in (5, 2048, 3 << 30)] == ["5 B", "2.0 KiB", "3.0 GiB"]
     assert ago(0).endswith("d")
+
+
+def test_a_service_that_names_a_python_of_before_an_upgrade_is_told(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    path = tmp_path / "config" / "systemd" / "user" / service.UNIT
+    path.parent.mkdir(parents=True)
+    path.write_text(service.unit(made(home), ["/old/bin/python", "-m", "node.cli", "up"], 20))
+    told = f"{path} differs from what `freehold service install` writes now"
+    assert told in run("service", "status").stderr
+    assert f"service: {told}" in run("doctor").stdout
