@@ -6,10 +6,10 @@ Whatever waits for a mint has a longer time to answer; the daemon goes on where 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
-from node.errors import NoAnswerError, PaymentPendingError
-from node.types import JsonObject
+from node.errors import ControlError, NoAnswerError, PaymentPendingError
+from node.types import Json, JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +43,17 @@ class Post(Protocol):
         *,
         timeout: float | None = ...,
     ) -> JsonObject: ...
+
+
+class Moved(dict[str, Json]):
+    """The reply of what has moved money. What a daemon of another version leaves out of it must not
+    look like a failure."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise PaymentPendingError(
+            f"it is done, and the daemon's answer, of another version, has no {key!r}",
+            hint="Do not do it again: `freehold wallet history` has it.",
+        )
 
 
 class WalletClient:
@@ -159,10 +170,13 @@ class WalletClient:
         return str(self._post("/wallet/nwc", {"uri": uri}, timeout=PAY_S)["nwc"])
 
     def _move(self, path: str, body: Mapping[str, object]) -> JsonObject:
-        """Asks for what moves money. A daemon that goes away in between may have moved it."""
+        """Asks for what moves money. A daemon that goes away in between may have moved it, and so
+        may one of another version whose answer is none that this one knows."""
         try:
-            return self._post(path, body, timeout=PAY_S)
-        except NoAnswerError as error:
+            return Moved(self._post(path, body, timeout=PAY_S))
+        except ControlError as error:
+            if type(error) not in (NoAnswerError, ControlError):  # it says that nothing was done
+                raise
             raise PaymentPendingError(
                 f"{error.message}; whether the money moved nobody knows yet",
                 hint="Do not do it again before `freehold wallet history` says how it ended.",

@@ -25,6 +25,7 @@ from node.errors import (
 from node.gateway.replies import ErrorReply
 
 BODY_MAX_BYTES = 4 * 1024 * 1024
+OTHER_VERSION = "Client and daemon may be of different versions: `freehold status` says so."
 SHOWN_MAX = 100  # characters of a key that is not known
 
 # an error's class decides; the first that fits, 400 otherwise
@@ -101,7 +102,8 @@ def _refusal(error: ValidationError, model: type[Body]) -> RequestError:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])[:SHOWN_MAX] or "the body"
     allowed = ", ".join(model.model_fields) or "nothing"
-    return RequestError(f"{where}: {first['msg']}", hint=f"This request takes: {allowed}.")
+    other = f" {OTHER_VERSION}" if first["type"] == "extra_forbidden" else ""
+    return RequestError(f"{where}: {first['msg']}", hint=f"This request takes: {allowed}.{other}")
 
 
 class TokenGate:
@@ -145,7 +147,7 @@ async def on_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     missing = NotFoundError(
         f"the control API has no such route ({error.detail})",
-        hint="Client and daemon may be of different versions; compare `freehold status`.",
+        hint=OTHER_VERSION,
     )
     response = error_response(missing, error.status_code)
     response.headers.update(error.headers or {})  # of a 405, the methods that there are

@@ -40,6 +40,7 @@ from node.errors import (
     JournalError,
     JournalWriteError,
     PaymentPendingError,
+    RequestError,
 )
 from node.gateway import bind_tcp, bind_unix, sse
 from node.gateway.http import on_bug
@@ -235,6 +236,29 @@ def test_what_a_daemon_of_before_an_upgrade_leaves_out_is_said_so() -> None:
     for broken in (lambda: run["erased"], lambda: run["usage"]["steps"]):
         with pytest.raises(ControlError, match="of another version"):
             broken()
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (200, b'{"paid": 5}'),
+        (402, b'{"error": "it may be on its way", "hint": "", "code": "PaymentAdriftError"}'),
+        (200, b"<html>"),
+    ],
+    ids=["reply", "error", "no-json"],
+)
+def test_what_another_version_says_of_a_payment_is_no_failure(status: int, content: bytes) -> None:
+    """Whoever takes it for one pays again."""
+    with answering(status, content) as client, pytest.raises(PaymentPendingError) as caught:
+        assert client.wallet.pay("anna@example.org", 5)["paid_sat"] == 5
+    assert caught.value.exit_code == 7
+    assert "Do not do it again" in caught.value.hint
+
+
+def test_what_another_version_does_not_take_was_not_done() -> None:
+    body = b'{"error": "tip: Extra inputs are not permitted", "hint": "", "code": "RequestError"}'
+    with answering(400, body) as client, pytest.raises(RequestError):
+        client.wallet.pay("anna@example.org", 5)
 
 
 def test_an_error_comes_back_as_its_class() -> None:
