@@ -58,13 +58,19 @@ def decode(name: str, content: bytes) -> HttpSecret:
     try:
         found = json.loads(content)
         url, header, value = (str(found[key]) for key in ("url", "header", "value"))
-        return HttpSecret(url, header, value, tuple(map(str, found["agents"])))
+        made = HttpSecret(url, header, value, tuple(map(str, found["agents"])))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IdentityError(
             f"secret {name} is not what it must be",
             hint=f"Set it again: `freehold secret set {name}`, or of a model's key `freehold model "
             f"connect`. Or `freehold secret remove {name}`.",
         ) from error
+    if more := set(found) - set(asdict(made)):  # it may say who else does not get it, or where
+        raise IdentityError(
+            f"secret {name} says what this version of Freehold does not know: {sorted(more)[0]}",
+            hint="Use the version that wrote it, or set the secret again with this one.",
+        )
+    return made
 
 
 class HttpSecrets:

@@ -16,13 +16,14 @@ from node.clock import ManualClock
 from node.errors import (
     ApprovalError,
     BackupError,
+    IdentityError,
     JournalDamagedError,
     JournalVersionError,
     ModelError,
     WalletStateError,
 )
 from node.home import Home
-from node.identity import KeyStore
+from node.identity import HttpSecrets, KeyStore
 from node.inference.models.pins import read_lock
 from node.journal import Draft, Journal, MemoryLog, Verdict, verify, writer
 from node.journal.entry import line
@@ -144,6 +145,13 @@ def test_the_key_of_a_newer_version_is_no_lost_one(tmp_path: Path) -> None:
         WalletKey(tmp_path).open()
     assert "Use the version that wrote it" in caught.value.hint
     assert "move" not in caught.value.hint
+
+
+def test_a_secret_of_a_newer_version_goes_nowhere_that_one_may_forbid(tmp_path: Path) -> None:
+    kept = {"url": "https://a.example/*", "header": "X", "value": "v", "agents": ["clerk"]}
+    KeyStore(tmp_path).set("api", json.dumps({**kept, "methods": ["GET"]}).encode())
+    with pytest.raises(IdentityError, match=r"secret api says .* does not know: methods"):
+        HttpSecrets(tmp_path).headers("clerk")
 
 
 def test_a_lock_of_a_newer_version_asks_for_that(tmp_path: Path) -> None:
