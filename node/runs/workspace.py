@@ -330,8 +330,11 @@ class Workspaces:
         head = head_of(repository)
         now, then = ids_of(repository, head.tree) if head else {}, ids_of(repository, target.tree)
         differ = [path for path in now.keys() | then.keys() if now.get(path) != then.get(path)]
+        wanted = files_of(repository, target.tree)
+        for _ in wanted.values():  # what is damaged shows before anything is changed
+            pass
         self._labels.put_back(agent, differ)
-        restore_files(self.root(agent), files_of(repository, target.tree))
+        restore_files(self.root(agent), wanted)
         return self._commit_all(agent, f"Back to {str(target.id)[:10]}\n")
 
 

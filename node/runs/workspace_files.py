@@ -13,7 +13,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,11 +41,12 @@ _LEFT_OUT = {
     errno.EOPNOTSUPP,
 }
 _IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}
-Files = dict[str, bytes]
+Files = Mapping[str, bytes]
 
 
-def read_files(root: Path) -> Files:
-    """The regular files by their path with `/`; empty if the folder is not there.
+def each_file(root: Path) -> Iterator[tuple[str, bytes]]:
+    """The regular files by their path with `/`, one after another, so that not all are in memory at
+    once; none if the folder is not there.
 
     Left out: links, files with several names, special files, what we may not read, what is over
     8 MiB or nested over 32 deep, and names that no history holds (`names`).
@@ -54,11 +55,6 @@ def read_files(root: Path) -> Files:
         WorkspaceError: there are more than 20,000 files or 512 MiB.
         OSError: a file cannot be read; it must not look as if it were deleted.
     """
-    return dict(each_file(root))
-
-
-def each_file(root: Path) -> Iterator[tuple[str, bytes]]:
-    """As `read_files`, one after another, so that not all are in memory at once."""
     count = total = 0
     for path, content in _walk(root):
         yield path, content
@@ -71,7 +67,7 @@ def each_file(root: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def read_file(root: Path, path: str) -> bytes | None:
-    """One file as `read_files` has it; None where it leaves it out, or there is none.
+    """One file as `each_file` has it; None where it leaves it out, or there is none.
 
     Raises:
         OSError: it cannot be read.
@@ -92,12 +88,12 @@ def restore_files(root: Path, wanted: Files) -> None:
         WorkspaceError: something that is no file or folder of the workspace stands in the way.
         OSError: a file cannot be written.
     """
-    present = read_files(root)
+    is_right = {path: wanted.get(path) == content for path, content in each_file(root)}
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in sorted(present.keys() - wanted.keys(), reverse=True):
+    for path in sorted(is_right.keys() - wanted.keys(), reverse=True):
         _remove(root, path)
     for path in sorted(wanted):
-        if present.get(path) != wanted[path]:
+        if not is_right.get(path):
             _write(root, path, wanted[path])
 
 

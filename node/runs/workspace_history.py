@@ -6,7 +6,7 @@ What is here reads and writes objects of a repository; what becomes of them is `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal, cast
@@ -135,9 +135,26 @@ def _build(repository: Any, tree: Tree) -> Any:
     return builder.write()
 
 
+@dataclass(frozen=True, eq=False)
+class _Read(Mapping[str, bytes]):
+    """Files by their ids; each is read when it is asked for, so that not all are in memory."""
+
+    repository: Any
+    ids: Ids
+
+    def __getitem__(self, path: str) -> bytes:
+        return bytes(self.repository[self.ids[path]].data)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 def files_of(repository: Any, tree: Any) -> Files:
     """A tree's files with their content."""
-    return {path: repository[blob].data for path, blob in ids_of(repository, tree).items()}
+    return _Read(repository, ids_of(repository, tree))
 
 
 def ids_of(repository: Any, tree: Any, prefix: str = "") -> Ids:

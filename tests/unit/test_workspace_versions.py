@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from node.errors import WorkspaceError
 from node.names import is_kept
 from node.runs import workspace, workspace_files, workspace_history
 from node.runs.workspace import Workspaces
-from node.runs.workspace_files import MAX_FILE_BYTES, read_files, restore_files
+from node.runs.workspace_files import MAX_FILE_BYTES, each_file, restore_files
 from node.runs.workspace_history import Version
 
 
@@ -178,13 +179,45 @@ async def test_rollback_is_a_new_commit_and_loses_nothing(
     (files / "new" / "c").write_text("not kept yet")
     back = await workspaces.rollback("clerk", first)
     assert back is not None
-    assert read_files(files) == {"a": b"one", "old/b": b"b"}
+    assert dict(each_file(files)) == {"a": b"one", "old/b": b"b"}
     assert not (files / "new").exists()
     log = await workspaces.log("clerk")
     assert [version.author for version in log] == ["owner", "owner", "clerk"]
     undone = await workspaces.rollback("clerk", log[1].id)
     assert undone is not None
-    assert read_files(files) == {"a": b"two", "new/c": b"not kept yet"}
+    assert dict(each_file(files)) == {"a": b"two", "new/c": b"not kept yet"}
+
+
+async def test_a_rollback_holds_a_file_in_memory_and_not_all(
+    workspaces: Workspaces, files: Path
+) -> None:
+    for number in range(12):
+        (files / f"{number}").write_bytes(os.urandom(1 << 20))
+    first = await keep(workspaces, "r1")
+    for number in range(0, 12, 2):
+        (files / f"{number}").write_bytes(os.urandom(1 << 20))
+    tracemalloc.start()
+    try:
+        assert await workspaces.rollback("clerk", first) is not None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20  # 8 MiB are asked for at a time
+
+
+async def test_a_rollback_to_what_is_damaged_changes_nothing(
+    home: Path, workspaces: Workspaces, files: Path
+) -> None:
+    for name in ("a", "b"):
+        (files / name).write_text(f"{name}, as it was")
+    first = await keep(workspaces, "r1")
+    (files / "a").write_text("new")
+    (files / "b").unlink()
+    blob = str(pygit2.hash(b"b, as it was"))
+    (home / ".git-clerk" / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(WorkspaceError):
+        await workspaces.rollback("clerk", first)
+    assert dict(each_file(files)) == {"a": b"new"}
 
 
 @pytest.mark.parametrize("version", ["", "HEAD", "zz", "main", "--all", "../x", "ffff"])
@@ -228,7 +261,7 @@ def test_links_and_special_files_are_left_out_and_never_followed(
     (files / ".git" / "config").write_text("[core]")
     (files / "big").write_bytes(b"x" * (MAX_FILE_BYTES + 1))
     (files / "line\nbreak").write_text("2")
-    assert read_files(files) == {"a": b"1"}
+    assert dict(each_file(files)) == {"a": b"1"}
 
 
 def test_restoring_writes_through_no_link(files: Path, tmp_path: Path) -> None:
@@ -361,7 +394,7 @@ def test_what_cannot_be_read_just_now_does_not_look_deleted(
 
     monkeypatch.setattr(os, "open", full)
     with pytest.raises(OSError, match="Too many"):
-        read_files(files)
+        dict(each_file(files))
 
 
 @pytest.mark.parametrize("path", ["../a", "sub/../../a", "/a", "sub//a", "."])
