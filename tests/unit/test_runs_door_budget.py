@@ -210,6 +210,25 @@ async def test_a_small_egress_budget_is_given_whole_to_a_call_that_keeps_to_it()
     assert (result.status, "egress_bytes limit 10000" in result.reason) == ("stopped", True)
 
 
+async def test_without_time_left_nothing_is_begun() -> None:
+    clock, after = ManualClock(), PlainEffect(args="after")
+
+    class Long(PlainEffect):
+        async def perform(self, key: str) -> Outcome:
+            clock.advance(121)
+            return await super().perform(key)
+
+    async def program(run: ProgramRun) -> Answer:
+        await run.step(Long())
+        await run.step(after)
+        return Answer("completed", "")
+
+    runs, _, run_id = await run_one(program, clock=clock)
+    result = await runs.wait(run_id)
+    assert (result.status, after.performed) == ("stopped", [])
+    assert "seconds limit 120" in result.reason
+
+
 async def test_an_effect_that_cannot_send_less_is_refused_whole() -> None:
     sender = PlainEffect(needs_usage=Usage(egress_bytes=65_536))
     clerk = agent("clerk", "plain", budget=BudgetLimits(egress_bytes=10_000))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from node.clock import ManualClock
-from node.errors import ApprovalError, RunStoppedError
+from node.errors import ApprovalError, JournalError, RunStoppedError
 from node.journal import Draft, MemoryLog
 from node.runs import (
     Answer,
@@ -147,6 +147,28 @@ async def test_an_answer_in_time_counts_however_long_it_takes_to_write() -> None
     runs, _ = make(script(PlainEffect(value=1)), ASKING, log=log, limits=OPEN_SHORTLY)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.approve((await asked(runs, run_id)).id, "uid:1")
+    assert (await runs.wait(run_id)).text == "[1]"
+
+
+async def test_the_first_answer_counts_and_there_is_no_second() -> None:
+    log = Waits(clock=ManualClock())
+    runs, _ = make(script(PlainEffect(value=1)), ASKING, log=log)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = (await asked(runs, run_id)).id
+    answers = (runs.deny(question, "uid:1"), runs.approve(question, "uid:2"))
+    _, second = await asyncio.gather(*answers, return_exceptions=True)
+    assert isinstance(second, ApprovalError)
+    assert (await runs.wait(run_id)).text == '[{"error":"PolicyDeniedError"}]'
+    assert [e.type for e in log.entries()].count("approval.settled") == 1
+
+
+async def test_an_answer_that_the_log_does_not_take_leaves_the_question_open() -> None:
+    runs, _ = make(script(PlainEffect(value=1)), ASKING)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    question = (await asked(runs, run_id)).id
+    with pytest.raises(JournalError):
+        await runs.approve(question, "uid:1", "no text: \ud800")
+    await runs.approve(question, "uid:1")
     assert (await runs.wait(run_id)).text == "[1]"
 
 

@@ -434,6 +434,26 @@ async def test_a_replay_that_leaves_something_out_is_noticed_behind_what_guards_
         await after.replay(run_id, from_step="4", edit='{"results": {"1.input.passes": 1}}')
 
 
+async def test_a_replay_that_has_more_judged_than_was_writes_nothing() -> None:
+    def takes(*, judges: bool):
+        async def program(run: ProgramRun) -> Answer:
+            await run.step(PlainEffect(args=1))
+            if judges:
+                await run.guard(GuardStage.ANSWER, "done")
+            return Answer("completed", "done")
+
+        return program
+
+    guards = FixedGuards({GuardStage.ANSWER: [Passes()]})
+    runs, log = make(takes(judges=False), guards=guards)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await runs.wait(run_id)
+    size = log.size
+    report = await make(takes(judges=True), log, guards=guards)[0].replay(run_id)
+    assert isinstance(report, ReplayReport)
+    assert (report.divergence and report.divergence.path, log.size) == ("2", size)
+
+
 @pytest.mark.parametrize("stage", [GuardStage.INPUT, GuardStage.ANSWER])
 @pytest.mark.parametrize("judged", [True, False])
 async def test_guards_do_not_speak_where_a_step_was_nor_the_other_way_round(
