@@ -120,6 +120,11 @@ def indented(text: str, by: int = 2) -> str:
     return clean(text).replace("\n", "\n" + " " * by)
 
 
+def in_a_line(text: str) -> str:
+    """Text from outside of whatever many lines as one."""
+    return clean("; ".join(text.splitlines()), lines=False)
+
+
 def ago(seconds: float) -> str:
     """How long ago a moment of wall time was: `12s`, `5m`, `3h`, `8d`."""
     passed = max(0.0, time.time() - seconds)

@@ -114,7 +114,7 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
         print_json({"name": about.name, "created": about.created, "kept": str(kept or "") or None})
         return
     made = datetime.fromtimestamp(about.created).astimezone()
-    note(f"restored {about.name} as of {made:%Y-%m-%d %H:%M} into {home().root}")
+    note(f"restored {about.name} as of {made:%Y-%m-%d %H:%M} into {home().root}", lines=False)
     if kept:
         note(f"the node that was there is in {kept}")
     if home().wallet.exists():

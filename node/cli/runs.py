@@ -10,6 +10,7 @@ from node.cli._shared import (
     ago,
     clean,
     connect,
+    indented,
     json_option,
     leave,
     limit_option,
@@ -68,16 +69,15 @@ def show(run: str, as_json: bool) -> None:
     end = found["finished"]
     click.echo(f"run      {found['id']}")
     click.echo(f"agent    {found['agent']}")
-    click.echo(
-        f"status   {found['status']}" + (f" ({clean(found['reason'])})" * bool(found["reason"]))
-    )
+    why = f" ({indented(found['reason'], 9)})" if found["reason"] else ""
+    click.echo(f"status   {found['status']}{why}")
     click.echo(f"started  {ago(found['started'])} ago")
     if end is not None:
         click.echo(f"took     {span(end - found['started'])}")
     tokens = f"{usage['prompt_tokens']}+{usage['completion_tokens']} tokens"
     click.echo(f"used     {usage['steps']} steps, {usage['tool_calls']} tool calls, {tokens}")
-    click.echo(f"prompt   {clean(_shown(found, 'prompt'))}")
-    click.echo(f"answer   {clean(_shown(found, 'text'))}")
+    click.echo(f"prompt   {indented(_shown(found, 'prompt'), 9)}")
+    click.echo(f"answer   {indented(_shown(found, 'text'), 9)}")
 
 
 def _shown(run: RunReply, what: Literal["prompt", "text"]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli._shared import clean, connect, json_option, number, print_json, span
+from node.cli._shared import clean, connect, in_a_line, json_option, number, print_json, span
 from node.types import JsonObject
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ def _head(found: JsonObject) -> Text:
     text = _text(f"{found.get('run')} {found.get('agent')} ", "bold", "")
     text.append(status, color)
     parts = [span(_number(found.get("seconds"))), *_usage(found.get("usage"))]
-    reason = found.get("reason")
-    return text.append("  " + "  ".join([*parts, *([f"({clean(str(reason))})"] if reason else [])]))
+    if reason := found.get("reason"):
+        parts.append(f"({in_a_line(str(reason))})")
+    return text.append("  " + "  ".join(parts))
 
 
 def _grow_all(parent: Tree, steps: list[JsonObject], width: int | None) -> None:
@@ -96,7 +97,7 @@ def _grow(parent: Tree, step: JsonObject, width: int | None) -> None:
         branch.add(_text("→ ", "dim", _short(step["args"], width)))
     error = step.get("error")
     if isinstance(error, dict):
-        branch.add(_text("✗ ", "red", clean(str(error.get("message")))))
+        branch.add(_text("✗ ", "red", in_a_line(str(error.get("message")))))
     elif step.get("value") is not None and step.get("kind") != "guard":
         branch.add(_text("← ", "dim", _short(_said(step), width)))
     _grow_all(branch, _list(step, "steps"), width)
