@@ -20,6 +20,7 @@ from node.cli._shared import (
     INTERRUPTED,
     clean,
     connect,
+    in_a_line,
     json_option,
     leave,
     note,
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
 # how a run ended -> exit status; docs/cli.md has the same table
 EXIT = {"completed": 0, "failed": 1, "stopped": 4, "could_not": 6}
-PARKED = 5
+PARKED = 4  # by an emergency stop or a shutdown; it goes on after that
+WAITING = 5
 # the loop opens a run with a look at the model; nothing a person waits for
 HIDDEN = ("model open", None)
 
@@ -165,7 +167,7 @@ class Watcher:
         note(f"`freehold approvals approve {question['id']}` or `... deny {question['id']}`")
         if self._json:
             self._print({"run": self._client.run(self._run), "approval": question})
-        return PARKED
+        return WAITING
 
     def _print(self, result: object) -> None:
         """The result for a program: one document, or the last of the lines."""
@@ -195,7 +197,7 @@ class Watcher:
             self._take_back("the run did not get that far")
             if run["text"]:
                 click.echo(clean(run["text"]))
-            note(f"{run['status']}: {'; '.join(run['reason'].splitlines())}", lines=False)
+            note(f"{run['status']}: {in_a_line(run['reason'])}")
             note(f"`freehold trace {self._run}` shows what it did")
         return EXIT.get(run["status"], PARKED)
 

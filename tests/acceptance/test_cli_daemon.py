@@ -285,6 +285,21 @@ def test_ctrl_c_cancels_the_run(
     assert "terminal" in run["reason"]
 
 
+def test_a_run_that_is_stopped_under_ask_waits_for_no_answer(
+    node: Node, interruptible: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """5 is for a question, which a program then finds beside the run."""
+    node.up()
+    words = ("ask", "clerk", "--json", "--stream", "wait x")
+    with interruptible(*words, env=node.environment()) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the run has begun
+        node.cli("estop")
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 4
+    assert json.loads(said.splitlines()[-1])["status"] == "parked"
+
+
 def test_runs_trace_logs_and_replay(running: Node) -> None:
     running.cli("ask", "clerk", "calc 12*34")
     run = json.loads(running.cli("runs", "list", "--json").stdout)[0]["id"]
