@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import subprocess
@@ -18,10 +19,13 @@ from node.journal import (
     Fault,
     FaultyStorage,
     Journal,
+    MemoryKeys,
     Verdict,
+    check_proof,
     storage_from,
     verify,
 )
+from node.journal.note import Signer
 
 DISK_KIB = 256
 ORIGIN = "test.example/log"
@@ -152,6 +156,7 @@ def test_a_full_disk_refuses_and_cuts_back(tmp_path: Path, boundary: Boundary) -
     assert (tmp_path / "journal" / "000000000000.jsonl").stat().st_size == size
     assert journal.size == 1
     assert journal.append_sync(Draft("a.d")) == (1,), "there is room again"
+    assert check_proof(journal.prove(0), journal.vkey).type == "a.b", "hashes are cut back, too"
     journal.close()
     assert verify(tmp_path / "journal").verdict is Verdict.VERIFIED
 
@@ -193,6 +198,48 @@ def test_an_io_error_stops_the_log_for_good(tmp_path: Path, boundary: Boundary, 
     journal.append_sync(Draft("a.c"))
     journal.close()
     assert verify(tmp_path / "journal").internal is Verdict.VERIFIED
+
+
+def test_a_part_of_a_slot_that_a_crash_left_moves_none_behind_it(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    storage = FaultyStorage(Fault.EIO, Boundary.MID_WRITE, nth=2, only=".keys")
+    refs = []
+    for disk in (storage, None):
+        journal = opened(folder, storage=disk)
+        for number in range(2):
+            ref = journal.put_blob(b"content %d" % number, "value")
+            try:
+                journal.append_sync(Draft("a.b", blobs=(ref,)))
+                refs.append(ref)
+            except JournalWriteError:
+                assert (folder / "blobs" / "000000000000.keys").stat().st_size == 128 + 64
+        journal.close()
+    journal = opened(folder)
+    assert [journal.blob(ref) for ref in refs] == [b"content 0", b"content 0", b"content 1"]
+    journal.close()
+    assert verify(folder).verdict is Verdict.VERIFIED
+
+
+class FullFolder(MemoryKeys):
+    """Keys that cannot be kept for a while, once there is one."""
+
+    refuses = 1
+
+    def make(self, origin: str) -> Signer:
+        if self.signers and self.refuses:
+            self.refuses -= 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().make(origin)
+
+
+def test_a_log_whose_next_key_cannot_be_kept_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "journal", keys=FullFolder(), segment_entries=1)
+    journal.append_sync(Draft("a.b"))
+    with pytest.raises(JournalWriteError, match="next key could not be kept"):
+        journal.append_sync(Draft("a.c"))
+    assert journal.append_sync(Draft("a.d")) == (1,)
+    journal.close()
+    assert verify(tmp_path / "journal").epochs == 2
 
 
 async def test_a_log_that_breaks_tells_who_waits(

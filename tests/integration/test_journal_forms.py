@@ -145,6 +145,17 @@ def test_nothing_follows_a_seal(forged: Forged, tail: bytes) -> None:
         Journal.open_sync(forged.folder, origin=ORIGIN)
 
 
+def test_a_segment_that_another_follows_ends_with_a_seal(forged: Forged) -> None:
+    forged.commit()
+    forged.written()
+    forged.lines = [forged.entry()]
+    forged.commit()
+    segment_path(forged.folder, 1).write_bytes(b"".join(b"%s\n" % each for each in forged.lines))
+    assert verdict(forged.folder) is Verdict.FAILED
+    with pytest.raises(JournalDamagedError, match="the seal at entry 1"):
+        Journal.open_sync(forged.folder, origin=ORIGIN)
+
+
 @pytest.mark.parametrize(("more", "verdict_of_it"), [("", "verified"), ("more x\n", "failed")])
 def test_a_seal_has_its_form_where_its_segment_is_pruned_too(
     forged: Forged, more: str, verdict_of_it: str
@@ -217,6 +228,19 @@ def test_what_no_commit_covers_is_not_looked_into(forged: Forged, thorough: bool
     forged.entry(draft=Draft("a.b", blobs=(BlobRef("ab" * 32, 1, "x"),)))
     tail = forged.lines.pop() + b"\n=Zm" + bytes(300) + b"=\n"
     assert verdict(forged.written(tail), thorough=thorough) is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize("last", [b"", b"x", b"\0"])
+def test_a_signed_commit_is_not_what_a_cut_left(forged: Forged, last: bytes) -> None:
+    """Of the entry before it one bit fell over; only its newline may be missing, or be another."""
+    forged.commit()
+    forged.entry()
+    forged.commit()
+    forged.lines[-2] = forged.lines[-2].replace(b"a.b", b"a.c")
+    tail = forged.lines.pop() + last
+    assert verdict(forged.written(tail)) is Verdict.FAILED
+    with pytest.raises(JournalDamagedError, match="at entry 1"):
+        Journal.open_sync(forged.folder, origin=ORIGIN)
 
 
 def test_more_than_a_write_was_not_cut_short(forged: Forged) -> None:

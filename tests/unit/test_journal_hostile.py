@@ -308,6 +308,28 @@ def test_content_that_was_erased_and_came_back_is_told(tmp_path: Path) -> None:
         assert verify(folder).verdict is Verdict.VERIFIED, "it was taken up again"
 
 
+def test_an_erasure_that_the_disk_refuses_is_told_and_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "journal"
+
+    def fails(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with closing(opened(folder)) as log:
+        ref, other = (log.put_blob(b"secret", "x") for _ in range(2))
+        log.append_sync(Draft("a.b", blobs=(ref, other)))
+        with monkeypatch.context() as patch:
+            patch.setattr("node.journal.blobs.sync", fails)
+            with pytest.raises(JournalError, match="cannot be destroyed"):
+                asyncio.run(log.erase(ref))
+        log.append_sync(Draft("blob.erased", data={"id": other.id}))
+        assert verify(folder).verdict is Verdict.VERIFIED, "it may be about to go"
+    assert verify(folder).blobs.counts[BlobState.UNERASED] == 1
+    with closing(opened(folder)) as log, pytest.raises(JournalErasedError):
+        log.blob(other)
+
+
 # ── pruning ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -372,6 +394,17 @@ def test_the_keys_of_pruned_content_are_overwritten(tmp_path: Path) -> None:
     with closing(fill(tmp_path / "journal")) as log, path.open("rb") as keys:
         asyncio.run(log.prune(10))
         assert keys.read() == bytes(128)
+
+
+def test_the_secret_of_an_epoch_that_ended_is_overwritten(tmp_path: Path) -> None:
+    """Whoever finds it on the disk could write that epoch anew."""
+    with closing(opened(tmp_path / "journal", segment_entries=1)) as log:
+        log.append_sync(Draft("a.b"))
+        (path,) = (tmp_path / "journal" / "keys").iterdir()
+        with path.open("rb") as secret:
+            log.append_sync(Draft("a.b"))
+            assert not path.exists()
+            assert secret.read() == bytes(32)
 
 
 def test_a_pruned_log_without_its_hashes_is_pruned_further(tmp_path: Path) -> None:
@@ -487,6 +520,29 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path, damage: Callable[[Path], N
     with closing(opened(folder)) as log:
         for number in range(25):
             assert [entry.index for entry in log.run_entries(f"run-{number}")] == [number]
+
+
+def test_an_index_that_is_ahead_of_its_log_is_made_anew(tmp_path: Path) -> None:
+    """As where an older copy of the log was put back."""
+    folder, old = tmp_path / "journal", tmp_path / "old"
+    fill(folder).close()
+    shutil.copytree(folder, old)
+    with closing(opened(folder)) as log:
+        log.append_sync(Draft("a.b", run="run-0"))
+        assert [entry.index for entry in log.run_entries("run-0")] == [0, 25]
+    shutil.copy(folder / "index.db", old)
+    with closing(opened(old)) as log:
+        assert [entry.index for entry in log.run_entries("run-0")] == [0]
+
+
+def test_an_index_of_another_version_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    fill(folder).close()
+    with closing(sqlite3.connect(folder / "index.db")) as db, db:
+        db.execute("update entry set run = 'in another form'")
+        db.execute("pragma user_version = 99")
+    with closing(opened(folder)) as log:
+        assert log.index.find(run="run-7") == [7]
 
 
 # ── linking ─────────────────────────────────────────────────────────────────────────────────
