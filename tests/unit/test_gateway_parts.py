@@ -12,6 +12,7 @@ import socket
 import stat
 import struct
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +46,7 @@ from node.errors import (
 from node.gateway import bind_tcp, bind_unix, sse
 from node.gateway.http import on_bug
 from node.gateway.peer import allowed, peer_uid, xucred_uid
+from node.gateway.runs import list_
 from node.gateway.sse import until
 from node.gateway.trace import trace
 from node.gateway.wallet_pay import _paid
@@ -52,7 +54,7 @@ from node.home import Home
 from node.journal import Draft, MemoryLog, PolicyVerdict
 from node.money import Payment
 from node.readiness import Readiness
-from node.runs import RunEvent, RunResult
+from node.runs import RunEvent, RunResult, RunSummary
 from node.types import JsonObject
 
 # ── streams ─────────────────────────────────────────────────────────────────────────────────
@@ -516,3 +518,19 @@ async def test_a_node_that_is_cancelled_closes_its_connections(
             await running
     assert not home.socket.exists()
     gc.collect()
+
+
+async def test_a_long_list_of_runs_holds_up_nothing_else() -> None:
+    listed: list[tuple[threading.Thread, str | None, int]] = []
+
+    def list_runs(*, agent: str | None, limit: int) -> list[RunSummary]:
+        listed.append((threading.current_thread(), agent, limit))
+        return []
+
+    control = SimpleNamespace(runs=SimpleNamespace(list=list_runs))
+    app = SimpleNamespace(state=SimpleNamespace(control=control))
+    asked = {"type": "http", "query_string": b"limit=1000&agent=clerk", "app": app}
+    assert (await list_(Request(asked))).body == b'{"runs":[]}'
+    ((thread, agent, limit),) = listed
+    assert thread is not threading.main_thread()
+    assert (agent, limit) == ("clerk", 1000)
