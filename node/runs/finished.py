@@ -49,7 +49,7 @@ def outcome_in(entry: Entry, text: str) -> RunResult:
     data = entry.data
     citations = data.get("citations")
     return RunResult(
-        status=cast("Status", data.get("status")),
+        status=cast("Status", str(data.get("status", ""))),
         text=text,
         citations=tuple(map(str, citations)) if isinstance(citations, list) else (),
         reason=str(data.get("reason", "")),

@@ -139,6 +139,6 @@ class Survey:
 
     def _finish(self, line: RunLine, entry: Entry) -> None:
         line.finished = entry.ts
-        line.status, line.reason = str(entry.data["status"]), str(entry.data.get("reason", ""))
+        line.status, line.reason = (str(entry.data.get(key, "")) for key in ("status", "reason"))
         for index in [i for i, q in self.questions.items() if q.draft.run == line.id]:
             del self.questions[index]

@@ -92,6 +92,21 @@ async def test_a_run_of_a_newer_version_can_be_given_up() -> None:
     assert "never_after" in runs.show("r-1").reason
 
 
+async def test_what_is_not_known_of_a_run_that_ended_keeps_no_node_from_starting() -> None:
+    log = MemoryLog(clock=ManualClock())
+    for run, end in (("r-1", {"status": "transcended", "usage": {"joules": 5}}), ("r-2", {})):
+        await log.append(
+            Draft("run.started", run, agent="clerk"),
+            Draft("step.intent", run, "1", data={"kind": "teleport", "name": "beam"}),
+            Draft("step.result", run, "1", data={"ok": "perhaps", "seconds": "long"}),
+            Draft("team.joined", run, "1.x", data={"a": [1]}),
+            Draft("run.finished", run, agent="clerk", data={**end}),
+        )
+    runs = runs_of(log)
+    assert await runs.recover() == []
+    assert [(run.id, run.status) for run in runs.list()] == [("r-2", ""), ("r-1", "transcended")]
+
+
 async def test_a_run_of_an_older_version_goes_on() -> None:
     older = {"name": "clerk", "instructions": "Be exact.", "tools": [{"name": "plain"}]}
     log = MemoryLog(clock=ManualClock())
