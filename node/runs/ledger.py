@@ -95,7 +95,7 @@ class Ledger:
         if draft.run is None or "copied_from" in data:
             return
         step, agent = (draft.run, draft.path or ""), draft.agent or ""
-        if entry.type == "step.intent" and _was_let_through(entry):
+        if entry.type == "step.intent":  # one that was refused has its result in the same commit
             held = self._pockets_of(agent, self._today())
             self.keep(*step, Hold(held, usage_from(_needs(data)) + Usage(steps=1)))
         elif entry.type == "step.result":
@@ -136,11 +136,6 @@ class Ledger:
 
     def _today(self) -> str:
         return _named(int(self._clock.wall() // DAY_S))
-
-
-def _was_let_through(entry: Entry) -> bool:
-    policy = entry.draft.policy
-    return policy is None or policy.verdict not in ("deny", "expired")
 
 
 def _needs(data: JsonObject) -> object:
