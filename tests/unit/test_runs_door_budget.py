@@ -270,6 +270,17 @@ async def test_what_nobody_knows_of_counts_all_it_was_given_to_send() -> None:
     assert (await runs.wait(run_id)).usage.egress_bytes == 10_000
 
 
+async def test_a_day_that_its_owner_cuts_short_is_shorter_for_the_next_run() -> None:
+    log = MemoryLog(clock=ManualClock())
+    agents = MemoryAgents(agent(budget=BudgetLimits(tokens_per_day=100)))
+    program, clock = one_step(tokens(30)), ManualClock()
+    runs = Runs(log=log, program=program, agents=agents, clock=clock, guards=NoGuards())
+    assert (await runs.wait(await runs.start("clerk", "go", actor="uid:1"))).status == "completed"
+    agents.put(agent(budget=BudgetLimits(tokens_per_day=50)))
+    reason = (await runs.wait(await runs.start("clerk", "go", actor="uid:1"))).reason
+    assert "agent clerk today is spent: tokens limit 50, used 30" in reason
+
+
 async def test_the_nodes_day_binds_all_agents() -> None:
     clock, limits = ManualClock(), NodeLimits(tokens_per_day=100)
     runs, log, first = await run_one(one_step(tokens(70)), clock=clock, limits=limits)

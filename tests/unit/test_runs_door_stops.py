@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -604,6 +605,23 @@ async def test_a_shutdown_does_not_wait_for_ever_for_what_a_cancelled_run_finds_
     await asyncio.wait_for(runs.drain(0), 5)
     await cancelling
     assert (await runs.wait(run_id)).status == "stopped"
+
+
+async def test_an_answer_that_a_cancelled_run_had_by_then_is_its_answer() -> None:
+    begun = asyncio.Event()
+
+    async def program(run: ProgramRun) -> Answer:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return Answer("completed", "done")
+
+    runs, _ = make(program)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await begun.wait()
+    await runs.cancel(run_id)
+    result = await runs.wait(run_id)
+    assert (result.status, result.text) == ("completed", "done")
 
 
 async def test_who_cancels_is_told_that_the_end_could_not_be_written() -> None:
