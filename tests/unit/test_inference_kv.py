@@ -7,6 +7,7 @@ import resource
 import stat
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -343,6 +344,27 @@ def test_the_last_of_a_disk_is_left_to_the_log(
     assert made.save(LONG, b"state of it")
     made.close()
     assert list(folder.iterdir()) == []
+
+
+def test_as_a_disk_fills_up_the_states_make_way(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are a cache, of up to gigabytes, and without room for the log the node stops."""
+    made = store(folder)
+    for first in range(5):
+        made.save([first, *LONG], bytes(2000))
+        made.flush()
+        newest = max(folder.iterdir(), key=lambda path: path.stat().st_ctime_ns)
+        os.utime(newest, ns=(first, first))
+    one = newest.stat().st_size
+    left = SimpleNamespace(free=states.KEEP_FREE_BYTES - one)
+    monkeypatch.setattr(states.shutil, "disk_usage", lambda _folder: left)
+    made.save([5, *LONG], bytes(2000))
+    made.flush()
+    made.close()
+    there = store(folder)
+    assert [first for first in range(6) if there.holds([first, *LONG])] == [2, 3, 4, 5]
+    there.close()
 
 
 def test_a_state_for_which_there_is_no_memory_is_none(

@@ -9,7 +9,8 @@ the layout, and its length and SHA-256 are verified before anything of it is sho
 A file that is not right is removed and was never there: this is a cache.
 
 Whoever can read these files can read the conversations. They are 0600 in a 0700 folder, the oldest
-go when the folder is over its size or holds `MOST_STATES`, and `clear` forgets all of them.
+go when the folder is over its size, holds `MOST_STATES`, or the disk is wanted for the log, and
+`clear` forgets all of them.
 
 A file is: magic, four little-endian u64 (tokens, state bytes, 0, 0), 32 bytes of key, the tokens as
 i32, the state, and the SHA-256 of all before it. Its name is the SHA-256 of key and tokens.
@@ -251,9 +252,8 @@ class StateStore:
     def _write(self, path: Path, tokens: list[int], state: State) -> None:
         body = memoryview(state)
         size = _size(len(tokens), len(body))
-        if not make_room(path.parent, self._max_bytes - size, spare=self._ending):
-            return
-        if shutil.disk_usage(path.parent).free < size + KEEP_FREE_BYTES:
+        free = size + KEEP_FREE_BYTES
+        if not make_room(path.parent, self._max_bytes - size, free=free, spare=self._ending):
             return
         partial = path.with_suffix(".part")
         try:
@@ -317,15 +317,17 @@ class _Index:
         return Saved(self._paths[found.sequence], found.length, self._tree.length(found.sequence))
 
 
-def make_room(folder: Path, max_bytes: int, *, spare: Container[Path] = ()) -> bool:
-    """Removes the states used longest ago until one more of them may be written, or until only
-    those to `spare` are left; whether it may."""
+def make_room(folder: Path, max_bytes: int, *, free: int = 0, spare: Container[Path] = ()) -> bool:
+    """Removes the states used longest ago until the others have `max_bytes`, so many bytes of the
+    disk are free, and one more of them may be written, or until only those to `spare` are left;
+    whether it may."""
     files = []
     for path in folder.glob("*"):
         with contextlib.suppress(OSError):
             stat = path.stat()
             files.append((stat.st_mtime_ns, stat.st_size, path))
     total, count = sum(size for _, size, _ in files), len(files)
+    max_bytes = min(max_bytes, total + shutil.disk_usage(folder).free - free)
     for _, size, path in sorted(files):
         if total <= max_bytes and count < MOST_STATES:
             break
