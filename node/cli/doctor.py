@@ -213,7 +213,8 @@ def _models(where: Home) -> Iterator[Fault]:
             said = "is missing" if length is None else f"has {length} bytes, not {pin.size}"
             yield Fault(
                 f"model {pin.name}: {path} {said}",
-                "Add the model again, or `freehold model remove` it.",
+                f"`freehold model remove {pin.name}`, then `freehold model add FILE --name "
+                f"{pin.name} --sha256 {pin.sha256}` brings the very same back.",
             )
 
 

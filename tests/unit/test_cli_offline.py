@@ -35,6 +35,7 @@ from node.cli.tool_check import Checked
 from node.errors import FreeholdError, RequestError
 from node.home import Home, write_private
 from node.identity import HttpSecrets, KeyStore
+from node.inference.models.store import SHIPPED
 from node.journal import Draft, Journal
 from node.money import WalletKey
 from node.types import JsonObject
@@ -1011,3 +1012,18 @@ def test_a_service_that_names_a_python_of_before_an_upgrade_is_told(
     told = f"{path} differs from what `freehold service install` writes now"
     assert told in run("service", "status").stderr
     assert f"service: {told}" in run("doctor").stdout
+
+
+def test_the_weights_that_an_archive_leaves_out_come_back_as_doctor_says(
+    home: Home, tmp_path: Path
+) -> None:
+    made(home)
+    file = tmp_path / "m.gguf"
+    shutil.copyfile(SHIPPED / "default.gguf", file)
+    assert run("model", "add", str(file), "--name", "m").exit_code == 0
+    (home.models / "m.gguf").unlink()
+    typed = re.findall(r"`freehold (model (?:remove|add) [^`]+)`", run("doctor").stdout)
+    assert len(typed) == 2
+    for line in typed:
+        assert run(*line.replace("FILE", str(file)).split()).exit_code == 0, line
+    assert "m.gguf is missing" not in run("doctor").stdout
