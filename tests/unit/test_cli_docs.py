@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import click
+import pytest
 
 from node.cli.main import COMMANDS, root
 from node.gateway.app import ROUTES
@@ -18,13 +19,14 @@ def test_every_command_is_there() -> None:
     assert set(COMMANDS) <= set(re.findall(r"`([a-z]+)", table))
 
 
-def test_the_page_about_money_types_what_there_is() -> None:
-    """Every `freehold …` and `wallet …` on docs/wallet.md names a command and options of it."""
-    page = (Path(__file__).parents[2] / "docs" / "wallet.md").read_text()
+@pytest.mark.parametrize(("name", "least"), [("wallet.md", 20), ("upgrades.md", 15)])
+def test_a_page_types_what_there_is(name: str, least: int) -> None:
+    """Every `freehold …` and `wallet …` on a page names a command and options of it."""
+    page = (Path(__file__).parents[2] / "docs" / name).read_text()
     typed = re.findall(
-        r"(?:^|`)(?:freehold )?(wallet [^`\n]+|freehold [^`\n]+)", page, re.MULTILINE
+        r"(?:^|`|\$ )(?:freehold )?(wallet [^`\n]+|freehold [^`\n]+)", page, re.MULTILINE
     )
-    assert len(typed) > 20
+    assert len(typed) > least
     for line in typed:
         command: click.Command = root
         for word in line.removeprefix("freehold ").split(" <")[0].split():
