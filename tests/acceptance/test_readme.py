@@ -71,7 +71,8 @@ def test_a_typed_line_is_accepted(
     document: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "FILE.gguf").touch()  # what the documents call a file of the reader's own
+    for name in ("FILE.gguf", "before.tar.gz"):  # what the documents call files of the reader's own
+        (tmp_path / name).touch()
     for part in re.split(r"\s(?:\||&&|;|>|<)\s", line):
         words = shlex.split(part, comments=True)
         if words and words[0] == "freehold":
