@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from node.errors import JournalErasedError, JournalError, JournalVersionError
 from node.journal import BlobRef, Draft, Entry, Log
 from node.runs.agent import AgentManifest
+from node.runs.guards import check_guard_name
 from node.types import JsonObject
 
 
@@ -65,10 +66,11 @@ def started_from(log: Log, entry: Entry) -> Started:
     blobs = {ref.role: ref for ref in entry.draft.blobs}
     try:
         agent = _manifests().validate_json(_blob(log, blobs, "manifest", entry))
+        _check_guards(agent)
         prompt = _blob(log, blobs, "prompt", entry).decode()
     except UnicodeDecodeError as error:
         raise JournalError(f"entry {entry.index} does not start a run as it must") from error
-    except ValidationError as error:
+    except ValueError as error:
         raise _other_version(entry, error) from error
     return Started(
         id=entry.draft.run or "",
@@ -81,8 +83,16 @@ def started_from(log: Log, entry: Entry) -> Started:
     )
 
 
-def _other_version(entry: Entry, error: ValidationError) -> JournalVersionError:
-    what = ".".join(map(str, error.errors()[0]["loc"])) or "its form"
+def _check_guards(agent: AgentManifest) -> None:
+    """Raises ValueError for a guard that would be left out here."""
+    for names in vars(agent.guards).values():
+        for name in names:
+            check_guard_name(name)
+
+
+def _other_version(entry: Entry, error: ValueError) -> JournalVersionError:
+    named = isinstance(error, ValidationError) and error.errors()[0]["loc"]
+    what = ".".join(map(str, named)) if named else str(error)
     return JournalVersionError(
         f"run {entry.draft.run} was begun by another version of Freehold, under a manifest that "
         f"this one does not know: {what}",

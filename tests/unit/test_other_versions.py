@@ -70,8 +70,9 @@ async def begun(change: JsonObject) -> MemoryLog:
         ({"never_after": "18:00"}, "never_after"),
         ({"tools": [{"name": "plain", "methods": ["GET"]}]}, "tools.0.methods"),
         ({"tools": [{"name": "plain", "approval": "ask_twice"}]}, "tools.0.approval"),
+        ({"guards": {"answer": ["health"]}}, "there is no guard 'health'"),
     ],
-    ids=["key", "key-of-a-grant", "value"],
+    ids=["key", "key-of-a-grant", "value", "guard"],
 )
 async def test_a_run_of_a_newer_version_waits_for_that_one(change: JsonObject, what: str) -> None:
     log = await begun(change)
