@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.errors import ApprovalError, RequestError
+from node.errors import ApprovalError, RequestError, WorkspaceError
 from node.gateway import sse
 from node.gateway.control import Control, control
 from node.gateway.http import Body, Nothing, actor, query_int, read
@@ -77,7 +77,7 @@ async def events(request: Request) -> Response:
             f"the log has {node.log.size} entries, so none can be seen after {start - 1}",
             hint="Follow it from an index that it has.",
         )
-    follow = request.query_params.get("follow", "1") != "0"
+    follow = bool(query_int(request, "follow", 1, 1))
     return sse.stream(_entries(node, start, follow=follow), node.streams_end)
 
 
@@ -236,7 +236,7 @@ async def workspace_rollback(request: Request) -> Response:
     node, body = control(request), await read(request, Rollback)
     agent = _owner(request)
     if agent in node.runs.active().values():
-        raise RequestError(
+        raise WorkspaceError(
             f"{agent} is at work on its files", hint="Cancel its runs first, or wait for them."
         )
     made = await node.workspaces.rollback(agent, body.commit)

@@ -192,5 +192,7 @@ def bind_tcp(address: tuple[str, int]) -> socket.socket:
             f"control.bind = {host}:{port}: {said or error}",
             hint="Choose another port, or leave control.bind out.",
         ) from error
+    # what it accepts has it, too: a follower that lost its network would keep its place for ever
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listener.setblocking(False)
     return listener

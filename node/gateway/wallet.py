@@ -138,13 +138,19 @@ async def history(request: Request) -> Response:
     wallet = control(request).keeper.wallet(stale=True)
     limit = query_int(request, "limit", 50, HISTORY_MAX)
     before = request.query_params.get("before")
-    if before is not None and wallet.operation(before) is None:
-        raise NotFoundError(
-            f"the wallet has no operation {before[:80]}",
-            hint="`before` is the id of an operation that history has told.",
-        )
+    if before is not None:
+        check_known(wallet, before)
     found = wallet.history(limit, before)
     return JSONResponse({"operations": [operation_json(each) for each in found]})
+
+
+def check_known(wallet: Wallet, operation: str) -> None:
+    """Raises NotFoundError where the wallet has no operation of that id."""
+    if wallet.operation(operation) is None:
+        raise NotFoundError(
+            f"the wallet has no operation {operation[:80]!r}",
+            hint="`freehold wallet history` shows them; `freehold wallet pending`, what is open.",
+        )
 
 
 async def pending(request: Request) -> Response:

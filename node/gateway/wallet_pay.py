@@ -17,7 +17,6 @@ from starlette.routing import Route
 
 from node.errors import (
     FreeholdError,
-    NotFoundError,
     PaymentError,
     PaymentPendingError,
     RequestError,
@@ -25,7 +24,7 @@ from node.errors import (
 )
 from node.gateway.control import Control, control
 from node.gateway.http import Body, actor, read
-from node.gateway.wallet import Text, note, operation_json
+from node.gateway.wallet import Text, check_known, note, operation_json
 from node.gateway.wallet_replies import (
     BillReply,
     InvoiceReply,
@@ -108,6 +107,7 @@ async def invoice(request: Request) -> Response:
 async def claim(request: Request) -> Response:
     node, body = control(request), await read(request, Claim)
     wallet = node.keeper.wallet()
+    check_known(wallet, body.operation)
     with translated():
         found = await wallet.claim_invoice(body.operation, wait=body.wait_s)
     await _told(request, found.key, "wallet.received")
@@ -236,11 +236,7 @@ async def token(request: Request) -> Response:
 async def reclaim(request: Request) -> Response:
     node, body = control(request), await read(request, One)
     wallet = node.keeper.wallet()
-    if wallet.operation(body.operation) is None:
-        raise NotFoundError(
-            f"the wallet has no operation {body.operation[:80]}",
-            hint="`freehold wallet pending` shows what can be taken back.",
-        )
+    check_known(wallet, body.operation)
     with translated():
         found = await wallet.reclaim(body.operation)
     await _told(request, found.key, "wallet.reclaimed")

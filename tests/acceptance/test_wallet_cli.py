@@ -155,6 +155,13 @@ def test_an_invoice_is_claimed_by_hand(rich: Node, mint: ServedMint) -> None:
     assert balance(rich) == before + 32
 
 
+def test_an_operation_that_there_is_not_is_said_alike(rich: Node) -> None:
+    for command in ("claim", "reclaim"):
+        done = rich.cli("wallet", command, "in-1")
+        assert (done.returncode, "no operation 'in-1'" in done.stderr) == (1, True)
+        assert "hint: `freehold wallet history`" in done.stderr
+
+
 def test_a_token_goes_out_and_comes_back(rich: Node) -> None:
     before = balance(rich)
     made = out(rich, "send", "10", "--memo", "for tea", "--yes")

@@ -25,6 +25,7 @@ from node.errors import (
     RunError,
     RunStoppedError,
     UnknownRunError,
+    WorkspaceError,
 )
 from node.gateway.app import ROUTES
 from node.gateway.http import Body
@@ -440,6 +441,16 @@ def test_a_request_that_takes_nothing_is_not_done_with_something(node: Node) -> 
         assert not control.status()["stopping"]
         assert http.post("/estop", json={"why": "smoke"}).status_code == 200  # it is no moment to
         assert control.status()["estop"]  # be particular
+
+
+def test_what_is_asked_for_in_another_way_is_not_something_else(node: Node) -> None:
+    node.up()
+    with raw(node) as http, http.stream("GET", "/events?follow=false") as reply:
+        assert (reply.status_code, "follow" in reply.read().decode()) == (400, True)
+    with client(node) as control:
+        control.start("clerk", "wait done")
+        with pytest.raises(WorkspaceError, match="clerk is at work on its files"):
+            control.workspace_rollback("clerk", "1234")
 
 
 def test_an_edit_that_is_not_unicode_is_refused_in_words(running: Node) -> None:

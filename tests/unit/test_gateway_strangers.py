@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
@@ -84,6 +85,14 @@ async def test_a_stranger_that_says_nothing_is_hung_up_on(
             writer.write(said)
             assert await asyncio.wait_for(_end(reader), 20) == b""
             writer.close()
+
+
+def test_who_vanishes_without_a_word_keeps_no_place() -> None:
+    """A laptop that was shut while it followed events."""
+    with bind_tcp(("127.0.0.1", 0)) as listener:
+        listener.setblocking(True)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 async def test_who_has_asked_is_not_hung_up_on_for_waiting(
