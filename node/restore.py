@@ -232,7 +232,7 @@ def _check(home: Home, staging: Home, about: Archive) -> None:
     if not staging.config.is_file():  # some Pythons end an archive at a header they cannot read
         raise BackupError("the archive has no config.toml: it is not a whole one", hint=_HINT)
     config = _config(staging, about)
-    report = verify(staging.journal, head=staging.run / "none")
+    report = verify(staging.journal, head=staging.run / "none", blobs=False)
     if report.hint:
         raise BackupError(f"the archive's log: {report.problems[0]}", hint=_wrote(about.version))
     if report.problems:

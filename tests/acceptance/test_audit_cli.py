@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from node.cli.main import root
-from node.clock import ManualClock
+from node.clock import ManualClock, SystemClock
 from node.errors import FreeholdError, UnknownRunError
 from node.journal import Draft, Journal, OfflineLog, PolicyVerdict
 
@@ -332,6 +332,17 @@ def test_prune_deletes_what_is_old_and_over(tmp_path: Path) -> None:
         with closing(Journal.open_sync(folder, origin=ORIGIN)) as log:
             assert (log.start, log.entry(log.size - 1).data) == (first, {"size": first})
     assert "entries before 6, known only" in alone("verify", "journal", cwd=tmp_path)
+
+
+def test_prune_leaves_what_today_needs(tmp_path: Path) -> None:
+    """Whatever the date that is named: budgets of a day are counted from the log."""
+    clock = ManualClock(wall_s=SystemClock().wall() + 3600)
+    with closing(Journal.open_sync(tmp_path / "log", origin=ORIGIN, clock=clock)) as log:
+        log.append_sync(Draft("node.started"))
+        asyncio.run(log.rotate())
+    words = ("prune", "--dir", "log", "--yes", "--before", "2999-01-01")
+    assert freehold(*words, cwd=tmp_path) == ""
+    assert (tmp_path / "log" / "000000000000.jsonl").exists()
 
 
 def test_prune_takes_nothing_younger_where_the_clock_was_wrong(tmp_path: Path) -> None:

@@ -210,6 +210,23 @@ def test_an_archive_whose_log_was_changed_is_refused(archive: Path, tmp_path: Pa
     assert not (tmp_path / "x").exists()
 
 
+def test_an_archive_whose_log_was_changed_long_before_its_end_is_refused(tmp_path: Path) -> None:
+    """A start reads the last segment alone; who restores is told before they start."""
+    home, source = Home(tmp_path / "h"), tmp_path / "a"
+    home.create()
+    home.config.write_text('[node]\nname = "n"\n')
+    with closing(Journal.open_sync(home.journal, origin="freehold/n")) as log:
+        log.append_sync(Draft("a.old"))
+        log._rotate()
+        log.append_sync(Draft("a.new"))
+    with source.open("wb") as target:
+        backup.write(home, "n", 2, target)
+    changed = rewritten(source, tmp_path / "b", lambda _, x: x.replace(b'"a.old"', b'"a.odd"'))
+    with pytest.raises(JournalDamagedError, match="damaged at entry 0"):
+        restore.restore(changed, Home(tmp_path / "x"))
+    restore.restore(source, Home(tmp_path / "x"))
+
+
 def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes]) -> Path:
     """A copy of an archive with the content of its files changed."""
     with tarfile.open(source) as old, tarfile.open(target, "w:gz") as new:

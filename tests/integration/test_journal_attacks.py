@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -186,6 +187,22 @@ def test_zeros_after_a_power_cut_are_set_aside(small: Path) -> None:
     assert verify(small).verdict is Verdict.UNKNOWN
     assert reopened(small) == 8
     assert segment(small).read_bytes() == good
+
+
+def test_what_cannot_be_set_aside_stays_where_it_is(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn = segment(small).read_bytes() + b'{"v":1,"i":8,'
+    segment(small).write_bytes(torn)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("node.journal.opening.write_durably", full)
+        assert reopened(small) is None
+    assert segment(small).read_bytes() == torn
+    assert reopened(small) == 8
 
 
 def lines_of(path: Path) -> list[bytes]:

@@ -221,19 +221,27 @@ def test_a_part_of_a_slot_that_a_crash_left_moves_none_behind_it(tmp_path: Path)
 
 
 class FullFolder(MemoryKeys):
-    """Keys that cannot be kept for a while, once there is one."""
+    """Keys of which the `nth` cannot be kept at first."""
 
-    refuses = 1
+    def __init__(self, nth: int) -> None:
+        super().__init__()
+        self.left = nth
 
     def make(self, origin: str) -> Signer:
-        if self.signers and self.refuses:
-            self.refuses -= 1
+        self.left -= 1
+        if not self.left:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().make(origin)
 
 
+def test_a_log_whose_first_key_cannot_be_kept_is_begun_once_there_is_room(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="cannot be opened"):
+        opened(tmp_path / "journal", keys=FullFolder(1))
+    opened(tmp_path / "journal").close()
+
+
 def test_a_log_whose_next_key_cannot_be_kept_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    journal = opened(tmp_path / "journal", keys=FullFolder(), segment_entries=1)
+    journal = opened(tmp_path / "journal", keys=FullFolder(2), segment_entries=1)
     journal.append_sync(Draft("a.b"))
     with pytest.raises(JournalWriteError, match="next key could not be kept"):
         journal.append_sync(Draft("a.c"))

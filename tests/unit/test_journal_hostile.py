@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from node.errors import (
+    JournalBusyError,
     JournalDamagedError,
     JournalErasedError,
     JournalError,
@@ -39,7 +40,7 @@ from node.journal import (
     relink,
     verify,
 )
-from node.journal.blobs import BlobReader
+from node.journal.blobs import BlobReader, BlobStore, Slot
 from node.journal.hashes import HashFiles
 from node.journal.note import commit_line
 from node.journal.opening import first_key, read_tree
@@ -249,6 +250,30 @@ def test_content_of_a_commit_that_was_cut_off_cannot_be_read_again(
     assert verify(folder).verdict is Verdict.VERIFIED
 
 
+def test_keys_of_a_commit_that_was_cut_off_are_all_destroyed_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "journal"
+    with closing(opened(folder, storage=FaultyStorage(Fault.EIO, Boundary.MID_WRITE, 2))) as log:
+        lost = [log.put_blob(b"a secret", "x") for _ in range(3)]
+        with pytest.raises(JournalWriteError):
+            log.append_sync(Draft("a.b", blobs=tuple(lost)))
+    wipe, left = BlobStore._wipe, [1]
+
+    def fails(store: BlobStore, slot: Slot) -> None:
+        if not left:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        left.pop()
+        wipe(store, slot)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BlobStore, "_wipe", fails)
+        with pytest.raises(JournalError, match="cannot be opened"):
+            opened(folder)
+    opened(folder).close()
+    assert [slot.erased for slot in BlobReader(folder / "blobs").slots(0)] == [True] * 3
+
+
 @pytest.mark.parametrize("damage", ["flipped", "gone", "a folder"])
 def test_content_that_cannot_be_read_is_erased_all_the_same(tmp_path: Path, damage: str) -> None:
     """Its key opens a copy, and most of what is left of it."""
@@ -379,11 +404,14 @@ def test_an_interrupted_pruning_is_finished(
         monkeypatch.setattr(Path, "unlink", unlink)
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(log.prune(20))
+    if step != "segments":
+        assert log.index.find(run="run-7"), "it is asked meanwhile"
     log.close()
     monkeypatch.undo()
     with closing(opened(folder)) as log:
         assert log.start == 20
         assert log.index.find(types=("a.b",))[0] == 20
+    assert b"run-7" not in (folder / "index.db").read_bytes()
     assert segments(folder)[0] == 20
     assert {int(path.stem) for path in (folder / "blobs").iterdir()} == {20}
     assert verify(folder).verdict is Verdict.VERIFIED
@@ -562,6 +590,27 @@ def test_a_log_that_is_gone_is_linked_by_its_kept_head(tmp_path: Path) -> None:
     assert verify(folder).verdict is Verdict.VERIFIED
     with pytest.raises(JournalError, match="no log"):
         relink(tmp_path / "nothing", origin=ORIGIN)
+
+
+def test_a_log_that_links_another_and_is_gone_is_linked_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    fill(folder).close()
+    relink(folder, origin=f"{ORIGIN}-2").close()
+    shutil.rmtree(folder)
+    with closing(relink(folder, origin=f"{ORIGIN}-3")) as log:
+        data = log.entry(0).data
+    assert (data["origin"], data["vkey"]) == (f"{ORIGIN}-2", None)
+    assert b"\n1\n" in base64.b64decode(str(data["kept"]))
+
+
+def test_a_log_that_is_being_written_is_not_set_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    with closing(fill(folder)) as log:
+        with pytest.raises(JournalBusyError):
+            relink(folder, origin=f"{ORIGIN}-2")
+        log.append_sync(Draft("a.b"))
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["journal"]
+    assert verify(folder).size == 26
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3])

@@ -374,6 +374,8 @@ async def test_proofs_stand_alone(tmp_path: Path) -> None:
     forged = Checkpoint(old.origin, old.size, bytes(32))
     with pytest.raises(JournalDamagedError, match="not a prefix"):
         check_extension(growth, forged, signer)
+    with pytest.raises(JournalDamagedError, match="not signed"):
+        check_extension(growth, old, other.vkey)
     with pytest.raises(JournalError, match="no entry"):
         journal.prove(300)
     with pytest.raises(JournalError):
@@ -383,6 +385,20 @@ async def test_proofs_stand_alone(tmp_path: Path) -> None:
     offline = OfflineLog.open(tmp_path / "journal")
     for key in offline.tree()[1].keys:  # of an epoch before the entry's, its own, or after it
         assert [check_proof(offline.prove(n), key).index for n in (7, 150, 299)] == [7, 150, 299]
+
+
+async def test_a_proof_of_hashes_that_are_damaged_is_not_handed_out(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal")
+    await journal.append(*[Draft("a.b")] * 9)
+    await journal.rotate()
+    with (tmp_path / "journal" / "tree" / "0").open("r+b") as hashes:
+        hashes.seek(32 * 4)
+        hashes.write(bytes(32))
+    with pytest.raises(JournalError, match="stored tile hashes do not fit"):
+        journal.prove(5)
+    with pytest.raises(JournalError, match="stored tile hashes do not fit"):
+        journal.prove_consistency(5)
+    await journal.aclose()
 
 
 async def test_pruning_keeps_the_log_whole(tmp_path: Path) -> None:
