@@ -32,6 +32,16 @@ def command(payment: Payment) -> str:
     return canonical({"pay": payment.to_json()}).decode()
 
 
+def payment_in(prompt: str) -> Payment:
+    """The payment of a `command`. Raises ValueError for one that says more than is known here."""
+    told = json.loads(prompt)
+    asked = told.get("pay") if isinstance(told, dict) else None
+    payment = Payment.from_json(asked if isinstance(asked, dict) else {})
+    if told != {"pay": payment.to_json()}:
+        raise ValueError("what the owner asked for")
+    return payment
+
+
 def programs(agents: Program, purse: Purse) -> Program:
     """The program of every run: `agents`, or the owner's for runs of the node itself."""
 
@@ -43,8 +53,7 @@ def programs(agents: Program, purse: Purse) -> Program:
 
 async def _pay(run: ProgramRun, purse: Purse) -> Answer:
     """Makes the payment of the prompt. The answer is the step's value as JSON."""
-    told = cast("JsonObject", json.loads(run.prompt)["pay"])
-    outcome = await run.step(PaymentEffect(purse, Payment.from_json(told), tool=OWNER))
+    outcome = await run.step(PaymentEffect(purse, payment_in(run.prompt), tool=OWNER))
     value = cast("JsonObject", outcome.value)
     if outcome.ok:
         return Answer("completed", canonical(value).decode())

@@ -13,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from node.errors import JournalErasedError, JournalError, JournalVersionError
 from node.journal import BlobRef, Draft, Entry, Log
-from node.runs.agent import AgentManifest
+from node.runs.agent import NODE_AGENT, AgentManifest
 from node.runs.guards import check_guard_name
+from node.runs.owner import payment_in
 from node.types import JsonObject
 
 
@@ -61,13 +62,15 @@ def started_from(log: Log, entry: Entry) -> Started:
 
     Raises:
         JournalError: its content was erased or lost.
-        JournalVersionError: its manifest is not one of this version.
+        JournalVersionError: its manifest, or what the owner asked for, is not of this version.
     """
     blobs = {ref.role: ref for ref in entry.draft.blobs}
     try:
         agent = _manifests().validate_json(_blob(log, blobs, "manifest", entry))
         _check_guards(agent)
         prompt = _blob(log, blobs, "prompt", entry).decode()
+        if agent.name == NODE_AGENT:
+            payment_in(prompt)
     except UnicodeDecodeError as error:
         raise JournalError(f"entry {entry.index} does not start a run as it must") from error
     except ValueError as error:
@@ -94,8 +97,8 @@ def _other_version(entry: Entry, error: ValueError) -> JournalVersionError:
     named = isinstance(error, ValidationError) and error.errors()[0]["loc"]
     what = ".".join(map(str, named)) if named else str(error)
     return JournalVersionError(
-        f"run {entry.draft.run} was begun by another version of Freehold, under a manifest that "
-        f"this one does not know: {what}",
+        f"run {entry.draft.run} was begun by another version of Freehold, by what this one does "
+        f"not know: {what}",
         hint="`freehold audit log --type node.started` names that version; it can go on with the "
         f"run. `freehold runs cancel {entry.draft.run}` ends one that is not over.",
     )

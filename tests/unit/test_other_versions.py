@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from node.errors import (
     JournalDamagedError,
     JournalVersionError,
     ModelError,
+    RunStoppedError,
     WalletStateError,
 )
 from node.home import Home
@@ -28,9 +29,11 @@ from node.inference.models.pins import read_lock
 from node.journal import Draft, Journal, MemoryLog, Verdict, verify, writer
 from node.journal.entry import line
 from node.money.key import FOLDER, NAME, WalletKey
+from node.money.testing import MemoryPurse
 from node.restore import restore
 from node.runs import AgentManifest, NoGuards, Runs
 from node.runs.coding import outcome_of
+from node.runs.owner import NODE_MANIFEST, programs
 from node.runs.started import Started
 from node.runs.testing import MemoryAgents, PlainEffect, ScriptedProgram, agent
 from node.types import JsonObject
@@ -83,6 +86,25 @@ async def test_a_run_of_a_newer_version_waits_for_that_one(change: JsonObject, w
     assert [entry.type for entry in log.entries()] == ["run.started"], "as that version left it"
     with pytest.raises(JournalVersionError, match=f"another version of Freehold.*: {what}"):
         await runs.replay("r-1")
+
+
+async def test_a_payment_of_a_newer_version_is_not_made_without_what_it_says_more() -> None:
+    log, purse = MemoryLog(clock=ManualClock()), MemoryPurse()
+    asked = json.dumps({"pay": {"to": "address|anna@example.org|5", "most_fee_sat": 0}})
+    await log.append(
+        Started("r-1", NODE_MANIFEST, asked, "uid:1", bytes(32)).draft(log, oldest=None)
+    )
+    runs = Runs(
+        log=log,
+        program=programs(ScriptedProgram(lambda _: ()), purse),
+        agents=MemoryAgents(),
+        clock=ManualClock(),
+        guards=NoGuards(),
+    )
+    resumed = await runs.recover()
+    with suppress(RunStoppedError):
+        await runs.wait("r-1")
+    assert (resumed, runs.show("r-1").status, purse.made) == ([], "parked", {})
 
 
 async def test_a_run_of_a_newer_version_can_be_given_up() -> None:
