@@ -69,8 +69,9 @@ class MemoryPurse:
     async def take_back(self, key: str) -> Found | None:
         if key in self.redeemed:
             return None
-        self.taken_back.append(key)
-        self.balance_sat += self.kept[key].amount_sat - FEE_SAT
+        if key not in self.taken_back:
+            self.taken_back.append(key)
+            self.balance_sat += self.kept[key].amount_sat - FEE_SAT
         return replace(self.kept[key], fee_sat=FEE_SAT)
 
     def settle(self, key: str, *, paid: bool) -> None:

@@ -536,6 +536,22 @@ async def test_a_spent_budget_still_keeps_what_was_written(
     assert version.changed[0] == "0"
 
 
+async def test_what_a_call_wrote_that_was_stopped_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(arguments: JsonObject, grant: Grant) -> Json:
+        await write(arguments, grant)
+        return await asyncio.Future()
+
+    monkeypatch.setattr("node.runs.tool_effect._CALL_SECONDS", 0.05)
+    node = Node(tmp_path, script(call("pen_write", path="a", content="1")))
+    node.sandbox.tools["pen"] = replace(node.tools["pen"], functions={"pen_write": hangs})
+    result = await node.ask("Write")
+    assert (result.status, "was stopped after" in result.reason) == ("stopped", True)
+    (version,) = await node.workspaces.log("clerk")
+    assert (version.run, version.changed) == (node.run_id, ("a",))
+
+
 async def test_a_denied_call_is_told_to_the_model(tmp_path: Path) -> None:
     agent = replace(CLERK, tools=(ToolGrant("calc", approval="deny"),))
     node = Node(tmp_path, script(call("calc_add", a=1, b=2), Say("I may not add.")), agent)

@@ -145,6 +145,27 @@ async def test_a_file_that_is_read_has_the_marks_that_it_has_then(tmp_path: Path
     assert [*given.marks("b")] == []
 
 
+async def test_what_a_call_keeps_carries_what_its_run_and_it_itself_have_read(
+    tmp_path: Path,
+) -> None:
+    shelf = Shelf(tool("all", "workspace", "store"))
+    clerk, tools = agent(ToolGrant("all", "rw", store=True)), toolset(shelf, tmp_path)
+    (offer,) = tools.offers(clerk)
+    await tools.effect(clerk, offer, {}, labels=frozenset({"private"})).perform("r1:3")
+    given = shelf.asked[0][2]
+    assert given.workspace is not None
+    assert given.workspace.before_write is not None
+    assert given.workspace.marks is not None
+    assert given.store_marks is not None
+    for path, read, carried in (
+        ("a", (), ["private"]),
+        ("b", ("https://page.example",), ["private", "untrusted"]),
+    ):
+        given.workspace.before_write(path, read)
+        assert sorted(given.workspace.marks(path)) == carried
+        assert sorted(given.store_marks(read)) == carried
+
+
 async def test_a_tool_replaced_during_a_run_is_not_used(tmp_path: Path) -> None:
     shelf = Shelf(tool("calc"))
     clerk = agent(ToolGrant("calc"))

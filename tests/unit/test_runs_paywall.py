@@ -212,6 +212,13 @@ async def test_a_replay_pays_nothing_and_is_the_same(tmp_path: Path) -> None:
     assert node.purse.made == made
 
 
+async def test_what_one_call_buys_twice_is_paid_for_twice(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.paths = ["/a", "/a"]
+    assert await node.go() == (True, ["content of /a", "content of /a"])
+    assert (len(node.purse.made), len(node.shop.taken)) == (2, 2)
+
+
 async def test_the_budget_bounds_what_a_call_pays(tmp_path: Path) -> None:
     grant = ToolGrant("web", http=(f"{SHOP}/*",), pay=(f"{SHOP}/*",))
     small = BudgetLimits(sats=10 + MOST_FEE_SAT, sats_per_day=100)
@@ -444,6 +451,27 @@ async def test_what_a_cancelled_call_had_bought_comes_back(tmp_path: Path) -> No
     assert [each.status for each in again.list()] == ["stopped"]
 
 
+async def test_what_was_bought_is_used_when_the_run_goes_on(tmp_path: Path) -> None:
+    """A shutdown is no reason to take it back: the next process makes the call again."""
+    node, bought = Node(tmp_path), asyncio.Event()
+    buy = node.buy
+
+    async def slow(path: str, grant: Grant) -> str:
+        assert grant.payer is not None
+        await grant.payer.pay(f"{SHOP}{path}", node.shop.price(path))
+        bought.set()
+        return await asyncio.Future()
+
+    node.paths, node.buy = ["/a"], slow  # type: ignore[method-assign]
+    run = await node.runs.start("clerk", "go", actor="uid:1")
+    await bought.wait()
+    await node.runs.drain(0)
+    node.buy, node.runs = buy, node.make()  # type: ignore[method-assign]
+    assert await node.runs.recover() == [run]
+    assert json.loads((await node.runs.wait(run)).text) == [True, ["content of /a"]]
+    assert (node.purse.made, node.purse.taken_back) == ({f"{run}:1.402.1": 1}, [])
+
+
 async def test_in_an_emergency_stop_what_was_bought_waits_in_the_outbox(tmp_path: Path) -> None:
     node = Node(tmp_path)
     result = await cancelled_once_paid(node, stop=True)
@@ -498,6 +526,54 @@ async def test_dying_at_any_entry_pays_each_url_once(
         if not died:
             return
     raise AssertionError("it never came to its end")
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_dying_at_any_entry_takes_back_once_what_was_not_taken(
+    tmp_path: Path, read_only: bool
+) -> None:
+    for last in range(1, 40):
+        node = Node(tmp_path)
+        node.read_only, node.paths, node.shop.status = read_only, ["/a"], 500
+        node.log = DyingLog(clock=node.clock)
+        node.log.last = last
+        node.runs = node.make()
+        died = await crashed(node)
+        if died and any(entry.type == "run.started" for entry in node.log.entries()):
+            await recover(node)
+            made = node.purse.made
+            assert (sum(made.values()), node.purse.taken_back) == (len(made), [*made]), last
+            cost = len(made) * 2 * FEE_SAT
+            assert node.purse.balance_sat == 1_000_000 - cost, last
+            assert node.runs.list()[0].usage.msat == cost * 1000, last
+            assert node.spent("agent") == {"clerk": cost * 1000}, last
+        if not died:
+            return
+    raise AssertionError("it never came to its end")
+
+
+@pytest.mark.parametrize(("last", "redeemed"), [(5, False), (6, False), (6, True)])
+async def test_a_token_is_used_after_a_crash_only_if_it_was_not_taken_back(
+    tmp_path: Path, last: int, redeemed: bool
+) -> None:
+    node = Node(tmp_path)
+    node.paths, node.shop.status = ["/a"], 500
+    if redeemed:
+        node.purse.redeemed = Everything()  # type: ignore[assignment]
+    node.log = DyingLog(clock=node.clock)
+    node.log.last = last  # with the intent of taking it back, or its result
+    node.runs = node.make()
+    assert await crashed(node)
+    node.shop.status = 200
+    await recover(node)
+    (run,) = node.runs.list()
+    (told,) = json.loads(run.text)[1]
+    assert sum(node.purse.made.values()) == 1
+    if redeemed:
+        assert (told, node.purse.taken_back) == ("content of /a", [])
+    else:
+        assert told == "it was paid for before, and the payee did not take it"
+        assert (node.shop.taken, node.purse.taken_back) == ({}, [f"{run.id}:1.402.1"])
 
 
 async def crashed(node: Node) -> bool:
