@@ -8,8 +8,9 @@ took in; if the log has another line there, the index is of another log and begi
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Lock
 
@@ -28,6 +29,16 @@ create table if not exists taken (one integer primary key check (one = 1), size 
 """
 _VERSION = 1
 PART = 10_000  # entries
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
 _LAST_CHARACTER = "\U0010ffff"
 
 
@@ -131,13 +142,22 @@ class Index:
         return db
 
     def _opened(self) -> sqlite3.Connection:
-        with suppress(sqlite3.DatabaseError), ExitStack() as opened:
-            db = opened.enter_context(closing(self._connect()))
-            if self._usable(db):
-                opened.pop_all()
-                return db
+        try:
+            with ExitStack() as opened:
+                db = opened.enter_context(closing(self._connect()))
+                if self._usable(db):
+                    opened.pop_all()
+                    return db
+        except sqlite3.DatabaseError as error:
+            if self._may_be_sound(error):
+                raise
         self._discard()  # damaged, or of another log: it is made anew
         return self._connect()
+
+    def _may_be_sound(self, error: sqlite3.Error) -> bool:
+        """Whether it says nothing of the file: a full disk, say. Making it anew takes minutes."""
+        passes = error.sqlite_errorcode & 0xFF in _PASSING
+        return passes and os.access(self._path, os.R_OK | os.W_OK)
 
     def _discard(self) -> None:
         if self._db:
