@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from node import backup
+from node.errors import BackupError
 from node.home import Home, write_private
 from node.journal import Draft, Journal, verify
 from node.sandbox import ToolStore
@@ -114,6 +115,26 @@ def test_a_log_that_is_pruned_in_the_middle_of_a_cut(
     log.close()
     check(opened, 16)
     assert verify(opened).pruned == (0 if moment == "announced" else 8)
+
+
+def test_a_segment_that_is_gone_after_the_cut_ends_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pruning needs no home: an archive that lacks what it says it has would be found out late."""
+    home, log = made(tmp_path, segment_entries=ENTRIES)
+    for _ in range(4):
+        append(log)
+    log.close()
+    original = backup.cut
+
+    def then_gone(folder: Path) -> backup.JournalCut:
+        found = original(folder)
+        found.segments[0][0].unlink()
+        return found
+
+    monkeypatch.setattr(backup, "cut", then_gone)
+    with pytest.raises(BackupError, match="cannot back up"):
+        backup.write(home, "test", 0, io.BytesIO())
 
 
 @pytest.mark.parametrize("moment", ["_pruned", "_last_commit", "_add"])

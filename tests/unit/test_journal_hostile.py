@@ -36,6 +36,7 @@ from node.journal import (
     Fault,
     FaultyStorage,
     Journal,
+    OfflineLog,
     Verdict,
     relink,
     verify,
@@ -85,6 +86,15 @@ def test_data_that_looks_like_content_is_not_missed(tmp_path: Path) -> None:
     report = verify(tmp_path / "journal")
     assert report.verdict is Verdict.VERIFIED, report.blobs.problems
     assert report.blobs.counts[BlobState.PRESENT] == 1
+
+
+def test_data_that_looks_like_another_run_is_not_shown_as_of_it(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "journal")) as log:
+        log.append_sync(
+            Draft("a.b", run="r-1"), Draft("a.b", run="r-2", data={"run": "r-1", "a": 1})
+        )
+    reader = OfflineLog.open(tmp_path / "journal").reader
+    assert [entry.index for entry in reader.run_entries("r-1")] == [0]
 
 
 @pytest.mark.parametrize("lists", [True, False])

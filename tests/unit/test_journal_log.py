@@ -387,6 +387,22 @@ async def test_proofs_stand_alone(tmp_path: Path) -> None:
         assert [check_proof(offline.prove(n), key).index for n in (7, 150, 299)] == [7, 150, 299]
 
 
+async def test_entries_of_any_length_are_found_without_the_writer(tmp_path: Path) -> None:
+    journal = await journal_at(tmp_path / "journal")
+    sizes = [1, 60_000, 1, 3000, 60_000, 60_000, 1, 2100, 1]
+    for size in sizes:
+        await journal.append(Draft("a.b", data={"text": "x" * size}), Draft("a.c"))
+    await journal.rotate()
+    await journal.append(Draft("a.d"))
+    await journal.aclose()
+    with (tmp_path / "journal" / "000000000018.jsonl").open("ab") as file:
+        file.write(b'{"v":1,"i":19,"ts":' + b"1" * 200_000)  # a write that was cut off
+    reader = OfflineLog.open(tmp_path / "journal").reader
+    assert [reader.entry(index).index for index in range(18)] == list(range(18))
+    assert [len(str(reader.entry(2 * n).data["text"])) for n in range(9)] == sizes
+    assert reader.size == 19
+
+
 async def test_a_proof_of_hashes_that_are_damaged_is_not_handed_out(tmp_path: Path) -> None:
     journal = await journal_at(tmp_path / "journal")
     await journal.append(*[Draft("a.b")] * 9)
