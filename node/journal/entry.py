@@ -26,6 +26,7 @@ MAX_DEPTH = JSON_DEPTH + 32
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*\Z")
 _BLOB_ID = re.compile(r"[0-9a-f]{64}\Z")
+_LATER = re.compile(rb'\{"v":(?!1,)[1-9][0-9]*,')
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _SPACE = re.compile(rb"\s")
 _KEYS = ["v", "i", "ts", "boot", "mono", "type", "run", "path", "cause"]
@@ -116,6 +117,11 @@ def parse(raw: bytes, index: int | None = None, *, thorough: bool = False) -> En
     if index is not None and entry.index != index:
         raise JournalDamagedError(f"entry {index} says that it is entry {entry.index}")
     return entry
+
+
+def is_later(raw: bytes) -> bool:
+    """Whether a line is an entry of a later version of the format."""
+    return _LATER.match(raw) is not None
 
 
 def entry_json(entry: Entry) -> JsonObject:

@@ -18,8 +18,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.errors import JournalDamagedError, JournalError
-from node.journal.entry import MAX_ENTRY_BYTES, parse
+from node.errors import JournalDamagedError, JournalError, JournalVersionError
+from node.journal.entry import MAX_ENTRY_BYTES, is_later, parse
 from node.journal.hashes import HashFiles
 from node.journal.note import Checkpoint, VerifierKey, handed_over, unbase64
 from node.journal.tree import (
@@ -32,7 +32,8 @@ from node.journal.tree import (
 )
 from node.journal.types import Entry
 
-_HEADER = "c2sp.org/tlog-proof@v1"
+_FORM = "c2sp.org/tlog-proof@"
+_HEADER = f"{_FORM}v1"
 _MAX_PROOF = 8 * 1024 * 1024
 
 
@@ -49,9 +50,12 @@ class Proof:
 
     @classmethod
     def parse(cls, raw: bytes) -> Proof:
-        """Raises JournalDamagedError where the bytes are not such a proof."""
+        """Raises JournalDamagedError where the bytes are not such a proof, and JournalVersionError
+        where they may be one of another version of C2SP's."""
         head, blank, note = raw.partition(b"\n\n")
         lines = _ascii(head).split("\n")
+        if lines[0] != _HEADER and lines[0].startswith(_FORM):
+            raise JournalVersionError(f"this proof is {lines[0][:40]}, and not {_HEADER}")
         whole = len(raw) <= _MAX_PROOF and blank and len(lines) >= 3 and lines[0] == _HEADER
         if not whole or not lines[1].startswith("extra ") or not lines[2].startswith("index "):
             raise JournalDamagedError("this is not an inclusion proof of an entry")
@@ -67,6 +71,7 @@ class Proof:
 
         Raises:
             JournalDamagedError: it does not prove that.
+            JournalVersionError: it proves an entry that this version cannot read.
         """
         keys, seals = _followed(key, self.seals)
         if not any(self.checkpoint.signed_by(one) for one in keys):
@@ -79,6 +84,11 @@ class Proof:
                 raise JournalDamagedError(
                     f"the proof does not lead from entry {self.index} to the seal of its epoch"
                 )
+        if is_later(self.leaf):
+            raise JournalVersionError(
+                f"entry {self.index} is in the log, and of a newer version of Freehold",
+                hint="Use that version to see what it says.",
+            )
         return parse(self.leaf, self.index)
 
     def _leads_to(self, point: Checkpoint, path: Sequence[bytes]) -> bool:

@@ -18,7 +18,7 @@ from typing import BinaryIO, Protocol
 
 from node.disk import listed
 from node.errors import JournalDamagedError, JournalError, JournalReadError
-from node.journal.entry import MAX_ENTRY_BYTES
+from node.journal.entry import MAX_ENTRY_BYTES, is_later
 from node.journal.note import Checkpoint, VerifierKey, commit_line, commit_text
 from node.journal.storage import READ_HINT
 from node.journal.tree import Frontier
@@ -31,7 +31,6 @@ COMMIT_LINE_BYTES = 8192
 _MAX_WRITE = MAX_COMMIT_BYTES + SEGMENT_ENTRIES + COMMIT_LINE_BYTES
 _CHUNK = 1 << 20
 _START = b'{"v":1,"i":%d,"ts":'
-_LATER = re.compile(rb'\{"v":(?!1,)[1-9][0-9]*,')
 _NAME = re.compile(r"[0-9]{12}\Z")
 _SHAPE = (
     rb"(next NAME\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}\n)?"
@@ -312,7 +311,7 @@ def is_newer(path: Path, found: Scan, key: VerifierKey) -> bool:
     tree, point = found.frontier.copy(), read_commit(lines[end]) if end else None
     tree.extend([_sha256(b"\0" + line).digest() for line in lines[:end]])
     whole = point is not None and (point.size, point.root) == (tree.size, tree.root())
-    return whole and any(map(_LATER.match, lines[:end]))
+    return whole and any(map(is_later, lines[:end]))
 
 
 def _tail(path: Path, found: Scan) -> bytes:

@@ -26,7 +26,16 @@ from node.errors import (
 from node.home import Home
 from node.identity import HttpSecrets, KeyStore
 from node.inference.models.pins import read_lock
-from node.journal import Draft, Journal, MemoryLog, Verdict, verify, writer
+from node.journal import (
+    Draft,
+    Journal,
+    MemoryLog,
+    Verdict,
+    VerifierKey,
+    check_proof,
+    verify,
+    writer,
+)
 from node.journal.entry import line
 from node.money.key import FOLDER, NAME, WalletKey
 from node.money.testing import MemoryPurse
@@ -243,6 +252,7 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         later.setattr(writer, "line", lambda *made: line(*made).replace(b'{"v":1', b'{"v":2'))
         with closing(Journal.open_sync(folder, origin="freehold/a")) as log:
             log.append_sync(Draft("node.started"))
+            (tmp_path / "proof").write_bytes(log.prove(2))
     return folder
 
 
@@ -281,3 +291,14 @@ def test_doctor_does_not_have_a_newer_log_begun_anew(newer: Path) -> None:
     assert isinstance(fault, Fault)
     assert "newer version" in fault.problem
     assert "relink" not in fault.hint
+
+
+def test_a_proof_of_a_newer_version_is_none_that_failed(newer: Path) -> None:
+    key = VerifierKey.parse((newer / "log.vkey").read_text().strip())
+    proof = (newer.parent / "proof").read_bytes()
+    with pytest.raises(JournalVersionError, match="entry 2 is in the log"):
+        check_proof(proof, key)
+    with pytest.raises(JournalVersionError, match=r"this proof is c2sp.org/tlog-proof@v2"):
+        check_proof(proof.replace(b"@v1", b"@v2", 1), key)
+    with pytest.raises(JournalDamagedError, match="does not lead"):
+        check_proof(proof.replace(b"index 2", b"index 1", 1), key)
