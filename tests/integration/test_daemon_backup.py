@@ -311,6 +311,16 @@ def test_a_bomb_in_a_header_is_refused(tmp_path: Path) -> None:
         restore.restore(hostile(tmp_path / "a", bomb), Home(tmp_path / "h"))
 
 
+@pytest.mark.parametrize("bound", ["MEMBERS_MAX", "TOTAL_MAX_BYTES"])
+def test_an_archive_that_would_fill_the_disk_is_refused(
+    short: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(restore, bound, 3)
+    with pytest.raises(BackupError, match="larger than any node's"):
+        restore.restore(written(tmp_path / "a", gzip.compress(short)), Home(tmp_path / "h"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_cut_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     whole = archive.read_bytes()
     (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from node.errors import FreeholdError, JournalDamagedError, JournalError
-from node.journal.note import Checkpoint, Note, Signer, VerifierKey, commit_text
+from node.journal.note import Checkpoint, Note, Signer, VerifierKey, commit_text, handed_over
 from node.journal.tree import EMPTY_ROOT
 
 C2SP_KEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
@@ -41,6 +43,23 @@ def test_a_checkpoint_comes_back() -> None:
 def test_a_checkpoint_of_another_origin_is_not_the_keys() -> None:
     note = SIGNER.sign(commit_text("other.example/log", 0, EMPTY_ROOT, bytes(32)))
     assert not Checkpoint.parse(note).signed_by(SIGNER.key)
+
+
+def test_a_seal_hands_over_to_a_key_of_its_own_log() -> None:
+    mine, other = (Signer(name, bytes(32)).key for name in ("test.example/log", "b.example/log"))
+    for key in (mine, other):
+        note = SIGNER.sign(commit_text("test.example/log", 7, b"r" * 32, b"p" * 32, key))
+        with nullcontext() if key is mine else pytest.raises(JournalDamagedError, match="a key of"):
+            assert handed_over(Checkpoint.parse(note), SIGNER.key) == mine
+
+
+def test_a_root_has_one_base64() -> None:
+    """Its last character has bits that no byte needs: one root could be written in four ways."""
+    note = SIGNER.sign(commit_text("test.example/log", 7, bytes(32), b"p" * 32))
+    other = note.replace(b"AAAA=\n", b"AAAB=\n", 1)
+    assert other != note
+    with pytest.raises(JournalDamagedError, match="not canonical base64"):
+        Checkpoint.parse(other)
 
 
 def test_a_known_key_whose_signature_fails_spoils_the_note() -> None:
