@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
@@ -27,7 +26,7 @@ from node.errors import (
 )
 from node.home import private_file
 from node.types import Json, JsonObject
-from node.unix import UnixTransport
+from node.unix import UnixTransport, connected
 from node.wallet_client import WalletClient
 
 if TYPE_CHECKING:
@@ -263,12 +262,10 @@ class Client:
 
 def _knock(path: Path) -> None:
     """Raises DaemonNotRunningError or ControlError unless somebody answers."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(CONNECT_S)
-        try:
-            probe.connect(str(path))
-        except OSError as error:
-            raise _not_running(path, error) from error
+    try:
+        connected(str(path), CONNECT_S).close()
+    except OSError as error:
+        raise _not_running(path, error) from error
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -292,6 +289,11 @@ def _not_running(where: object, error: BaseException) -> FreeholdError:
     if isinstance(error, PermissionError):
         return ControlError(
             f"you may not use {where}", hint="Run this as the user the daemon runs as."
+        )
+    if isinstance(error, TimeoutError):
+        return NoAnswerError(
+            f"the daemon on {where} does not answer: {error}",
+            hint="Try again; `freehold logs --daemon` may say what it is at.",
         )
     return DaemonNotRunningError(
         f"no daemon answers on {where}",

@@ -10,12 +10,15 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import httpcore
 import httpx
+
+LOOK_EVERY_S = 0.05
 
 
 class UnixTransport(httpx.HTTPTransport):
@@ -33,20 +36,36 @@ class UnixBackend(httpcore.NetworkBackend):
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> UnixStream:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(timeout)
-            connection.connect(path)
+            return UnixStream(connected(path, timeout or 0))
         except TimeoutError as error:
-            connection.close()
             raise httpcore.ConnectTimeout(str(error)) from error
         except OSError as error:
-            connection.close()
             raise httpcore.ConnectError(str(error)) from error
+
+
+def connected(path: str, timeout_s: float) -> socket.socket:
+    """A connection to the socket at `path`.
+
+    Raises:
+        TimeoutError: somebody listens there, and has not taken those who came before.
+        OSError: there can be none.
+    """
+    until = time.monotonic() + timeout_s
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout_s)
+            connection.connect(path)
+            return connection
+        except BlockingIOError as error:  # its queue is full; who has a timeout does not wait there
+            connection.close()
+            if time.monotonic() > until:
+                raise TimeoutError("it takes no connections just now") from error
+            time.sleep(LOOK_EVERY_S)
         except BaseException:
             connection.close()
             raise
-        return UnixStream(connection)
 
 
 class UnixStream(httpcore.NetworkStream):

@@ -40,6 +40,7 @@ from node.errors import (
     FreeholdError,
     JournalError,
     JournalWriteError,
+    NoAnswerError,
     PaymentPendingError,
     RequestError,
 )
@@ -461,6 +462,28 @@ def test_a_connection_that_fails_leaves_no_socket(tmp_path: Path) -> None:
     with gone, pytest.raises(DaemonNotRunningError):
         Client.unix(path)
     gc.collect()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a full queue refuses there")
+def test_a_daemon_that_takes_nobody_just_now_is_waited_for_and_not_told_as_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many commands at once, or one that hangs: whoever thinks it is down starts another."""
+    monkeypatch.setattr("node.client.CONNECT_S", 0.2)
+    with bind_unix(tmp_path / "s") as listener, contextlib.ExitStack() as crowd:
+        while True:
+            peer = crowd.enter_context(socket.socket(socket.AF_UNIX))
+            peer.setblocking(False)
+            if peer.connect_ex(str(tmp_path / "s")):
+                break
+        with pytest.raises(NoAnswerError, match="takes no connections"):
+            Client.unix(tmp_path / "s")
+        monkeypatch.setattr("node.client.CONNECT_S", 20)
+        with ThreadPoolExecutor(1) as pool:
+            knocked = pool.submit(Client.unix, tmp_path / "s")
+            listener.setblocking(True)
+            listener.accept()[0].close()
+            knocked.result().close()
 
 
 def test_a_connection_that_ends_halfway_is_an_error_and_closed(tmp_path: Path) -> None:
