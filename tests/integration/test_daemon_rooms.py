@@ -12,12 +12,12 @@ import pytest
 from node.cli.init import create
 from node.clock import SystemClock
 from node.config import load
-from node.daemon import compose
+from node.daemon import compose, local_engine
 from node.errors import RunError
 from node.gateway import Control
 from node.home import Home
 from node.identity import HttpSecret, KeyStore
-from node.inference import Call, Generation, Say, ScriptedEngine, ToolCall, Wait
+from node.inference import Call, EngineLimits, Generation, Say, ScriptedEngine, ToolCall, Wait
 
 KEPT, TOKEN = "a-word-that-nobody-guesses", "another-word-of-thirty-two-letters"
 WORDS = {"kept": KEPT, "token": TOKEN}
@@ -83,6 +83,39 @@ async def test_the_limits_of_the_configuration_bind_the_runs(home: Home) -> None
         await control.runs.start("clerk", "write", actor="uid:1")
         with pytest.raises(RunError, match="1 runs are unfinished"):
             await control.runs.start("clerk", "go", actor="uid:1")
+
+
+MODELS = """
+[models]
+context_tokens = 1024
+threads = 3
+idle_unload_s = 7
+max_waiting = 5
+max_running = 2
+kv_tokens = 4096
+memory_mb = 9
+states_mb = 11
+"""
+NO_BOUND = "[models]\nthreads = 0\nidle_unload_s = 0\nmemory_mb = 0\nstates_mb = 0\n"
+
+
+def test_the_limits_of_the_configuration_bind_the_models(home: Home) -> None:
+    home.config.write_text(MODELS)
+    assert local_engine(home, load(home.config, {}))._limits == EngineLimits(
+        context_tokens=1024,
+        max_waiting=5,
+        idle_unload_s=7,
+        threads=3,
+        max_running=2,
+        kv_tokens=4096,
+        memory_bytes=9 * 2**20,
+        state_folder=home.cache / "states",
+        state_bytes=11 * 2**20,
+    )
+    home.config.write_text(NO_BOUND)
+    free = local_engine(home, load(home.config, {}))._limits
+    found = (free.threads, free.idle_unload_s, free.memory_bytes, free.state_folder)
+    assert found == (None, None, None, None)
 
 
 async def test_a_run_that_is_over_is_not_at_work_on_its_files(home: Home) -> None:

@@ -111,6 +111,9 @@ def test_an_agent_pays_whom_its_manifest_lists(node: Node, mint: ServedMint) -> 
     assert 0 <= fee <= 5_000
     assert spent_msat(node, "agent")["clerk"] == 40_000 + fee
     check_sums(node, mint)
+    diagnostics = node.log.read_text()
+    assert " is ready" in diagnostics
+    assert "/v1/" not in diagnostics  # whom the node asks, and for what, is nobody's business
 
 
 def test_above_the_node_s_limit_a_person_is_asked(node: Node, mint: ServedMint) -> None:

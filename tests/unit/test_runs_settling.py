@@ -14,9 +14,10 @@ from node.errors import RunStoppedError
 from node.journal import Draft, MemoryLog
 from node.money import FeeRule, Found, Keeper, Payment, WalletKey, WalletPurse
 from node.money.ways import Ways
+from node.runs import Outcome as Done
 from node.runs import Runs, Settling, programs
 from node.runs.checks import NoGuards
-from node.runs.testing import MemoryAgents, ScriptedProgram
+from node.runs.testing import CountingEffect, MemoryAgents, ScriptedProgram, agent
 from wallet import Rules
 from wallet.lightning import WebReply, WebRequest
 from wallet.lightning.testing import MemoryWeb
@@ -350,6 +351,33 @@ async def test_a_payment_that_was_never_begun_is_known_once_the_wallet_is_open(
     else:
         assert (await asyncio.wait_for(again.wait(run), 30)).status == "completed"
         assert node.lightning.is_paid(invoice)
+
+
+class Lost(CountingEffect):
+    """Breaks, and cannot tell whether it happened."""
+
+    async def perform(self, key: str) -> Done:
+        raise KeyError(key)
+
+
+async def test_a_question_about_no_payment_is_not_for_the_wallet_to_answer(
+    node: Node, tmp_path: Path
+) -> None:
+    """It knows of none under that key, and what it says did not happen is done again."""
+    runs = Runs(
+        log=node.log,
+        program=ScriptedProgram(lambda _: [Lost(tmp_path / "n", 1, knows=False)]),
+        agents=MemoryAgents(agent()),
+        clock=node.clock,
+        guards=NoGuards(),
+    )
+    run = await runs.start("clerk", "go", actor="uid:1")
+    async for event in runs.watch(run):
+        if event.type == "approval.asked":
+            break
+    await node.settling_of(runs).once()
+    assert [each.run for each in runs.approvals()] == [run]
+    await runs.drain(0)
 
 
 async def test_a_broken_round_is_not_the_last(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

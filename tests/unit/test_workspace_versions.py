@@ -562,8 +562,9 @@ async def test_what_cannot_be_kept_is_not_written_over(
     await keep(workspaces, "r1")
     (files / "b").write_text("a person's")
     (home / ".git-clerk" / "refs" / "heads" / "main").write_text("no commit")
-    with pytest.raises(OSError, match="the workspace of clerk"):
-        workspaces.wrote("clerk", "r2", "b")
+    for _ in range(2):  # nor when it tries again
+        with pytest.raises(OSError, match="the workspace of clerk"):
+            workspaces.wrote("clerk", "r2", "b")
     workspaces.wrote("clerk", "r2", "new")
 
 

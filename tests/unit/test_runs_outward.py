@@ -1,0 +1,69 @@
+"""Model steps that leave this machine: where the door was told they go is where they go."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from node.errors import InferenceError
+from node.inference import Destination, Engine, Finish, Generation, Message, ModelInfo, Token
+from node.runs.context import Conversation
+from node.runs.effect import Effect
+from node.runs.model_effect import Fit, Generate, Opening
+
+THERE, ELSEWHERE = "https://a.example", "https://b.example"
+ASKED = Generation("far", (Message("user", "Hello"),))
+
+
+@dataclass
+class Moving:
+    """An engine of a model that may move; `bound` is where its requests were to go."""
+
+    url: str = THERE
+    bound: list[str] = field(default_factory=list)
+
+    def destination(self, model: str) -> Destination:
+        if not self.url:
+            raise InferenceError(f"there is no model {model}")
+        return Destination(self.url, keyed=True)
+
+    async def info(self, model: str) -> ModelInfo:
+        return ModelInfo(model, "", self.url, 0, 1000, remote=True, counts=True)
+
+    async def count(self, request: Generation) -> int:
+        self.bound.append(request.bound_for)
+        return 10
+
+    async def generate(self, request: Generation) -> AsyncIterator[Token]:
+        self.bound.append(request.bound_for)
+        yield Token("Hi", Finish("stop", "Hi", "Hi", (), 10, 1, 0.0))
+
+
+def effects(engine: Moving) -> dict[str, Effect]:
+    asked = cast("Engine", engine)
+    return {
+        "open": Opening(asked, ASKED, tuple),
+        "generate": Generate(asked, ASKED, 100),
+        "fit": Fit(asked, ASKED, Conversation("", "Hello")),
+    }
+
+
+@pytest.mark.parametrize("name", ["open", "generate", "fit"])
+async def test_a_model_that_moved_once_it_was_let_through_is_sent_nothing_elsewhere(
+    name: str,
+) -> None:
+    engine = Moving()
+    effect = effects(engine)[name]
+    assert (effect.needs.destinations, effect.needs.traceless) == ((THERE,), False)
+    engine.url = ELSEWHERE
+    await effect.perform("r-1:1")
+    assert {*engine.bound} == {THERE}
+
+
+@pytest.mark.parametrize("name", ["open", "generate", "fit"])
+def test_where_nobody_can_tell_where_a_model_is_it_may_be_anywhere(name: str) -> None:
+    needs = effects(Moving(""))[name].needs
+    assert (needs.destinations, needs.traceless) == (("*",), False)
