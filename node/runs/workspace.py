@@ -58,6 +58,7 @@ _AGENT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _SETTLE_DEPTH = 1000
 _DIFF_CHARS = 1_000_000
 _SHOWN_PATHS = 100
+_OBJECTS = 3  # of most commits: a blob, a tree and the commit
 _PARTS = ("HEAD", "objects", "refs")  # the last is empty before a first commit: not in archives
 _T = TypeVar("_T")
 _OUTSIDE = "Changes made outside of a run\n"
@@ -81,7 +82,7 @@ class Workspaces:
         self._clock = clock
         self._locks: dict[str, asyncio.Lock] = {}
         self._opened: set[str] = set()
-        self._unpacked: set[str] = set()  # whose history cannot be packed, as was told
+        self._unlooked: dict[str, int] = {}  # commits until loose objects are counted again
         self._labels = FileLabels(folder)
         self._written: dict[str, dict[str, str]] = {}  # by agent: the last run that wrote a path
         self._still: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)  # no writes
@@ -229,13 +230,17 @@ class Workspaces:
         return made
 
     def _pack(self, agent: str) -> None:
-        """One that cannot be packed is used as it is."""
+        """Packs it where that is due. One that cannot be packed is used as it is, for a while."""
+        wait = self._unlooked.get(agent, 0)
+        if wait > 0:
+            self._unlooked[agent] = wait - 1
+            return
+        left = 0
         try:
-            if agent not in self._unpacked:
-                pack_loose(self._repository(agent), most=self._loose)
+            left = pack_loose(self._repository(agent), most=self._loose)
         except (pygit2.GitError, OSError, KeyError, ValueError) as error:
-            self._unpacked.add(agent)
             logger.warning("the history of %s's files stays in many files: %s", agent, error)
+        self._unlooked[agent] = (self._loose - left) // _OBJECTS
 
     def _keep_each(
         self, agent: str, run: str, now: Ids, message: str, noted: bool

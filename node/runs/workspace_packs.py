@@ -23,16 +23,17 @@ _HEX = "[0-9a-f]"
 
 def pack_loose(repository: Any, *, most: int = LOOSE) -> int:
     """Puts the loose objects of a repository into a pack where there are more than `most`; returns
-    how many files that removed.
+    how many there are then, no more than `most`.
 
     Raises:
         pygit2.GitError: one of them is damaged; none was removed.
         OSError: the disk refuses.
     """
     objects = Path(repository.path) / "objects"
-    loose = list(islice(_loose(objects), max(_AT_ONCE, most + 1)))
+    at_once = max(_AT_ONCE, most + 1)
+    loose = list(islice(_loose(objects), at_once))
     if len(loose) <= most:
-        return 0
+        return len(loose)
     names = [pygit2.Oid(hex=path.parent.name + path.name) for path in loose]
     before = {*listed(objects / "pack")}
     try:
@@ -44,7 +45,7 @@ def pack_loose(repository: Any, *, most: int = LOOSE) -> int:
         raise
     for path in loose:
         path.unlink(missing_ok=True)
-    return len(loose)
+    return most if len(loose) == at_once else 0
 
 
 def remove_unfinished(repository: Path) -> None:

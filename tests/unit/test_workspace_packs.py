@@ -12,7 +12,7 @@ import pytest
 
 from node.clock import ManualClock
 from node.disk import listed
-from node.runs import workspace_packs
+from node.runs import workspace, workspace_packs
 from node.runs.workspace import Workspaces
 
 
@@ -71,6 +71,7 @@ async def test_what_a_crash_leaves_twice_is_packed_once(home: Path) -> None:
     for path, content in kept.items():  # as where the process died before it removed them
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
+    workspaces = Workspaces(home, clock=ManualClock(), loose=8)
     await fill(workspaces, home, runs=range(3, 4))
     assert loose(home) == []
     assert only in packs(home)
@@ -121,6 +122,39 @@ async def test_a_damaged_object_keeps_no_run_from_ending(home: Path) -> None:
     assert (len(loose(home)), packs(home)) == (22, [])
 
 
+async def test_what_could_not_be_packed_is_once_there_is_room_again(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspaces = Workspaces(home, clock=ManualClock(), loose=9)
+    await fill(workspaces, home, runs=range(1))
+    (objects(home) / "pack").rmdir()
+    (objects(home) / "pack").touch()
+    with caplog.at_level(logging.WARNING):
+        await fill(workspaces, home, runs=range(1, 4))
+    assert "the history of clerk's files stays in many files" in caplog.text
+    (objects(home) / "pack").unlink()
+    (objects(home) / "pack").mkdir()
+    await fill(workspaces, home, runs=range(4, 7))
+    assert (len(loose(home)), len(packs(home))) == (0, 1)
+    await check(home, 7)
+
+
+async def test_objects_are_counted_when_there_can_be_many(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not at each commit: that lists 256 folders."""
+    counted: list[int] = []
+    pack = workspace.pack_loose
+
+    def count(repository: Any, *, most: int) -> int:
+        counted.append(pack(repository, most=most))
+        return counted[-1]
+
+    monkeypatch.setattr(workspace, "pack_loose", count)
+    await fill(Workspaces(home, clock=ManualClock(), loose=25), home, runs=range(17))
+    assert counted == [4, 0]
+
+
 async def test_who_reads_meanwhile_misses_nothing(home: Path) -> None:
     workspaces = Workspaces(home, clock=ManualClock(), loose=100)
     await fill(workspaces, home, runs=range(30))
@@ -135,10 +169,10 @@ async def test_who_reads_meanwhile_misses_nothing(home: Path) -> None:
     thread = threading.Thread(target=read)
     thread.start()
     try:
-        removed = workspace_packs.pack_loose(
+        left = workspace_packs.pack_loose(
             pygit2.Repository(str(home / ".git-clerk")), most=len(wanted) - 1
         )
     finally:
         done.set()
         thread.join()
-    assert (removed, missed) == (91, [])
+    assert (left, loose(home), missed) == (0, [], [])
