@@ -67,7 +67,8 @@ async def log(disk: Disk, tmp_path: Path) -> AsyncIterator[Journal]:
 async def warm(log: Journal, disk: Disk) -> None:
     for _ in range(WARM):
         await log.append(Draft("a.b"))
-    disk.threads.clear()
+    with log._commits:  # which the other thread may hold still, having told of a commit
+        disk.threads.clear()
 
 
 HERE, THERE = "MainThread", "journal-commit"
