@@ -23,6 +23,7 @@ import psutil
 
 import node
 from node.errors import InferenceError
+from node.version import ANEW, replaced
 
 _PR_SET_PDEATHSIG = 1
 _PASSED = (
@@ -47,8 +48,10 @@ async def start(
     `environment` goes over what is always told.
 
     Raises:
-        InferenceError: no process can be started.
+        InferenceError: no process can be started, or not one that fits this.
     """
+    if other := replaced():
+        raise InferenceError(other, hint=ANEW)
     try:
         return await _start(module, environment)
     except (OSError, RuntimeError) as error:  # the latter: no thread that would wait for it

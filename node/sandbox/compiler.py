@@ -33,6 +33,7 @@ from node.sandbox.engine import fingerprint
 from node.sandbox.limits import Limits
 from node.sandbox.pruning import CODE, NOTE, UNFINISHED, prune, touch
 from node.sandbox.traps import static_limit
+from node.version import ANEW, replaced
 
 _MAGIC = b"\0asm\x0d\0\x01\0"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +137,8 @@ class Compiler:
         return self._read_report(process.returncode, out, err)
 
     async def _start_worker(self, code: Path) -> asyncio.subprocess.Process:
+        if other := replaced():
+            raise SandboxError(other, hint=ANEW)
         try:
             return await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "node.sandbox.compile_worker",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from contextlib import closing, suppress
+from contextlib import aclosing, closing, suppress
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,17 @@ from node.errors import (
     ApprovalError,
     BackupError,
     IdentityError,
+    InferenceError,
     JournalDamagedError,
     JournalVersionError,
     ModelError,
     RunStoppedError,
+    SandboxError,
     WalletStateError,
 )
 from node.home import Home
 from node.identity import HttpSecrets, KeyStore
+from node.inference import child
 from node.inference.models.pins import read_lock
 from node.journal import (
     Draft,
@@ -45,6 +49,7 @@ from node.runs.coding import outcome_of
 from node.runs.owner import NODE_MANIFEST, programs
 from node.runs.started import Started
 from node.runs.testing import MemoryAgents, PlainEffect, ScriptedProgram, agent
+from node.sandbox import Grant, Sandbox, read_manifest
 from node.types import JsonObject
 
 
@@ -302,3 +307,30 @@ def test_a_proof_of_a_newer_version_is_none_that_failed(newer: Path) -> None:
         check_proof(proof.replace(b"@v1", b"@v2", 1), key)
     with pytest.raises(JournalDamagedError, match="does not lead"):
         check_proof(proof.replace(b"index 2", b"index 1", 1), key)
+
+
+# ── processes ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version was installed since this process began."""
+    about = tmp_path / "site" / "freehold.dist-info" / "METADATA"
+    about.parent.mkdir(parents=True)
+    about.write_text("Metadata-Version: 2.1\nName: freehold\nVersion: 9.9.9\n")
+    monkeypatch.syspath_prepend(about.parents[1])
+
+
+@pytest.mark.usefixtures("upgraded")
+async def test_a_model_s_process_is_not_started_of_another_version() -> None:
+    with pytest.raises(InferenceError, match=r"Freehold 9\.9\.9 was installed while") as caught:
+        await child.start("node.inference.llama.runner")
+    assert "freehold down" in caught.value.hint
+
+
+@pytest.mark.usefixtures("upgraded")
+async def test_a_tool_is_not_compiled_by_another_version(tmp_path: Path) -> None:
+    tool = read_manifest(Path(str(files("wasm_tools"))) / "calc")
+    async with aclosing(Sandbox(tmp_path / "cache")) as sandbox:
+        with pytest.raises(SandboxError, match=r"Freehold 9\.9\.9 was installed while"):
+            await sandbox.call(tool, "calc", {"expression": "1 + 1"}, Grant())
