@@ -288,12 +288,14 @@ async def test_guard_verdicts_share_the_commit_of_their_step() -> None:
 async def test_a_guard_refuses_arguments() -> None:
     log = MemoryLog(clock=ManualClock())
     bad = GuardVerdict("fail", "not that")
-    guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Judge("bad", bad)]})
+    later = Judge("never", bad, "later")  # one that what is too large for it would hold up
+    guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Judge("bad", bad), later]})
     effect = PlainEffect(args="bad key")
     result = await run_script(log, [effect], guards=guards)
     assert result.text == '[{"error":"GuardRefusedError"}]'
     assert effect.performed == []
     assert "bad key" not in str(list(log.entries()))  # it can be erased
+    assert {e.draft.path for e in of(log, "step.intent")} == {"1", "1.tool_arguments.judge"}
 
 
 async def test_a_guard_withholds_a_result() -> None:
