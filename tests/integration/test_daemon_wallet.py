@@ -94,6 +94,7 @@ def check_sums(node: Node, mint: ServedMint) -> None:
 
 def test_an_agent_pays_whom_its_manifest_lists(node: Node, mint: ServedMint) -> None:
     agent(node, f'{BUDGET}[payments]\nallow = ["lightning:*"]\napproval_over_sats = 60\n')
+    node.env["FREEHOLD_DAEMON__LOG_LEVEL"] = "debug"
     node.up()
     fill(node, mint)
     text = invoice(mint, 40)
