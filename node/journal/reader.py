@@ -44,9 +44,9 @@ class LogReader:
 
     def follow(self, first: int, offsets: array[int]) -> None:
         """Takes the offsets of the segment being written from its writer, who lets them grow."""
-        self._live = (first, offsets)
         if first not in self._firsts:
             self._firsts = [*self._firsts, first]
+        self._live = (first, offsets)  # last: other threads read what `size` says there is
 
     @property
     def start(self) -> int:

@@ -35,6 +35,7 @@ from node.journal import (
 )
 from node.journal.blobs import BlobReader, BlobStore, Sealed
 from node.journal.entry import parse
+from node.journal.reader import LogReader
 from node.journal.storage import FileStorage
 
 ORIGIN = "test.example/log"
@@ -385,6 +386,26 @@ async def test_proofs_stand_alone(tmp_path: Path) -> None:
     offline = OfflineLog.open(tmp_path / "journal")
     for key in offline.tree()[1].keys:  # of an epoch before the entry's, its own, or after it
         assert [check_proof(offline.prove(n), key).index for n in (7, 150, 299)] == [7, 150, 299]
+
+
+def test_who_reads_while_the_log_turns_to_its_next_segment_finds_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread's turn may come between any two lines of the writer's."""
+
+    class AtOnce(LogReader):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "_live" and self.size:
+                found.append(self.entry(self.size - 1).index)
+
+    found: list[int] = []
+    monkeypatch.setattr("node.journal.journal.LogReader", AtOnce)
+    journal = Journal.open_sync(tmp_path / "journal", origin=ORIGIN, segment_entries=2)
+    for _ in range(5):
+        journal.append_sync(Draft("a.b"))
+    journal.close()
+    assert found == list(range(5))
 
 
 async def test_entries_of_any_length_are_found_without_the_writer(tmp_path: Path) -> None:
