@@ -189,6 +189,21 @@ def test_zeros_after_a_power_cut_are_set_aside(small: Path) -> None:
     assert segment(small).read_bytes() == good
 
 
+@pytest.mark.parametrize("torn", ["newline", "entry"])
+def test_who_only_reads_changes_nothing(small: Path, torn: str) -> None:
+    """The folder may be another's, or its writer may be in the middle of a write."""
+    good = segment(small).read_bytes()
+    segment(small).write_bytes(good[:-1] if torn == "newline" else good + b'{"v":1,"i":8,')
+    shutil.rmtree(small / "tree")
+    before = {path: path.read_bytes() for path in small.rglob("*") if path.is_file()}
+    log = OfflineLog.open(small)
+    assert check_proof(log.prove(1), log.genesis).index == 1
+    log.export(small.parent / "tiles")
+    verify(small, thorough=True)
+    after = {path: path.read_bytes() for path in small.rglob("*") if path.is_file()}
+    assert after == before
+
+
 def test_what_cannot_be_set_aside_stays_where_it_is(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

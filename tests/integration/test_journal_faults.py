@@ -18,6 +18,7 @@ from node.journal import (
     Draft,
     Fault,
     FaultyStorage,
+    FileStorage,
     Journal,
     MemoryKeys,
     Verdict,
@@ -26,6 +27,7 @@ from node.journal import (
     verify,
 )
 from node.journal.note import Signer
+from node.journal.storage import AppendFile
 
 DISK_KIB = 256
 ORIGIN = "test.example/log"
@@ -232,6 +234,29 @@ class FullFolder(MemoryKeys):
         if not self.left:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().make(origin)
+
+
+class FirstSegment(FileStorage):
+    """A disk on which no second segment can be made."""
+
+    def open_append(self, path: Path) -> AppendFile:
+        if path.name == "000000000001.jsonl":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().open_append(path)
+
+
+def test_a_log_that_cannot_turn_to_its_next_segment_stops(tmp_path: Path) -> None:
+    """What went on in the old one would stand behind its seal."""
+    journal = opened(tmp_path / "journal", storage=FirstSegment(), segment_entries=1)
+    journal.append_sync(Draft("a.b"))
+    for _ in range(2):
+        with pytest.raises(JournalWriteError, match=r"next segment .* has stopped"):
+            journal.append_sync(Draft("a.c"))
+    journal.close()
+    journal = opened(tmp_path / "journal")
+    assert journal.append_sync(Draft("a.d")) == (1,)
+    journal.close()
+    assert verify(tmp_path / "journal").verdict is Verdict.VERIFIED
 
 
 def test_a_log_whose_first_key_cannot_be_kept_is_begun_once_there_is_room(tmp_path: Path) -> None:
