@@ -61,6 +61,7 @@ class AgentRegistry:
         self._check = check
         self._agents: dict[str, AgentManifest] = {}
         self._broken: dict[str, ManifestError] = {}
+        self._reading = asyncio.Lock()
 
     def get(self, name: str) -> AgentManifest:
         """The agent of that name, as of the last refresh.
@@ -94,10 +95,11 @@ class AgentRegistry:
         Raises:
             ManifestError: the folder cannot be read; the agents stay what they were.
         """
-        agents, broken = await asyncio.to_thread(self._read_all)
-        names = sorted({*agents, *broken, *self._agents, *self._broken})
-        found = [self._change(name, agents.get(name), broken.get(name)) for name in names]
-        self._agents, self._broken = agents, broken
+        async with self._reading:  # who read before a file changed must not be done after
+            agents, broken = await asyncio.to_thread(self._read_all)
+            names = sorted({*agents, *broken, *self._agents, *self._broken})
+            found = [self._change(name, agents.get(name), broken.get(name)) for name in names]
+            self._agents, self._broken = agents, broken
         return tuple(change for change in found if change is not None)
 
     def _read_all(self) -> tuple[dict[str, AgentManifest], dict[str, ManifestError]]:

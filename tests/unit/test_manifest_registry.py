@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -33,6 +35,32 @@ def drop(folder: Path, name: str) -> None:
 
 async def refreshed(registry: AgentRegistry) -> list[tuple[str, str]]:
     return [(change.name, change.change) for change in await registry.refresh()]
+
+
+async def test_who_reads_slowly_brings_nothing_old_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent was paused meanwhile, and whoever starts a run has looked since."""
+    registry, has_read, go_on = AgentRegistry(tmp_path), threading.Event(), threading.Event()
+    read_all, slow = registry._read_all, [True]
+
+    def reads():  # type: ignore[no-untyped-def]
+        found = read_all()
+        if slow.pop():
+            slow.append(False)
+            has_read.set()
+            go_on.wait(0.3)
+        return found
+
+    monkeypatch.setattr(registry, "_read_all", reads)
+    put(tmp_path, "clerk")
+    first = asyncio.create_task(registry.refresh())
+    await asyncio.to_thread(has_read.wait, 5)
+    put(tmp_path, "clerk", extra="paused = true\n")
+    second = asyncio.create_task(registry.refresh())
+    second.add_done_callback(lambda _: go_on.set())
+    await asyncio.gather(first, second)
+    assert registry.get("clerk").paused
 
 
 async def test_a_life_of_changes(tmp_path: Path) -> None:
