@@ -291,6 +291,20 @@ async def test_what_is_no_wallet_is_refused(
     assert str(path) not in {file.path for file in psutil.Process().open_files()}
 
 
+async def test_a_library_that_cannot_read_the_file_does_not_have_it_moved_away(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To SQLite 3.34, which some systems still have, a STRICT table is a damaged one."""
+    await store.aclose()
+    with monkeypatch.context() as older:
+        older.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+        with pytest.raises(StoreError, match=r"needs SQLite 3\.37") as told:
+            Store(tmp_path / "w.db", key=KEY)
+        assert "move" not in told.value.hint
+    again = Store(tmp_path / "w.db", key=KEY)
+    await again.aclose()
+
+
 async def test_a_file_of_before_is_brought_up_to_date(tmp_path: Path, store: Store) -> None:
     await store.write("x", lambda t: t.operations.insert(Record(operation("a", State.DONE))))
     await store.write("x", lambda t: t.operations.insert(Record(operation("b"))))

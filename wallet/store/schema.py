@@ -13,6 +13,7 @@ from pathlib import Path
 from wallet.errors import StoreDamagedError, StoreError
 
 VERSION = 2
+OLDEST_SQLITE = (3, 37)  # STRICT tables, which older ones take for damage
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
@@ -94,8 +95,13 @@ def prepare(connection: sqlite3.Connection) -> None:
     """Makes the tables in a new file, and refuses a file that is damaged or of another version.
 
     Raises:
-        StoreError: neither new nor one of ours.
+        StoreError: neither new nor one of ours; or this Python's SQLite cannot read one.
     """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise StoreError(
+            f"the wallet's file needs SQLite 3.37, and this Python has {sqlite3.sqlite_version}",
+            hint="Run this with a Python that has a newer one; the file is as it was.",
+        )
     _pragmas(connection)
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
