@@ -61,6 +61,7 @@ from node.wallet_room import load_wallet, open_wallet, wallet_keeper, wallet_pur
 HARD_EXIT = 1
 _MIB = 1024 * 1024
 _THREADS = 64
+_FILES = 4096
 
 log = logging.getLogger("freehold")
 
@@ -77,8 +78,7 @@ def run(home: Home, *, engine: Engine | None = None, storage: Storage | None = N
     """
     home.require()
     os.umask(0o077)
-    _, allowed = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, allowed))  # a dump would hold the wallet's key
+    set_limits()
     home.create()
     passphrase = from_environment(os.environ)
     config = load(home.config, os.environ)
@@ -212,6 +212,18 @@ class Daemon:
         log.info("%s: finishing runs", signal.Signals(number).name)
         self._signalled = True
         self.stop()
+
+
+def set_limits() -> None:
+    """No dump of a crash, which would hold the wallet's key. And as many open files as may be, to
+    4,096: macOS begins with 256, and as many runs with models on a server leave the log none."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def make_threads() -> None:

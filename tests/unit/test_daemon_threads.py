@@ -1,15 +1,18 @@
-"""Work on files goes on while no name server answers."""
+"""Work on files goes on while no name server answers, and where the system gives little."""
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import threading
 from typing import Any
 
 import pytest
 
-from node.daemon import make_threads
+from node.daemon import make_threads, set_limits
+
+NOFILE = resource.RLIMIT_NOFILE
 
 
 async def test_names_that_are_looked_up_for_long_hold_up_no_work_on_files(
@@ -48,3 +51,17 @@ async def test_what_the_system_starts_no_thread_for_is_done_by_those_there_are(
         await asyncio.sleep(0)
     goes_on.set()
     assert (await first, await second) == (True, 3)
+
+
+def test_the_daemon_may_open_more_files_than_a_process_begins_with() -> None:
+    before, core = (resource.getrlimit(each) for each in (NOFILE, resource.RLIMIT_CORE))
+    most = before[1]
+    ample = 8192 if most == resource.RLIM_INFINITY else min(8192, most)
+    try:
+        for begins, has in ((256, min(4096, ample)), (ample, ample)):
+            resource.setrlimit(NOFILE, (begins, most))
+            set_limits()
+            assert resource.getrlimit(NOFILE) == (has, most)
+    finally:
+        resource.setrlimit(NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_CORE, core)
