@@ -334,6 +334,22 @@ def test_prune_deletes_what_is_old_and_over(tmp_path: Path) -> None:
     assert "entries before 6, known only" in alone("verify", "journal", cwd=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "words", [["prune", "--before", "2030-01-01"], ["relink", "--origin", f"{ORIGIN}-2"]]
+)
+def test_who_is_asked_and_says_no_keeps_the_log(tmp_path: Path, words: list[str]) -> None:
+    folder = tmp_path / "log"
+    with closing(Journal.open_sync(folder, origin=ORIGIN, clock=ManualClock())) as log:
+        log.append_sync(Draft("node.started"))
+        asyncio.run(log.rotate())
+    command = ["audit", *words, "--dir", str(folder)]
+    assert CliRunner().invoke(root, command, input="n\n").exit_code == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "log.head"]
+    assert len(list(folder.glob("*.jsonl"))) == 2
+    assert CliRunner().invoke(root, command, input="y\n").exit_code == 0
+    assert len(list(folder.glob("*.jsonl"))) == 1
+
+
 def test_prune_leaves_what_today_needs(tmp_path: Path) -> None:
     """Whatever the date that is named: budgets of a day are counted from the log."""
     clock = ManualClock(wall_s=SystemClock().wall() + 3600)

@@ -201,6 +201,13 @@ def test_a_thorough_look_takes_what_reads_in_one_way(
     assert verdict(forged.written(), thorough=True) is Verdict.FAILED
 
 
+@pytest.mark.parametrize("end", [b" ", b"\r", b"\0", b"]"])
+def test_an_entry_ends_with_its_brace(forged: Forged, end: bytes) -> None:
+    forged.entry(lambda whole: whole + end)
+    forged.commit()
+    assert verdict(forged.written()) is Verdict.FAILED
+
+
 @pytest.mark.parametrize(
     "data", [{"text": ' "a" : \t\n\\" '}, {"n": 1.5e300, "deep": [[{"a": {"a": None}}]]}]
 )
