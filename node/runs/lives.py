@@ -14,6 +14,7 @@ from node.runs.program import Program
 from node.runs.recover import (
     LONGEST_PAUSE_S,
     crash_loop_draft,
+    left_draft,
     pause_s,
     resumed_draft,
     revive,
@@ -87,7 +88,8 @@ class Lives:
         except JournalReadError:
             raise
         except JournalVersionError as error:
-            logger.warning("%s", error.diagnostics())
+            if line.reason != error.message:  # once, and not at every start
+                await self._log.append(left_draft(line, error))
             return False
         except JournalError as error:
             await self.give_up(line, error)

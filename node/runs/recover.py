@@ -152,6 +152,12 @@ def crash_loop_draft(line: RunLine, until: float) -> Draft:
     return Draft("run.parked", run=line.id, agent=line.agent, cause=(line.last,), data=data)
 
 
+def left_draft(line: RunLine, error: JournalError) -> Draft:
+    """`run.parked` of a run that waits for another version."""
+    data: JsonObject = {"reason": error.message, "in_order": True}
+    return Draft("run.parked", run=line.id, agent=line.agent, cause=(line.last,), data=data)
+
+
 def resumed_draft(line: RunLine) -> Draft:
     """`run.resumed`."""
     data: JsonObject = {"attempt": line.fruitless + 1}

@@ -95,9 +95,12 @@ async def test_a_run_of_a_newer_version_waits_for_that_one(change: JsonObject, w
     log = await begun(change)
     effect = PlainEffect()
     runs = runs_of(log, effect)
-    assert await runs.recover() == []
+    for _start in range(2):
+        assert await runs.recover() == []
+        runs = runs_of(log, effect)
     assert (runs.show("r-1").status, effect.performed) == ("parked", [])
-    assert [entry.type for entry in log.entries()] == ["run.started"], "as that version left it"
+    assert what in runs.show("r-1").reason
+    assert [entry.type for entry in log.entries()] == ["run.started", "run.parked"]
     with pytest.raises(JournalVersionError, match=f"another version of Freehold.*: {what}"):
         await runs.replay("r-1")
 
