@@ -156,8 +156,8 @@ class Index:
 
     def _may_be_sound(self, error: sqlite3.Error) -> bool:
         """Whether it says nothing of the file: a full disk, say. Making it anew takes minutes."""
-        passes = error.sqlite_errorcode & 0xFF in _PASSING
-        return passes and os.access(self._path, os.R_OK | os.W_OK)
+        code = getattr(error, "sqlite_errorcode", 0)  # an error of Python's own module has none
+        return code & 0xFF in _PASSING and os.access(self._path, os.R_OK | os.W_OK)
 
     def _discard(self) -> None:
         if self._db:
