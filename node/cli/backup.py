@@ -107,6 +107,7 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
     log is older than what that node has acknowledged is refused all the same.
     """
     from node.restore import restore as restore_archive
+    from node.version import VERSION
 
     with _tidy():
         about, kept = restore_archive(file, home(), force=force)
@@ -115,6 +116,9 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
         return
     made = datetime.fromtimestamp(about.created).astimezone()
     note(f"restored {about.name} as of {made:%Y-%m-%d %H:%M} into {home().root}", lines=False)
+    if about.version != VERSION:
+        other = f"Freehold {about.version[:20]} wrote it, and this is {VERSION}"
+        note(f"{other}: see docs/upgrades.md", lines=False)
     if kept:
         note(f"the node that was there is in {kept}")
     if home().wallet.exists():

@@ -38,6 +38,8 @@ def test_a_daemon_tells_the_version_that_it_runs(node: Node, tmp_path: Path) -> 
         about = tar.extractfile(MANIFEST)
         assert about is not None
         assert json.load(about)["version"] == "0.0.8"
+    restored = node.cli("restore", str(archive), FREEHOLD_HOME=str(tmp_path / "other"))
+    assert "Freehold 0.0.8 wrote it, and this is 9.9.9" in restored.stderr
 
 
 LOADED = """
