@@ -17,8 +17,10 @@ from node.errors import (
     JournalWriteError,
     NoAnswerError,
     NotFoundError,
+    OutcomeUnknownError,
     PolicyDeniedError,
     RequestError,
+    RunStoppedError,
     StoppingError,
     UnknownRunError,
 )
@@ -34,6 +36,8 @@ STATUS: tuple[tuple[type[FreeholdError], int], ...] = (
     (UnknownRunError, 404),
     (PolicyDeniedError, 403),
     (BudgetExceededError, 403),
+    (RunStoppedError, 403),
+    (OutcomeUnknownError, 504),  # a program that is told 4xx asks again, in another way
     (StoppingError, 503),
     (JournalWriteError, 503),
 )

@@ -41,11 +41,13 @@ from node.errors import (
     JournalError,
     JournalWriteError,
     NoAnswerError,
+    PaymentError,
     PaymentPendingError,
     RequestError,
+    RunStoppedError,
 )
 from node.gateway import bind_tcp, bind_unix, sse
-from node.gateway.http import on_bug
+from node.gateway.http import on_bug, on_error
 from node.gateway.peer import allowed, peer_uid, xucred_uid
 from node.gateway.runs import list_
 from node.gateway.sse import until
@@ -436,6 +438,19 @@ async def test_a_payment_whose_end_could_not_be_logged_is_not_told_as_failed(
     )
     with pytest.raises(expected, match="the disk is full"):
         await _paid(node, Payment(to="lnbc1"), "uid:0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [(PaymentPendingError, 504), (RunStoppedError, 403), (PaymentError, 400)],
+)
+async def test_a_payment_that_is_under_way_is_no_fault_of_the_request(
+    kind: type[FreeholdError], status: int
+) -> None:
+    """Programs know nothing of our classes: one that is told 400 corrects the request and pays
+    again."""
+    request = Request({"type": "http", "method": "POST", "path": "/wallet/pay", "headers": []})
+    assert (await on_error(request, kind("x"))).status_code == status
 
 
 async def test_a_daemon_that_breaks_in_a_payment_leaves_its_end_open() -> None:
