@@ -210,7 +210,7 @@ async def test_a_question_survives_a_restart_and_may_be_answered_in_between() ->
     before, log = make(script(effect), ASKING, clock=clock)
     run_id = await before.start("clerk", "go", actor="uid:1")
     question = await asked(before, run_id)
-    await before.drain(5)
+    await asyncio.wait_for(before.drain(1000), 5)  # nobody waits for a person
     assert before.show(run_id).status == "parked"
 
     after, _ = make(script(effect), ASKING, log=log, clock=clock)

@@ -35,6 +35,7 @@ from node.runs.testing import (
     PlainEffect,
     ScriptedProgram,
     agent,
+    told_of,
 )
 from node.types import Json
 
@@ -425,6 +426,33 @@ async def test_watchers_see_verdicts_that_are_not_a_pass_live_and_later() -> Non
     again = [event async for event in later.watch(run_id)]
     assert [event.type for event in again] == [event.type for event in live]
     assert [event.data for event in again if event.type == "guard"] == [verdict.data]
+
+
+async def test_words_of_any_length_are_cut_to_what_an_entry_holds() -> None:
+    long = "x" * 100_000
+    places = tuple(f"https://{number}.example/{long}" for number in range(100))
+    effects = (
+        FailingEffect(error=ToolError(long, hint=long)),
+        PlainEffect(value="odd"),
+        PlainEffect(destinations=places),
+        PlainEffect("asks.it"),
+    )
+
+    async def program(run: ProgramRun) -> Answer:
+        told = [await told_of(run, effect) for effect in effects]
+        return Answer("could_not", str(told), citations=(long,) * 1000, reason=long)
+
+    guards = FixedGuards({GuardStage.TOOL_RESULT: [Judge("odd", GuardVerdict("rewrite", long, 7))]})
+    clerk = agent(tools=(ToolGrant("plain"), ToolGrant("asks", approval="ask")))
+    runs = make(program, clerk, guards=guards)
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    async for event in runs.watch(run_id):
+        if event.type == "approval.asked":
+            await runs.deny(runs.approvals()[0].id, "uid:1", long)
+    assert (await runs.wait(run_id)).status == "could_not"
+    kept = runs.show(run_id)
+    assert kept.text == "[{'error': 'ToolError'}, 7, None, {'error': 'PolicyDeniedError'}]"
+    assert (len(kept.reason), len(kept.citations)) == (2000, 100)
 
 
 async def test_guards_know_the_prompt_wherever_they_look() -> None:

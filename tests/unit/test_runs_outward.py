@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
 
 from node.errors import InferenceError
-from node.inference import Destination, Engine, Finish, Generation, Message, ModelInfo, Token
+from node.inference import (
+    Destination,
+    Engine,
+    Finish,
+    FunctionSpec,
+    Generation,
+    Message,
+    ModelInfo,
+    Token,
+)
 from node.runs.context import Conversation
 from node.runs.effect import Effect
 from node.runs.model_effect import Fit, Generate, Opening
@@ -61,6 +70,15 @@ async def test_a_model_that_moved_once_it_was_let_through_is_sent_nothing_elsewh
     engine.url = ELSEWHERE
     await effect.perform("r-1:1")
     assert {*engine.bound} == {THERE}
+
+
+def test_what_a_model_is_told_of_functions_is_sent_too() -> None:
+    told = FunctionSpec("read", "Reads a file. " * 100, {"type": "object"})
+    bare, told_of = (
+        Generate(cast("Engine", Moving()), replace(ASKED, tools=tools), 100).needs.usage
+        for tools in ((), (told,))
+    )
+    assert told_of.egress_bytes - bare.egress_bytes > len(told.description)
 
 
 @pytest.mark.parametrize("name", ["open", "generate", "fit"])
