@@ -6,14 +6,16 @@ in `workspaces/.labels-AGENT.json` beside the workspace; a run without labels th
 takes the mark off, once it has. `ever` keeps what a path once carried, for when an old version is
 put back. Some file systems take `Notes` for `notes`: what is read has the marks of all such names.
 
-A file of marks that cannot be read labels everything: it must not be possible to lose them. Nor is
-one written over that the disk does not give just now.
+A file of marks that cannot be read labels everything: it must not be possible to lose them. Before
+it is written over it is kept as `.labels-AGENT.unread`; one that the disk does not give just now is
+not written over.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -129,6 +131,8 @@ class FileLabels:
             after = _Book(dict(before.now), dict(before.ever))
             change(after)
             if after != before:
+                if before is _UNREAD:  # another version may read it, or a person
+                    shutil.copyfile(self._path(agent), self._path(agent).with_suffix(".unread"))
                 self._write(agent, after)
 
     def _path(self, agent: str) -> Path:

@@ -49,6 +49,7 @@ from node.runs.coding import outcome_of
 from node.runs.owner import NODE_MANIFEST, programs
 from node.runs.started import Started
 from node.runs.testing import MemoryAgents, PlainEffect, ScriptedProgram, agent
+from node.runs.workspace_labels import FileLabels
 from node.sandbox import Grant, Sandbox, read_manifest
 from node.types import JsonObject
 
@@ -215,6 +216,17 @@ def test_a_lock_of_a_newer_version_asks_for_that(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"not a lock of version 1, but 2") as caught:
         read_lock(lock)
     assert "Use the version of Freehold that wrote it" in caught.value.hint
+
+
+def test_marks_of_a_newer_version_are_kept_beside_those_that_take_their_place(
+    tmp_path: Path,
+) -> None:
+    newer = json.dumps({"now": {"plan.txt": ["embargoed"]}, "ever": {}})
+    (tmp_path / ".labels-clerk.json").write_text(newer)
+    labels = FileLabels(tmp_path)
+    labels.wrote("clerk", "a.txt", frozenset({"private"}))
+    assert (tmp_path / ".labels-clerk.unread").read_text() == newer
+    assert labels.of("clerk", "plan.txt") == {"private", "untrusted"}
 
 
 def archive_of(folder: Path, about: JsonObject, config: str) -> Path:
