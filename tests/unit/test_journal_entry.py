@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from typing import Any
 
 import pytest
@@ -51,6 +52,25 @@ def test_an_entry_comes_back(draft: Draft, index: int) -> None:
     entry = parse(raw, index)
     assert entry == Entry(index, 1_700_000_000_000, "b00t", 5, draft)
     assert entry_json(entry) == json.loads(raw)
+
+
+@pytest.mark.parametrize("causes", [0, 1, 2000])
+def test_what_is_taken_is_never_too_long_once_it_is_written(causes: int) -> None:
+    """A log that holds a longer entry does not open again."""
+
+    def draft(size: int) -> Draft:
+        return Draft("a.b", cause=(10**18,) * causes, data={"text": "x" * size})
+
+    def is_refused(size: int) -> bool:
+        try:
+            prepare(draft(size))
+        except JournalError:
+            return True
+        return False
+
+    most = bisect_left(range(MAX_ENTRY_BYTES), True, key=is_refused) - 1
+    whole = line(prepare(draft(most)), 10**18, stamp(10**13, "f" * 16, 10**14))
+    assert 0 < most < len(whole) <= MAX_ENTRY_BYTES
 
 
 def test_negative_causes_are_drafts_of_the_same_call() -> None:

@@ -115,6 +115,17 @@ def test_what_is_nested_too_deep_to_be_read_back_is_not_written(
     assert canonical(flat) == canonical(flat)
 
 
+def test_more_than_a_commit_holds_is_refused_at_once(tmp_path: Path) -> None:
+    """A log that holds such a commit does not open again."""
+    drafts = [Draft("a.b", data={"text": "x" * 60_000})] * 280
+    with closing(opened(tmp_path / "journal")) as log:
+        with pytest.raises(JournalError, match="280 entries do not fit in one commit"):
+            log.append_sync(*drafts)
+        log.append_sync(*drafts[:270])
+    with closing(opened(tmp_path / "journal")) as log:
+        assert log.size == 270
+
+
 # ── following ───────────────────────────────────────────────────────────────────────────────
 
 
