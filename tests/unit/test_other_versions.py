@@ -29,6 +29,7 @@ from node.errors import (
 from node.home import Home
 from node.identity import HttpSecrets, KeyStore
 from node.inference import child
+from node.inference.models.partial import Note, read_note
 from node.inference.models.pins import read_lock
 from node.journal import (
     Draft,
@@ -227,6 +228,13 @@ def test_marks_of_a_newer_version_are_kept_beside_those_that_take_their_place(
     labels.wrote("clerk", "a.txt", frozenset({"private"}))
     assert (tmp_path / ".labels-clerk.unread").read_text() == newer
     assert labels.of("clerk", "plan.txt") == {"private", "untrusted"}
+
+
+def test_what_a_newer_version_fetched_of_a_model_is_gone_on_with(tmp_path: Path) -> None:
+    """Else it would come anew, all gigabytes of it."""
+    note = tmp_path / "note.json"
+    note.write_text(json.dumps({"source": "hf:a/b", "sha256": "ab", "durable": 7, "mirror": 2}))
+    assert read_note(note) == Note("hf:a/b", sha256="ab", durable=7)
 
 
 def archive_of(folder: Path, about: JsonObject, config: str) -> Path:

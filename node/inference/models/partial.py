@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -163,7 +163,8 @@ def read_note(path: Path) -> Note | None:
     """The note, or None: whatever is wrong with it, the file only comes anew."""
     try:
         value: Any = json.loads(path.read_bytes())
-        note = Note(**value)
+        known = {each.name for each in fields(Note)}  # a newer version's note may say more
+        note = Note(**{key: value[key] for key in value if key in known})
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     kinds: dict[str, Any] = {
