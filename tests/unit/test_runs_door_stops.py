@@ -137,15 +137,19 @@ async def test_resuming_takes_no_run_up_that_is_alive(stopped: bool) -> None:
 
 async def test_a_run_that_was_stopped_and_resumed_often_is_not_taken_for_one_that_crashes() -> None:
     slow = writes()
-    runs, _ = make(ScriptedProgram(lambda _: [slow]))
+    runs, log = make(ScriptedProgram(lambda _: [slow]))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     for _ in range(5):
         await slow.begun.wait()
         slow.begun.clear()
         await runs.estop("uid:1")
         assert await runs.resume("uid:1") == [run_id]
+    await slow.begun.wait()
+    again, _ = make(ScriptedProgram(lambda _: [PlainEffect("plain.write")]), await copied(log))
+    assert await again.recover() == [run_id]  # once it did
     slow.release.set()
-    assert (await runs.wait(run_id)).status == "completed"
+    for each in (runs, again):
+        assert (await each.wait(run_id)).status == "completed"
 
 
 async def test_a_run_that_is_being_parked_is_resumed_when_it_is() -> None:
