@@ -80,7 +80,7 @@ class RunReply(TypedDict):
 
     `status` is completed, failed, stopped or could_not; or running, waiting or parked.
     `forked_from` is the run and the step it was forked at. Of one that was `erased`, prompt and
-    text are empty; what the log has `lost` of them (it is damaged) is empty as well.
+    text are empty; what the log has `lost` of them (damaged, or pruned) is empty as well.
     """
 
     id: str

@@ -332,6 +332,10 @@ class Runs:
             RunError: there is no such step, or content it needs was erased.
         """
         entries = self._entries(run_id)
+        if entries[0].type != "run.started":
+            raise RunError(
+                f"the beginning of run {run_id} was pruned away", hint="It cannot be run again."
+            )
         if from_step is None:
             if model is not None or edit is not None:
                 raise RunError("a replay changes nothing", hint="Say --from STEP to fork the run.")
@@ -449,7 +453,7 @@ class Runs:
 
     def _entries(self, run_id: str) -> builtins.list[Entry]:
         entries = self._log.run_entries(run_id)
-        if not entries or entries[0].type != "run.started":
+        if not entries:
             raise UnknownRunError(
                 f"there is no run {run_id}", hint="`freehold runs list` shows the runs there are."
             )

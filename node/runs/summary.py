@@ -102,6 +102,7 @@ def _summary(
     finished: float | None = None,
 ) -> RunSummary:
     forked, prompt = first.data.get("forked_from"), _content(log, first, "prompt")
+    is_cut = first.type != "run.started"  # what was before it was pruned
     return RunSummary(
         id=first.draft.run or "",
         agent=first.draft.agent or "",
@@ -116,7 +117,7 @@ def _summary(
         usage=usage,
         forked_from=(str(forked["run"]), str(forked["step"])) if isinstance(forked, dict) else None,
         erased=prompt.erased or text.erased,
-        lost=("prompt",) * prompt.lost + ("text",) * text.lost,
+        lost=("prompt",) * (prompt.lost or is_cut) + ("text",) * text.lost,
     )
 
 

@@ -16,10 +16,11 @@ from node.errors import (
     RunError,
     UnknownRunError,
 )
-from node.journal import Journal, MemoryLog, verify
+from node.journal import Draft, Journal, MemoryLog, verify
 from node.runs import Answer, Effect, NoGuards, Program, ProgramRun, RunEvent, Runs, StepKind
 from node.runs.survey import RunLog
 from node.runs.testing import MemoryAgents, PlainEffect, ScriptedProgram, WaitingEffect, agent
+from node.types import JsonObject
 
 SECRET = "the prompt that nobody may read again"
 
@@ -38,6 +39,22 @@ async def finished(runs: Runs) -> str:
     run = await runs.start("clerk", SECRET, actor="uid:1")
     await runs.wait(run)
     return run
+
+
+async def test_what_is_left_of_a_run_whose_beginning_was_pruned_can_be_shown_and_erased() -> None:
+    """A run that went on over the end of a segment is cut there."""
+    log = MemoryLog()
+    ref = log.put_blob(b"its answer", "text")
+    end: JsonObject = {"status": "completed", "usage": {}}
+    await log.append(Draft("run.finished", run="r-cut", agent="clerk", blobs=(ref,), data=end))
+    runs = make(log)
+    shown = runs.show(runs.find("r-cut"))
+    assert (shown.status, shown.text, shown.lost) == ("completed", "its answer", ("prompt",))
+    with pytest.raises(RunError, match="was pruned away"):
+        await runs.replay("r-cut")
+    assert await runs.erase("r-cut") == 1
+    with pytest.raises(JournalErasedError):
+        log.blob(ref)
 
 
 async def test_all_that_a_run_handled_is_gone_and_the_log_is_valid(tmp_path: Path) -> None:
