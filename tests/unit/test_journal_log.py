@@ -28,6 +28,7 @@ from node.journal import (
     OfflineLog,
     PolicyVerdict,
     Verdict,
+    VerifierKey,
     check_extension,
     check_proof,
     relink,
@@ -481,6 +482,17 @@ async def test_pruning_keeps_the_log_whole(tmp_path: Path) -> None:
     assert verify(folder).verdict is Verdict.FAILED
 
 
+async def test_tiles_hold_the_key_that_signed_their_checkpoint(tmp_path: Path) -> None:
+    """And not the one that its seal names, which has signed nothing yet."""
+    journal = await journal_at(tmp_path / "journal")
+    await journal.append(Draft("a.b"))
+    await journal.rotate()
+    await journal.aclose()
+    OfflineLog.open(tmp_path / "journal").export(tmp_path / "tiles")
+    key = VerifierKey.parse((tmp_path / "tiles" / "log.vkey").read_text().strip())
+    assert Checkpoint.parse((tmp_path / "tiles" / "checkpoint").read_bytes()).signed_by(key)
+
+
 async def test_erased_and_missing_content_are_told_apart(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     journal = await journal_at(folder)
@@ -525,6 +537,7 @@ async def test_a_lost_log_is_linked_by_a_new_one(tmp_path: Path) -> None:
 
     old = Checkpoint.parse(base64.b64decode(str(linked.data["kept"])))
     assert (old.size, old.root) == (2, kept.root)
+    assert Checkpoint.parse(base64.b64decode(str(linked.data["found"]))).size == 1
     journal.close()
     assert verify(folder).verdict is Verdict.VERIFIED
     assert (tmp_path / "journal.old-1" / "log.vkey").is_file()
