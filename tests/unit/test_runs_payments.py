@@ -313,6 +313,7 @@ async def test_the_wallet_answers_what_only_it_can_know(paid: bool) -> None:
     run = await node.runs.start("clerk", "go", actor="uid:1")
     await node.asked(run)
     node.purse.settle(f"{run}:1", paid=paid)
+    await node.runs.found_out(f"{run}:2", happened=not paid, reason="that is another payment")
     await node.runs.found_out(f"{run}:1", happened=paid, reason="the wallet knows")
     (value,) = json.loads((await node.runs.wait(run)).text)
     assert (value.get("paid_sat"), "error" in value) == ((50, False) if paid else (None, True))
