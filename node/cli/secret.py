@@ -54,12 +54,14 @@ def list_(as_json: bool) -> None:
     """Show what there is; values are never shown."""
     home().require()
     found = HttpSecrets(home().keys).all()
-    rows = [(name, s.url, s.header, ", ".join(s.agents)) for name, s in found.items()]
     if as_json:
-        keys = ("name", "url", "header", "agents")
-        print_json([dict(zip(keys, row, strict=True)) for row in rows])
+        rows = found.items()
+        print_json(
+            [{"name": n, "url": s.url, "header": s.header, "agents": s.agents} for n, s in rows]
+        )
     else:
-        table(("NAME", "URL", "HEADER", "AGENTS"), rows)
+        shown = [(name, s.url, s.header, ", ".join(s.agents)) for name, s in found.items()]
+        table(("NAME", "URL", "HEADER", "AGENTS"), shown)
 
 
 @secret.command()

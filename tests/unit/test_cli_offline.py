@@ -371,7 +371,8 @@ def test_secrets_come_from_standard_input(home: Home) -> None:
     assert HttpSecrets(home.keys).headers("clerk") == {
         "https://api.example.org/*": {"Authorization": "Bearer top"}
     }
-    assert "top" not in run("secret", "list", "--json").output
+    listed = run("secret", "list", "--json").output
+    assert ("top" in listed, json.loads(listed)[0]["agents"]) == (False, ["clerk"])
     assert (
         "pattern"
         in error_of(
