@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hmac
+from http import HTTPStatus
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.errors import (
@@ -143,7 +145,7 @@ def error_response(error: FreeholdError, status: int) -> JSONResponse:
     return JSONResponse(body, status)
 
 
-async def on_error(_request: Request, error: Exception) -> Response:
+async def on_error(request: Request, error: Exception) -> Response:
     """Exception handler for the node's own errors and for Starlette's routing errors."""
     if isinstance(error, FreeholdError):
         status = next((code for kind, code in STATUS if isinstance(error, kind)), 400)
@@ -154,8 +156,15 @@ async def on_error(_request: Request, error: Exception) -> Response:
         hint=OTHER_VERSION,
     )
     response = error_response(missing, error.status_code)
-    response.headers.update(error.headers or {})  # of a 405, the methods that there are
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["allow"] = _methods(request)
     return response
+
+
+def _methods(request: Request) -> str:
+    """Those that an address has. Starlette tells only those of the first route of it."""
+    routes = [each for each in request.app.routes if each.matches(request.scope)[0] != Match.NONE]
+    return ", ".join(sorted({method for each in routes for method in each.methods}))
 
 
 async def on_bug(request: Request, error: Exception) -> Response:

@@ -82,7 +82,7 @@ class PeerProtocol(H11Protocol):
             reply = error_response(RequestError(msg, hint=NO_HTTP), 400)
             headers = [*reply.raw_headers, (b"connection", b"close")]
             for event in (
-                h11.Response(status_code=400, headers=headers),
+                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
                 h11.Data(data=bytes(reply.body)),
                 h11.EndOfMessage(),
             ):
