@@ -436,7 +436,7 @@ def test_a_request_that_takes_nothing_is_not_done_with_something(node: Node) -> 
         ):
             reply = http.post(path, json=body)
             assert (reply.status_code, reply.json()["code"]) == (400, "RequestError"), path
-            assert reply.json()["hint"] == "This request takes: nothing."
+            assert reply.json()["hint"].startswith("This request takes: nothing.")
         assert len(control.approvals()) == 1
         assert not control.status()["stopping"]
         assert http.post("/estop", json={"why": "smoke"}).status_code == 200  # it is no moment to
