@@ -137,3 +137,10 @@ def test_any_bytes_as_entry_or_proof(raw: bytes) -> None:
     head = b"c2sp.org/tlog-proof@v1\nextra "
     with pytest.raises(FreeholdError):
         Proof.parse(head + raw + b"\nindex 0\n\n" + raw)
+
+
+@pytest.mark.parametrize("number", ["007", "+7", "", "9" * 5000])
+def test_a_number_in_a_proof_is_written_in_one_way(number: str) -> None:
+    old = Checkpoint(KEY.name, 7, bytes(32))
+    with pytest.raises(JournalDamagedError, match="not an index"):
+        check_extension(f"old {number}\n\n".encode(), old, KEY)

@@ -317,6 +317,9 @@ def test_content_that_cannot_be_read_is_erased_all_the_same(tmp_path: Path, dama
             asyncio.run(log.erase(refs[0]))
         log.append_sync(Draft("blob.erased", data={"id": refs[1].id}))  # and then a crash came
         log.append_sync(Draft("blob.erased", data={"id": "none"}))
+    with keys.open("r+b") as file:
+        file.seek(128 + 32)
+        file.write(bytes(32))  # half of it was done
     with closing(opened(tmp_path / "journal")):
         slots = keys.read_bytes()
     assert [slots[at + 32 : at + 96] for at in (0, 128)] == [bytes(64)] * 2
