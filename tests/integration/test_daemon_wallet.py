@@ -295,7 +295,7 @@ def test_with_a_real_mint_everything_adds_up(node: Node, nutshell: Any) -> None:
         asked.wallet.receive(token)
         newest, *others = asked.wallet.history()
         assert asked.wallet.history(before=newest["id"]) == others
-        with pytest.raises(NotFoundError, match="no operation none"):
+        with pytest.raises(NotFoundError, match="no operation 'none'"):
             asked.wallet.history(before="none")
         balance = asked.wallet.show()["balance_sat"]
         melts = [each for each in asked.wallet.history() if each["kind"] == "melt"]
