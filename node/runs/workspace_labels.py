@@ -142,6 +142,8 @@ class FileLabels:
         path = self._path(agent)
         try:
             facts = path.stat()
+        except FileNotFoundError:  # of most agents there is none
+            return _Book({}, {})
         except OSError:
             return self._parse(path)
         stamp = (facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
