@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -269,14 +270,23 @@ def test_a_person_at_a_terminal_is_asked(node: Node) -> None:
     assert b'{"expression": "6*7"}' in said
 
 
-def test_ctrl_c_cancels_the_run(
+@contextmanager
+def begun(
     node: Node, interruptible: Callable[..., subprocess.Popen[str]]
-) -> None:
+) -> Iterator[subprocess.Popen[str]]:
+    """An `ask` whose run is under way."""
     node.up()
     words = ("ask", "clerk", "--json", "--stream", "wait x")
     with interruptible(*words, env=node.environment()) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # the run has begun
+        process.stdout.readline()
+        yield process
+
+
+def test_ctrl_c_cancels_the_run(
+    node: Node, interruptible: Callable[..., subprocess.Popen[str]]
+) -> None:
+    with begun(node, interruptible) as process:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
@@ -289,11 +299,7 @@ def test_a_run_that_is_stopped_under_ask_waits_for_no_answer(
     node: Node, interruptible: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """5 is for a question, which a program then finds beside the run."""
-    node.up()
-    words = ("ask", "clerk", "--json", "--stream", "wait x")
-    with interruptible(*words, env=node.environment()) as process:
-        assert process.stdout is not None
-        process.stdout.readline()  # the run has begun
+    with begun(node, interruptible) as process:
         node.cli("estop")
         said, _ = process.communicate(timeout=30)
     assert process.returncode == 4

@@ -45,7 +45,11 @@ def test_a_head_whose_bits_fell_over_keeps_no_log_from_starting(log: Path, head:
     for at in range(0, len(good), 9):
         if good[at]:
             head.write_bytes(good[:at] + bytes([good[at] ^ 1 << at % 7]) + good[at + 1 :])
-            opened(log).close()
+            with closing(opened(log)) as again:
+                assert again.size == 3
+    grow(log)
+    found = read_head(head)
+    assert (found and found[0].size, verify(log, head=head).verdict) == (4, Verdict.VERIFIED)
 
 
 @pytest.mark.parametrize("torn", [0, 1])

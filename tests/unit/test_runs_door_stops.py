@@ -328,6 +328,16 @@ class Writing(CountingEffect):
         return await super().settle(key)
 
 
+def without_end(log: MemoryLog) -> SlowLog:
+    """The log as a crash in the middle of its step would have left it."""
+    left = SlowLog(clock=ManualClock())
+    left._blobs.update(log._blobs)
+    for entry in log.entries():
+        if entry.type not in ("step.result", "run.finished"):
+            left.append_sync(entry.draft)
+    return left
+
+
 async def interrupted(file: Path, *, knows: bool) -> tuple[Runs, SlowLog, Writing, str]:
     """A node that is about to take up a run whose step has an intent, and did not happen."""
     died = CountingEffect(file, 1)
@@ -335,11 +345,7 @@ async def interrupted(file: Path, *, knows: bool) -> tuple[Runs, SlowLog, Writin
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.wait(run_id)
     died.file.unlink()
-    left = SlowLog(clock=ManualClock())
-    left._blobs.update(log._blobs)
-    for entry in log.entries():
-        if entry.type not in ("step.result", "run.finished"):
-            left.append_sync(entry.draft)
+    left = without_end(log)
     step = Writing(file, 1, knows, left)
     runs, _ = make(ScriptedProgram(lambda _: [step]), left)
     return runs, left, step, run_id
@@ -536,11 +542,7 @@ async def test_a_stop_while_a_run_is_taken_up_leaves_its_step_for_later(
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.wait(run_id)
     step.file.unlink()
-    left = SlowLog(clock=ManualClock())
-    left._blobs.update(log._blobs)
-    for entry in log.entries():
-        if entry.type not in ("step.result", "run.finished"):
-            left.append_sync(entry.draft)
+    left = without_end(log)
     runs, _ = make(ScriptedProgram(lambda _: [step]), left)
     stopping: list[asyncio.Task[None]] = []
     left.when = "run.resumed"
