@@ -55,7 +55,10 @@ class Proof:
         head, blank, note = raw.partition(b"\n\n")
         lines = _ascii(head).split("\n")
         if lines[0] != _HEADER and lines[0].startswith(_FORM):
-            raise JournalVersionError(f"this proof is {lines[0][:40]}, and not {_HEADER}")
+            raise JournalVersionError(
+                f"this proof is {lines[0][:40]}, and not {_HEADER}",
+                hint="Check it with the version of Freehold, or the tool, that made it.",
+            )
         whole = len(raw) <= _MAX_PROOF and blank and len(lines) >= 3 and lines[0] == _HEADER
         if not whole or not lines[1].startswith("extra ") or not lines[2].startswith("index "):
             raise JournalDamagedError("this is not an inclusion proof of an entry")
