@@ -9,6 +9,7 @@ run's manifest says it once, and a replay may put another model to the same step
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from node.errors import (
 )
 from node.inference import Destination, Engine, Finish, FunctionSpec, Generation, Message, ToolCall
 from node.runs.content import clean, clean_text
-from node.runs.context import Conversation, Plan, plan
+from node.runs.context import Conversation, Count, Plan, plan
 from node.runs.effect import Needs, Outcome, StepKind, Usage
 from node.runs.outward import Attempt, bound, named, needs_of, sent_bytes, way_of
 from node.runs.program import RunEvent
@@ -35,6 +36,7 @@ from node.types import Json, JsonObject, digest
 Emit = Callable[[RunEvent], None]
 _LEAST_REPLY = 16
 _GENERATION_SECONDS = 600.0
+_SHARE_MARGIN = 1.1
 
 
 def reply_room(max_tokens: int, context_tokens: int) -> int:
@@ -237,32 +239,46 @@ class Fit:
 
     @property
     def needs(self) -> Needs:
-        return needs_of(self.way, Usage())
+        whole = self._size(self.conversation.messages(), self.request.tools)
+        return needs_of(self.way, Usage(egress_bytes=whole))
 
     async def perform(self, key: str) -> Outcome:
         """The plan, as `Plan.to_json`."""
         info = await self.engine.info(self.request.model)
         reply = reply_room(self.request.sampling.max_tokens, info.context_tokens)
-
         sent = 0
 
         async def count(messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
             nonlocal sent
             request = bound(replace(self.request, messages=messages, tools=tools), self.way)
-            sent += sent_bytes(self.way, messages_json(messages), request) if info.counts else 0
+            sent += self._size(messages, tools) if info.counts else 0
             return await self.engine.count(request)
 
-        found = await plan(
-            self.conversation,
-            tools=self.request.tools,
-            room=info.context_tokens - reply,
-            count=count,
-        )
+        talk, tools, room = self.conversation, self.request.tools, info.context_tokens - reply
+        counted = await self._by_share(count) if info.counts else count
+        found = await plan(talk, tools=tools, room=room, count=counted)
+        if info.counts and not found.fits:
+            found = await plan(talk, tools=tools, room=room, count=count)
         usage = Usage(egress_bytes=sent)
         return Outcome(ok=found.fits, value=found.to_json(), usage=usage)
 
     async def settle(self, key: str) -> Outcome | None:
         return None
+
+    async def _by_share(self, count: Count) -> Count:
+        """Counts by their size what is part of a conversation that was counted whole: a plan asks
+        some forty times, and a server that counts would be sent as many conversations. What comes
+        out too large is found when it is generated from, and fitted again."""
+        messages, tools = self.conversation.messages(), self.request.tools
+        rate = _SHARE_MARGIN * await count(messages, tools) / max(1, self._size(messages, tools))
+
+        async def share(messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
+            return math.ceil(rate * self._size(messages, tools))
+
+        return share
+
+    def _size(self, messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
+        return sent_bytes(self.way, messages_json(messages), replace(self.request, tools=tools))
 
 
 def plan_of(outcome: Outcome) -> Plan:

@@ -18,10 +18,11 @@ from node.inference import (
     Message,
     ModelInfo,
     Token,
+    ToolCall,
 )
-from node.runs.context import Conversation
+from node.runs.context import Conversation, Exchange
 from node.runs.effect import Effect
-from node.runs.model_effect import Fit, Generate, Opening
+from node.runs.model_effect import Fit, Generate, Opening, plan_of
 
 THERE, ELSEWHERE = "https://a.example", "https://b.example"
 ASKED = Generation("far", (Message("user", "Hello"),))
@@ -44,7 +45,7 @@ class Moving:
 
     async def count(self, request: Generation) -> int:
         self.bound.append(request.bound_for)
-        return 10
+        return 10 + sum(len(message.content) for message in request.messages) // 4
 
     async def generate(self, request: Generation) -> AsyncIterator[Token]:
         self.bound.append(request.bound_for)
@@ -85,3 +86,21 @@ def test_what_a_model_is_told_of_functions_is_sent_too() -> None:
 def test_where_nobody_can_tell_where_a_model_is_it_may_be_anywhere(name: str) -> None:
     needs = effects(Moving(""))[name].needs
     assert (needs.destinations, needs.traceless) == (("*",), False)
+
+
+async def test_a_conversation_is_not_sent_forty_times_to_make_it_fit() -> None:
+    exchanges = tuple(
+        Exchange(
+            Message("assistant", "", (ToolCall("read", {"part": n}),)),
+            (Message("tool", f"{n} word " * 40, name="read"),),
+        )
+        for n in range(40)
+    )
+    talk, engine = Conversation("Be brief.", "Read it all.", exchanges=exchanges), Moving()
+    fit = Fit(cast("Engine", engine), replace(ASKED, messages=talk.messages()), talk)
+    outcome = await fit.perform("r-1:1")
+    found = plan_of(outcome)
+    rest = replace(ASKED, messages=talk.without(found.summarise).messages())
+    assert (found.fits, found.keep) == (True, None)
+    assert found.room // 2 < await engine.count(rest) <= found.room - found.summary_tokens
+    assert 0 < outcome.usage.egress_bytes <= fit.needs.usage.egress_bytes
