@@ -135,7 +135,8 @@ class BlobAudit:
             self._count(BlobState.DAMAGED, slot.id, index)
 
     def _sound(self, slot: Slot) -> bool:
-        """Whether the content is what its id says, and the key opens it (RFC 8439, 2.8)."""
+        """Whether the content is what its id says, and the key opens it (RFC 8439, 2.8). Raises
+        OSError where that cannot be told."""
         hasher, left = hashlib.sha256(slot.salt), slot.length - TAG_BYTES
         once = Cipher(ChaCha20(slot.key, bytes(16)), None).encryptor().update(bytes(32))
         mac = Poly1305(once)
@@ -147,7 +148,7 @@ class BlobAudit:
                     mac.update(chunk)
                     left -= len(chunk)
                 tag = file.read(TAG_BYTES)
-        except OSError:
+        except FileNotFoundError:
             return False
         length = slot.length - TAG_BYTES
         hasher.update(tag)

@@ -341,6 +341,22 @@ def test_content_whose_key_is_another_is_damaged(tmp_path: Path, size: int) -> N
     assert verify(folder).blobs.counts[BlobState.DAMAGED] == 1
 
 
+def test_content_that_cannot_be_read_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    with closing(opened(folder)) as log:
+        log.append_sync(Draft("a.b", blobs=(log.put_blob(b"content", "x"),)))
+    pack = folder / "blobs" / f"{0:012d}.pack"
+    kept = pack.read_bytes()
+    pack.unlink()
+    pack.symlink_to(pack)  # as root, too, this cannot be opened
+    report = verify(folder)
+    assert (report.verdict, report.blobs.counts[BlobState.DAMAGED]) == (Verdict.UNKNOWN, 0)
+    assert str(pack) in report.problems[0]
+    pack.unlink()
+    pack.write_bytes(kept)
+    assert verify(folder).verdict is Verdict.VERIFIED
+
+
 def test_content_that_was_erased_and_came_back_is_told(tmp_path: Path) -> None:
     """As by a backup of the blobs' folder; the log says that it was destroyed."""
     folder = tmp_path / "journal"
