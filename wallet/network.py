@@ -12,6 +12,11 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
 
 _TRIED = 4  # addresses of a name
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 behind NAT64 (RFC 6052)
@@ -65,9 +70,34 @@ def may_connect(address: str, *, loopback: bool = False) -> bool:
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
+def place(url: str) -> tuple[str, int]:
+    """The host and port of a URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme in ("https", "wss") else 80)
+
+
+async def websocket(url: str, host: str, port: int, **options: Any) -> ClientConnection:
+    """A websocket at that place; it is not followed to another that it is redirected to.
+
+    Raises:
+        OSError, WebSocketException: there is none.
+    """
+    from websockets.asyncio.client import connect
+
+    tls = None if urlsplit(url).scheme == "ws" else trust()
+    options |= {"proxy": None, "compression": None}  # a small frame could grow into a large message
+    try:
+        return await connect(url, host=host, port=port, ssl=tls, **options)
+    except ValueError as error:  # a redirect that leads elsewhere, a name that cannot be in DNS
+        raise OSError(str(error)) from None
+
+
 async def look_up(host: str, port: int) -> list[str]:
     """The addresses the system knows for a name. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # as of a label of 64 characters
+        raise OSError("the name cannot be looked up") from None
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -93,10 +123,7 @@ async def addresses(
     """
     if host.endswith(".onion"):
         raise OSError("onion services need a proxy, and none is set")
-    try:
-        found = list(await resolve(host, port))
-    except UnicodeError:
-        raise OSError("the name cannot be looked up") from None
+    found = list(await resolve(host, port))
     if not found:
         raise OSError("the name has no address")
     if not all(may_connect(address, loopback=loopback) for address in found):

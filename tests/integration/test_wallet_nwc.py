@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as listen
+from websockets.http11 import Request, Response
 
 from wallet.errors import ParseError, PaymentFailedError, RelayError, RelayLostError
 from wallet.mint.testing import MemoryLightning, Outcome
@@ -132,6 +133,32 @@ async def test_what_is_no_websocket() -> None:
             await dial(f"wss://127.0.0.1:{port}")
     with pytest.raises(ParseError):
         await dial("ws://relay.example")
+
+
+async def test_a_relay_leads_to_no_other() -> None:
+    memory = MemoryRelay()
+
+    async def here(host: str, port: int) -> Iterable[str]:
+        return ["127.0.0.1"]
+
+    def moved(connection: ServerConnection, request: Request) -> Response:
+        reply = connection.respond(302, "")
+        reply.headers["Location"] = other
+        return reply
+
+    async with serve(memory) as other, listen(_silent, "127.0.0.1", 0, process_request=moved) as at:
+        port = next(iter(at.sockets)).getsockname()[1]
+        with pytest.raises(RelayError, match="no connection"):
+            await dial(f"ws://127.0.0.1:{port}")
+        with pytest.raises(RelayError, match="no connection"):
+            await dial_public(f"ws://name.local:{port}", loopback=True, resolve=here)
+    assert memory.connections == 0
+    with pytest.raises(RelayError, match="no connection"):
+        await dial("wss://relay..example")
+
+
+async def _silent(connection: ServerConnection) -> None:
+    await connection.wait_closed()
 
 
 async def test_a_strangers_relay_leads_into_no_private_network() -> None:

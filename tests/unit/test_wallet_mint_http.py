@@ -261,6 +261,17 @@ async def test_an_onion_service_is_not_asked_in_plain_out_in_the_world() -> None
     assert await tor_addresses("a.onion", 80, resolve=_automapped) == ["127.192.0.9"]
 
 
+@pytest.mark.parametrize("url", [f"http://{'a' * 64}.onion", "https://mint..example"])
+async def test_a_name_that_cannot_be_in_dns_is_a_mint_that_was_not_asked(url: str) -> None:
+    transport = HttpTransport(url)
+    with pytest.raises(MintUnreachableError):
+        await transport.send(POST)
+    with pytest.raises(MintUnreachableError):
+        async with transport.socket():
+            pass
+    await transport.aclose()
+
+
 async def _automapped(host: str, port: int) -> list[str]:
     return ["127.192.0.9"]
 
@@ -325,6 +336,25 @@ async def test_a_websocket_that_breaks_or_floods_is_unreachable() -> None:
         with pytest.raises(MintUnreachableError):
             async with transport.socket():
                 pass
+
+
+@pytest.mark.parametrize("location", ["ws://127.0.0.1:PORT/elsewhere", "//127.0.0.1:PORT", "//["])
+async def test_a_websocket_is_not_redirected_elsewhere(location: str) -> None:
+    """What one mint says leads to no other machine, and not out of Tor."""
+    seen = []
+
+    async def elsewhere(peer: ServerConnection) -> None:
+        seen.append(peer)
+
+    async with talking(elsewhere) as other:
+        moved = location.replace("PORT", other.rpartition(":")[2])
+        async with listening(
+            saying(reply(b"", status=f"302 Found\r\nLocation: {moved}"))
+        ) as transport:
+            with pytest.raises(MintUnreachableError):
+                async with transport.socket():
+                    pass
+    assert not seen
 
 
 # ── addresses ───────────────────────────────────────────────────────────────────────────────

@@ -96,21 +96,17 @@ class HttpTransport:
         Raises:
             MintUnreachableError: there is none, or it closed.
         """
-        from websockets.asyncio.client import connect
         from websockets.exceptions import WebSocketException
 
         address = websocket_url(self.url)
         try:
             await self._looked_at()
-            async with connect(
-                address,
+            async with await network.websocket(
+                *(address, *network.place(address)),
                 open_timeout=self._patience.connect_s,
                 close_timeout=1,
                 max_size=_MOST_MESSAGE_BYTES,
                 max_queue=16,
-                compression=None,
-                proxy=None,
-                ssl=_trust(address) if address.startswith("wss:") else None,
             ) as socket:
                 yield socket
         except (WebSocketException, OSError, TimeoutError) as error:
@@ -160,8 +156,7 @@ class HttpTransport:
         the world, or nobody says where."""
         if not (self._public or self._onion):
             return
-        parts = urlsplit(self.url)
-        host, port = str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
+        host, port = network.place(self.url)
         look = network.addresses if self._public else network.tor_addresses
         try:
             async with asyncio.timeout(self._patience.connect_s):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from wallet import network
@@ -59,7 +59,7 @@ async def dial(url: str) -> Socket:
         RelayError: there is no connection.
         ParseError: `url` is not a relay's address.
     """
-    return await _connect(check_url(url))
+    return await _connect(url, *network.place(check_url(url)))
 
 
 async def dial_public(
@@ -72,31 +72,25 @@ async def dial_public(
         RelayError: there is no connection, or it would lead inside.
         ParseError: `url` is not a relay's address.
     """
-    parts = urlsplit(check_url(url))
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+    host, port = network.place(check_url(url))
     try:
         found = await network.addresses(host, port, loopback=loopback, resolve=resolve)
     except OSError as error:
         raise RelayError(f"no connection to {url}: {error}") from None
-    return await _connect(url, host=found[0], port=port)
+    return await _connect(url, found[0], port)
 
 
-async def _connect(url: str, **place: Any) -> Socket:
-    from websockets.asyncio.client import connect
+async def _connect(url: str, host: str, port: int) -> Socket:
     from websockets.exceptions import WebSocketException
 
     try:
-        connection = await connect(
-            url,
+        connection = await network.websocket(
+            *(url, host, port),
             open_timeout=_OPEN_S,
             close_timeout=_CLOSE_S,
             ping_interval=_PING_S,
             ping_timeout=_PING_S,
             max_size=MAX_FRAME,
-            compression=None,  # a small frame could grow into a large message
-            proxy=None,
-            ssl=network.trust() if url.startswith("wss:") else None,
-            **place,
         )
     except (OSError, TimeoutError, WebSocketException) as error:
         raise RelayError(
