@@ -130,34 +130,50 @@ async def fails(tmp_path: Path, answer: Any, *words: str, **more: Any) -> Freeho
 
 @dataclass(frozen=True)
 class LoopbackTls:
-    """A certificate for 127.0.0.1 that nobody trusts but who is given its file."""
+    """A certificate for 127.0.0.1 that nobody trusts but who is given it, or its authority's, which
+    is as plain `openssl req -x509` makes one and does not say what its key is for."""
 
     context: ssl.SSLContext
-    file: Path
+    folder: Path
 
 
 @pytest.fixture(scope="module")
 def loopback_tls(tmp_path_factory: pytest.TempPathFactory) -> LoopbackTls:
     folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
+    root, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority = _certificate("home", root.public_key(), "home", root, is_authority=True)
+    certificate = _certificate("loopback", key.public_key(), "home", root)
+    (folder / "authority.pem").write_bytes(authority.public_bytes(Encoding.PEM))
     file = folder / "certificate.pem"
     file.write_bytes(certificate.public_bytes(Encoding.PEM))
     secret = folder / "key.pem"
     secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file, secret)
-    return LoopbackTls(context, file)
+    return LoopbackTls(context, folder)
+
+
+def _certificate(
+    name: str,
+    key: ec.EllipticCurvePublicKey,
+    issuer: str,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    is_authority: bool = False,
+) -> x509.Certificate:
+    subject, by = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer)
+    )
+    now = datetime.now(UTC)
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    return (
+        x509.CertificateBuilder(by, subject, key, x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        .add_extension(addresses, critical=False)
+        .sign(signer, hashes.SHA256())
+    )
 
 
 # ── what is sent, what comes back ───────────────────────────────────────────────────────────
@@ -843,9 +859,18 @@ async def test_certificates_are_checked(tmp_path: Path, loopback_tls: LoopbackTl
         stranger = engine(tmp_path / "a", server)
         with pytest.raises(RemoteError, match="no certificate that is trusted"):
             await stranger.info("far")
-        trusting = engine(tmp_path / "b", server, ca_file=str(loopback_tls.file))
-        assert (await collect(trusting, asking()))[1].text == "Safe."
         await stranger.aclose()
+
+
+@pytest.mark.parametrize("file", ["certificate.pem", "authority.pem"])
+async def test_certificates_of_ones_own_are_believed(
+    tmp_path: Path, loopback_tls: LoopbackTls, file: str
+) -> None:
+    """Whatever Python asks of those of the world: 3.13 more of authorities than 3.11, which in its
+    turn believes no server's certificate without its authority."""
+    async with ModelServer([say("Safe.")], tls=loopback_tls.context) as server:
+        trusting = engine(tmp_path, server, ca_file=str(loopback_tls.folder / file))
+        assert (await collect(trusting, asking()))[1].text == "Safe."
         await trusting.aclose()
 
 

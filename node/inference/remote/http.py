@@ -365,7 +365,9 @@ def _trust(remote: RemoteModel) -> ssl.SSLContext:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; it would believe none
     try:
         context = ssl.create_default_context(cafile=remote.ca_file or None)
-        if not remote.ca_file:
+        if remote.ca_file:  # is believed as it is; what Python asks of one depends on its version
+            context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+        else:
             context.load_verify_locations(certifi.where())
         return context
     except (OSError, ValueError) as error:
