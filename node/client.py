@@ -25,6 +25,7 @@ from node.errors import (
     RequestError,
 )
 from node.home import private_file
+from node.idempotency import HEADER, check_key
 from node.types import Json, JsonObject
 from node.unix import UnixTransport, connected
 from node.wallet_client import WalletClient
@@ -126,9 +127,10 @@ class Client:
 
     # ── runs; one is named by its id, the first characters of it, or `last` ─────────────────
 
-    def start(self, agent: str, prompt: str) -> str:
-        """Starts a run; it is in the log when this returns its id."""
-        return str(self._post("/runs", {"agent": agent, "prompt": prompt})["id"])
+    def start(self, agent: str, prompt: str, *, key: str = "") -> str:
+        """Starts a run; it is in the log when this returns its id. With the same `key` again it is
+        the same run, which is how a program asks once more whose answer was lost."""
+        return str(self._post("/runs", {"agent": agent, "prompt": prompt}, key=key)["id"])
 
     def runs(self, *, agent: str | None = None, limit: int = 50) -> list[RunReply]:
         """The latest runs, newest first."""
@@ -212,9 +214,10 @@ class Client:
         body: Mapping[str, object] | None = None,
         *,
         timeout: float | None = ANSWER_S,
+        key: str = "",
     ) -> JsonObject:
         given = {} if body is None else body
-        with self._open("POST", path, body=given, timeout=timeout) as response:
+        with self._open("POST", path, body=given, timeout=timeout, key=key) as response:
             return _object(response)
 
     def _stream(self, path: str, query: Mapping[str, str]) -> Iterator[Event]:
@@ -233,15 +236,17 @@ class Client:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
         timeout: float | None = ANSWER_S,
+        key: str = "",
     ) -> Iterator[httpx.Response]:
         content = None if body is None else _encoded(body)
+        headers = {} if content is None else {"content-type": "application/json"}
         try:
             with self._http.stream(
                 method,
                 path,
                 params=dict(query or {}),
                 content=content,
-                headers={} if content is None else {"content-type": "application/json"},
+                headers=headers | ({HEADER: check_key(key)} if key else {}),
                 timeout=httpx.Timeout(timeout, connect=CONNECT_S),
             ) as response:
                 if not response.is_success:

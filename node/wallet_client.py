@@ -42,6 +42,7 @@ class Post(Protocol):
         body: Mapping[str, object] | None = None,
         *,
         timeout: float | None = ...,
+        key: str = ...,
     ) -> JsonObject: ...
 
 
@@ -116,18 +117,33 @@ class WalletClient:
         return cast("RequestReply", self._post("/wallet/request", body))
 
     def bill(
-        self, to: str, amount_sat: int | None = None, memo: str = "", mint: str = ""
+        self,
+        to: str,
+        amount_sat: int | None = None,
+        memo: str = "",
+        mint: str = "",
+        *,
+        key: str = "",
     ) -> BillReply:
         """What paying would come to; nothing is paid."""
         body = {"to": to, "amount_sat": amount_sat, "memo": memo, "mint": mint}
-        return cast("BillReply", self._post("/wallet/bill", body))
+        return cast("BillReply", self._post("/wallet/bill", body, key=key))
 
     def pay(
-        self, to: str, amount_sat: int | None = None, memo: str = "", mint: str = ""
+        self,
+        to: str,
+        amount_sat: int | None = None,
+        memo: str = "",
+        mint: str = "",
+        *,
+        key: str = "",
     ) -> PaidReply:
-        """Pays. Raises PaymentPendingError where nobody knows yet how it ends."""
+        """Pays, with the same `key` again nothing more; what that came to is told again.
+
+        Raises PaymentPendingError where nobody knows yet how it ends.
+        """
         body = {"to": to, "amount_sat": amount_sat, "memo": memo, "mint": mint}
-        return cast("PaidReply", self._move("/wallet/pay", body))
+        return cast("PaidReply", self._move("/wallet/pay", body, key=key))
 
     def send(
         self,
@@ -137,11 +153,12 @@ class WalletClient:
         mint: str = "",
         *,
         include_fee: bool = False,
+        key: str = "",
     ) -> TokenReply:
-        """Makes a token; the reply holds it."""
+        """Makes a token; the reply holds it, and with the same `key` again that same one."""
         body = {"amount_sat": amount_sat, "to": to, "memo": memo, "mint": mint}
         body["include_fee"] = include_fee
-        return cast("TokenReply", self._move("/wallet/send", body))
+        return cast("TokenReply", self._move("/wallet/send", body, key=key))
 
     def token(self, operation: str) -> str:
         """The token of a send that nobody redeemed yet."""
@@ -169,11 +186,11 @@ class WalletClient:
         """Connects another wallet to pay invoices from, or with "" ends that; its name."""
         return str(self._post("/wallet/nwc", {"uri": uri}, timeout=PAY_S)["nwc"])
 
-    def _move(self, path: str, body: Mapping[str, object]) -> JsonObject:
+    def _move(self, path: str, body: Mapping[str, object], *, key: str = "") -> JsonObject:
         """Asks for what moves money. A daemon that goes away in between may have moved it, and so
         may one of another version whose answer is none that this one knows."""
         try:
-            return Moved(self._post(path, body, timeout=PAY_S))
+            return Moved(self._post(path, body, timeout=PAY_S, key=key))
         except ControlError as error:
             if type(error) not in (NoAnswerError, ControlError):  # it says that nothing was done
                 raise

@@ -29,7 +29,7 @@ from node.cli._shared import (
     span,
     standard_input,
 )
-from node.errors import ApprovalError, ControlError, RequestError
+from node.errors import ApprovalError, ControlError, NoAnswerError, RequestError
 
 if TYPE_CHECKING:
     from node.client import Client
@@ -47,8 +47,9 @@ HIDDEN = ("model open", None)
 @click.argument("agent")
 @click.argument("prompt")
 @click.option("--stream", is_flag=True, help="Show the model's words as they come.")
+@click.option("--key", default="", help="Yours for this question: with it again, the same run.")
 @json_option
-def ask(agent: str, prompt: str, stream: bool, as_json: bool) -> None:
+def ask(agent: str, prompt: str, stream: bool, key: str, as_json: bool) -> None:
     """Ask an agent something and wait for its answer.
 
     PROMPT - is read from standard input. Ctrl-C cancels the run. With --json the result is one
@@ -59,9 +60,19 @@ def ask(agent: str, prompt: str, stream: bool, as_json: bool) -> None:
     if not prompt.strip():
         raise RequestError("the prompt is empty", hint="Say what the agent is to do.")
     with connect() as client:
-        run_id = client.start(agent, prompt)
+        run_id = _started(client, agent, prompt, key)
         watcher = Watcher(client, run_id, stream=stream, as_json=as_json)
         leave(watcher.follow())
+
+
+def _started(client: Client, agent: str, prompt: str, key: str) -> str:
+    """The run. Raises NoAnswerError, and says how not to ask twice, where it may have begun."""
+    try:
+        return client.start(agent, prompt, key=key)
+    except NoAnswerError as error:
+        same = "with the same --key it is asked once" if key else "`freehold runs list` tells"
+        hint = f"The run may have begun: {same}. {error.hint}"
+        raise NoAnswerError(error.message, hint=hint) from error
 
 
 class Watcher:

@@ -30,6 +30,9 @@ WAIT_S = 50
 
 mint_option = click.option("--mint", default="", help="Of this mint.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+key_option = click.option(
+    "--key", default="", help="Yours for this payment: with it again nothing more is paid."
+)
 
 
 @click.command()
@@ -91,18 +94,22 @@ def _claimed(found: OperationReply, *, quiet: bool) -> None:
 @click.argument("amount", type=Amount, required=False)
 @click.option("--memo", default="", help="For the payee.")
 @click.option("--mint", default="", help="Pay from this mint; `nwc`: from the connected wallet.")
+@key_option
 @yes_option
 @json_option
-def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json: bool) -> None:
+def pay(
+    *, to: str, amount: int | None, memo: str, mint: str, key: str, yes: bool, as_json: bool
+) -> None:
     """Pay somebody; `-` reads whom from standard input.
 
     AMOUNT, in sat, where the payee does not name one. Exit status 7 if nobody knows yet whether it
-    was paid: do not pay again before `freehold wallet pending` says.
+    was paid: do not pay again before `freehold wallet pending` says, unless with the same --key,
+    which tells what became of it.
     """
     whom = standard_input().strip() if to == "-" else to
     _refuse_token(whom)
     with connect() as client:
-        bill = client.wallet.bill(whom, amount, memo, mint)
+        bill = client.wallet.bill(whom, amount, memo, mint, key=key)
         if not yes:
             said = clean(json.dumps(bill["description"][:100], ensure_ascii=False))
             fees = f"at most {bill['most_fee_sat']} sat of fees"
@@ -112,7 +119,7 @@ def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json
             about = f", which calls it {said}" if bill["description"] else ""
             confirm(f"Pay {bill['amount_sat']} sat to {payee}{about}, and {fees}?")
         with _under_way():
-            paid = client.wallet.pay(whom, amount, memo, mint)
+            paid = client.wallet.pay(whom, amount, memo, mint, key=key)
     if as_json:
         with _written():
             print_json(paid)
@@ -132,10 +139,19 @@ def pay(*, to: str, amount: int | None, memo: str, mint: str, yes: bool, as_json
 @click.option("--memo", default="", help="For the payee.")
 @click.option("--include-fee", is_flag=True, help="So much more that AMOUNT is left of it.")
 @mint_option
+@key_option
 @yes_option
 @json_option
 def send(
-    *, amount: int, to: str, memo: str, include_fee: bool, mint: str, yes: bool, as_json: bool
+    *,
+    amount: int,
+    to: str,
+    memo: str,
+    include_fee: bool,
+    mint: str,
+    key: str,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Make a token of AMOUNT sat and print it: whoever has it has the money.
 
@@ -147,7 +163,7 @@ def send(
             fees = f"and at most {bill['most_fee_sat']} sat of fees"
             confirm(f"Take {amount} sat {fees} out of the wallet, as a token?")
         with _under_way():
-            made = client.wallet.send(amount, to, memo, mint, include_fee=include_fee)
+            made = client.wallet.send(amount, to, memo, mint, include_fee=include_fee, key=key)
     if as_json:
         with _written():
             print_json(made)

@@ -27,6 +27,7 @@ from node.errors import (
     UnknownRunError,
 )
 from node.gateway.replies import ErrorReply
+from node.idempotency import HEADER, check_key
 
 BODY_MAX_BYTES = 4 * 1024 * 1024
 OTHER_VERSION = "Client and daemon may be of different versions: `freehold status` says so."
@@ -96,6 +97,11 @@ def query_int(request: Request, name: str, default: int, maximum: int) -> int:
 def actor(request: Request) -> str:
     """Who asks, as the journal names them: `uid:1000`, or `token` over TCP."""
     return _actor(request.scope)
+
+
+def idempotency_key(request: Request) -> str:
+    """The key of a request that may be sent again; empty without. Raises RequestError."""
+    return check_key(request.headers.get(HEADER, ""))
 
 
 def _actor(scope: Scope) -> str:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from node.errors import JournalError
 from node.gateway import sse
 from node.gateway.control import control
-from node.gateway.http import Body, Nothing, actor, query_int, read
+from node.gateway.http import Body, Nothing, actor, idempotency_key, query_int, read
 from node.gateway.replies import RunReply, UsageReply
 from node.gateway.trace import trace
 from node.runs import Runs, RunSummary
@@ -42,7 +42,8 @@ class Replay(Body):
 async def start(request: Request) -> Response:
     node, body = control(request), await read(request, Start)
     node.accept()
-    run_id = await node.runs.start(body.agent, body.prompt, actor=actor(request))
+    who, key = actor(request), idempotency_key(request)
+    run_id = await node.runs.start(body.agent, body.prompt, actor=who, key=key)
     return JSONResponse({"id": run_id}, 201)
 
 

@@ -23,7 +23,7 @@ from node.errors import (
     RunStoppedError,
 )
 from node.gateway.control import Control, control
-from node.gateway.http import Body, actor, read
+from node.gateway.http import Body, actor, idempotency_key, read
 from node.gateway.wallet import Text, check_known, note, operation_json
 from node.gateway.wallet_replies import (
     BillReply,
@@ -153,7 +153,8 @@ async def ask(request: Request) -> Response:
 
 async def bill(request: Request) -> Response:
     node, body = control(request), await read(request, Pay)
-    found = node.purse.bill(Payment(**body.model_dump()))
+    late = node.runs.begun(idempotency_key(request), actor(request))
+    found = node.purse.bill(Payment(**body.model_dump()), late=late)
     return JSONResponse(cast("BillReply", vars(found)))
 
 
@@ -164,7 +165,8 @@ async def pay(request: Request) -> Response:
             f"{BEARER!r} is nobody to pay", hint="`freehold wallet send` makes a token for anybody."
         )
     node.keeper.wallet()
-    return JSONResponse(await _paid(node, Payment(**body.model_dump()), actor(request)))
+    who, key = actor(request), idempotency_key(request)
+    return JSONResponse(await _paid(node, Payment(**body.model_dump()), who, key))
 
 
 async def send(request: Request) -> Response:
@@ -177,22 +179,22 @@ async def send(request: Request) -> Response:
             "a token is for a public key (02… or 03…) or for whoever has it; nothing was sent",
             hint="`freehold wallet pay` pays invoices, addresses and requests.",
         )
-    paid = await _paid(node, payment, actor(request))
+    paid = await _paid(node, payment, actor(request), idempotency_key(request))
     token = await node.purse.token(payment, key=paid["operation"])
     return JSONResponse(TokenReply(**paid, token=token))
 
 
-async def _paid(node: Control, payment: Payment, who: str) -> PaidReply:
+async def _paid(node: Control, payment: Payment, who: str, key: str = "") -> PaidReply:
     """Pays as a run of the node's own, and says what it came to.
 
     Raises:
         PaymentError: it was not paid.
         PaymentPendingError: it may have been, or will be when the node goes on.
     """
-    node.purse.bill(payment)
-    run = await node.runs.pay(payment, actor=who)
+    node.purse.bill(payment, late=node.runs.begun(key, who))
+    run = await node.runs.pay(payment, actor=who, key=key)
     async for event in node.runs.watch(run):
-        if event.type == "approval.asked":
+        if event.type == "approval.asked" and node.runs.is_unfinished(run):
             raise _open(run)
     try:
         result = await node.runs.wait(run)

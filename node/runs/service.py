@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import secrets
-from base64 import b32encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from itertools import islice
@@ -38,6 +37,7 @@ from node.runs.finished import result_in
 from node.runs.ledger import Ledger
 from node.runs.life import all_over
 from node.runs.lives import Lives
+from node.runs.once import id_of, new_id, was_begun
 from node.runs.owner import NODE_MANIFEST, command
 from node.runs.policy import ManifestPolicy, Policy
 from node.runs.program import Program, RunEvent, RunResult
@@ -106,27 +106,39 @@ class Runs:
 
     # ── starting and following ──────────────────────────────────────────────────────────────
 
-    async def start(self, agent: str, prompt: str, *, actor: str) -> str:
+    async def start(self, agent: str, prompt: str, *, actor: str, key: str = "") -> str:
         """Starts a run; its first entry is durable before this returns.
 
+        Args:
+            key: whoever asks once more with it gets the run it began the first time.
+
         Raises:
+            RequestError: the key began a run that was asked something else.
             ManifestError: there is no such agent, or its file is broken.
             RunStoppedError: the node is stopped or shutting down.
             RunError: the agent is paused, or too many runs are unfinished.
             JournalWriteError: the log cannot be written.
         """
+        run_id = self._id(key, actor)
+        if was_begun(self._log, run_id, agent, prompt):
+            return run_id
         self._check_open()
         await self.refresh_agents()
-        return await self._begin(self._startable(agent), prompt, actor)
+        return await self._begin(run_id, self._startable(agent), prompt, actor)
 
-    async def pay(self, payment: Payment, *, actor: str) -> str:
-        """Starts the run that makes a payment of the owner's. Raises as `start`."""
+    async def pay(self, payment: Payment, *, actor: str, key: str = "") -> str:
+        """Starts the run that makes a payment of the owner's. As `start`."""
+        run_id, prompt = self._id(key, actor), command(payment)
+        if was_begun(self._log, run_id, NODE_AGENT, prompt):
+            return run_id
         self._check_open()
-        return await self._begin(NODE_MANIFEST, command(payment), actor)
+        return await self._begin(run_id, NODE_MANIFEST, prompt, actor)
 
-    async def _begin(self, manifest: AgentManifest, prompt: str, actor: str) -> str:
-        started = Started(self._new_id(), manifest, prompt, actor, self._random(32))
+    async def _begin(self, run_id: str, manifest: AgentManifest, prompt: str, actor: str) -> str:
+        started = Started(run_id, manifest, prompt, actor, self._random(32))
         async with self._starting:
+            if was_begun(self._log, run_id, manifest.name, prompt):  # by the same, twice at once
+                return run_id
             self._check_open()  # others may have begun meanwhile
             first = started.draft(self._log, oldest=self._survey.oldest())
             await self._log.append(first)
@@ -188,6 +200,10 @@ class Runs:
     def active(self) -> dict[str, str]:
         """The runs that are alive in this process, and whose agent's each is."""
         return {life.run.id: life.run.agent.name for life in self._lives.alive()}
+
+    def begun(self, key: str, actor: str) -> bool:
+        """Whether whoever asks began a run with the key."""
+        return bool(key and self._log.run_entries(id_of(key, actor)))
 
     def is_unfinished(self, run_id: str) -> bool:
         """Whether a run has no end yet."""
@@ -348,7 +364,7 @@ class Runs:
         self._check_open()
         await self.refresh_agents()
         self._check_not_paused(entries[0].draft.agent or "")
-        new, change = self._new_id(), Edit.of(edit)
+        new, change = new_id(self._random), Edit.of(edit)
         async with self._starting:
             self._check_open()
             oldest = self._survey.oldest()
@@ -432,8 +448,8 @@ class Runs:
                 hint = f"`freehold agent pause {agent} --off` ends that."
                 raise RunError(f"agent {agent} is paused", hint=hint)
 
-    def _new_id(self) -> str:
-        return "r-" + b32encode(self._random(10)).decode().lower()
+    def _id(self, key: str, actor: str) -> str:
+        return id_of(key, actor) if key else new_id(self._random)
 
     def _told(self, entry: Entry) -> None:
         self._survey.add(entry)

@@ -172,3 +172,43 @@ def test_streams_that_are_closed_full_or_endless(rich: Node, mint: ServedMint) -
 def test_what_is_repeated_of_an_argument_drives_no_terminal(rich: Node) -> None:
     done = rich.cli("wallet", "reclaim", "\x1b[2Jevil")
     assert (done.returncode, "\x1b" in done.stderr) == (1, False)
+
+
+# ── a payment is asked for again ────────────────────────────────────────────────────────────
+
+
+def test_with_its_key_a_payment_is_made_once_whenever_it_is_asked_for(
+    rich: Node, mint: ServedMint
+) -> None:
+    text = invoice(mint, 30)
+    pay = ("wallet", "pay", text, "--yes", "--json", "--key", "rent-2026-11")
+    with asking(rich) as client:
+        first = rich.cli(*pay)
+        assert (first.returncode, json.loads(first.stdout)["paid_sat"]) == (0, 30), first.stderr
+        left = client.wallet.show()["balance_sat"]
+    rich.end()
+    rich.up()
+    again = rich.cli(*pay)
+    assert (again.returncode, again.stdout) == (0, first.stdout), again.stderr
+    assert rich.cli(*pay[:-1], "another-key").returncode == 1
+    other = rich.cli("wallet", "send", "5", "--yes", "--key", "rent-2026-11")
+    assert (other.returncode, "was asked something else" in other.stderr) == (2, True)
+    with asking(rich) as client:
+        assert client.wallet.show()["balance_sat"] == left
+
+
+def test_with_its_key_a_token_is_made_once(rich: Node) -> None:
+    send = ("wallet", "send", "8", "--yes", "--json", "--key", "for-the-baker")
+    first, again = rich.cli(*send), rich.cli(*send)
+    assert first.returncode == 0
+    assert again.stdout == first.stdout
+    with asking(rich) as client:
+        assert len(client.wallet.pending()[1]) == 1
+
+
+@pytest.mark.parametrize("key", ["short", "with a space", "naïve-key", "k" * 256, "two\nlines"])
+def test_what_is_no_key_moves_nothing(rich: Node, key: str) -> None:
+    done = rich.cli("wallet", "send", "8", "--yes", "--key", key)
+    assert (done.returncode, "8 to 255 visible ASCII" in done.stderr) == (2, True)
+    with asking(rich) as client:
+        assert client.wallet.pending() == ([], [])

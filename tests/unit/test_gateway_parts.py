@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse
 
 from node.cli.init import create
 from node.client import Client
+from node.clock import ManualClock
 from node.config import load
 from node.daemon import Daemon
 from node.errors import (
@@ -57,7 +58,11 @@ from node.home import Home
 from node.journal import Draft, MemoryLog, PolicyVerdict
 from node.money import Payment
 from node.readiness import Readiness
-from node.runs import RunEvent, RunResult, RunSummary
+from node.runs import Answer, NoGuards, ProgramRun, RunEvent, RunResult, Runs, RunSummary
+from node.runs.agent import NODE_AGENT
+from node.runs.once import id_of
+from node.runs.owner import command
+from node.runs.testing import MemoryAgents, agent
 from node.types import JsonObject
 
 # ── streams ─────────────────────────────────────────────────────────────────────────────────
@@ -420,7 +425,7 @@ async def test_a_payment_whose_end_could_not_be_logged_is_not_told_as_failed(
 ) -> None:
     """The disk was full under the result: whoever is told that it failed pays again."""
 
-    async def pay(_payment: Payment, *, actor: str) -> str:
+    async def pay(_payment: Payment, *, actor: str, key: str) -> str:
         return "r-1"
 
     async def watch(_run: str) -> AsyncIterator[RunEvent]:
@@ -432,12 +437,38 @@ async def test_a_payment_whose_end_could_not_be_logged_is_not_told_as_failed(
 
     wallet = SimpleNamespace(history=lambda _: [SimpleNamespace(key="r-1:1", state=begun)])
     node: Any = SimpleNamespace(
-        runs=SimpleNamespace(pay=pay, watch=watch, wait=wait),
+        runs=SimpleNamespace(pay=pay, watch=watch, wait=wait, begun=lambda *_: False),
         keeper=SimpleNamespace(wallet=lambda **_: wallet),
-        purse=SimpleNamespace(bill=lambda _: None),
+        purse=SimpleNamespace(bill=lambda _, **__: None),
     )
     with pytest.raises(expected, match="the disk is full"):
         await _paid(node, Payment(to="lnbc1"), "uid:0")
+
+
+async def test_what_came_of_a_payment_is_told_again_also_when_its_invoice_has_expired() -> None:
+    log, payment, run = MemoryLog(), Payment(to="lnbc1"), id_of("rent-2026-11", "uid:0")
+    prompt = log.put_blob(command(payment).encode(), "prompt")
+    text = log.put_blob(b'{"operation": "r-1:1", "paid_sat": 5}', "text")
+    await log.append(
+        Draft("run.started", run=run, agent=NODE_AGENT, blobs=(prompt,)),
+        Draft("approval.asked", run=run, path="1", data={"id": "1"}),
+        Draft("run.finished", run=run, data={"status": "completed"}, blobs=(text,)),
+    )
+
+    def bill(_payment: Payment, *, late: bool) -> None:
+        if not late:
+            raise PaymentError("the invoice has expired")
+
+    async def program(_run: ProgramRun) -> Answer:
+        raise AssertionError("it is paid again")
+
+    agents, clock = MemoryAgents(agent()), ManualClock()
+    runs = Runs(log=log, program=program, agents=agents, clock=clock, guards=NoGuards())
+    node: Any = SimpleNamespace(runs=runs, purse=SimpleNamespace(bill=bill))
+    paid = await _paid(node, payment, "uid:0", "rent-2026-11")
+    assert (paid["run"], paid["operation"]) == (run, "r-1:1")
+    with pytest.raises(PaymentError, match="has expired"):
+        await _paid(node, payment, "uid:0", "rent-2026-12")
 
 
 @pytest.mark.parametrize(
