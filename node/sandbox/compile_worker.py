@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -52,6 +53,7 @@ def _report(engine: wasmtime.Engine, component: wc.Component) -> dict[str, objec
 def _limit(limits: Limits) -> None:
     seconds = int(limits.compile_seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    signal.alarm(seconds)  # a parent out of threads or descriptors loses it, and never says more
     os.nice(_NICENESS)
     memory = limits.compile_memory_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
