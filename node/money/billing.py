@@ -21,6 +21,7 @@ from wallet.protocol.requests import PaymentRequest, Transport
 _ADDRESS = re.compile(r"[a-z0-9_.+-]{1,64}@[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[0-9]{1,5})?")
 _PUBKEY = re.compile(r"0[23][0-9a-f]{64}")
 _INVOICE = re.compile(r"ln(?:bc|tb|tbs|bcrt)[0-9]")
+_REQUEST = ("creqa", "creqb1", "bitcoin:")  # a URI holds it after whatever else it names (BIP-321)
 _MOST_TEXT = 8_192
 
 
@@ -56,7 +57,7 @@ def is_invoice(text: str) -> bool:
 
 def is_delivered(payment: Payment) -> bool:
     """Whether the payee must be handed what pays it: a request that is no price of a resource."""
-    return not payment.url and "creq" in payment.to[:16].lower()
+    return not payment.url and payment.to.strip().lower().startswith(_REQUEST)
 
 
 def request_of(payment: Payment) -> PaymentRequest:

@@ -69,10 +69,9 @@ class Ways:
         )
 
     async def _request(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
-        request = billing.request_of(payment)
         await wallet.pay_request(
-            request,
-            amount=None if request.amount is not None else bill.amount_sat,
+            billing.request_of(payment),
+            amount=bill.amount_sat,
             mint=payment.mint or None,
             max_fee=bill.most_fee_sat,
             key=key,

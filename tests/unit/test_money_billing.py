@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from node.errors import PaymentError
 from node.money import Bill, FeeRule, Payment
-from node.money.billing import bill
+from node.money.billing import bill, is_delivered
 from wallet.mint.testing import MemoryLightning
 from wallet.nwc import SecretKey
 from wallet.protocol import invoices, nip19
@@ -96,11 +96,29 @@ def test_of_several_transports_the_one_that_is_used_is_judged() -> None:
     ):
         request = PaymentRequest(amount=9, unit="sat", transports=transports)
         assert read(encode(request)).destination == place
+    plain = Transport("post", "http://127.0.0.1:3338/pay")
+    assert read(encode(PaymentRequest(transports=(plain,))), 4).destination == plain.target
     for wrong in (ftp, Transport("post", "https://[::1/pay")):
         with pytest.raises(PaymentError, match="no way to deliver"):
             read(encode(PaymentRequest(amount=9, unit="sat", transports=(wrong,))))
     with pytest.raises(PaymentError, match="no way to deliver"):
         read(encode(PaymentRequest(amount=9, unit="sat")))
+
+
+@pytest.mark.parametrize(
+    "before", ["", " " * 20, "bitcoin:?creq=", "bitcoin:BC1Q" + "A" * 38 + "?amount=0.1&creq="]
+)
+def test_a_request_is_one_wherever_it_stands(before: str) -> None:
+    text = before + encode(PaymentRequest(amount=9, unit="sat", transports=(POST,)), "B")
+    assert (read(text).kind, read(text).amount_sat) == ("request", 9)
+    assert is_delivered(Payment(text))
+    assert not is_delivered(Payment(text, url="https://api.example/x"))
+
+
+def test_an_address_on_the_chain_is_told_to_be_none_of_ours() -> None:
+    with pytest.raises(PaymentError, match="no Cashu payment request") as caught:
+        read("bitcoin:bc1q" + "a" * 38, 5)
+    assert "on the chain" in caught.value.hint
 
 
 def test_a_price_pays_the_url_that_named_it() -> None:
@@ -120,6 +138,13 @@ def test_a_price_pays_the_url_that_named_it() -> None:
 def test_what_cannot_be_paid_in_sat_is_refused(request_: PaymentRequest, why: str) -> None:
     with pytest.raises(PaymentError, match=why):
         read(encode(request_))
+
+
+def test_what_is_no_amount_and_what_is_too_long_is_refused() -> None:
+    with pytest.raises(PaymentError, match="0 sat is no amount"):
+        read(KEY, 0)
+    with pytest.raises(PaymentError, match="longer than anything"):
+        read("lnbc1" + "q" * 8_188, 5)
 
 
 def test_fees_are_the_greater_of_both_bounds() -> None:

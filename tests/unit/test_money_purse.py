@@ -184,25 +184,31 @@ async def test_what_became_of_one_payment_is_not_asked_about_others(money: Money
     assert not [each for each in money.mint.requests[before:] if "/mint/quote/" in each.path]
 
 
+@pytest.mark.parametrize("gone", ["finish", "took", "all"])
 async def test_a_disk_that_fails_when_it_was_paid_makes_no_failed_payment(
-    money: Money, monkeypatch: pytest.MonkeyPatch
+    money: Money, monkeypatch: pytest.MonkeyPatch, gone: str
 ) -> None:
-    invoice, wallet = money.lightning.invoice(21_000), money.keeper.wallet()
+    money.web.hosts["shop.example"] = Shop()
+    payment = Payment(request() if gone == "took" else money.lightning.invoice(9_000))
     real = Store.write
 
     async def broken(store: Store, name: str, work: Any) -> Any:
-        if name == "finish":
-            raise StoreError("the disk is full")
-        return await real(store, name, work)
+        if name != gone and (name, gone) != ("finish", "all"):
+            return await real(store, name, work)
+        if gone == "all":
+            disk.setattr(Store, "read", broken_read)
+        raise StoreError("the disk is full")
+
+    def broken_read(store: Store, work: Any) -> Any:
+        raise StoreError("the disk is gone")
 
     with monkeypatch.context() as disk:
         disk.setattr(Store, "write", broken)
         with pytest.raises(PaymentPendingError, match="the disk is full"):
-            await money.pay(Payment(invoice))
-    assert money.lightning.is_paid(invoice)
-    found = await money.purse.found(Payment(invoice), key="r-1:1")
+            await money.pay(payment)
+    found = await money.purse.found(payment, key="r-1:1")
     assert found is not None
-    assert (found.state, wallet.balance()) == ("paid", 500 - 21 - found.fee_sat)
+    assert (found.state, money.balance()) == ("paid", 500 - 9 - found.fee_sat)
 
 
 async def test_a_file_that_cannot_be_read_tells_nothing(
@@ -245,6 +251,8 @@ async def test_whoever_is_paid_by_the_mint_and_for_the_fee_that_were_named(
         await money.purse.pay(payment, free, key="r-1:1")
     with pytest.raises(PaymentError, match=r"m2\.example is not one of this wallet's"):
         await money.pay(replace(payment, mint="https://m2.example"), "r-1:2")
+    with pytest.raises(PaymentError, match="mint"):
+        await money.pay(replace(payment, mint="a slip"), "r-1:2")
     assert money.balance() == 500
     assert (await money.pay(replace(payment, mint=URL), "r-1:3")).state == "paid"
 
@@ -298,6 +306,15 @@ async def test_what_was_not_made_cost_nothing(money: Money) -> None:
     operation = money.keeper.wallet().operation("r-1:1")
     assert operation is not None
     assert (operation.state, operation.fee, money.balance()) == ("failed", 0, 500)
+
+
+async def test_a_quote_that_nobody_answered_is_no_payment(money: Money) -> None:
+    async def broken(moment: str, asked: object) -> None:
+        raise OutcomeUnknownError("the line is dead")
+
+    money.mint.hook = broken
+    with pytest.raises(PaymentError, match="nothing was paid"):
+        await money.pay(Payment(money.lightning.invoice(21_000)))
 
 
 async def crowd(money: Money) -> None:
@@ -406,7 +423,7 @@ async def test_what_a_payee_does_not_take_comes_back(money: Money, status: int) 
         shop.status = status
     found = await money.pay(Payment(request()))
     assert found.state == "failed"
-    assert found.error
+    assert (f"answered {status}" if status else "not handed over") in found.error
     assert money.balance() == 500 - found.fee_sat
     again = await money.purse.found(Payment(request()), key="r-1:1")
     assert again is not None
@@ -431,6 +448,21 @@ async def test_what_a_payee_kept_of_what_came_back_was_spent(money: Money, tmp_p
     known = await money.purse.found(Payment(request()), key="r-1:1")
     assert known is not None
     assert (known.state, known.fee_sat) == ("failed", found.fee_sat)
+
+
+async def test_a_payee_that_redeemed_what_it_says_it_does_not_take_was_paid(
+    money: Money, tmp_path: Path
+) -> None:
+    async def redeem_and_refuse(request: WebRequest) -> WebReply:
+        paid = requests.payload_from_json((request.body or b"").decode())
+        await redeem(money, Token(URL, "sat", paid.proofs), tmp_path)
+        return WebReply(400, b"{}")
+
+    money.web.hosts["shop.example"] = redeem_and_refuse
+    found = await money.pay(Payment(request()))
+    assert (found.state, found.amount_sat) == ("paid", 9)
+    assert money.balance() == 500 - 9 - found.fee_sat
+    assert await money.purse.found(Payment(request()), key="r-1:1") == found
 
 
 async def test_a_payee_that_took_it_after_all_was_paid(money: Money, tmp_path: Path) -> None:
@@ -487,6 +519,8 @@ async def test_a_price_is_paid_with_a_token_that_fits(money: Money) -> None:
     await money.pay(payment)
     token = tokens.decode(await money.purse.token(payment, key="r-1:1"))
     assert (token.amount, token.mint) == (8, URL)  # 1 of it is the mint's, of whoever redeems it
+    cheaper = requests.encode(PaymentRequest(amount=6, unit="sat", mints=(URL,)))
+    assert await money.purse.token(replace(payment, to=cheaper), key="r-1:1")
     dearer = requests.encode(PaymentRequest(amount=8, unit="sat", mints=(URL,)))
     elsewhere = requests.encode(PaymentRequest(amount=7, unit="sat", mints=("https://m2.example",)))
     for other in (dearer, elsewhere):
@@ -589,6 +623,18 @@ async def test_an_invoice_that_names_no_amount_is_paid_the_one_that_was_chosen(
         await money.keeper.connect_source("")
     assert (found.state, found.amount_sat) == ("paid", 21)
     assert money.lightning.is_paid(invoice)
+
+
+async def test_an_address_is_paid_from_another_wallet(money: Money) -> None:
+    payee = money.web.hosts["example.org"] = MemoryPayee(ANNA, money.lightning)
+    payment = Payment(f" {ANNA.upper()}", 12, memo="for tea", mint="nwc")
+    async with MemoryService(money.relay, lightning=money.lightning) as service:
+        await money.keeper.connect_source(service.text)
+        found = await money.pay(payment)
+        assert await money.pay(payment) == found
+        await money.keeper.connect_source("")
+    assert (found.state, found.amount_sat, money.balance()) == ("paid", 12, 500)
+    assert (len(service.paid), payee.comments) == (1, ["for tea"])
 
 
 def test_no_bound_of_fees_is_promised_that_another_wallet_need_not_keep(tmp_path: Path) -> None:
@@ -775,6 +821,8 @@ async def test_a_wallet_out_of_an_archive_waits_for_its_mints(money: Money) -> N
         await money.pay(Payment(BEARER, 5))
     with pytest.raises(WalletStateError):  # the node of then may have begun it after the archive
         await money.purse.found(Payment(BEARER, 5), key="r-1:1")
+    with pytest.raises(WalletStateError):
+        await money.purse.token(Payment(BEARER, 5), key="r-1:1")
     assert money.keeper.wallet(stale=True).balance() == 500
     money.keeper.reconciled()
     assert await money.purse.found(Payment(BEARER, 5), key="r-1:1") is None
@@ -829,8 +877,10 @@ async def test_a_mint_that_breaks_off_leaves_it_pending(money: Money) -> None:
     money.mint.hook = broken
     payment = Payment(KEY, 10)
     assert (await money.pay(payment)).state == "pending"
-    money.mint.hook = None
-    found = await money.purse.found(payment, key="r-1:1")
-    assert found is not None
+    for hook in (broken, None):
+        money.mint.hook = hook
+        found = await money.purse.found(payment, key="r-1:1")
+        assert found is not None
+        assert found.state == ("pending" if hook else "paid")
     assert (found.state, found.amount_sat) == ("paid", 10)
     assert money.balance() == 490 - found.fee_sat

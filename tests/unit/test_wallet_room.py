@@ -34,6 +34,7 @@ async def test_what_is_configured_holds(tmp_path: Path) -> None:
     invoice = Payment(MemoryLightning(now=time.time).invoice(1_000))
     assert not purse.bill(invoice).fee_bounded, "the owner's other wallet is to pay it"
     assert purse.bill(replace(invoice, mint="https://mint.example")).fee_bounded, "a mint is"
+    assert purse.bill(Payment(KEY, 1)).fee_bounded, "ecash is a mint's"
     assert purse._wait_s == 1.5
     await keeper.aclose()
 

@@ -273,5 +273,8 @@ def _of_uri(uri: str) -> str:
     except ValueError:
         found = {}
     if len(found.get("creq", ())) != 1:
-        raise ParseError("the bitcoin: URI holds no Cashu payment request")
+        raise ParseError(
+            "the bitcoin: URI holds no Cashu payment request",
+            hint="Nothing is paid on the chain: ask for a Lightning invoice or a payment request.",
+        )
     return found["creq"][0].replace(" ", "+")  # base64's plus, which queries mean as a space
