@@ -497,6 +497,18 @@ async def test_prompts_are_estimated_where_a_service_refuses_to_count(
         await remote.aclose()
 
 
+@pytest.mark.parametrize("facts", [LLAMA_SERVER, VLLM], ids=["llama-server", "vllm"])
+@pytest.mark.parametrize("told", [{}, {"count": "9"}, {"count": 0, "tokens": []}, {"count": -1}])
+async def test_a_count_that_cannot_be_is_none(
+    tmp_path: Path, facts: Mapping[str, Any], told: Any
+) -> None:
+    """Of a prompt that takes nothing, all would fit."""
+    async with ModelServer(facts={**facts, "/tokenize": told}) as server:
+        remote = engine(tmp_path, server)
+        assert 20 < await remote.count(asking()) < 200
+        await remote.aclose()
+
+
 async def test_a_long_prompt_is_counted_within_bounds(tmp_path: Path) -> None:
     """The list of its tokens is longer than any other small answer may be."""
     limits = RemoteLimits(line_bytes=2000)

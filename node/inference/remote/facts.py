@@ -92,7 +92,7 @@ async def count_tokens(
 async def _count_vllm(server: Server, remote: RemoteModel, body: JsonObject) -> int | None:
     asked: JsonObject = {**body, "add_generation_prompt": True}
     told = await server.ask(f"{remote.root}/tokenize", asked)
-    return _count(told.get("count")) if isinstance(told, dict) else None
+    return _count(told.get("count")) or None if isinstance(told, dict) else None
 
 
 async def _count_llama(
@@ -106,7 +106,7 @@ async def _count_llama(
     asked |= {"add_special": True, "parse_special": True}
     told = await server.ask(f"{remote.root}/tokenize", asked)
     tokens = told.get("tokens") if isinstance(told, dict) else None
-    if not isinstance(tokens, list):
+    if not isinstance(tokens, list) or not tokens:
         return None
     left_out = any(tool.name not in prompt for tool in request.tools)  # older ones ignore tools
     return len(tokens) + (estimate_tools(request) if left_out else 0)
