@@ -289,6 +289,7 @@ class RunnerProcess:
 
     def _finish(self, frame: Frame, request: Generation) -> Finish:
         finish = protocol.unpack_finish(protocol.field(frame, "finish", dict))
+        self._check_counts(finish, request)
         fault = finish.malformed
         if request.answer_schema is not None and finish.reason == "stop" and not fault:
             fault = answer_fault(request.answer_schema, finish.text)  # a grammar says less
@@ -300,6 +301,17 @@ class RunnerProcess:
             remote="",
             sampling=request.sampling,
         )
+
+    def _check_counts(self, finish: Finish, request: Generation) -> None:
+        """Budgets are charged by them."""
+        for count, most in (
+            (finish.prompt_tokens, self.context_tokens),
+            (finish.prompt_tokens_cached, finish.prompt_tokens),
+            (finish.completion_tokens, request.sampling.max_tokens),
+            (finish.reasoning_tokens, finish.completion_tokens),
+        ):
+            if count > most:
+                raise protocol.ProtocolError(f"a finish that counts {count} tokens of {most}")
 
     async def _dispatch(self) -> None:
         """Gives each frame to the request it is for, until the process ends."""
