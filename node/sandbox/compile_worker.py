@@ -51,9 +51,8 @@ def _report(engine: wasmtime.Engine, component: wc.Component) -> dict[str, objec
 
 
 def _limit(limits: Limits) -> None:
-    seconds = int(limits.compile_seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    signal.alarm(seconds)  # a parent out of threads or descriptors loses it, and never says more
+    # a parent out of threads or descriptors loses it, and never says more
+    signal.alarm(int(limits.compile_seconds) + 1)
     os.nice(_NICENESS)
     memory = limits.compile_memory_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))

@@ -85,14 +85,14 @@ class Compiler:
     def _path(self, sha256: str, suffix: str) -> Path:
         return self._folder / f"{sha256}-{self._fingerprint}{suffix}"
 
-    def _mac(self, note: str) -> str:
-        return hmac.new(self._key, note.encode(), hashlib.sha256).hexdigest()
+    def _mac(self, note: bytes) -> bytes:
+        return hmac.new(self._key, note, hashlib.sha256).hexdigest().encode()
 
     def _load(self, sha256: str) -> Compiled | None:
         try:
             note_fd = _open_own(self._path(sha256, NOTE))
-            with os.fdopen(note_fd) as note_file:
-                mac, _, note = note_file.read(_NOTE_BYTES).partition("\n")
+            with os.fdopen(note_fd, "rb") as note_file:
+                mac, _, note = note_file.read(_NOTE_BYTES).partition(b"\n")
             if not hmac.compare_digest(mac, self._mac(note)):
                 return None
             touch(self._path(sha256, CODE))
@@ -174,9 +174,9 @@ class Compiler:
         try:
             with code.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            note = json.dumps({"component": sha256, "code": digest, "imports": imports})
+            note = json.dumps({"component": sha256, "code": digest, "imports": imports}).encode()
             code.chmod(0o600)
-            write_private(self._path(sha256, NOTE), f"{self._mac(note)}\n{note}".encode())
+            write_private(self._path(sha256, NOTE), self._mac(note) + b"\n" + note)
             kept = code.rename(self._path(sha256, CODE))
             prune(self._folder, self._limits.compiled_bytes, keep=kept)
         except OSError as error:

@@ -10,6 +10,8 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,9 +123,22 @@ def empty_note(kept: dict[str, Path]) -> None:
     kept[".json"].write_text("")
 
 
+def note_of_other_letters(kept: dict[str, Path]) -> None:
+    kept[".json"].write_text("ü" * 64)
+
+
 @pytest.mark.parametrize(
     "spoil",
-    [spoil_code, spoil_note, forge_both, open_to_all, link_away, truncate, empty_note],
+    [
+        spoil_code,
+        spoil_note,
+        forge_both,
+        open_to_all,
+        link_away,
+        truncate,
+        empty_note,
+        note_of_other_letters,
+    ],
 )
 async def test_what_was_tampered_with_is_compiled_again(
     tmp_path: Path, compiler: Compiler, spoil: Callable[[dict[str, Path]], None]
@@ -241,6 +256,20 @@ async def test_compiling_has_a_time(tmp_path: Path, engine: wasmtime.Engine) -> 
     with pytest.raises(ToolLimitError, match=r"compile_seconds = 0\.01"):
         await get(compiler, component())
     assert set(files(tmp_path)) == {""}
+
+
+def test_compiling_has_its_time_on_every_processor() -> None:
+    """Else it ends long before, and is told as one that took too much memory."""
+    code = """if True:
+        import os, resource
+        from node.sandbox.compile_worker import _limit
+        from node.sandbox.limits import Limits
+        before = resource.getrlimit(resource.RLIMIT_CPU)
+        _limit(Limits(compile_seconds=100))
+        assert resource.getrlimit(resource.RLIMIT_CPU) == before
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+        assert os.nice(0) > 0"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 async def test_compiling_has_a_memory(tmp_path: Path, engine: wasmtime.Engine) -> None:
