@@ -64,6 +64,11 @@ def test_a_call_may_hold_its_own_markup_in_a_string() -> None:
     assert parse(HERMES, raw, ASKED).tool_calls == (ToolCall("add", arguments),)
 
 
+def test_a_call_may_have_an_id_and_say_that_it_is_one() -> None:
+    raw = f'<tool_call>{{"id": "1", "type": "function", {CALL[1:]}</tool_call>'
+    assert parse(HERMES, raw, ASKED).tool_calls == (ToolCall("add", {"a": 1}),)
+
+
 def test_a_call_is_known_as_soon_as_it_can_be() -> None:
     def state(form: CallFormat, raw: str) -> tuple[str, str]:
         reader = form.reader(ASKED)
@@ -93,7 +98,8 @@ def test_calls_at_once_become_calls_one_after_another() -> None:
     assert [turn.content for turn in turns if turn.role == "tool"] == ["1", "2", "3"]
     two = (ToolCall("add", {}), ToolCall("now", {}))
     late = (Message("tool", "noon", name="now"), Message("tool", "4", name="add"))
-    each = one_call_a_turn((Message("assistant", "", two), *late))
+    each = one_call_a_turn((Message("assistant", "I look.", two), *late))
+    assert {turn.content for turn in each} == {"I look.", "", "noon", "4"}
     assert [turn.name or turn.tool_calls[0].name for turn in each] == ["now", "now", "add", "add"]
     alone = one_call_a_turn((Message("assistant", "", calls), results[0]))
     assert [turn.role for turn in alone] == ["assistant", "tool", "assistant", "assistant"]
@@ -104,6 +110,7 @@ def test_text_is_text() -> None:
     assert parse(GENERIC, "It is {4}.", ASKED).text == "It is {4}."
     assert parse(GENERIC, CALL, ASKED).tool_calls == (ToolCall("add", {"a": 1}),)
     assert parse(GENERIC, CALL, Asked()).text == CALL
+    assert parse(GENERIC, CALL, Asked(TOOLS, "none")).text == CALL
 
 
 pieces = st.lists(

@@ -136,6 +136,11 @@ def test_a_family_is_known_by_its_tokens_where_the_template_says_nothing(name: s
     assert known == nearest.get(name, name) or (with_ids and name == "mistral")
 
 
+def test_thoughts_are_known_by_their_end() -> None:
+    """Their beginning may be in no template but in the prompt that it makes of a variable."""
+    assert "<think>" in recognise(f"{PLAIN_TEMPLATE}<tool_call></think>").markers
+
+
 def test_the_template_goes_before_the_tokens() -> None:
     tokens = ["<|python_tag|>", "<|start_header_id|>"]
     assert recognise(FAMILIES["hermes"].template or "", tokens).name == "hermes"
@@ -368,6 +373,13 @@ def test_an_answer_in_json_is_no_call(name: str, text: str, size: int, family: G
     assert shown + rest.text == answer
 
 
+@every_family
+def test_where_an_answer_is_json_a_call_is_a_call(name: str, family: Get) -> None:
+    form, asked = family(name).form, Asked(TOOLS, answer=OBJECT)
+    raw = f"\n{TWO_CALLS[name] if name in TWO_CALLS else ONE_CALL[name][0]}"
+    assert parse(form, raw, asked).tool_calls[0] == ROME
+
+
 # ── thoughts ────────────────────────────────────────────────────────────────────────────────
 
 THOUGHT = {
@@ -400,6 +412,8 @@ def test_thoughts_are_kept_apart(name: str, family: Get) -> None:
         assert parse(form, thought + closing + rest, begun) == parsed
         assert holds(form.grammar(begun), thought + closing + rest)
     assert holds(form.grammar(Asked(TOOLS, "required")), opening + thought + closing + call)
+    assert holds(form.grammar(ASKED), said)
+    assert not holds(form.grammar(ASKED), said + opening)
 
 
 def test_a_template_s_end_is_the_model_s_own(tmp_path: Path) -> None:
@@ -431,6 +445,24 @@ def test_arguments_that_tags_cannot_be_made_for_are_refused(name: str, family: G
         with pytest.raises(GrammarError, match=r"f: the schema at # holds .* cannot write"):
             grammar(schema)
     assert grammar({**WEATHER, "anyOf": [{"required": ["days"]}, {"required": ["unit"]}]})
+    round_and_round: JsonObject = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/n"}]}
+    assert grammar({"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": round_and_round}})
+
+
+def test_a_text_that_would_end_its_tag_is_refused(family: Get) -> None:
+    schema: JsonObject = {"type": "object", "properties": {"a": {"enum": ["x\n</parameter>"]}}}
+    with pytest.raises(GrammarError, match=r"holds the text </parameter>"):
+        family("qwen-coder").form.grammar(Asked((FunctionSpec("f", "", schema),)))
+
+
+def test_an_argument_that_may_be_more_than_text_is_json(family: Get) -> None:
+    either: JsonObject = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
+    tools = (FunctionSpec("f", "", {"type": "object", "properties": {"a": either}}),)
+    for written, meant in (("3", 3), ('"3"', "3")):
+        argument = f"<parameter=a>\n{written}\n</parameter>\n"
+        raw = f"<tool_call>\n<function=f>\n{argument}</function>\n</tool_call>"
+        parsed = parse(family("qwen-coder").form, raw, Asked(tools))
+        assert parsed.tool_calls == (ToolCall("f", {"a": meant}),)
 
 
 @pytest.mark.parametrize("name", list(THOUGHT))
@@ -440,7 +472,7 @@ def test_thoughts_are_shown_as_such_and_counted(name: str, family: Get) -> None:
     reader = family(name).form.reader(ASKED)
     shown = [reader.push(piece) for piece in (opening, "so ", "what", closing, said)]
     last, parsed = reader.close()
-    assert "".join(one.text for one in [*shown, last]).strip() == "It is 4."
+    assert "".join(one.text for one in [*shown, last]) == "It is 4."
     assert "".join(one.reasoning for one in [*shown, last]).strip() == "so what"
     assert reader.reasoning_tokens == 4
     assert parsed == Parsed(text="It is 4.", reasoning="so what")
@@ -548,6 +580,53 @@ def test_a_model_that_waits_for_the_result_is_done(family: Get) -> None:
     reader.push("<|tool_response>")
     assert reader.done
     assert reader.close()[1].tool_calls == (ToolCall("weather", {"city": "<|tool_response>"}),)
+    said = family("gemma4").form.reader(ASKED)
+    assert (said.push("It is 4.<|tool_response>no").text, said.done) == ("It is 4.", True)
+    assert said.close()[1] == Parsed(text="It is 4.")
+
+
+def test_messages_without_their_whole_form_are_read(family: Get) -> None:
+    """In harmony a header may follow a message at once, and text may begin like a header."""
+    form = family("harmony").form
+    raw = "<|channel|>analysis<|message|>Hm.<|channel|>final<|message|>Yes."
+    assert parse(form, raw, ASKED) == Parsed(text="Yes.", reasoning="Hm.")
+    reader, said = form.reader(ASKED), "assistant " + "x" * 400
+    assert "".join(reader.push(char).text for char in said) == said
+
+
+def test_what_is_said_before_the_answer_stands_apart_from_it(family: Get) -> None:
+    reader = family("harmony").form.reader(ASKED)
+    before = "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant"
+    pieces = (before, "<|channel|>final<|message|>", "Ye", "s.")
+    shown = "".join(reader.push(piece).text for piece in pieces)
+    assert shown == reader.close()[1].text == "I look.\n\nYes."
+
+
+def coder(*parameters: str) -> str:
+    written = "".join(f"<parameter={each}\n</parameter>\n" for each in parameters)
+    return f"<tool_call>\n<function=weather>\n{written}</function>\n</tool_call>"
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "problem"),
+    [
+        ("qwen-coder", coder("days>\n3 4"), "must be one JSON value"),
+        ("qwen-coder", coder("days>\n3", "days>\n4"), "is there twice"),
+        ("gemma4", '<|tool_call>call:weather{city:"Rome"}<tool_call|>', "must stand between two"),
+        ("gemma4", "<|tool_call>call:weather{days:3,days:4}<tool_call|>", "is there twice"),
+        ("gemma4", "<|tool_call>call:weather{city:" + "[" * 100_000, "nested over 64 deep"),
+        ("deepseek", "<｜tool▁calls▁begin｜><｜tool▁calls▁end｜>", "the tool calls"),
+        ("mistral-list", "[TOOL_CALLS][]", "is empty"),
+        ("mistral-list", '[TOOL_CALLS][{"name": "now", "arguments": {}}] so', "no text may follow"),
+        ("harmony", "<|channel|>commentary to=functions.now<|message|>{} {}", "one JSON object"),
+    ],
+)
+def test_a_malformed_call_of_each_notation_says_what_is_wrong(
+    name: str, raw: str, problem: str, family: Get
+) -> None:
+    parsed = parse(family(name).form, raw, ASKED)
+    assert (parsed.text, parsed.tool_calls) == ("", ())
+    assert problem in str(parsed.malformed)
 
 
 # ── every answer of the grammar can be read ─────────────────────────────────────────────────

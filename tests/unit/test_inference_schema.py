@@ -223,6 +223,16 @@ def test_what_the_schema_forbids_cannot_be_written(accepts: Accepts, bad: str) -
     assert not accepts(grammar, bad)
 
 
+def test_a_list_has_as_many_items_as_it_may(accepts: Accepts) -> None:
+    for low, high in ((0, 1), (0, 3), (1, 1), (2, 3)):
+        item: JsonObject = {"type": "null"}
+        made = arguments_grammar(
+            {"type": "array", "items": item, "minItems": low, "maxItems": high}
+        )
+        held = [size for size in range(6) if accepts(made, dumps([None] * size))]
+        assert held == list(range(low, high + 1))
+
+
 def test_a_number_that_may_not_be_negative(accepts: Accepts) -> None:
     made = arguments_grammar({"type": "number", "minimum": 0})
     assert accepts(made, "1.5e-07")

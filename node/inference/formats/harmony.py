@@ -178,8 +178,7 @@ class HarmonyReader(HoldingReader):
     def _end(self, mark: str) -> None:
         """The message is whole; the next header may begin with the mark itself."""
         self.done = self.done or mark in _LAST
-        if not self.done or self._state != "call":
-            self._state = "start"
+        self._state = "start"
         self._held = self._held[0 if mark == _CHANNEL else len(mark) :]
 
     def _keep(self, text: str) -> Shown:
