@@ -42,6 +42,7 @@ from node.runs.ledger import day_of
 from node.runs.performing import Performed, Result, perform
 from node.runs.policy import DENY
 from node.runs.record import StepRecord, compare, diverged
+from node.runs.steady import within
 from node.types import canonical
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class Passage:
         """Finds out what became of a step whose run was cancelled while it was under way. What
         cannot be found out in `limit_s` seconds is unknown, and counts as used."""
         try:
-            async with asyncio.timeout(limit_s):
+            async with within(asyncio.timeout(limit_s)):
                 done = await self._found_out()
         except JournalWriteError:
             raise

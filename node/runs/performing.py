@@ -19,6 +19,7 @@ from node.errors import (
     StepFailedError,
 )
 from node.runs.effect import Effect, Outcome
+from node.runs.steady import within
 
 logger = logging.getLogger(__name__)
 Result = Outcome | FreeholdError
@@ -47,7 +48,7 @@ async def perform(effect: Effect, key: str, *, limit_s: float, clock: Clock) -> 
 async def _attempt(effect: Effect, key: str, limit_s: float) -> tuple[Result, bool]:
     limit = asyncio.timeout(limit_s)
     try:
-        async with limit:
+        async with within(limit):
             return await effect.perform(key), True
     except JournalWriteError:
         raise
