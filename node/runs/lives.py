@@ -60,6 +60,13 @@ class Lives:
             del self._lives[old]
         return life
 
+    def begin(self, line: RunLine) -> None:
+        """Begins a run that is on the log; in a while where that cannot be read just now."""
+        try:
+            self.take_up(line.id).begin()
+        except JournalReadError as error:
+            self._again(line, error)
+
     async def resume_all(self) -> list[str]:
         """Resumes the unfinished runs that may be; returns their ids."""
         return [line.id for line in self._survey.unfinished() if await self.resume(line)]
@@ -138,7 +145,10 @@ class Lives:
         try:
             return await self.resume(line)
         except JournalReadError as error:
-            logger.warning("run %s: %s", line.id, error.message)
-            if not self._no_more:
-                self._later(line, AGAIN_S)
+            self._again(line, error)
             return False
+
+    def _again(self, line: RunLine, error: JournalReadError) -> None:
+        logger.warning("run %s: %s", line.id, error.message)
+        if not self._no_more:
+            self._later(line, AGAIN_S)

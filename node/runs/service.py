@@ -435,7 +435,7 @@ class Runs:
     def _bring_up(self, run_id: str) -> None:
         """Begins a run that is on the log; one that was stopped meanwhile is resumed later."""
         if not (self._door.shut or self._draining):
-            self._lives.take_up(run_id).begin()
+            self._lives.begin(self._survey.runs[run_id])
 
     def _startable(self, agent: str) -> AgentManifest:
         self._check_not_paused(agent)

@@ -17,7 +17,7 @@ from node.errors import (
     RunError,
     UnknownRunError,
 )
-from node.journal import Draft, Entry, MemoryLog
+from node.journal import BlobRef, Draft, Entry, MemoryLog
 from node.runs import (
     AgentRegistry,
     Answer,
@@ -290,6 +290,27 @@ async def test_a_parked_run_comes_back_though_the_log_could_not_be_read_at_its_t
     async with asyncio.timeout(5):
         await begun.wait()
     assert (await after.wait(run_id)).status == "completed"
+
+
+async def test_a_run_that_is_on_the_log_begins_though_it_could_not_be_read_just_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who is told of an error asks again, and the first would have begun at the next start."""
+    monkeypatch.setattr("node.runs.lives.AGAIN_S", 0.01)
+    begun = asyncio.Event()
+    runs, log = make(announced(begun))
+    read, failures = log.blob, [JournalReadError("no file is left")]
+
+    def reads(ref: BlobRef | str) -> bytes:
+        if failures:
+            raise failures.pop()
+        return read(ref)
+
+    monkeypatch.setattr(log, "blob", reads)
+    run_id = await runs.start("clerk", "hello", actor="uid:1")
+    async with asyncio.timeout(5):
+        await begun.wait()
+    assert (await runs.wait(run_id)).status == "completed"
 
 
 @pytest.mark.parametrize("restarted", [True, False])
