@@ -217,7 +217,7 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
             f"cannot read {path}: {error.strerror}",
             hint="Check its rights and the disk; where there is none, `freehold init` writes one.",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's own, UTF-8's, and int()'s
         raise ConfigError(f"{path} is not TOML: {error}", hint="Correct that line.") from error
     origin = _override(tables, env)
     try:

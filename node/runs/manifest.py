@@ -188,9 +188,14 @@ def _line(detail: ErrorDetails) -> str:
     message = said.removeprefix("Input should be ")
     if message == said:  # a sentence, and not what it should be
         return f"{where}: {message}" if where else message
-    given = detail["input"]
-    shown = repr(given) if isinstance(given, str | int | float | bool) else type(given).__name__
-    return f"{where} must be {message}, not {shown[:80]}"
+    return f"{where} must be {message}, not {_shown(detail['input'])[:80]}"
+
+
+def _shown(given: object) -> str:
+    is_plain = isinstance(given, str | float | bool)
+    if isinstance(given, int):  # Python tells no more than 4,300 digits, and 0xff... may have more
+        is_plain = given.bit_length() < 256
+    return repr(given) if is_plain else type(given).__name__
 
 
 def _where(loc: tuple[int | str, ...]) -> str:

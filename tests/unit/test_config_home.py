@@ -68,6 +68,7 @@ def test_template_names_every_key_with_its_default() -> None:
         (f"[control]\nbind = '127.0.0.1:1'\ntoken = '{TOKEN}ü'\n", ["ASCII"]),
         ("x = " + "[" * 100_000, ["not TOML"]),
         ("= 3\n", ["not TOML"]),
+        ("x = " + "1" * 5000, ["not TOML"]),
         ("daemon = 3\n", ["daemon"]),
     ],
 )

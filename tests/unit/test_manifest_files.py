@@ -149,6 +149,10 @@ def test_the_least_file_has_the_defaults() -> None:
         ('name = "cook"\ninstructions = "x"', "name is 'cook' but the file is 'clerk.toml'"),
         ("name = clerk", "not TOML"),
         ("a = " + "[" * 5000, "not TOML"),
+        (
+            LEAST + "[budget]\nsats = 0x" + "f" * 5000,
+            "less than or equal to 9007199254740992, not int",
+        ),
     ],
 )
 def test_a_refusal_names_file_key_and_what_is_allowed(text: str, said: str) -> None:
