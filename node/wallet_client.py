@@ -90,7 +90,7 @@ class WalletClient:
 
     def add_mint(self, url: str, *, spend: bool, accept: bool) -> MintReply:
         body = {"url": url, "spend": spend, "accept": accept}
-        return cast("MintReply", self._post("/wallet/mints", body))
+        return cast("MintReply", self._post("/wallet/mints", body, timeout=PAY_S))
 
     def remove_mint(self, url: str, *, force: bool) -> None:
         self._post("/wallet/mints/remove", {"url": url, "force": force})
@@ -101,12 +101,12 @@ class WalletClient:
 
     def invoice(self, amount_sat: int, mint: str = "") -> InvoiceReply:
         body = {"amount_sat": amount_sat, "mint": mint}
-        return cast("InvoiceReply", self._post("/wallet/invoices", body))
+        return cast("InvoiceReply", self._post("/wallet/invoices", body, timeout=PAY_S))
 
     def claim(self, operation: str, wait_s: int = 0) -> OperationReply:
         """Takes what an invoice brought, waiting a while for it to be paid."""
         body = {"operation": operation, "wait_s": wait_s}
-        return cast("OperationReply", self._post("/wallet/invoices/claim", body))
+        return cast("OperationReply", self._move("/wallet/invoices/claim", body))
 
     def receive(self, token: str, *, allow_unverified: bool = False) -> ReceivedReply:
         body = {"token": token, "allow_unverified": allow_unverified}

@@ -186,7 +186,8 @@ def receive(token: str | None, allow_unverified: bool, as_json: bool) -> None:
     with connect() as client, _under_way():
         got = client.wallet.receive(given.strip(), allow_unverified=allow_unverified)
     if as_json:
-        print_json(got)
+        with _written():
+            print_json(got)
         return
     memo = f": {got['memo']}" if got["memo"] else ""
     note(f"received {got['received_sat']} sat{memo}", lines=False)
@@ -225,7 +226,8 @@ def reclaim(operation: str, as_json: bool) -> None:
     with connect() as client, _under_way():
         found = client.wallet.reclaim(operation)
     if as_json:
-        print_json(found)
+        with _written():
+            print_json(found)
     else:
         note(f"{found['amount']} sat are back, after {found['fee']} sat of fees")
 

@@ -16,9 +16,7 @@ from starlette.routing import Route
 
 from node.errors import (
     FreeholdError,
-    MoneyError,
     NotFoundError,
-    PaymentPendingError,
     PolicyDeniedError,
     WalletMissingError,
 )
@@ -306,7 +304,7 @@ async def _restored(node: Control, mint: str) -> RestoredReply:
     try:
         with translated():
             found = await node.keeper.wallet(stale=True).restore(mint)
-    except (MoneyError, PaymentPendingError) as error:
+    except FreeholdError as error:
         return RestoredReply(mint=mint, found_sat=0, proofs=0, problem=error.message)
     problem = "there may be more; restore again to go on" if found.more else ""
     return RestoredReply(

@@ -39,7 +39,6 @@ from wallet.protocol import requests
 
 CLAIM_MAX_S = 50
 TEXT_MAX = 2_000_000
-_HISTORY = 1_000
 Amount = Annotated[int, Field(ge=1, le=21_000_000 * 100_000_000)]
 Token = Annotated[str, Field(min_length=1, max_length=TEXT_MAX)]
 
@@ -205,6 +204,11 @@ async def _paid(node: Control, payment: Payment, who: str, key: str = "") -> Pai
         raise
     if result.status == "stopped" and _is_begun(node, run):
         raise _open(run, result.reason)
+    if result.status == "completed" and not result.text:
+        raise PaymentPendingError(
+            f"it was paid, and what that came to was erased (run {run})",
+            hint="Do not pay again: `freehold wallet history` has it.",
+        )
     value = json.loads(result.text) if result.status == "completed" else {}
     if "operation" not in value:
         said, _, advice = result.reason.partition("\n")
@@ -222,9 +226,9 @@ def _open(run: str, why: str = "") -> PaymentPendingError:
 
 
 def _is_begun(node: Control, run: str) -> bool:
-    """Whether the wallet began a payment for a run, and it did not fail."""
-    begun = node.keeper.wallet(stale=True).history(_HISTORY)
-    return any(each.key.startswith(f"{run}:") and each.state != "failed" for each in begun)
+    """Whether the wallet began the payment that is the one step of a run, and it did not fail."""
+    begun = node.keeper.wallet(stale=True).operation(f"{run}:1")
+    return begun is not None and begun.state != "failed"
 
 
 async def token(request: Request) -> Response:

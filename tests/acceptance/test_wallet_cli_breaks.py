@@ -148,8 +148,12 @@ def test_an_invoice_that_brings_nothing_is_no_success(
 
 
 def test_streams_that_are_closed_full_or_endless(rich: Node, mint: ServedMint) -> None:
+    with asking(rich) as client:
+        ours, back = client.wallet.send(5), client.wallet.send(5)
     for line, code, why in (
         ("receive <&-", 2, "nothing was given"),
+        (f"receive {ours['token']} --json >/dev/full", 7, "it is done"),
+        (f"reclaim {back['operation']} --json >/dev/full", 7, "it is done"),
         ("nwc connect <&-", 2, "nothing was given"),
         ("backup <&-", 2, "--yes"),
         ("pay - 5 --yes <&-", 2, "error:"),

@@ -53,7 +53,7 @@ from node.gateway.peer import allowed, peer_uid, xucred_uid
 from node.gateway.runs import list_
 from node.gateway.sse import until
 from node.gateway.trace import trace
-from node.gateway.wallet_pay import _paid
+from node.gateway.wallet_pay import CLAIM_MAX_S, _paid
 from node.home import Home
 from node.journal import Draft, MemoryLog, PolicyVerdict
 from node.money import Payment
@@ -64,6 +64,7 @@ from node.runs.once import id_of
 from node.runs.owner import command
 from node.runs.testing import MemoryAgents, agent
 from node.types import JsonObject
+from wallet.mint.limits import PATIENCE
 
 # ── streams ─────────────────────────────────────────────────────────────────────────────────
 
@@ -435,7 +436,8 @@ async def test_a_payment_whose_end_could_not_be_logged_is_not_told_as_failed(
     async def wait(_run: str) -> RunResult:
         raise JournalWriteError("the disk is full")
 
-    wallet = SimpleNamespace(history=lambda _: [SimpleNamespace(key="r-1:1", state=begun)])
+    known = {"r-1:1": SimpleNamespace(state=begun)}
+    wallet = SimpleNamespace(operation=known.get)
     node: Any = SimpleNamespace(
         runs=SimpleNamespace(pay=pay, watch=watch, wait=wait, begun=lambda *_: False),
         keeper=SimpleNamespace(wallet=lambda **_: wallet),
@@ -469,6 +471,9 @@ async def test_what_came_of_a_payment_is_told_again_also_when_its_invoice_has_ex
     assert (paid["run"], paid["operation"]) == (run, "r-1:1")
     with pytest.raises(PaymentError, match="has expired"):
         await _paid(node, payment, "uid:0", "rent-2026-12")
+    await log.erase(text)
+    with pytest.raises(PaymentPendingError, match="it was paid, and what that came to was erased"):
+        await _paid(node, payment, "uid:0", "rent-2026-11")
 
 
 @pytest.mark.parametrize(
@@ -490,9 +495,29 @@ async def test_a_daemon_that_breaks_in_a_payment_leaves_its_end_open() -> None:
     with answering(reply.status_code, bytes(reply.body)) as client:
         with pytest.raises(PaymentPendingError, match="KeyError"):
             client.wallet.pay("lnbc1")
+        with pytest.raises(PaymentPendingError, match="KeyError"):
+            client.wallet.claim("in-1", 50)
         with pytest.raises(FreeholdError, match="KeyError") as caught:
             client.status()
     assert caught.value.exit_code == 1
+
+
+def test_who_waits_for_a_mint_waits_longer_than_the_daemon_does() -> None:
+    """Else a mint that takes its time is told as a daemon that stopped answering."""
+    given: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        given.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, content=b"{}")
+
+    with Client(httpx.MockTransport(answer), where="the test") as client:
+        client.wallet.add_mint("https://mint.example", spend=True, accept=True)
+        client.wallet.invoice(5)
+        client.wallet.claim("in-1", CLAIM_MAX_S)
+        client.wallet.receive("cashuB")
+        client.wallet.pay("lnbc1")
+        client.wallet.reclaim("out-1")
+    assert min(given) > CLAIM_MAX_S + 3 * PATIENCE.ask_s
 
 
 # ── connections are closed, whatever happens (a leak is a warning, and a warning an error) ───

@@ -21,7 +21,7 @@ from node.errors import (
     WalletMissingError,
     WalletStateError,
 )
-from node.gateway.wallet import reconciled, wallet_reply
+from node.gateway.wallet import _restored, reconciled, wallet_reply
 from node.gateway.wallet_replies import RestoredReply
 from node.money import (
     BEARER,
@@ -860,6 +860,15 @@ async def test_a_wallet_out_of_an_archive_waits_for_what_is_spent_too(money: Mon
     found[0]["problem"] = ""
     assert await reconciled(money.keeper, found)
     assert (money.keeper.state, found[0]["problem"]) == ("open", "")
+
+
+async def test_a_mint_that_does_not_restore_keeps_no_other_from_being_asked(money: Money) -> None:
+    await money.keeper.aclose()
+    money.mint.without.add(9)
+    money.keeper = money.make()
+    await money.keeper.start()
+    node = cast("Control", SimpleNamespace(keeper=money.keeper))
+    assert "does not restore" in (await _restored(node, URL))["problem"]
 
 
 async def test_two_at_once_open_it_once(tmp_path: Path) -> None:
