@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from node.clock import ManualClock
 from node.errors import CapabilityError, SandboxError, ToolError, ToolLimitError, ToolTrapError
 from node.sandbox import Grant, Limits, Sandbox, WorkspaceGrant
 from node.sandbox.engine import Ticker, build_engine
 from node.sandbox.testing import component_wat, write_tool
 from node.sandbox.threads import Threads
+from node.types import Json
 
 ECHO = component_wat(
     """(call $answer (i32.const 0) (i32.sub (local.get $text) (i32.const 1))
@@ -67,6 +70,22 @@ async def test_an_answer_that_is_not_json_is_refused(
         await sandbox.call(tool, "tool", {"v": text}, Grant())
 
 
+async def test_an_answer_that_is_no_unicode_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    text = '(data (i32.const 5000) "\\22\\5cuD800\\22")'
+    answer = "(call $answer (i32.const 0) (i32.const 5000) (i32.const 8))"
+    tool = write_tool(tmp_path, component_wat(answer, declarations=text))
+    with pytest.raises(ToolError, match="not JSON"):
+        await sandbox.call(tool, "tool", {}, Grant())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800"])
+async def test_arguments_that_are_not_json_are_refused(
+    sandbox: Sandbox, tmp_path: Path, value: str | float
+) -> None:
+    with pytest.raises(ToolError, match="arguments for tool are not JSON"):
+        await sandbox.call(write_tool(tmp_path, ECHO), "tool", {"v": value}, Grant())
+
+
 async def test_an_answer_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
     brackets = "(memory.fill (i32.const {at}) (i32.const {code}) (i32.const 980))"
     body = brackets.format(at=4096, code=ord("[")) + brackets.format(at=5076, code=ord("]"))
@@ -90,7 +109,7 @@ async def test_an_import_that_was_not_granted_is_refused_by_name(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     tool = write_tool(tmp_path, READ, wants=["workspace"])
-    with pytest.raises(CapabilityError, match="workspace"):
+    with pytest.raises(CapabilityError, match="wants workspace, which it was not granted"):
         await sandbox.call(tool, "tool", {"v": "a"}, Grant(clock=True))
 
 
@@ -134,6 +153,18 @@ async def test_a_changed_component_is_refused(sandbox: Sandbox, tmp_path: Path) 
 async def test_describe_is_given_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
     tool = write_tool(tmp_path, READ, wants=["workspace"])
     assert await sandbox.describe(tool) == {"name": "tool"}
+    describe = '(func (export "describe") (result i32)'
+    asks = "(call $workspace.read (i32.const 0) (i32.const 1) (i32.const 32))"
+    tool = write_tool(tmp_path, READ.replace(describe, describe + asks), wants=["workspace"])
+    with pytest.raises(ToolTrapError, match="freehold:tool/workspace"):
+        await sandbox.describe(tool)
+
+
+async def test_a_description_is_an_object(sandbox: Sandbox, tmp_path: Path) -> None:
+    about = "{\\22name\\22: \\22tool\\22}"
+    tool = write_tool(tmp_path, ECHO.replace(about, "[12345678901234]"))
+    with pytest.raises(ToolError, match="no object"):
+        await sandbox.describe(tool)
 
 
 async def test_an_unknown_function_names_the_known_ones(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -173,6 +204,66 @@ async def test_a_call_that_waits_for_a_compiler_is_told_that_the_sandbox_closed(
     await sandbox.aclose()
     with pytest.raises(SandboxError, match="closed"):
         await call
+    assert not [*(tmp_path / "cache").glob("*.cwasm")], "it was not waited for"
+
+
+async def test_who_gives_up_takes_the_compiler_from_nobody_else(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path / "cache")
+    tool = write_tool(tmp_path, ECHO)
+    gone, stays = (asyncio.create_task(sandbox.prepare(tool)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await stays == frozenset()
+    await sandbox.aclose()
+
+
+async def test_as_many_components_are_kept_loaded_as_may_be(tmp_path: Path) -> None:
+    """The one that was used longest ago is loaded again: here it has to be compiled again."""
+    cache = tmp_path / "cache"
+    sandbox = Sandbox(cache, limits=Limits(kept_components=2))
+    one, two, three = (
+        write_tool(tmp_path, wat, name=name)
+        for name, wat in zip("abc", (ECHO, FAIL, RAW), strict=True)
+    )
+    for tool in (one, two, one, three):
+        await sandbox.prepare(tool)
+    for code in cache.glob("*.cwasm"):
+        code.unlink()
+    for tool, compiled in ((one, 0), (three, 0), (two, 1)):
+        await sandbox.prepare(tool)
+        assert len([*cache.glob("*.cwasm")]) == compiled
+    await sandbox.aclose()
+
+
+SEARCH = component_wat(
+    """(call $knowledge.search (local.get $text) (local.get $size) (i32.const 3) (i32.const 32))
+       (call $answer (i32.const 0) (i32.sub (local.get $text) (i32.const 1))
+         (i32.add (local.get $size) (i32.const 2)))""",
+    imports=["knowledge.search"],
+)
+
+
+async def test_a_call_has_its_time_once_a_thread_takes_it(tmp_path: Path) -> None:
+    clock, asked, go_on = ManualClock(), asyncio.Event(), asyncio.Event()
+    sandbox = Sandbox(tmp_path / "cache", limits=Limits(concurrency=1), clock=clock)
+
+    async def search(query: str, limit: int) -> Json:
+        asked.set()
+        await go_on.wait()
+        return []
+
+    first = write_tool(tmp_path, SEARCH, name="first", wants=["knowledge"])
+    then = write_tool(tmp_path, ECHO, name="then")
+    await sandbox.prepare(then)
+    holds = asyncio.create_task(sandbox.call(first, "first", {"v": "x"}, Grant(knowledge=search)))
+    await asyncio.wait_for(asked.wait(), 30)
+    waits = asyncio.create_task(sandbox.call(then, "then", {"v": "x"}, Grant()))
+    await asyncio.sleep(0)
+    clock.advance(Limits.seconds + 1)
+    go_on.set()
+    assert (await waits).value == "x"
+    await asyncio.gather(holds, return_exceptions=True)
+    await sandbox.aclose()
 
 
 async def test_a_component_is_compiled_once_for_all_who_wait(tmp_path: Path) -> None:
@@ -235,6 +326,29 @@ async def test_a_thread_that_the_system_does_not_start_takes_nobody_s_place(
     assert await threads.run(lambda: 7) == 7
     threads.close()
     threads.join()
+
+
+class Watched(threading.Condition):
+    """Tells when somebody waits without an end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asleep = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is None:
+            self.asleep.set()
+        return super().wait(timeout)
+
+
+async def test_nothing_ticks_where_nothing_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+    watched = Watched()
+    sandbox._ticker._wake = watched
+    for wat in (ECHO, component_wat("unreachable")):
+        with suppress(ToolTrapError):
+            await sandbox.call(write_tool(tmp_path, wat), "tool", {"v": "x"}, Grant())
+        assert await asyncio.to_thread(watched.asleep.wait, 30)
+        watched.asleep.clear()
 
 
 def test_no_call_is_made_whose_time_nothing_would_bound(monkeypatch: pytest.MonkeyPatch) -> None:
