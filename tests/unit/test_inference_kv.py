@@ -193,6 +193,17 @@ def test_room_is_set_aside_before_work_begins() -> None:
     assert cache.free == 10
 
 
+def test_who_finds_no_room_leaves_nothing_taken() -> None:
+    memory = ToyBackend(cells=20)
+    cache = KvCache(memory, cells=20, sequences=3)
+    one = cache.open([1, 2, 3], 7)
+    assert one is not None
+    for first in range(5):
+        assert cache.open([first] * 5, 6) is None
+    cache.close(one.sequence)
+    assert all(cache.open([first], 1) for first in (4, 5, 6))
+
+
 def test_sequences_run_out_before_cells_do() -> None:
     memory = ToyBackend(cells=1000)
     cache = KvCache(memory, cells=1000, sequences=2)
@@ -202,6 +213,26 @@ def test_sequences_run_out_before_cells_do() -> None:
     assert cache.open([0, 1], 1)
     assert cache.open([1, 1], 1)
     assert cache.open([2, 1], 1) is None
+
+
+def test_what_was_begun_from_counts_as_used() -> None:
+    memory = ToyBackend(cells=30)
+    cache = KvCache(memory, cells=30, sequences=8)
+    for first in (1, 2):
+        evaluate(cache, memory, [first, 0, 0, 0, 0, 0, 0, 0])
+    assert evaluate(cache, memory, [1, 0, 0, 5]) == 3
+    assert evaluate(cache, memory, [4] * 15, room=3) == 0
+    assert (cache.held([2, 0, 9]), cache.held([1, 0, 0, 0, 9])) == (0, 4)
+
+
+def test_what_is_to_be_begun_from_does_not_make_way_for_it() -> None:
+    memory = ToyBackend(cells=100)
+    cache = KvCache(memory, cells=100, sequences=2)
+    evaluate(cache, memory, [1, 2, 3])
+    at_work = cache.open([7, 8], 1)
+    assert at_work is not None
+    assert cache.open([1, 2, 9], 1) is None
+    assert cache.held([1, 2, 3, 4]) == 3
 
 
 def test_memory_that_cannot_be_cut_is_gone_on_with_only_whole() -> None:
@@ -365,6 +396,38 @@ def test_as_a_disk_fills_up_the_states_make_way(
     there = store(folder)
     assert [first for first in range(6) if there.holds([first, *LONG])] == [2, 3, 4, 5]
     there.close()
+
+
+def test_what_was_read_is_not_the_next_to_make_way(folder: Path) -> None:
+    made = store(folder, max_bytes=8000)
+    for first in (1, 2, 3):
+        made.save([first, *LONG], bytes(2000))
+        made.flush()
+        newest = max(folder.iterdir(), key=lambda path: path.stat().st_ctime_ns)
+        os.utime(newest, ns=(first, first))
+    read = made.best([1, *LONG])
+    assert read is not None
+    assert made.load(read) is not None
+    made.save([4, *LONG], bytes(2000))
+    made.close()
+    there = store(folder)
+    assert [first for first in range(5) if there.holds([first, *LONG])] == [1, 3, 4]
+    there.close()
+
+
+def test_a_state_of_other_tokens_is_not_loaded(folder: Path) -> None:
+    """Whole, of the same model and of the same size, but another conversation's."""
+    made = store(folder)
+    for first in (1, 2):
+        made.save([first, *LONG], b"state of it")
+    made.flush()
+    one, two = (made.best([first, *LONG]) for first in (1, 2))
+    assert one is not None
+    assert two is not None
+    one.path.write_bytes(two.path.read_bytes())
+    assert made.load(one) is None
+    assert made.load(two) is not None
+    made.close()
 
 
 def test_a_state_for_which_there_is_no_memory_is_none(
@@ -548,6 +611,18 @@ def test_what_is_forgotten_before_it_is_written_is_no_file(
     made.close()
 
 
+def test_nothing_is_being_written_any_more_of_what_was_forgotten(
+    folder: Path, stopped: tuple[threading.Event, threading.Event]
+) -> None:
+    made = store(folder)
+    assert made.save(LONG, b"state of it")
+    assert stopped[0].wait(30)
+    threading.Timer(0.05, stopped[1].set).start()
+    made.forget()
+    assert (made._queue.unfinished_tasks, list(folder.iterdir())) == (0, [])
+    made.close()
+
+
 def test_what_goes_on_needs_no_room_beside_what_it_goes_on_from(folder: Path) -> None:
     made = store(folder, held_bytes=30)
     assert made.save(LONG, bytes(20))
@@ -660,6 +735,21 @@ def test_at_a_shutdown_each_is_written_in_its_turn(
     states_of.close()
 
 
+def test_at_a_shutdown_what_is_at_work_and_was_used_last_is_written_first(folder: Path) -> None:
+    states_of = store(folder, max_bytes=3 * 1000)
+    memory = ToyBackend(cells=4000)
+    cache = KvCache(memory, cells=4000, sequences=20, states=states_of)
+    talks = [list(range(first, first + 100)) for first in (1000, 2000, 3000, 4000)]
+    for talk in talks:
+        evaluate(cache, memory, talk)
+    assert cache.open([*talks[1], 0], 4) is not None
+    cache.save_all()
+    states_of.close()
+    again = store(folder)
+    assert [again.holds(talk) for talk in talks] == [False, True, True, True]
+    again.close()
+
+
 def test_at_a_shutdown_what_was_used_last_does_not_make_way(folder: Path) -> None:
     one = 600
     before = store(folder, max_bytes=4 * one)
@@ -728,6 +818,48 @@ def test_what_cannot_be_kept_elsewhere_is_not_copied_at_every_opening() -> None:
     assert aged.memory.copies == 1
     assert aged.cache.held([*range(1, 1001), 0]) == 1000
     aged.close()
+
+
+def test_what_came_back_is_not_copied_once_more_to_leave_again(folder: Path) -> None:
+    memory = Copied(cells=130)
+    states_of = store(folder)
+    cache = KvCache(memory, cells=130, sequences=4, states=states_of)
+    for prompt in (LONG, [200 + token for token in LONG]):
+        evaluate(cache, memory, prompt)
+    opened = cache.open([*LONG, 5], 4)
+    assert opened is not None
+    cache.close(opened.sequence)
+    evaluate(cache, memory, [200 + token for token in (*LONG, 5)])
+    assert (memory.copies, cache.restored) == (2, 2)
+    states_of.close()
+
+
+class Short(ToyBackend):
+    """Has no memory for a state."""
+
+    def save(self, sequence: int) -> bytes:
+        raise MemoryError
+
+
+def test_a_state_that_cannot_be_copied_is_lost_and_nothing_else(folder: Path) -> None:
+    memory, states_of = Short(cells=130), store(folder)
+    cache = KvCache(memory, cells=130, sequences=4, states=states_of)
+    for prompt in (LONG, [200 + token for token in LONG]):
+        evaluate(cache, memory, prompt)
+    assert (cache.saved, cache.used) == (0, len(LONG))
+    states_of.close()
+
+
+def test_nothing_is_left_of_what_is_to_be_forgotten(folder: Path) -> None:
+    aged = Aged(folder)
+    aged.evaluate(list(range(1, 701)))
+    aged.now = IDLE_S + 1
+    aged.evaluate(list(range(1000, 1100)))
+    assert (aged.cache.saved, aged.cache.used) == (1, 100)
+    aged.cache.forget()
+    assert (aged.cache.used, aged.memory.used, len(aged.states)) == (0, 0, 0)
+    aged.close()
+    assert list(folder.iterdir()) == []
 
 
 def test_what_leaves_memory_comes_back_from_disk(folder: Path) -> None:

@@ -231,6 +231,15 @@ def test_a_seed_repeats_and_shares_follow_the_logits() -> None:
     assert np.allclose(shares, [0.5, 0.3, 0.15, 0.05], atol=0.03)
 
 
+def test_any_seed_and_any_token_of_a_bias_will_do() -> None:
+    """A caller has not seen the vocabulary."""
+    logits = [0.0, 5.0, 4.0]
+    for token in (3, 99, -1, 1 << 40):
+        assert draw(logits, logit_bias=((token, 100.0),)) == 1  # type: ignore[arg-type]
+    for seed in (-1, 1 << 80):
+        assert draw([0.0, 500.0, 4.0], temperature=1.0, seed=seed) == 1
+
+
 def test_top_k_and_top_p_cut_the_tail() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
 

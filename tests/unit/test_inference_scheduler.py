@@ -188,6 +188,19 @@ def test_a_next_turn_evaluates_only_what_is_new() -> None:
     assert bench.made(again) == alone(turn, 1)
 
 
+def test_the_totals_are_of_what_came_to_its_end() -> None:
+    bench = Bench()
+    bench.submit([5] * 300, 10)
+    bench.run()
+    again = bench.submit([*[5] * 300, 1, 2], 10)
+    broken = bench.submit([6, 7], 10, broken=True)
+    bench.run()
+    assert broken.error is not None
+    snapshot = bench.scheduler.snapshot()
+    assert (snapshot["generations"], snapshot["prompt_tokens"]) == (2, 602)
+    assert snapshot["prompt_tokens_cached"] == again.cached == 300
+
+
 def test_what_several_share_is_evaluated_once() -> None:
     bench = Bench(running=8)
     shared = [3] * 500
@@ -205,6 +218,18 @@ def test_a_full_memory_makes_the_next_wait_not_fail() -> None:
     assert (bench.scheduler.running, bench.scheduler.waiting) == (2, 4)
     bench.run()
     assert [bench.made(job) for job in jobs] == [alone(job.prompt, 10) for job in jobs]
+
+
+def test_who_comes_to_a_full_memory_is_looked_at_all_the_same() -> None:
+    bench = Bench(cells=100, running=8)
+    for number in range(3):
+        bench.submit([number + 1] * 40, 10)
+    bench.scheduler.step()
+    assert (bench.scheduler.running, bench.scheduler.waiting) == (2, 1)
+    bench.backend.cells = bench.cache.cells = 120
+    person = bench.submit([9] * 5, 5, person=True)
+    bench.scheduler.step()
+    assert person.sequence >= 0
 
 
 def test_one_that_can_never_fit_fails_alone() -> None:
@@ -305,6 +330,16 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     assert not long.writing
 
 
+def test_what_was_not_evaluated_for_a_prompt_is_nothing_that_it_has_had() -> None:
+    bench = Bench(cells=20_000)
+    bench.submit([9] * 1000, 1)
+    bench.run()
+    new, more = bench.submit([8] * 600, 3), bench.submit([*[9] * 1000, *[7] * 600], 3)
+    for _ in range(2):
+        bench.scheduler.step()
+    assert (new.done, more.done - more.cached) == (CHUNK_TOKENS, CHUNK_TOKENS)
+
+
 def test_a_person_goes_first_but_not_for_ever() -> None:
     waiting: Waiting[Job] = Waiting()
 
@@ -324,6 +359,18 @@ def test_a_person_goes_first_but_not_for_ever() -> None:
     assert [one for one in order if not one.person] == background
     assert order.index(background[0]) == PERSONS_IN_A_ROW
     assert order.index(background[1]) == 2 * PERSONS_IN_A_ROW + 1
+
+
+def test_persons_who_overtook_nobody_go_first() -> None:
+    waiting: Waiting[Job] = Waiting()
+    for number in range(PERSONS_IN_A_ROW):
+        job = Job(number, [1], 1, Words(1), person=True)
+        waiting.add(job)
+        waiting.take(job)
+    background, person = (Job(10 + one, [1], 1, Words(1), person=bool(one)) for one in (0, 1))
+    for job in (background, person):
+        waiting.add(job)
+    assert list(waiting) == [person, background]
 
 
 def test_persons_without_end_do_not_keep_background_work_from_its_turn() -> None:
@@ -352,7 +399,7 @@ def test_a_person_need_not_wait_for_a_place() -> None:
 def kept(*, plain_s: float, token_s: float, left: int, steps: int) -> tuple[float, int]:
     """Of the steps that would be made without prompts in the same time, those made; most tokens."""
     pace = Pace()
-    for _ in range(20):
+    for _ in range(2000):  # nothing is saved up
         pace.observe(running=4, prompt_tokens=0, seconds=plain_s)
     time_s, most = 0.0, 0
     for _ in range(steps):
