@@ -241,6 +241,20 @@ async def test_a_model_is_asked_again_without_what_it_does_not_take(tmp_path: Pa
     assert later == [third, third]
 
 
+async def test_a_redirect_is_a_refusal(tmp_path: Path) -> None:
+    """So that nothing counts as made."""
+    away = Answer(status=307, headers={"Location": "http://127.0.0.1:1/"})
+    assert isinstance(await fails(tmp_path, away, "redirects"), RemoteRefusedError)
+
+
+async def test_the_environment_s_proxies_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    assert (await ask(tmp_path, say("Yes."))).text == "Yes."
+
+
 async def test_what_a_request_cannot_do_without_is_not_left_out(tmp_path: Path) -> None:
     await fails(tmp_path, unsupported("tools"), "status 400", "Unsupported: 'tools'")
 
@@ -509,6 +523,36 @@ async def test_a_count_that_cannot_be_is_none(
         await remote.aclose()
 
 
+async def test_tools_that_a_server_leaves_out_of_a_prompt_are_estimated(tmp_path: Path) -> None:
+    """As older ones of llama.cpp do where they are asked what a template makes of them."""
+    async with ModelServer(facts={**LLAMA_SERVER, "/apply-template": {"prompt": "a b"}}) as server:
+        remote = engine(tmp_path, server)
+        bare = await remote.count(asking())
+        assert await remote.count(asking(tools=(ADD,))) > bare + 500
+        await remote.aclose()
+
+
+async def test_what_a_server_said_of_itself_is_believed_for_a_while(tmp_path: Path) -> None:
+    clock, entry = ManualClock(), {"id": MODEL, "owned_by": "vllm", "max_model_len": 1000}
+    facts = {**VLLM, "/v1/models": {"data": [entry]}}
+    async with ModelServer([refuse(500, "gone")], facts=facts) as server:
+        models = RemoteModels(tmp_path)
+        models.add(RemoteModel("far", server.url))
+        remote = RemoteEngine(models, clock=clock)
+
+        async def context(now: int) -> int:
+            entry["max_model_len"] = now
+            return (await remote.info("far")).context_tokens
+
+        assert [await context(1000), await context(2000)] == [1000, 1000]
+        clock.advance(61)
+        assert [await context(2000), await context(3000)] == [2000, 2000]
+        with pytest.raises(RemoteError):
+            await collect(remote, asking())
+        assert await context(3000) == 3000, "after an error it may be another server"
+        await remote.aclose()
+
+
 async def test_a_long_prompt_is_counted_within_bounds(tmp_path: Path) -> None:
     """The list of its tokens is longer than any other small answer may be."""
     limits = RemoteLimits(line_bytes=2000)
@@ -564,6 +608,11 @@ async def test_usage_that_cannot_be_is_not_believed(tmp_path: Path, told: Any) -
     assert 20 < finish.prompt_tokens < 200
 
 
+async def test_an_estimate_is_never_of_more_than_the_context(tmp_path: Path) -> None:
+    answer = Answer([chunk({"content": "Fine."}), *ending("stop", None)])
+    assert (await ask(tmp_path, answer, asking("x1" * 5000))).prompt_tokens == 4096
+
+
 @pytest.mark.parametrize(
     "message",
     ["the request exceeds the available context size, try increasing it",
@@ -600,6 +649,7 @@ EVIL: dict[str, tuple[Any, str]] = {
     "endless": (lambda _: Answer(forever(chunk({"content": "x" * 500}))), "far more than was"),
     "endless comments": (lambda _: Answer(drip(b": hm\n\n", 0.01)), "did not begin to answer"),
     "endless line": (lambda _: Answer(forever(b"x" * 5000)), "a line of over 20000 bytes"),
+    "empty pieces": (lambda _: Answer(drip(chunk({}), 0.01)), "did not begin to answer"),
     "slow drip": (
         lambda _: Answer(drip(chunk({"content": "a"}), 0.05)),
         "took over 1.5 s for one answer",

@@ -28,7 +28,7 @@ from node.inference.remote.facts import estimate_text, estimate_tokens
 from node.inference.remote.http import Server
 from node.inference.remote.limits import Deadline, RemoteLimits
 from node.inference.remote.reply import Reply
-from node.inference.remote.request import messages_json, request_body
+from node.inference.remote.request import messages_json, request_body, tools_json
 from node.inference.routing import RoutedEngine
 from node.inference.scripted import Say, ScriptedEngine
 from node.inference.testing.gguf import write_tiny_gguf
@@ -64,6 +64,7 @@ def test_an_address_is_made_the_base_of_an_api(address: str, base: str) -> None:
      ("http://127.0.0.1.evil.example", "unencrypted"), ("ftp://x", "not an http"), ("", "not an"),
      ("https://", "not an"), ("https://user:key@host/v1", "more than"),
      ("http://127.0.0.1@evil.example/v1", "more than"), ("https://h/v1?key=1", "more than"),
+     ("https://h/v1#x", "more than"),
      ("http://[::1", "not one"), ("https://\x00", "not one")],
 )  # fmt: skip
 def test_an_address_that_would_leak_is_refused(address: str, words: str) -> None:
@@ -96,6 +97,8 @@ def test_entries_are_kept_and_forgotten(tmp_path: Path) -> None:
     assert other.get("far") is None
     with pytest.raises(ModelError, match="no remote model"):
         models.remove("far")
+    (tmp_path / REMOTE_FILE).unlink()
+    assert other.list() == []
 
 
 @pytest.mark.parametrize(
@@ -241,6 +244,11 @@ def test_thoughts_whose_beginning_the_prompt_had_are_not_the_answer(cut: int) ->
     assert (finish.text, finish.reasoning) == ("Four.", "So 2 and 2: 4.")
 
 
+def test_thoughts_without_end_are_no_answer() -> None:
+    shown, finish = replied({"content": "<think>Hm, "}, {"content": "hm"}, finish="length")
+    assert (shown, finish.text, finish.reasoning) == ("", "", "Hm, hm")
+
+
 def test_a_mark_in_an_answer_whose_thoughts_were_told_apart_is_text() -> None:
     said = "Thoughts end at </think> there."
     for before in ({"reasoning_content": "Hm."}, {"content": "<think>Hm.</think>"}):
@@ -256,6 +264,25 @@ def test_calls_with_one_id_are_told_apart_by_their_places() -> None:
     _, finish = replied({"tool_calls": pieces}, finish="tool_calls")
     assert finish.malformed is None
     assert [call.arguments for call in finish.tool_calls] == [{"a": 0}, {"a": 1}, {"a": 2}]
+
+
+def test_an_answer_of_a_schema_that_is_cut_off_is_cut_off() -> None:
+    reply = Reply(replace(REQUEST, answer_schema={"type": "object"}), "the server")
+    reply.add({"choices": [{"delta": {"content": '{"a'}, "finish_reason": "length"}]})
+    reply.rest()
+    finish = reply.finish(seconds=0.0, prompt_estimate=7, context_tokens=100)
+    assert (finish.reason, finish.malformed, finish.text) == ("length", None, '{"a')
+
+
+def test_a_share_is_no_more_than_the_whole() -> None:
+    reply = Reply(REQUEST, "the server")
+    told = {"prompt_tokens_details": {"cached_tokens": 10**9}}
+    details = {"completion_tokens_details": {"reasoning_tokens": 10**9}}
+    reply.add({**LAST, "usage": {**LAST["usage"], **told, **details}})
+    reply.add({"choices": [{"delta": {"content": "so"}, "finish_reason": "stop"}]})
+    finish = reply.finish(seconds=0.0, prompt_estimate=7, context_tokens=100)
+    assert (finish.prompt_tokens, finish.prompt_tokens_cached) == (20, 20)
+    assert (finish.completion_tokens, finish.reasoning_tokens) == (40, 40)
 
 
 @pytest.mark.parametrize("reason", ["length", "model_length"])
@@ -394,6 +421,11 @@ def test_what_only_some_servers_know_goes_only_to_them() -> None:
     assert "tools" not in request_body(request, "m", "ollama")
 
 
+def test_a_function_without_arguments_is_of_an_object_all_the_same() -> None:
+    tools: Any = tools_json(replace(REQUEST, tools=(FunctionSpec("now", "", {}),)))
+    assert tools[0]["function"]["parameters"] == {"type": "object", "properties": {}}
+
+
 def test_a_schema_that_refers_elsewhere_is_not_fetched() -> None:
     far = FunctionSpec("f", "", {"$ref": "http://127.0.0.1:9/schema.json"})
     calls, why = read_calls(Generation("far", (), (far,)), [("f", "{}")])
@@ -431,7 +463,7 @@ def test_an_estimate_counts_tools_and_every_turn() -> None:
     two = Generation("far", (*REQUEST.messages, *REQUEST.messages))
     assert estimate_tokens(two) == 2 * bare
     assert estimate_tokens(Generation("far", REQUEST.messages, (ADD,))) > bare + 500
-    assert estimate_tokens(two, known=1) == bare
+    assert estimate_tokens(replace(two, tools=(ADD,)), known=1) == bare
 
 
 # ── routing ─────────────────────────────────────────────────────────────────────────────────

@@ -231,6 +231,7 @@ def test_a_list_has_as_many_items_as_it_may(accepts: Accepts) -> None:
         )
         held = [size for size in range(6) if accepts(made, dumps([None] * size))]
         assert held == list(range(low, high + 1))
+    assert accepts(arguments_grammar({"type": "string", "minLength": 5000}), f'"{"x" * 5000}"')
 
 
 def test_a_number_that_may_not_be_negative(accepts: Accepts) -> None:
@@ -448,6 +449,22 @@ def test_choices_in_choices_do_not_multiply(accepts: Accepts, recursive: bool) -
     for _ in range(14):
         value = {"x": value}
     assert accepts(made, dumps(value))  # at twofold a level this takes minutes
+
+
+def test_what_is_referred_to_in_turn_does_not_multiply_either(accepts: Accepts) -> None:
+    definitions: dict[str, Json] = {"0": {"type": "null"}}
+    value: Json = None
+    for level in range(1, 15):
+        inner: JsonObject = {"$ref": f"#/$defs/{level - 1}"}
+        definitions[str(level)] = {
+            "anyOf": [
+                {"type": "object", "properties": {"x": inner, end: {}}, "required": ["x"]}
+                for end in "pq"
+            ]
+        }
+        value = {"x": value}
+    made = arguments_grammar({"$ref": "#/$defs/14", "$defs": definitions})
+    assert accepts(made, dumps(value))
 
 
 def test_a_choice_that_means_one_thing_is_kept(accepts: Accepts) -> None:

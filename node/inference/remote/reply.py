@@ -298,8 +298,6 @@ class _Answer:
         self.closing = ()
 
     def _show(self, *, final: bool) -> str:
-        if self.stopped:
-            return ""
         if self._trims:
             self._held = self._held.lstrip()
             self._trims = not self._held
