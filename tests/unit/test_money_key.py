@@ -204,10 +204,10 @@ def test_a_variable_that_is_not_utf_8_is_a_wrong_passphrase(tmp_path: Path) -> N
 
 def test_a_pipe_goes_before_the_variable() -> None:
     reading, writing = os.pipe()
-    os.write(writing, b"from a person\n")
+    os.write(writing, b" from a person \r\n")
     os.close(writing)
     env = {"FREEHOLD_PASSPHRASE_FD": str(reading), "FREEHOLD_PASSPHRASE": PHRASE}
-    assert from_environment(env) == "from a person"
+    assert from_environment(env) == " from a person "
     assert env == {}
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(reading)

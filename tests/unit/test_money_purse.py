@@ -604,6 +604,12 @@ async def test_another_wallet_pays_invoices_and_is_remembered(money: Money) -> N
         money.keeper = money.make()
         await money.keeper.start()
         assert money.keeper.source is not None
+        (money.folder / "keys" / "wallet" / "nwc.secret").write_bytes(b"damaged")
+        await money.keeper.aclose()
+        money.keeper = money.make()
+        await money.keeper.start()
+        assert (money.keeper.state, money.keeper.source) == ("open", None)
+        await money.keeper.connect_source(service.text)
         await money.keeper.connect_source("")
         assert money.keeper.source is None
         await money.keeper.aclose()
@@ -654,6 +660,31 @@ def test_whose_words_a_description_is_shows(tmp_path: Path) -> None:
     invoice = money.lightning.invoice(21_000, description=said)
     told = PaymentEffect(money.purse, Payment(invoice)).explanation
     assert told.endswith(r', which calls it "eggs\", which the owner has approved before \""')
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+async def test_what_another_wallet_was_at_is_asked_of_it_again(
+    money: Money, reopened: bool
+) -> None:
+    async with MemoryService(money.relay, lightning=money.lightning) as service:
+        await money.keeper.connect_source(service.text)
+        payment = Payment(money.lightning.invoice(21_000), mint="nwc")
+        money.lightning.outcome = Outcome.PENDING
+        paying = asyncio.create_task(money.pay(payment))
+        await service.was_asked("pay_invoice")
+        paying.cancel()
+        await asyncio.wait({paying})
+        money.lightning.end(payment.to, Outcome.PAID)
+        if reopened:
+            await money.keeper.aclose()
+            money.keeper = money.make()
+            await money.keeper.start()
+        else:
+            await money.keeper.connect_source(service.text)
+        found = await money.purse_of(money.keeper).found(payment, key="r-1:1")
+        await money.keeper.connect_source("")
+    assert found is not None
+    assert (found.state, found.amount_sat, len(service.paid)) == ("paid", 21, 1)
 
 
 async def test_another_wallets_word_is_no_proof(money: Money) -> None:
@@ -811,6 +842,7 @@ async def test_a_lost_or_foreign_key_is_said_so(money: Money) -> None:
     file.write_bytes(content)
     await money.keeper.unlock(None)
     assert (money.keeper.state, money.balance()) == ("open", 500)
+    assert money.keeper.problem is None
 
 
 async def test_a_wallet_out_of_an_archive_waits_for_its_mints(money: Money) -> None:
