@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 import click
 
 from node.cli._shared import home, json_option, leave, note, print_json
-from node.errors import FreeholdError
+from node.errors import ConfigError, FreeholdError
 from node.home import Home, write_private
 
 UNIT = "freehold.service"
@@ -104,7 +104,10 @@ def _check_ours(path: Path, what_else: str) -> None:
 
 def installed(where: Home) -> bool:
     """Whether a service runs the daemon of this home."""
-    path = _path()
+    try:
+        path = _path()
+    except ConfigError:  # a user without a home, as in a container, has no services either
+        return False
     named = _quoted(f"FREEHOLD_HOME={where.root}", dollar="$")
     if sys.platform == "darwin":
         named = f"<string>{escape(str(where.root))}</string>"
@@ -182,10 +185,20 @@ def plist(where: Home, command: list[str], drain_s: float) -> str:
 
 def _path() -> Path:
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+        return _of_user("Library") / "LaunchAgents" / f"{LABEL}.plist"
     configured = os.environ.get("XDG_CONFIG_HOME")
-    folder = Path(configured) if configured else Path.home() / ".config"
+    folder = Path(configured) if configured else _of_user(".config")
     return folder / "systemd" / "user" / UNIT
+
+
+def _of_user(folder: str) -> Path:
+    try:
+        return Path.home() / folder
+    except RuntimeError as error:
+        raise ConfigError(
+            "cannot tell where a service of this user would be: the user has no home",
+            hint="Set HOME; `freehold up --detach` needs none.",
+        ) from error
 
 
 def _start_commands(path: Path) -> list[list[str]]:

@@ -32,7 +32,7 @@ from node.cli import doctor, model_connect, secret, service, tool, wallet_pay
 from node.cli._shared import ago, clean, print_json, print_line, size, span
 from node.cli.main import COMMANDS, root
 from node.cli.tool_check import Checked
-from node.errors import FreeholdError, RequestError
+from node.errors import ConfigError, FreeholdError, RequestError
 from node.home import Home, write_private
 from node.identity import HttpSecrets, KeyStore
 from node.inference.models.store import SHIPPED
@@ -637,6 +637,17 @@ def test_the_property_list_is_one(tmp_path: Path) -> None:
     assert found["ProcessType"] == "Interactive"  # else launchd throttles it
     assert found["KeepAlive"] is True
     assert found["EnvironmentVariables"] == {"FREEHOLD_HOME": str(tmp_path / "h")}
+
+
+def test_a_user_without_a_home_has_no_service(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as a number."""
+    made(home)
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)
+    assert "service" in {each["what"] for each in json.loads(run("doctor", "--json").stdout)}
+    for word in ("status", "install", "remove"):
+        assert isinstance(run("service", word).exception, ConfigError)
 
 
 def test_service_files_go_where_the_manager_looks(
