@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gc
 import logging
 import ssl
@@ -76,8 +75,8 @@ ADD = FunctionSpec(
         "required": ["a"],
     },
 )
-QUICK = RemoteLimits(
-    connect_s=5, ask_s=5, first_token_s=0.4, between_s=0.3, whole_s=1.5, line_bytes=20_000
+SMALL = RemoteLimits(
+    connect_s=20, ask_s=20, first_token_s=60, between_s=60, whole_s=60, line_bytes=20_000
 )
 
 
@@ -478,7 +477,7 @@ async def test_a_service_may_answer_anything_where_only_ollama_has_something(
 
 async def test_cookies_are_neither_kept_nor_sent(tmp_path: Path) -> None:
     """Else a server could fill memory with them, and every request would carry them all."""
-    answer = dataclasses.replace(say("Yes."), headers={"Set-Cookie": "a=b"})
+    answer = replace(say("Yes."), headers={"Set-Cookie": "a=b"})
     async with ModelServer([answer, say("No.")]) as server:
         remote = engine(tmp_path, server)
         for _ in range(2):
@@ -581,6 +580,17 @@ async def test_what_a_server_counted_is_known_of_the_next_turn(tmp_path: Path) -
         await remote.aclose()
     assert now == 21 < before
     assert 21 + 6 < more < before + 100
+
+
+async def test_what_was_counted_without_tools_is_not_known_of_the_next_turn_with_them(
+    tmp_path: Path,
+) -> None:
+    async with ModelServer([say("Fine.", prompt=21)], facts=OLLAMA) as server:
+        remote = engine(tmp_path, server)
+        await collect(remote, asking(tools=(ADD,), tool_choice="none"))
+        assert "tools" not in server.generations[0].body
+        assert await remote.count(asking(tools=(ADD,))) > 500
+        await remote.aclose()
 
 
 async def test_a_service_needs_the_model_named_and_its_context_known(tmp_path: Path) -> None:
@@ -723,10 +733,18 @@ async def test_an_answer_that_is_whole_is_not_lost_with_its_connection(
     tmp_path: Path, name: str
 ) -> None:
     told = [chunk({"content": "Yes."}), chunk({}, "stop")]
-    limits = dataclasses.replace(QUICK, after_s=0.2, between_s=60, first_token_s=60, whole_s=60)
+    limits = replace(SMALL, after_s=0.2)
     answer = Answer(_then(told, LINGERING[name]()))
     finish = await asyncio.wait_for(ask(tmp_path, lambda _: answer, None, limits), 20)
     assert (finish.text, finish.reason, finish.estimated) == ("Yes.", "stop", True)
+
+
+# of those that are bounded in time, by what; any other is waited for
+TIMED: dict[str, Any] = {
+    "did not begin to answer": {"first_token_s": 0.4},
+    "fell silent": {"between_s": 0.3},
+    "took over 1.5 s for one answer": {"whole_s": 1.5},
+}
 
 
 @pytest.mark.parametrize("name", EVIL)
@@ -734,7 +752,8 @@ async def test_a_hostile_server_is_bounded(tmp_path: Path, name: str) -> None:
     answer, words = EVIL[name]
     sampling = Sampling(max_tokens=16)
     async with ModelServer([answer]) as server:
-        remote = engine(tmp_path, server, QUICK)
+        limits = replace(SMALL, **TIMED.get(words, {}))
+        remote = engine(tmp_path, server, limits, context_tokens=4096)
         with pytest.raises(InferenceError) as caught:
             await collect(remote, asking(sampling=sampling))
         await remote.aclose()

@@ -297,7 +297,8 @@ class _Peer:
         return estimate_tokens(request)
 
     def _remember(self, request: Generation, finish: Finish) -> None:
-        if finish.estimated:
+        """Not where calls were forbidden: a server may have been shown no tools for that."""
+        if finish.estimated or (request.tools and request.tool_choice == "none"):
             return
         for key in _keys(request)[-1:]:
             self._prompts[key] = finish.prompt_tokens
