@@ -30,6 +30,13 @@ def match(shipped, pattern, text):
         ("(?i)äÖ", "ÄöäÖ", ["Äö", "äÖ"]),
         ("(?i)žluť", "ŽLUŤ Žluť", ["ŽLUŤ", "Žluť"]),
         ("(?i)[à-ÿő-ű]", "ÀŐŰŸ×", ["À", "Ő", "Ű", "Ÿ"]),
+        ("(?i)οδός", "ΟΔΌΣ οδόσ", ["ΟΔΌΣ", "οδόσ"]),  # the final sigma is a sigma
+        ("(?i)ΟΔΌΣ|[Α-Ω]{3}", "οδός ςσΣ", ["οδός", "ςσΣ"]),
+        ("(?i)ａｂ", "ＡＢ", ["ＡＢ"]),
+        (r"\w+", "مرحبا، عالم؟ שלום־עולם", ["مرحبا", "عالم", "שלום", "עולם"]),
+        (r"\w+", "ジョン・スミス ราคา฿5 x™ №5", ["ジョン", "スミス", "ราคา", "5", "x", "5"]),
+        (r"\w+", "\ufeffнет; नमस्ते।", ["нет", "नमस्ते"]),
+        ("a{,}|b{}", "aab{}", ["aa", "", "b{}", ""]),
         (r"\012\0", "\n\x00\x0012", ["\n\x00"]),
         ("(?s)a.b", "a\nb", ["a\nb"]),
         ("a*", "aab", ["aa", "", ""]),
@@ -164,6 +171,34 @@ JSON = (
 )
 def test_query(shipped, path, value):
     assert shipped.call("text_query", {"path": path, "json": JSON}) == {"value": value}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "0.1234567890123456789",
+        "-1234567890.123456789",
+        "9007199254740993.0",
+        "1e400",
+        "-1e-400",
+        "1e-99999999999999999999",
+        "1" * 4301,
+    ],
+    ids=lambda number: number[:24],
+)
+def test_a_number_that_would_be_rounded_is_text(shipped, number):
+    answer = shipped.call("text_query", {"path": "a", "json": f'{{"a": {number}}}'})
+    assert answer == {"value": number}
+    within = shipped.call("text_query", {"path": "", "json": f'[{{"a": [1, {number}]}}]'})
+    assert within == {"value": [{"a": [1, number]}]}
+
+
+@FUZZ
+@given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["{!r}", "{:.3f}"]))
+def test_a_number_that_would_not_be_rounded_stays_one(shipped, number, form):
+    text = form.format(number) if abs(number) < 1e6 else repr(number)
+    answer = shipped.call("text_query", {"path": "[0]", "json": f"[{text}]"})
+    assert answer == {"value": float(text)}
 
 
 @pytest.mark.parametrize(

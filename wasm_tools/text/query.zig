@@ -2,12 +2,15 @@
 //!
 //! A step is a name (after a dot, or first), an index (negative ones count from the end), a quoted
 //! name in brackets, or `[*]`, which takes the rest of the path for every element and answers
-//! them all. A leading `$` may stand for the whole, where a step follows. Numbers come out as they are written.
+//! them all. A leading `$` may stand for the whole, where a step follows. A number that readers of JSON
+//! would round or refuse comes out as text, as it is written.
 const std = @import("std");
 const guest = @import("guest");
 const Value = guest.Value;
 
 const max_steps = 100;
+/// What Python reads of an integer.
+const max_integer_digits = 4_300;
 
 const Step = union(enum) { name: []const u8, index: i64, each };
 
@@ -15,8 +18,57 @@ pub fn query(call: *guest.Call) guest.Error!void {
     const steps = try parse(call, try call.text("path"));
     const value = try call.parse(try call.text("json")) orelse
         return call.fail("that is not JSON, or it is nested too deep", .{});
-    try call.answer(.{ .value = try walk(call, value, steps) });
+    var found = try walk(call, value, steps);
+    try keepDigits(call, &found);
+    try call.answer(.{ .value = found });
 }
+
+/// Makes text of the numbers that would not be read as what they are written to be.
+fn keepDigits(call: *guest.Call, value: *Value) guest.Error!void {
+    switch (value.*) {
+        .number_string => |digits| if (!try isRead(call, digits)) {
+            value.* = .{ .string = digits };
+        },
+        .array => |list| for (list.items) |*item| try keepDigits(call, item),
+        .object => |object| for (object.values()) |*inner| try keepDigits(call, inner),
+        else => {},
+    }
+}
+
+/// Integers are, and so is a double's decimal: what it is written as by the shortest digits.
+fn isRead(call: *guest.Call, digits: []const u8) guest.Error!bool {
+    if (std.mem.indexOfAny(u8, digits, ".eE") == null) return digits.len <= max_integer_digits;
+    const double = std.fmt.parseFloat(f64, digits) catch return false;
+    if (!std.math.isFinite(double)) return false;
+    const shortest = try std.fmt.allocPrint(call.arena, "{e}", .{double});
+    const written, const read = .{ try Decimal.of(call, digits), try Decimal.of(call, shortest) };
+    return written.power == read.power and std.mem.eql(u8, written.digits, read.digits);
+}
+
+/// The digits of a number between its first and its last that is not 0, and their power of ten.
+const Decimal = struct {
+    digits: []const u8,
+    power: i64,
+
+    fn of(call: *guest.Call, text: []const u8) guest.Error!Decimal {
+        const end = std.mem.indexOfAny(u8, text, "eE") orelse text.len;
+        var power: i64 = std.fmt.parseInt(i64, text[@min(end + 1, text.len)..], 10) catch 0;
+        var digits: std.ArrayList(u8) = .empty;
+        var point = false;
+        for (text[0..end]) |character| switch (character) {
+            '-' => {},
+            '.' => point = true,
+            else => {
+                try digits.append(call.arena, character);
+                power -|= @intFromBool(point);
+            },
+        };
+        const short = std.mem.trimEnd(u8, digits.items, "0");
+        power +|= @intCast(digits.items.len - short.len);
+        const kept = std.mem.trimStart(u8, short, "0");
+        return .{ .digits = kept, .power = if (kept.len == 0) 0 else power };
+    }
+};
 
 fn walk(call: *guest.Call, value: Value, steps: []const Step) guest.Error!Value {
     if (steps.len == 0) return value;

@@ -43,8 +43,13 @@ pub const Set = struct {
     }
 
     fn search(self: *const Set, point: u21) bool {
-        return self.negated != (self.any(point) or
-            (self.ignore_case and (self.any(lower(point)) or self.any(upper(point)))));
+        return self.negated != (self.any(point) or (self.ignore_case and self.inOtherCase(point)));
+    }
+
+    /// A final sigma is the small letter of the same capital.
+    fn inOtherCase(self: *const Set, point: u21) bool {
+        const sigma = point == 0x3A3 or point == 0x3C3;
+        return self.any(lower(point)) or self.any(upper(point)) or (sigma and self.any(0x3C2));
     }
 
     fn any(self: *const Set, point: u21) bool {
@@ -63,30 +68,39 @@ pub const Set = struct {
 pub const anything: Set = .{ .items = &.{.{ .range = .{ .low = 0, .high = 0x10FFFF } }} };
 pub const not_newline: Set = .{ .items = &.{.{ .range = .{ .low = '\n', .high = '\n' } }}, .negated = true };
 
-/// ASCII letters, digits and `_`; beyond ASCII all but spaces and the blocks of punctuation,
-/// symbols, pictographs and private use. A short list instead of Unicode's tables.
+/// ASCII letters, digits and `_`; beyond ASCII all but spaces, the blocks of punctuation, symbols,
+/// pictographs and private use, and the punctuation of alphabets that are widely written. A short
+/// list instead of Unicode's tables; marks go with their letters.
 pub fn isWord(point: u21) bool {
     if (point < 0x80) return std.ascii.isAlphanumeric(@intCast(point)) or point == '_';
     return switch (point) {
         0x80...0xA9, 0xAB...0xB1, 0xB4, 0xB6...0xB8, 0xBB, 0xBF, 0xD7, 0xF7 => false,
-        0x1680, 0x2000...0x206F, 0x20A0...0x20CF, 0x2190...0x2BFF => false,
-        0x3000...0x3004, 0x3008...0x3020, 0x3030, 0xE000...0xF8FF => false,
+        0x37E, 0x387, 0x55A...0x55F, 0x589...0x58F, 0x5BE, 0x5C0, 0x5C3, 0x5F3...0x60F => false,
+        0x61B...0x61F, 0x66A...0x66D, 0x6D4, 0x964, 0x965, 0x970, 0x9F2, 0x9F3, 0xAF1 => false,
+        0xBF9, 0xDF4, 0xE3F, 0xE4F, 0xE5A, 0xE5B, 0xF01...0xF17, 0x104A...0x104F => false,
+        0x10FB, 0x1360...0x1368, 0x17D4...0x17D6, 0x17D8...0x17DB, 0x1800...0x180A => false,
+        0x1680, 0x2000...0x206F, 0x207A...0x207E, 0x208A...0x208E, 0x20A0...0x20CF => false,
+        0x2103, 0x2109, 0x2116...0x2118, 0x211E...0x2123, 0x2190...0x2BFF => false,
+        0x2E00...0x2E2E, 0x2E30...0x2FFB, 0x3000...0x3004, 0x3008...0x3020, 0x3030 => false,
+        0x303D...0x303F, 0x309B, 0x309C, 0x30A0, 0x30FB, 0xE000...0xF8FF, 0xFD3E, 0xFD3F => false,
+        0xFDFC, 0xFE10...0xFE19, 0xFE30...0xFE6B, 0xFEFF, 0xFFE0...0xFFFD => false,
         0xFF01...0xFF0F, 0xFF1A...0xFF20, 0xFF3B...0xFF40, 0xFF5B...0xFF65 => false,
         0x1F000...0x1FAFF, 0xF0000...0x10FFFF => false,
         else => true,
     };
 }
 
-/// Case of the Latin, Greek, Cyrillic and Armenian letters, one for one.
+/// Case of the Latin, Greek (without the polytonic), Cyrillic and Armenian letters, one for one.
 fn lower(point: u21) u21 {
     if (firstOfPair(point)) |parity| return if (point % 2 == parity) point + 1 else point;
     return switch (point) {
-        'A'...'Z', 0xC0...0xD6, 0xD8...0xDE, 0x391...0x3A1, 0x3A3...0x3AB, 0x410...0x42F => point + 32,
+        'A'...'Z', 0xC0...0xD6, 0xD8...0xDE, 0x391...0x3A1, 0x3A3...0x3AB, 0x410...0x42F, 0xFF21...0xFF3A => point + 32,
         0x400...0x40F => point + 80,
         0x531...0x556 => point + 48,
         0x388...0x38A => point + 37,
         0x38E, 0x38F => point + 63,
         0x4C0 => 0x4CF,
+        0x3C2 => 0x3C3,
         0x386 => 0x3AC,
         0x38C => 0x3CC,
         0x178 => 0xFF,
@@ -98,12 +112,13 @@ fn lower(point: u21) u21 {
 fn upper(point: u21) u21 {
     if (firstOfPair(point)) |parity| return if (point % 2 == parity) point else point - 1;
     return switch (point) {
-        'a'...'z', 0xE0...0xF6, 0xF8...0xFE, 0x3B1...0x3C1, 0x3C3...0x3CB, 0x430...0x44F => point - 32,
+        'a'...'z', 0xE0...0xF6, 0xF8...0xFE, 0x3B1...0x3C1, 0x3C3...0x3CB, 0x430...0x44F, 0xFF41...0xFF5A => point - 32,
         0x450...0x45F => point - 80,
         0x561...0x586 => point - 48,
         0x3AD...0x3AF => point - 37,
         0x3CD, 0x3CE => point - 63,
         0x4CF => 0x4C0,
+        0x3C2 => 0x3A3,
         0x3AC => 0x386,
         0x3CC => 0x38C,
         0xFF => 0x178,

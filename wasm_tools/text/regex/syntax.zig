@@ -119,7 +119,7 @@ const Parser = struct {
         return null;
     }
 
-    /// `{2}`, `{2,}`, `{,3}` or `{2,3}`; anything else in braces is plain text.
+    /// `{2}`, `{2,}`, `{,3}`, `{2,3}` or `{,}`; anything else in braces is plain text.
     fn counted(self: *Parser) guest.Error!?Count {
         const rest = self.source[self.at + 1 ..];
         const end = std.mem.indexOfScalar(u8, rest, '}') orelse return null;
@@ -128,7 +128,7 @@ const Parser = struct {
         const comma = std.mem.indexOfScalar(u8, body, ',');
         const low = if (comma) |at| body[0..at] else body;
         const high = if (comma) |at| body[at + 1 ..] else body;
-        if (std.mem.indexOfScalar(u8, high, ',') != null or low.len + high.len == 0) return null;
+        if (std.mem.indexOfScalar(u8, high, ',') != null) return null;
         const least = if (low.len == 0) 0 else try self.bound(low);
         const most = if (high.len == 0) null else try self.bound(high);
         if (most) |top| if (least > top) return self.fail("has a repetition {m,n} with m over n");
