@@ -64,6 +64,10 @@ def page(tmp_path_factory: pytest.TempPathFactory, make_shipped) -> Iterator[obj
         yield fetch
 
 
+TABLE = "| A | B\nx | 1 |\n| | 9\n\nz"
+LIST = "- a\n\n- b\n\nc\n\n-\n- d\n\ne"
+
+
 @pytest.mark.parametrize(
     ("html", "text"),
     [
@@ -73,12 +77,31 @@ def page(tmp_path_factory: pytest.TempPathFactory, make_shipped) -> Iterator[obj
             "<title>T</title><style>p{}</style><script>if(a<b)'</p>'</script><h1>H</h1>x",
             "T\n\nH\n\nx",
         ),
-        ("&#147;it&#146;s&#x94; &#x80;5 &#1_0; &#+65;", "“it’s” €5 &#1_0; &#+65;"),
+        ("&#147;it&#146;s&#x94; &#x80;5 &#xg; &#+65;", "“it’s” €5 &#xg; &#+65;"),
+        ("it&#39s &#x2019 &#99999999999; &copy 2024 &lt&amp", "it's ’ \ufffd © 2024 <&"),
+        ("?a=1&copy=2&ampx &rsquo &lt3 &num 1", "?a=1&copy=2&ampx &rsquo &lt3 &num 1"),
+        ("1&comma;000&period;5&percnt; &ccaron;&REG;&frac13;", "1,000.5% č®⅓"),
         ("a<svg class='x'/>b<math/>c<svg><p>no</svg>d", "abcd"),
         ("<ul><li>a</li><li>b</ul>", "- a\n- b"),
         ("<table><tr><th>A<th>B</tr><tr><td>1</td><td>2</td></table>", "A | B\n1 | 2"),
+        ("<table><tr><td><th>A<th>B<tr><th>x<td>1<td><tr><td><td><td>9</table>z", TABLE),
+        (
+            "<table><tr><td><p>1</p></td><td><p>2</p><p>3</p></td></tr><tr><td><div>4</div><td>5",
+            "1 | 2\n\n3\n4 | 5",
+        ),
+        ("<table><tr><th colspan=2>a<th>b<tr><td>1<td>2<td>3</table>", "a | | b\n1 | 2 | 3"),
+        (
+            "<table><tr><td rowspan=2>a<td>1<td rowspan='3'>b<tr><td>2<tr><td>c<td>3</table>"
+            "<table><tr><td>x<td>y<tr><td colspan=x>z</table>",
+            "a | 1 | b\n| 2\nc | 3\n\nx | y\nz",
+        ),
+        ("<ul><li><p>a</p></li><li><p>b</p>c</ul><ul><li><li>d</ul>e", LIST),
+        ("3 &times; 10<sup>8</sup> m/s, $25<sup><a href='#1'>1</a></sup>", "3 × 10^8 m/s, $25^1"),
+        ("<center>2024</center><center>15</center><fieldset>1</fieldset>2", "2024\n15\n\n1\n\n2"),
         ("a<pre>  x\n   y</pre>b", "a\n\n  x\n   y\n\nb"),
         ("<!-- <p>no</p> -->yes<!doctype html>", "yes"),
+        ("<!-->a<!--->b<!-- <!-- no --->c", "abc"),
+        ("<template>1<Template>2</template>3</template><svg><svg/><svg>4</svg>5</svg>6", "6"),
         ("1 < 2 > 1 <3", "1 < 2 > 1 <3"),
         ('<img alt="a &amp; b" src=x>', "a & b"),
         ("<svg><text>no</text></svg>yes", "yes"),
@@ -87,6 +110,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, make_shipped) -> Iterator[obj
             "<base target=_blank><base href='/x/y'><base href='/z/'><a href='c'>c</a>",
             "c (http://page.example/x/c)",
         ),
+        ("<a href=' a b\n.pdf '>file</a>", "file (http://page.example/a/a%20b.pdf)"),
         ("<a href=d>down</a>", "down (http://page.example/a/d)"),
         ("<a href='/r?q=1#f'>root</a>", "root (http://page.example/r?q=1#f)"),
         ("<a href='?y=2'>query</a>", "query (http://page.example/a/b.html?y=2)"),
@@ -152,6 +176,10 @@ HOSTILE = {
     "line breaks in pre": "<pre>\n" * 80_000,
     "links": "<a href=x>y" * 60_000,
     "attributes": "<a " + "x=' " * 120_000,
+    "wide cells": "<table>" + "<td colspan=99 rowspan=99>" * 30_000,
+    "tall cells": "<table>" + "<tr><td rowspan=65535><td colspan=64>" * 20_000,
+    "unclosed templates": "<template" * 60_000 + "<template>" * 40_000,
+    "long names": "&" + "a" * 400_000 + "&a" * 100_000,
 }
 
 
@@ -163,6 +191,7 @@ def test_hostile_pages_take_linear_time(page, body):
 
 
 MARKUP = "< </ > a p pre href= ' \" & amp; #x script style !-- --> é li td = / 😀 &# svg"
+MARKUP += " <table> <tr> <td <li> <sup> <template> colspan=3 rowspan=9 >"
 PIECES = [*MARKUP.split(" "), " ", "\n", "\x00"]
 
 

@@ -3,34 +3,39 @@
 //!
 //! Paragraphs and headings are set apart by an empty line, other blocks by a line; list items
 //! begin with "- ", table cells are parted by " | ", a link's address follows its text in
-//! parentheses. What is not read (scripts, styles, …) is left out.
+//! parentheses, what is raised stands behind a "^". What is not read (scripts, styles, …) is left
+//! out.
 const std = @import("std");
 const Page = @import("page.zig").Page;
 const Tag = @import("tag.zig").Tag;
 const link = @import("link.zig");
 const decode = @import("tag.zig").decode;
 
-const Effect = enum { line, paragraph, item, cell, row, pre, rule, skip };
+const Effect = enum { line, paragraph, item, table, cell, row, pre, rule, raised, skip, skip_nested };
 
 const effects = std.StaticStringMap(Effect).initComptime(.{
-    .{ "p", .paragraph },     .{ "h1", .paragraph },    .{ "h2", .paragraph },
-    .{ "h3", .paragraph },    .{ "h4", .paragraph },    .{ "h5", .paragraph },
-    .{ "h6", .paragraph },    .{ "ul", .paragraph },    .{ "ol", .paragraph },
-    .{ "dl", .paragraph },    .{ "table", .paragraph }, .{ "blockquote", .paragraph },
-    .{ "title", .paragraph }, .{ "form", .paragraph },  .{ "figure", .paragraph },
-    .{ "br", .line },         .{ "div", .line },        .{ "section", .line },
-    .{ "article", .line },    .{ "header", .line },     .{ "footer", .line },
-    .{ "main", .line },       .{ "nav", .line },        .{ "aside", .line },
-    .{ "dt", .line },         .{ "dd", .line },         .{ "option", .line },
-    .{ "figcaption", .line }, .{ "caption", .line },    .{ "address", .line },
-    .{ "details", .line },    .{ "summary", .line },    .{ "body", .line },
-    .{ "li", .item },         .{ "tr", .row },          .{ "td", .cell },
-    .{ "th", .cell },         .{ "pre", .pre },         .{ "hr", .rule },
-    .{ "script", .skip },     .{ "style", .skip },      .{ "template", .skip },
-    .{ "noscript", .skip },   .{ "svg", .skip },        .{ "math", .skip },
-    .{ "iframe", .skip },     .{ "object", .skip },     .{ "canvas", .skip },
-    .{ "select", .skip },     .{ "textarea", .skip },   .{ "audio", .skip },
-    .{ "video", .skip },
+    .{ "p", .paragraph },          .{ "h1", .paragraph },     .{ "h2", .paragraph },
+    .{ "h3", .paragraph },         .{ "h4", .paragraph },     .{ "h5", .paragraph },
+    .{ "h6", .paragraph },         .{ "ul", .paragraph },     .{ "ol", .paragraph },
+    .{ "dl", .paragraph },         .{ "menu", .paragraph },   .{ "dir", .paragraph },
+    .{ "blockquote", .paragraph }, .{ "title", .paragraph },  .{ "form", .paragraph },
+    .{ "fieldset", .paragraph },   .{ "figure", .paragraph }, .{ "br", .line },
+    .{ "div", .line },             .{ "section", .line },     .{ "article", .line },
+    .{ "header", .line },          .{ "footer", .line },      .{ "main", .line },
+    .{ "nav", .line },             .{ "aside", .line },       .{ "dt", .line },
+    .{ "dd", .line },              .{ "option", .line },      .{ "figcaption", .line },
+    .{ "caption", .line },         .{ "address", .line },     .{ "details", .line },
+    .{ "summary", .line },         .{ "body", .line },        .{ "center", .line },
+    .{ "legend", .line },          .{ "hgroup", .line },      .{ "search", .line },
+    .{ "dialog", .line },          .{ "optgroup", .line },    .{ "listing", .line },
+    .{ "xmp", .line },             .{ "li", .item },          .{ "table", .table },
+    .{ "tr", .row },               .{ "td", .cell },          .{ "th", .cell },
+    .{ "pre", .pre },              .{ "hr", .rule },          .{ "sup", .raised },
+    .{ "script", .skip },          .{ "style", .skip },       .{ "noscript", .skip },
+    .{ "iframe", .skip },          .{ "canvas", .skip },      .{ "select", .skip },
+    .{ "textarea", .skip },        .{ "audio", .skip },       .{ "video", .skip },
+    .{ "template", .skip_nested }, .{ "svg", .skip_nested },  .{ "math", .skip_nested },
+    .{ "object", .skip_nested },
 });
 
 /// What the page says. `base` is the address it came from, for its relative links.
@@ -65,7 +70,7 @@ const Reader = struct {
 
     fn markup(self: *Reader) error{OutOfMemory}!void {
         const rest = self.source[self.at..];
-        if (std.mem.startsWith(u8, rest, "<!--")) return self.past("-->", 4);
+        if (std.mem.startsWith(u8, rest, "<!--")) return self.past("-->", 2);
         if (rest.len > 1 and (rest[1] == '!' or rest[1] == '?')) return self.past(">", 2);
         const tag = Tag.scan(rest) orelse {
             try self.page.write("<");
@@ -95,19 +100,31 @@ const Reader = struct {
     }
 
     fn apply(self: *Reader, effect: Effect, tag: Tag) error{OutOfMemory}!void {
+        if (tag.closing) self.page.marked = false;
         switch (effect) {
             .line => self.page.line(1),
             .paragraph => self.page.line(2),
             .item => if (tag.closing) self.page.line(1) else try self.page.item(),
-            .row => self.page.line(1),
-            .cell => if (!tag.closing) try self.page.cell(),
+            .table => self.page.table(),
+            .row => self.page.row(),
+            .cell => if (!tag.closing) try self.page.cell(span(tag, "colspan"), span(tag, "rowspan")),
             .rule => self.page.line(2),
             .pre => {
                 self.page.line(2);
                 self.page.verbatim = !tag.closing;
             },
-            .skip => if (!tag.closing and !(isForeign(tag) and tag.closesItself())) self.skip(tag.name),
+            .raised => if (!tag.closing) try self.page.write("^"),
+            .skip => if (!tag.closing) self.skip(tag.name, false),
+            .skip_nested => if (!tag.closing and !(isForeign(tag) and tag.closesItself())) {
+                self.skip(tag.name, true);
+            },
         }
+    }
+
+    /// How many columns or rows a cell takes.
+    fn span(tag: Tag, name: []const u8) usize {
+        const value = std.mem.trim(u8, tag.attribute(name) orelse return 1, " ");
+        return @max(1, std.fmt.parseInt(u16, value, 10) catch 1);
     }
 
     /// HTML heeds the `/` of `<svg/>` in its two languages that are not HTML, and nowhere else.
@@ -116,17 +133,19 @@ const Reader = struct {
     }
 
     /// Passes over an element's content, up to its closing tag or the end of the page.
-    fn skip(self: *Reader, name: []const u8) void {
-        var at = self.at;
-        while (std.mem.indexOfPos(u8, self.source, at, "</")) |found| {
-            at = found + 2;
-            const rest = self.source[at..];
-            if (!std.ascii.startsWithIgnoreCase(rest, name)) continue;
+    fn skip(self: *Reader, name: []const u8, nests: bool) void {
+        var open: usize = 1;
+        while (open > 0) {
+            const found = std.mem.indexOfScalarPos(u8, self.source, self.at, '<') orelse break;
+            self.at = found + 1;
+            const closing = std.mem.startsWith(u8, self.source[self.at..], "/");
+            const rest = self.source[self.at + @intFromBool(closing) ..];
+            if (!(closing or nests) or !std.ascii.startsWithIgnoreCase(rest, name)) continue;
             if (rest.len > name.len and std.ascii.isAlphanumeric(rest[name.len])) continue;
-            self.at = std.mem.indexOfScalarPos(u8, self.source, at, '>') orelse self.source.len;
-            self.at = @min(self.source.len, self.at + 1);
-            return;
-        }
+            const end = std.mem.indexOfScalarPos(u8, self.source, self.at, '>') orelse break;
+            self.at = end + 1;
+            if (closing) open -= 1 else open += @intFromBool(self.source[end - 1] != '/');
+        } else return;
         self.at = self.source.len;
     }
 

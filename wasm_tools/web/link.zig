@@ -5,9 +5,8 @@ const max_length = 500;
 
 /// The absolute address; null for what leads nowhere: fragments, scripts, data, other schemes.
 pub fn resolve(arena: std.mem.Allocator, base: []const u8, raw: []const u8) error{OutOfMemory}!?[]const u8 {
-    const href = std.mem.trim(u8, raw, " \t\r\n");
+    const href = try spelled(arena, std.mem.trim(u8, raw, " \t\r\n"));
     if (href.len == 0 or href.len > max_length or href[0] == '#') return null;
-    if (std.mem.indexOfAny(u8, href, " \t\r\n") != null) return null;
     if (scheme(href)) |name| {
         const web = std.ascii.eqlIgnoreCase(name, "https") or std.ascii.eqlIgnoreCase(name, "http");
         return if (web) href else null;
@@ -23,6 +22,18 @@ pub fn resolve(arena: std.mem.Allocator, base: []const u8, raw: []const u8) erro
         else => try std.mem.concat(arena, u8, &.{ folder(path), href }),
     };
     return try std.mem.concat(arena, u8, &.{ base[0..origin_end], try undotted(arena, whole) });
+}
+
+/// As browsers ask for it: line ends and tabs left out, a space as %20.
+fn spelled(arena: std.mem.Allocator, raw: []const u8) error{OutOfMemory}![]const u8 {
+    if (std.mem.indexOfAny(u8, raw, " \t\r\n") == null) return raw;
+    var out: std.ArrayList(u8) = .empty;
+    for (raw) |byte| switch (byte) {
+        '\t', '\r', '\n' => {},
+        ' ' => try out.appendSlice(arena, "%20"),
+        else => try out.append(arena, byte),
+    };
+    return out.items;
 }
 
 /// What is before the colon, if the reference has a scheme.

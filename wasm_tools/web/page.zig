@@ -1,5 +1,9 @@
-//! The text being written: white space collapsed, blocks apart by at most one empty line.
+//! The text being written: white space collapsed, blocks apart by at most one empty line, a table's
+//! cells in their columns.
 const std = @import("std");
+
+/// Cells beyond are put one after the other.
+const max_columns = 64;
 
 pub const Page = struct {
     arena: std.mem.Allocator,
@@ -9,6 +13,15 @@ pub const Page = struct {
     space: bool = false,
     /// Inside <pre>: white space stands as it is.
     verbatim: bool = false,
+    /// A bullet or a cell's edge came last: a block that begins here begins on its line.
+    marked: bool = false,
+    /// Where the row began, the column of its last cell, and the next that is free.
+    row_start: usize = 0,
+    last_column: usize = 0,
+    column: usize = 0,
+    /// Rows of the table so far, and the first one of each column that no cell above reaches into.
+    rows: usize = 0,
+    free_from: [max_columns]usize = @splat(0),
 
     pub fn write(self: *Page, text: []const u8) error{OutOfMemory}!void {
         if (self.verbatim) return self.exactly(text);
@@ -37,6 +50,7 @@ pub const Page = struct {
     }
 
     fn settle(self: *Page) error{OutOfMemory}!void {
+        self.marked = false;
         if (self.out.items.len > 0) {
             if (self.lines > 0) {
                 try self.out.appendNTimes(self.arena, '\n', self.lines -| self.ended());
@@ -63,21 +77,50 @@ pub const Page = struct {
 
     /// Owes at least that many line ends.
     pub fn line(self: *Page, ends: usize) void {
-        self.lines = @max(self.lines, ends);
+        if (!self.marked) self.lines = @max(self.lines, ends);
     }
 
     pub fn item(self: *Page) error{OutOfMemory}!void {
+        self.marked = false;
         self.line(1);
-        try self.word("-");
-        self.space = true;
+        try self.mark("-");
     }
 
-    /// A cell's edge, if it is not the first of its row.
-    pub fn cell(self: *Page) error{OutOfMemory}!void {
-        if (self.lines > 0 or self.out.items.len == 0) return;
+    fn mark(self: *Page, text: []const u8) error{OutOfMemory}!void {
+        try self.word(text);
         self.space = true;
-        try self.word("|");
+        self.marked = true;
+    }
+
+    pub fn table(self: *Page) void {
+        self.row();
+        self.line(2);
+        self.rows = 0;
+        self.free_from = @splat(0);
+    }
+
+    /// A row's beginning or its end; what its cells owed stays within it.
+    pub fn row(self: *Page) void {
+        self.marked = false;
+        if (self.column > 0) self.lines = 1 else self.line(1);
+        self.rows += @intFromBool(self.column > 0);
+        self.row_start = self.out.items.len;
+        self.last_column = 0;
+        self.column = 0;
+    }
+
+    /// A cell of that many columns and rows: as many edges as there are columns since the last one.
+    pub fn cell(self: *Page, columns: usize, rows: usize) error{OutOfMemory}!void {
+        while (self.column < max_columns and self.free_from[self.column] > self.rows) self.column += 1;
+        if (self.out.items.len > self.row_start and self.column > 0) self.lines = 0;
         self.space = true;
+        for (self.last_column..self.column) |_| try self.mark("|");
+        self.marked = true;
+        self.last_column = self.column;
+        const start = @min(self.column, max_columns);
+        const taken = self.free_from[start..@min(start + columns, max_columns)];
+        @memset(taken, self.rows + rows);
+        self.column += @max(1, taken.len);
     }
 
     /// Text that belongs to the last word, whatever is owed after it.

@@ -2,8 +2,6 @@
 const std = @import("std");
 const named = @import("entities.zig").named;
 
-const max_entity = 32;
-
 pub const Tag = struct {
     name: []const u8,
     attributes: []const u8,
@@ -104,24 +102,38 @@ pub fn decode(arena: std.mem.Allocator, raw: []const u8) error{OutOfMemory}![]co
 
 const Entity = struct { point: u21, length: usize };
 
+/// The `;` may be left out after a number, and after the oldest names (amp, lt, gt, quot and those of
+/// Latin-1) where no letter, digit or `=` follows, as one does in an address.
 fn entity(raw: []const u8) ?Entity {
-    const window = raw[0..@min(raw.len, max_entity)];
-    const end = std.mem.indexOfScalar(u8, window, ';') orelse return null;
-    if (end < 2) return null;
-    const point = if (raw[1] == '#') numbered(raw[2..end]) else named.get(raw[1..end]);
-    return .{ .point = point orelse return null, .length = end + 1 };
+    if (raw.len > 1 and raw[1] == '#') return numbered(raw);
+    const end = run(raw, 1, std.ascii.isAlphanumeric);
+    const point = named.get(raw[1..end]) orelse return null;
+    if (end < raw.len and raw[end] == ';') return .{ .point = point, .length = end + 1 };
+    if (end < raw.len and raw[end] == '=') return null;
+    return switch (point) {
+        '&', '<', '>', '"', 0xA0...0xFF => .{ .point = point, .length = end },
+        else => null,
+    };
 }
 
 /// Numbers that are no character come out as U+FFFD, as HTML says.
-fn numbered(digits: []const u8) ?u21 {
-    const hex = digits.len > 0 and (digits[0] == 'x' or digits[0] == 'X');
-    const number = digits[@intFromBool(hex)..];
-    for (number) |digit| if (!std.ascii.isHex(digit)) return null; // parseInt takes +1 and 1_0, too
-    const value = std.fmt.parseInt(u32, number, if (hex) 16 else 10) catch |wrong|
-        return if (wrong == error.Overflow) 0xFFFD else null;
-    if (value >= 0x80 and value < 0xA0) return windows_1252[value - 0x80];
+fn numbered(raw: []const u8) ?Entity {
+    const hex = raw.len > 2 and (raw[2] == 'x' or raw[2] == 'X');
+    const start: usize = if (hex) 3 else 2;
+    const end = if (hex) run(raw, start, std.ascii.isHex) else run(raw, start, std.ascii.isDigit);
+    if (end == start) return null;
+    const value = std.fmt.parseInt(u32, raw[start..end], if (hex) 16 else 10) catch 0;
+    const length = end + @intFromBool(end < raw.len and raw[end] == ';');
+    if (value >= 0x80 and value < 0xA0) return .{ .point = windows_1252[value - 0x80], .length = length };
     const valid = value != 0 and value <= 0x10FFFF and !(value >= 0xD800 and value < 0xE000);
-    return if (valid) @intCast(value) else 0xFFFD;
+    return .{ .point = if (valid) @intCast(value) else 0xFFFD, .length = length };
+}
+
+/// Where the characters of a kind that begin at `from` end.
+fn run(raw: []const u8, from: usize, isKind: fn (u8) bool) usize {
+    var end = from;
+    while (end < raw.len and isKind(raw[end])) end += 1;
+    return end;
 }
 
 /// What old pages mean by &#128; to &#159; (HTML, numeric character reference end state).
