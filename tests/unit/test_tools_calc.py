@@ -78,7 +78,7 @@ def test_what_it_comes_to(shipped, expression, expected):
         ("(1", "ends too early"),
         ("1 +", "ends too early"),
         ("1)", "unexpected ) at character 2"),
-        ("1,000", "write 1000, not 1,000"),
+        ("1,000", "write 1000 for 1,000 and 1.5 for 1,5"),
         ("20%", "for 20 percent write 20 / 100"),
         ("120*15% + 30", "for 20 percent write 20 / 100"),
         ("20%-5", "for 20 percent write 20 / 100"),

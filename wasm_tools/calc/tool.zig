@@ -64,7 +64,7 @@ const Parser = struct {
         if (rest.len == 0) return self.call.fail("the expression ends too early", .{});
         const length = std.unicode.utf8ByteSequenceLength(rest[0]) catch 1;
         if (rest[0] == ',') return self.call.fail(
-            "unexpected , at character {d}: write 1000, not 1,000",
+            "unexpected , at character {d}: write 1000 for 1,000 and 1.5 for 1,5",
             .{self.column()},
         );
         return self.call.fail("unexpected {s} at character {d}", .{
