@@ -50,6 +50,7 @@ async def run(sandbox: Sandbox, code: str, manifest: ToolManifest = MANIFEST) ->
         ("float('nan')", "", "nan"),
         ("l = []; l.append(l); l", "", "[[...]]"),
         ("'\\ud800'", "", "\ufffd"),
+        ("'字' * 20_000", "", "字" * 20_000),
         ("import sys; print('x'); sys.exit(0)", "x\n", None),
         ("import datetime as d; str(d.date(2024, 5, 6) + d.timedelta(30))", "", "2024-06-05"),
         ("import re; re.findall('a.', 'abac')", "", ["ab", "ac"]),
@@ -82,6 +83,8 @@ async def test_runs(sandbox: Sandbox, code: str, output: str, result: Json) -> N
         ("import datetime; datetime.datetime.now()", "there is no clock here"),
         ("import uuid; uuid.uuid4()", "there is no source of chance here"),
         ("2 ** 20000", "too many digits"),
+        ("[2 ** 20000]", "Exceeds the limit (4300 digits)"),
+        ("\n\neval('a b')", "SyntaxError: invalid syntax (<string>, line 1) (line 3)"),
         ("'x' * 100_000", "the result is too long"),
     ],
 )

@@ -77,8 +77,8 @@ def plain(value):
     if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
         raise ValueError("the result has too many digits: print a part of it")
     try:
-        text = json.dumps(value, allow_nan=False) if is_json(value) else repr(value)
-    except (ValueError, RecursionError):
+        text = json.dumps(value, ensure_ascii=False) if is_json(value) else repr(value)
+    except RecursionError:
         text = object.__repr__(value)
     if len(text) > MAX_RESULT:
         raise ValueError(f"the result is too long: {len(text)} characters")
@@ -99,7 +99,7 @@ def is_json(value, depth=0):
 
 
 def explain(error, output):
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename == "<program>":
         words = f"SyntaxError: {error.msg} (line {error.lineno})"
     else:
         said = str(error)
