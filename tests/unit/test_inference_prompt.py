@@ -89,6 +89,12 @@ def test_markup_in_content_is_only_text(user: str, result: str, about: str, arg:
         assert content in show(hostile)  # and it is all still there, as it was
 
 
+def test_content_is_itself_where_a_template_wants_it_in_ascii() -> None:
+    source = "{{ messages[0].content | tojson(ensure_ascii=true) }}"
+    asked = (Message("user", "<b>[é]|"),)
+    assert show(prompter(source).tokens(asked, ())) == r'"<b>[\u00e9]|"'
+
+
 def test_a_user_defined_token_is_cut_even_where_the_tokeniser_would_make_it() -> None:
     tokens = prompter().tokens((Message("user", "a <tool_call> b"),), ())
     assert MARKS["<tool_call>"].token not in tokens
@@ -149,6 +155,13 @@ def test_shapes_are_found_by_rendering() -> None:
     )
     drops += "{{ c.function.arguments | tojson }}{% endfor %}{% endif %}{% endfor %}"
     assert shape(drops).no_content
+
+
+def test_what_is_said_beside_a_call_is_shown() -> None:
+    said = Message("assistant", "I look.", (ToolCall("a", {}),))
+    bare = Message("assistant", "", (ToolCall("a", {}),))
+    turns: Any = turns_of((said, bare), Shape(no_content=True))
+    assert [turn["content"] for turn in turns] == ["I look.", None]
 
 
 def test_results_share_the_ids_of_their_calls() -> None:
@@ -221,6 +234,35 @@ def test_lists_of_lists_are_counted_before_they_are_printed(use: str) -> None:
     """Two to the sixtieth of characters: C code would print until the machine dies."""
     with pytest.raises(TemplateError):
         ChatTemplate(f"{DOUBLED}{{{{ {use} }}}}", deadline_s=0.5).render({})
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("{{ 'a' * 100000000000 }}", "a value of over"),
+        ("{{ 'a' * 8000000 + 'a' * 8000000 }}", "a value of over"),
+        ("{{ 2 ** 3 }}", "is not allowed"),
+        ("{{ '%d' % 1 }}", "is not allowed"),
+        ("{{ '%9d' | format(1) }}", "format takes"),
+        ("{{ '%s%s' | format('a' * 8000000, 'a' * 8000000) }}", "a value of over"),
+        ("{{ ('a' * 1000000).replace('a', 'b' * 1000000) }}", "a value of over"),
+        ("{{ ('a' * 1000000) | replace('a', 'b' * 1000000) }}", "a value of over"),
+        ("{{ ('b' * 1000000).join('a' * 1000000) }}", "a value of over"),
+        ("{{ ('a' * 1000000) | join('b' * 1000000) }}", "a value of over"),
+        ("{{ [{'a': 1}] | join('', attribute='a') }}", "is not allowed"),
+        ("{{ 'a' | center(3) }}", "center"),
+        ("{{ 'a'.center(3) }}", "center"),
+        (f"{GROWN.format(10)}{{% set n.a = n.a * n.a %}}{{% endfor %}}", "a number of over"),
+    ],
+)
+def test_what_makes_much_of_little_is_asked_before_it_does(source: str, words: str) -> None:
+    with pytest.raises(TemplateError, match=words):
+        ChatTemplate(source).render({})
+
+
+def test_no_line_is_indented_without_end() -> None:
+    shown = ChatTemplate("{{ 'a\nb' | indent(99999999999) }}").render({})
+    assert shown == f"a\n{' ' * 64}b"
 
 
 def test_what_an_error_says_is_short() -> None:
