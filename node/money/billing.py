@@ -15,13 +15,13 @@ from node.errors import PaymentError
 from node.money.translate import hint_of
 from node.money.types import BEARER, Bill, Kind, Payment
 from wallet.errors import WalletError
-from wallet.protocol import curve, invoices, nip19, requests
+from wallet.protocol import curve, invoices, nip19, requests, uris
 from wallet.protocol.requests import PaymentRequest, Transport
 
 _ADDRESS = re.compile(r"[a-z0-9_.+-]{1,64}@[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[0-9]{1,5})?")
 _PUBKEY = re.compile(r"0[23][0-9a-f]{64}")
 _INVOICE = re.compile(r"ln(?:bc|tb|tbs|bcrt)[0-9]")
-_REQUEST = ("creqa", "creqb1", "bitcoin:")  # a URI holds it after whatever else it names (BIP-321)
+_REQUEST = ("creqa", "creqb1")
 _MOST_TEXT = 8_192
 
 
@@ -52,12 +52,23 @@ def bill(payment: Payment, fees: FeeRule, now: float | None) -> Bill:
 
 def is_invoice(text: str) -> bool:
     """Whether it looks like a Lightning invoice."""
-    return bool(_INVOICE.match(text.strip().lower().removeprefix("lightning:")))
+    return bool(_INVOICE.match(plain(text).lower().removeprefix("lightning:")))
 
 
 def is_delivered(payment: Payment) -> bool:
     """Whether the payee must be handed what pays it: a request that is no price of a resource."""
-    return not payment.url and payment.to.strip().lower().startswith(_REQUEST)
+    text = plain(payment.to)
+    return not payment.url and (text.lower().startswith(_REQUEST) or uris.is_uri(text))
+
+
+def plain(text: str) -> str:
+    """The text, or of a `bitcoin:` URI (BIP-321) what it names that this wallet pays: the payment
+    request, else the invoice."""
+    text = text.strip()
+    if not uris.is_uri(text) or uris.way(text, "creq"):
+        return text
+    found = uris.way(text, "lightning") or ""
+    return found if _INVOICE.match(found.lower()) else text
 
 
 def request_of(payment: Payment) -> PaymentRequest:
@@ -83,7 +94,7 @@ def address_of(text: str) -> str | None:
 
 
 def _read(payment: Payment, now: float | None) -> tuple[Kind, str, int | None, str]:
-    text = payment.to.strip()
+    text = plain(payment.to)
     if payment.url:
         request = request_of(payment)
         place = payment.url.partition("?")[0]  # what a query holds names no payee

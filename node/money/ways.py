@@ -55,7 +55,8 @@ class Ways:
             )
         else:
             chosen = _chosen_msat(payment, bill)
-            await wallet.pay_from(source, payment.to.strip(), amount_msat=chosen, key=key)
+            invoice = billing.plain(payment.to)
+            await wallet.pay_from(source, invoice, amount_msat=chosen, key=key)
 
     async def _address(self, wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
         await wallet.pay_address(
@@ -82,7 +83,7 @@ class Ways:
 
 async def _invoice(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None:
     await wallet.pay_invoice(
-        payment.to.strip(),
+        billing.plain(payment.to),
         amount_msat=_chosen_msat(payment, bill),
         max_fee=bill.most_fee_sat,
         mint=payment.mint or None,
@@ -113,5 +114,5 @@ async def _token(wallet: Wallet, payment: Payment, bill: Bill, key: str) -> None
 
 def _chosen_msat(payment: Payment, bill: Bill) -> int | None:
     """The amount, where the invoice leaves that to the payer."""
-    names_amount = invoices.read(payment.to).amount_msat is not None
+    names_amount = invoices.read(billing.plain(payment.to)).amount_msat is not None
     return None if names_amount else bill.amount_sat * 1000

@@ -115,6 +115,18 @@ def test_a_request_is_one_wherever_it_stands(before: str) -> None:
     assert not is_delivered(Payment(text, url="https://api.example/x"))
 
 
+def test_of_a_code_that_names_several_ways_the_request_or_else_the_invoice_is_paid() -> None:
+    chain, text = "BITCOIN:BC1Q" + "A" * 38 + "?AMOUNT=0.00000021", lightning().invoice(21_000)
+    found = read(f"{chain}&LIGHTNING={text.upper()}")
+    assert found == read(text)
+    assert not is_delivered(Payment(f"{chain}&lightning={text}"))
+    request = encode(PaymentRequest(amount=9, unit="sat", transports=(POST,)), "B")
+    assert read(f"{chain}&lightning={text}&creq={request}").kind == "request"
+    for wrong in (f"{text}&lightning={text}", KEY, "someone@pay.example", "lnbc", ""):
+        with pytest.raises(PaymentError, match="no Cashu payment request"):
+            read(f"{chain}&lightning={wrong}", 21)
+
+
 def test_an_address_on_the_chain_is_told_to_be_none_of_ours() -> None:
     with pytest.raises(PaymentError, match="no Cashu payment request") as caught:
         read("bitcoin:bc1q" + "a" * 38, 5)

@@ -619,13 +619,14 @@ async def test_another_wallet_pays_invoices_and_is_remembered(money: Money) -> N
 
 
 @pytest.mark.parametrize("mint", ["", "nwc"])
+@pytest.mark.parametrize("before", ["", "bitcoin:bc1q?lightning="])
 async def test_an_invoice_that_names_no_amount_is_paid_the_one_that_was_chosen(
-    money: Money, mint: str
+    money: Money, mint: str, before: str
 ) -> None:
     invoice = money.lightning.invoice(None)
     async with MemoryService(money.relay, lightning=money.lightning) as service:
         await money.keeper.connect_source(service.text)
-        found = await money.pay(Payment(invoice, 21, mint=mint))
+        found = await money.pay(Payment(before + invoice, 21, mint=mint))
         await money.keeper.connect_source("")
     assert (found.state, found.amount_sat) == ("paid", 21)
     assert money.lightning.is_paid(invoice)

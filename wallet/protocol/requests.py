@@ -10,10 +10,9 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import parse_qs
 
 from wallet.errors import ParseError
-from wallet.protocol import _encoding, _fields, conditions, p2pk, proofs, requests_b
+from wallet.protocol import _encoding, _fields, conditions, p2pk, proofs, requests_b, uris
 from wallet.protocol.conditions import Condition, Tags
 from wallet.types import Proof
 
@@ -130,7 +129,7 @@ def decode(text: str) -> PaymentRequest:
     if len(text) > MOST_TEXT:
         raise ParseError(f"a request of {len(text)} characters is too long: {MOST_TEXT} are read")
     text = text.strip()
-    if text[:8].lower() == "bitcoin:":
+    if uris.is_uri(text):
         text = _of_uri(text)
     if text[:5].lower() == "creqa":
         data = _encoding.from_base64(text[5:], "the payment request")
@@ -265,16 +264,10 @@ def _without_none(**fields: object) -> dict[str, object]:
 
 
 def _of_uri(uri: str) -> str:
-    query = uri.partition("?")[2]
-    try:
-        found = {
-            name.lower(): values for name, values in parse_qs(query, max_num_fields=50).items()
-        }
-    except ValueError:
-        found = {}
-    if len(found.get("creq", ())) != 1:
+    found = uris.way(uri, "creq")
+    if not found:
         raise ParseError(
             "the bitcoin: URI holds no Cashu payment request",
             hint="Nothing is paid on the chain: ask for a Lightning invoice or a payment request.",
         )
-    return found["creq"][0].replace(" ", "+")  # base64's plus, which queries mean as a space
+    return found.replace(" ", "+")  # base64's plus, which queries mean as a space
