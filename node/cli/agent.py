@@ -77,7 +77,7 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json(_described(_read(path)))
     else:
-        click.echo(clean(path.read_text(errors="replace")), nl=False)
+        click.echo(clean(path.read_text("utf-8", errors="replace")), nl=False)
         _read(path)
 
 

@@ -870,6 +870,19 @@ def test_a_terminal_that_cannot_show_a_letter_is_shown_its_number(home: Home) ->
     assert "größe \\u6f22\\u5b57".encode("iso-8859-1") in shown.stdout
 
 
+def test_an_agents_file_is_utf_8_whatever_the_locale(home: Home) -> None:
+    made(home)
+    run("agent", "new", "poet", "--about", "größe 漢字")
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    shown = subprocess.run(
+        [sys.executable, "-m", "node.cli", "agent", "show", "poet"],
+        env={**os.environ, **plain, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        check=True,
+    )
+    assert "größe 漢字" in shown.stdout.decode()
+
+
 def test_text_from_outside_cannot_drive_the_terminal() -> None:
     assert clean("a\x1b[2Jb\u202ec\n\td") == "a\\x1b[2Jb\\u202ec\n\td"
     assert clean("a\nb", lines=False) == "a\\nb"
