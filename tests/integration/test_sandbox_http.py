@@ -25,8 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.clock import SystemClock
-from node.errors import ToolLimitError
-from node.sandbox import Grant, Limits
+from node.errors import ToolLimitError, ToolTrapError
+from node.sandbox import Grant, Limits, Sandbox
 from node.sandbox import network as sandbox_network
 from node.sandbox.abi import Err
 from node.sandbox.capabilities.allowlist import parse_url
@@ -41,6 +41,7 @@ from node.sandbox.capabilities.http import (
 )
 from node.sandbox.hostcall import HostCall
 from node.sandbox.network import SystemNetwork
+from node.sandbox.testing import component_wat, write_tool
 
 
 @dataclass
@@ -91,11 +92,12 @@ def server(listen: Callable[[type[BaseHTTPRequestHandler]], int]) -> Server:
 
 @dataclass
 class Names(SystemNetwork):
-    """Every name is where the test says; connections are counted."""
+    """Every name is where the test says; connections are counted, with the time each may take."""
 
     addresses: dict[str, list[str]]
     asked: list[str] = field(default_factory=list)
     connected: list[str] = field(default_factory=list)
+    given_s: list[float] = field(default_factory=list)
 
     __hash__ = object.__hash__
 
@@ -107,6 +109,7 @@ class Names(SystemNetwork):
 
     def connect(self, address: str, port: int, timeout_s: float) -> socket.socket:
         self.connected.append(address)
+        self.given_s.append(timeout_s)
         return super().connect(address, port, timeout_s)
 
 
@@ -204,6 +207,33 @@ def test_refuses_a_public_name_that_leads_inwards(server: Server, addresses: lis
     assert names.connected == []
 
 
+def test_a_name_of_the_local_network_on_the_list_opens_it_to_no_other(server: Server) -> None:
+    names = Names({"api.example.org": ["127.0.0.1"], "box.local": ["127.0.0.1"]})
+    patterns = (f"http://{host}:{server.port}/*" for host in names.addresses)
+    call = host_call(*patterns, network=names)
+    assert "open internet" in refused(call, server.url("/a", "api.example.org"))
+    assert fetch(call, server.url("/a", "box.local"))["status"] == 404
+    assert names.connected == ["127.0.0.1"]
+
+
+def test_a_name_that_is_looked_up_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its turn comes back when the system answers after all."""
+    answer = threading.Event()
+
+    def slow(*_: object, **__: object) -> list[object]:
+        answer.wait(30)
+        return []
+
+    network = SystemNetwork()
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", slow)
+        for words in ["took too long"] * 8 + ["too many names"]:
+            with pytest.raises(TimeoutError, match=words):
+                network.resolve("slow.example", 80, 0.01)
+        answer.set()
+        assert network.resolve("slow.example", 80, 30) == []
+
+
 def test_a_name_that_no_thread_looks_up_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -230,6 +260,7 @@ def test_tries_the_next_address(server: Server) -> None:
     call = host_call(f"http://box.local:{server.port}/*", network=names)
     assert fetch(call, server.url("/a", "box.local"))["status"] == 200
     assert names.connected == ["127.0.0.2", "127.0.0.1"]
+    assert names.given_s[0] <= call.limits.http_seconds / 2
 
 
 def test_checks_each_redirect_anew(server: Server) -> None:
@@ -294,6 +325,12 @@ def test_a_secret_is_hidden_however_it_is_written() -> None:
     net = value.replace("+", r"\u002B").replace('"', r"\u0022")
     for written in (value, quote(value, safe=""), quote_plus(value), json.dumps(value), php, net):
         assert "s3cr3t" not in scrub(f"It said {written}.")
+
+
+def test_a_secret_is_hidden_whole_where_another_begins_like_it() -> None:
+    keys = {"X-Key": "key1", "X-Other": "key1-and-more", "X-Third": "abc"}
+    scrub = _scrubber(host_call("https://a.example/*", secrets={"https://a.example/*": keys}))
+    assert scrub("key1-and-more, key1, abc") == "[secret], [secret], abc"
 
 
 def test_a_secret_is_hidden_in_the_url_and_in_a_refusal(server: Server) -> None:
@@ -375,13 +412,16 @@ def test_a_call_sends_no_more_than_its_grant_has(server: Server) -> None:
         fetch(call, server.url("/a"), method="POST", body="x" * 200)
 
 
-def test_asks_for_no_compression_and_takes_none(server: Server) -> None:
-    server.routes["/a"] = lambda h: reply(h, 200, b"x", Content_Encoding="gzip")
+@pytest.mark.parametrize("encoding", ["gzip", "br", "x-unheard-of"])
+def test_asks_for_no_compression_and_takes_none(server: Server, encoding: str) -> None:
+    server.routes["/a"] = lambda h: reply(h, 200, b"x", Content_Encoding=encoding)
     assert "compressed" in refused(host_call(server.url("/*")), server.url("/a"))
     assert server.seen[0][2]["accept-encoding"] == "identity"
 
 
-def test_ends_at_its_time_however_slowly_the_server_drips() -> None:
+@pytest.mark.parametrize(("http_s", "call_s"), [(0.3, 30), (8.0, 0.3)])
+def test_ends_at_its_time_however_slowly_the_server_drips(http_s: float, call_s: float) -> None:
+    """Its own, or what is left of the call's."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stop = threading.Event()
 
@@ -399,11 +439,13 @@ def test_ends_at_its_time_however_slowly_the_server_drips() -> None:
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/*"
         started = time.monotonic()
-        reason = refused(host_call(url, http_seconds=0.3), url.replace("*", "a"))
+        call = host_call(url, http_seconds=http_s)
+        call.deadline_s = started + call_s
+        reason = refused(call, url.replace("*", "a"))
         elapsed = time.monotonic() - started
         stop.set()
         thread.join()
-    assert "http_seconds = 0.3" in reason
+    assert f"http_seconds = {http_s:g}" in reason
     assert elapsed < 3
 
 
@@ -434,6 +476,29 @@ def test_a_servers_words_in_an_error_are_known_to_be_its_own() -> None:
         call = host_call(f"{origin}/*")
         assert "IGNORE ALL" in refused(call, f"{origin}/a")
         assert list(call.origins) == [origin]
+
+
+def test_a_secret_is_hidden_in_what_is_wrong_with_an_answer() -> None:
+    with saying(b"You said s3cr3t-token\r\n\r\n") as origin:
+        call = host_call(f"{origin}/*", secrets={f"{origin}/*": {"X-Key": "s3cr3t-token"}})
+        assert "You said [secret]" in refused(call, f"{origin}/a")
+
+
+async def test_a_call_that_traps_has_sent_what_it_sent(server: Server, tmp_path: Path) -> None:
+    asked = json.dumps({"url": server.url("/a")})
+    traps = component_wat(
+        f"(call $http.fetch (i32.const 5000) (i32.const {len(asked)}) (i32.const 32)) unreachable",
+        imports=["http.fetch"],
+        declarations='(data (i32.const 5000) "{}")'.format(asked.replace('"', "\\22")),
+    )
+    tool = write_tool(tmp_path, traps, wants=["http"])
+    sandbox = Sandbox(tmp_path / "cache")
+    with pytest.raises(ToolTrapError) as caught:
+        await sandbox.call(tool, "tool", {}, Grant(http=(server.url("/*"),)))
+    assert len(server.seen) == 1
+    assert caught.value.egress_bytes > 50
+    assert caught.value.origins == (server.url(""),)
+    await sandbox.aclose()
 
 
 def certificate(folder: Path, name: str) -> Path:

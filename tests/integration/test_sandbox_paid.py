@@ -132,6 +132,14 @@ async def test_a_402_that_names_no_price_is_given_as_it_is(server: Server) -> No
     assert (told["status"], payer.asked) == (402, [])  # type: ignore[index]
 
 
+@pytest.mark.parametrize("status", [200, 400, 403])
+async def test_a_price_on_any_other_answer_is_not_paid(server: Server, status: int) -> None:
+    server.routes["/given"] = lambda handler, _: handler.reply(status, "given", X_Cashu=PRICE)
+    payer = MemoryPayer()
+    _, told = await fetch(server, payer, "/given")
+    assert (told["status"], payer.asked) == (status, [])  # type: ignore[index]
+
+
 async def test_what_is_not_paid_is_said_so(server: Server) -> None:
     payer = MemoryPayer(refuse=PaymentError("it costs 9 sat, and 3 are left"))
     _, told = await fetch(server, payer)
@@ -192,10 +200,11 @@ async def test_nothing_is_paid_over_plain_http_to_the_internet(server: Server) -
         def connect(self, address: str, port: int, timeout_s: float) -> object:  # type: ignore[override]
             return super().connect("127.0.0.1", port, timeout_s)
 
+    patterns = (f"http://shop.example.org:{server.port}/*", f"http://box.local:{server.port}/*")
     call = HostCall(
         tool="tool",
         seed="",
-        grant=Grant(http=(f"http://shop.example.org:{server.port}/*",), payer=payer),
+        grant=Grant(http=patterns, payer=payer),
         limits=Limits(),
         clock=SystemClock(),
         network=Open(),
