@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +14,19 @@ import pytest
 
 from node.clock import ManualClock
 from node.errors import CapabilityError
-from node.sandbox import Grant, Limits, Sandbox, SystemNetwork
+from node.sandbox import Capability, Grant, Limits, Sandbox, SystemNetwork, WorkspaceGrant
 from node.sandbox.abi import Err
-from node.sandbox.capabilities.small import clock_functions, random_functions
+from node.sandbox.capabilities.http import http_functions
+from node.sandbox.capabilities.small import (
+    clock_functions,
+    knowledge_functions,
+    random_functions,
+)
 from node.sandbox.capabilities.store import STORE_FILE, store_functions
+from node.sandbox.capabilities.workspace import workspace_functions
 from node.sandbox.hostcall import HostCall
+from node.sandbox.linking import check_grant
+from node.sandbox.manifest import all_capabilities
 from node.sandbox.testing import FunctionTool, MemorySandbox, component_wat, write_tool
 from node.types import Json, JsonObject
 
@@ -38,6 +46,10 @@ SEARCH = component_wat(
        (i32.const 32)""",
     imports=["knowledge.search"],
 )
+
+
+async def _nothing(query: str, limit: int) -> Json:
+    return []
 
 
 def number(function: str) -> str:
@@ -97,7 +109,10 @@ async def test_knowledge_is_asked_on_the_loop(sandbox: Sandbox, tmp_path: Path) 
     result = await sandbox.call(tool, "tool", {"v": "color"}, Grant(knowledge=search))
     assert result.value == [{"source": "note", "text": "grün", "score": 1}]
     assert result.origins == ("knowledge:",)
-    assert asked == [("color", 3)]
+    all_of_it = SEARCH.replace("(i32.const 3) (i32.const 32)", "(i32.const -1) (i32.const 32)")
+    tool = write_tool(tmp_path, all_of_it, wants=["knowledge"])
+    await sandbox.call(tool, "tool", {"v": "all"}, Grant(knowledge=search))
+    assert asked == [("color", 3), ("all", Limits.knowledge_results)]
 
 
 def host_call(store: Path | None, tool: str = "tool", **limits: int) -> HostCall:
@@ -131,11 +146,15 @@ def test_values_outlive_a_call_and_belong_to_a_tool(tmp_path: Path) -> None:
     other = host_call(tmp_path / "agent", tool="other")
     assert do(other, "get", "key") is None
     assert do(other, "delete", "key") == "key"
+    assert do(other, "set", "theirs", "x") == "theirs"
+    assert do(other, "keys") == "theirs"
+    assert do(second, "keys") == "a\nkey"
     assert do(second, "get", "key") == "blau"
     assert do(second, "delete", "key") == "key"
     assert do(second, "keys") == "a"
     second.close()
     other.close()
+    assert (tmp_path / "agent").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_function_that_only_reads_changes_no_value(tmp_path: Path) -> None:
@@ -158,6 +177,9 @@ def test_a_store_has_room_for_so_much(tmp_path: Path) -> None:
     assert do(call, "set", "a", "") == "a"
     assert do(call, "keys") == "a\nb"
     assert do(call, "set", "a", "\u00fc" * 5) == Err("the store is full: store_bytes = 10")
+    other = host_call(tmp_path, "other", store_keys=2, store_bytes=10)
+    assert do(other, "set", "a", "1234567890") == "a", "another tool's room is its own"
+    other.close()
     call.close()
 
 
@@ -180,6 +202,29 @@ def test_nothing_is_served_without_its_grant() -> None:
     for function in (*store_functions(call.limits)[3:], *clock_functions(), *random_functions()):
         with pytest.raises(CapabilityError, match="was not granted"):
             function.run(call)
+    for function in (*workspace_functions(call.limits), *http_functions(call.limits)):
+        with pytest.raises(CapabilityError, match="was not granted"):
+            function.run(call, *["{}"] * len(function.params))
+    with pytest.raises(CapabilityError, match="knowledge"):
+        knowledge_functions()[0].run(call, "query", 3)
+
+
+GRANTS = {
+    "workspace": Grant(workspace=WorkspaceGrant(Path("/w"))),
+    "http": Grant(http=("https://a.example/*",)),
+    "knowledge": Grant(knowledge=_nothing),
+    "store": Grant(store=Path("/s")),
+    "clock": Grant(clock=True),
+    "random": Grant(random=True),
+}
+
+
+@pytest.mark.parametrize("wanted", all_capabilities())
+def test_a_tool_is_not_begun_without_what_it_wants(wanted: Capability) -> None:
+    for held, grant in GRANTS.items():
+        refused = nullcontext() if held == wanted else pytest.raises(CapabilityError, match=wanted)
+        with refused:
+            check_grant("tool", frozenset({wanted}), grant)
 
 
 async def test_the_double_behaves_as_the_sandbox_does() -> None:

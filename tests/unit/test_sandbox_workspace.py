@@ -424,6 +424,28 @@ def test_a_name_of_two_lines_is_not_listed_as_two_names(root: Path) -> None:
     assert do(host_call(root), "list", ".") == ""
 
 
+def test_a_name_that_is_no_text_is_not_listed(root: Path) -> None:
+    try:
+        (root / os.fsdecode(b"a\xff")).write_text("x")
+    except OSError as error:
+        pytest.skip(f"this file system takes no such name: {error}")
+    assert do(host_call(root), "list", ".") == ""
+
+
+def test_a_file_whose_bytes_the_disk_does_not_keep_is_not_replaced(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a").write_text("x")
+
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("node.sandbox.capabilities.workspace.sync", fail)
+    assert refused(host_call(root), "write", "a", "y")
+    assert (root / "a").read_text() == "x"
+    assert os.listdir(root) == ["a"]
+
+
 def test_names_the_limit_of_a_file(root: Path) -> None:
     (root / "big").write_text("x" * 11)
     call = host_call(root, file_bytes=10)
