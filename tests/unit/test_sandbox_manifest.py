@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -36,6 +37,7 @@ read_only = true
 parameters = {type = "object", required = ["x"]}
 """
 WAT = component_wat("(call $answer (i32.const 1) (local.get $text) (local.get $size))")
+OTHER = component_wat("(call $answer (i32.const 0) (local.get $text) (local.get $size))")
 
 
 def parse(text: str) -> ToolManifest:
@@ -51,6 +53,8 @@ def test_reads_every_key() -> None:
     function = manifest.function("do_it")
     assert (function.read_only, function.idempotent) == (True, False)
     assert function.parameters == {"type": "object", "required": ["x"]}
+    function = parse(GOOD.replace("read_only = true", "")).function("do_it")
+    assert (function.read_only, function.idempotent) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +177,16 @@ def test_a_digest_may_lie_beside_the_manifest(tmp_path: Path, store: ToolStore) 
         store.get("one")
 
 
+def test_a_digest_in_the_manifest_counts_more_than_one_beside_it(
+    tmp_path: Path, store: ToolStore
+) -> None:
+    tool = write_tool(tmp_path / "shipped", WAT, name="one")
+    (tool.folder / "tool.wasm").write_bytes(b"other")
+    (tool.folder / "tool.sha256").write_text(hashlib.sha256(b"other").hexdigest())
+    with pytest.raises(ToolError, match="not the file"):
+        store.get("one")
+
+
 def test_a_tool_with_its_digest_beside_it_can_be_installed(
     tmp_path: Path, store: ToolStore
 ) -> None:
@@ -189,11 +203,13 @@ def test_a_digest_beside_the_manifest_is_one(tmp_path: Path, store: ToolStore, d
         store.get("one")
 
 
+@pytest.mark.parametrize("moved", [True, False])
 @pytest.mark.parametrize("replacing", [True, False])
 def test_what_an_install_that_was_killed_left_is_put_right(
-    tmp_path: Path, store: ToolStore, monkeypatch: pytest.MonkeyPatch, replacing: bool
+    tmp_path: Path, store: ToolStore, monkeypatch: pytest.MonkeyPatch, replacing: bool, moved: bool
 ) -> None:
-    """Killed between the two moves, where the old tool is away and the new one not there yet."""
+    """Killed between the two moves, where the old tool is away and the new one not there yet, or
+    after them, where the old one is still beside it."""
 
     class Killed(BaseException): ...
 
@@ -206,14 +222,34 @@ def test_what_an_install_that_was_killed_left_is_put_right(
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", kill)
         patched.setattr(
-            Path, "rename", lambda path, to: kill() if path.name == "new" else move(path, to)
+            Path,
+            "rename",
+            lambda path, to: kill() if path.name == "new" and not moved else move(path, to),
         )
         with pytest.raises(Killed):
-            store.add(write_tool(tmp_path / "new", WAT + " ", name="one").folder)
-    assert store.names() == []
-    store.tidy()
-    assert [tool.name for tool in store.list()] == ["one"] * replacing
+            store.add(write_tool(tmp_path / "new", OTHER, name="one").folder)
+    assert store.names() == ["one"] * moved
+    store.add(write_tool(tmp_path / "more", WAT, name="two").folder)
+    assert store.names() == ["one"] * (replacing or moved) + ["two"]
+    if moved:
+        assert store.get("one").sha256 == read_manifest(tmp_path / "new" / "one").sha256
     assert not [*(tmp_path / "installed").glob(".*")]
+
+
+def test_a_tool_of_the_owners_stays_where_a_later_node_ships_one_of_its_name(
+    tmp_path: Path, store: ToolStore
+) -> None:
+    mine = store.add(write_tool(tmp_path / "elsewhere", WAT, name="one").folder)
+    write_tool(tmp_path / "shipped", OTHER, name="one")
+    found = store.get("one")
+    assert (found, found.is_shipped) == (mine, False)
+
+
+def test_a_folder_that_no_tool_can_be_named_like_is_none(tmp_path: Path, store: ToolStore) -> None:
+    write_tool(tmp_path / "shipped", WAT, name="one")
+    for name in ("Copy of one", "one.bak"):
+        shutil.copytree(tmp_path / "shipped" / "one", tmp_path / "installed" / name)
+    assert store.names() == ["one"]
 
 
 def test_only_what_came_with_the_node_is_shipped(tmp_path: Path, store: ToolStore) -> None:
@@ -292,6 +328,19 @@ def test_an_example_is_json(what: str) -> None:
         parse(f'{GOOD}\n[[examples]]\nfunction = "do_it"\n{what}\n')
 
 
+@pytest.mark.parametrize(
+    ("example", "words"),
+    [
+        ('function = "do_it"', "either result or error"),
+        ('function = "do_it"\nresult = 1\nerror = "no"', "either result or error"),
+        ('function = "do_more"\nresult = 1', "there is no such function"),
+    ],
+)
+def test_an_example_says_what_comes_of_a_function(example: str, words: str) -> None:
+    with pytest.raises(ToolError, match=words):
+        parse(f"{GOOD}\n[[examples]]\n{example}\n")
+
+
 def test_what_changes_while_it_is_installed_replaces_nothing(
     tmp_path: Path, store: ToolStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +358,30 @@ def test_what_changes_while_it_is_installed_replaces_nothing(
         store.add(source.folder)
     assert store.get("mine").sha256 == kept
     assert [path.name for path in (tmp_path / "installed").iterdir()] == ["mine"]
+
+
+def test_a_manifest_that_changes_while_it_is_installed_is_not_what_was_looked_at(
+    tmp_path: Path, store: ToolStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, copy = write_tool(tmp_path / "elsewhere", WAT, name="mine"), shutil.copyfile
+
+    def copy_and_change(one: Path, other: Path) -> None:
+        copy(one, other)
+        if other.name == "tool.toml":
+            other.write_text(other.read_text() + "read_only = true\n")
+
+    monkeypatch.setattr(shutil, "copyfile", copy_and_change)
+    with pytest.raises(ToolError, match="changed meanwhile"):
+        store.add(source.folder)
+    assert store.names() == []
+
+
+def test_a_manifest_has_a_size(tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, WAT, name="mine")
+    with (tool.folder / "tool.toml").open("a") as file:
+        file.write("#" * 300_000)
+    with pytest.raises(ToolError, match="larger than"):
+        read_manifest(tool.folder)
 
 
 def test_a_tool_that_cannot_be_replaced_stays(
