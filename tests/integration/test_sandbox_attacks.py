@@ -404,27 +404,55 @@ async def test_what_wasi_has_and_the_node_has_not_traps(calm: Sandbox, tmp_path:
         await run(calm, tool, "a")
 
 
-async def test_an_import_of_other_types_traps(calm: Sandbox, tmp_path: Path) -> None:
-    wat = """(component
-      (import "freehold:tool/workspace@1.0.0"
-        (instance $w (export "read" (func (param "path" u32) (result u32)))))
-      (core func $read (canon lower (func $w "read")))
+WRONG = {
+    "types": ("workspace", "read", '(param "path" u32) (result u32)', "other types than tool.wit"),
+    "too few": ("workspace", "read", "(result u32)", "it takes 1 arguments"),
+    "too many": (
+        "workspace",
+        "read",
+        '(param "path" u32) (param "more" u32) (result u32)',
+        "it takes 1 arguments",
+    ),
+    "no result": ("clock", "now", "", "another result than it has"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_an_import_that_is_another_than_the_hosts_traps(
+    calm: Sandbox, tmp_path: Path, name: str
+) -> None:
+    """What the host took for its arguments, or for where its result goes, would be any memory."""
+    interface, function, kind, words = WRONG[name]
+    count, result = kind.count("param"), "(result i32)" if "result" in kind else ""
+    wat = f"""(component
+      (import "freehold:tool/{interface}@1.0.0"
+        (instance $w (export "{function}" (func {kind}))))
+      (core func $asked (canon lower (func $w "{function}")))
       (core module $m
-        (import "w" "read" (func $read (param i32) (result i32)))
+        (import "w" "asked" (func $asked (param {"i32 " * count}) {result}))
         (memory (export "memory") 1)
         (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
         (func (export "describe") (result i32) (i32.const 0))
-        (func (export "call") (param i32 i32) (result i32) (call $read (i32.const 7))))
-      (core instance $i (instantiate $m (with "w" (instance (export "read" (func $read))))))
+        (func (export "call") (param i32 i32) (result i32)
+          (call $asked {"(i32.const 7) " * count}) {"" if result else "(i32.const 0)"}))
+      (core instance $i (instantiate $m (with "w" (instance (export "asked" (func $asked))))))
       (func (export "describe") (result string)
         (canon lift (core func $i "describe") (memory (core memory $i "memory"))))
       (func (export "call") (param "input" string) (result (result string (error string)))
         (canon lift (core func $i "call") (memory (core memory $i "memory"))
           (realloc (core func $i "realloc")))))"""
-    tool = write_tool(tmp_path, wat, wants=["workspace"])
-    with pytest.raises(ToolTrapError, match=r"other types than tool\.wit"):
-        await run(calm, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path)))
+    tool = write_tool(tmp_path, wat, wants=["workspace", "clock"])
+    with pytest.raises(ToolTrapError, match=words):
+        await run(calm, tool, "a", Grant(workspace=WorkspaceGrant(tmp_path), clock=True))
     await assert_well(calm, tmp_path)
+
+
+async def test_an_argument_that_is_too_long_is_answered(calm: Sandbox, tmp_path: Path) -> None:
+    tool = write_tool(tmp_path, READ, wants=["workspace"])
+    grant = Grant(workspace=WorkspaceGrant(tmp_path))
+    result = await calm.call(tool, "tool", {"v": "a" * 5000}, grant)
+    assert not result.ok
+    assert "read: 5000 bytes where at most 4096 are allowed" in str(result.value)
 
 
 # Types are the guest's to state, and a list of bytes is thirty times as large in the host.
@@ -466,6 +494,22 @@ async def test_a_list_does_not_grow_in_the_host(
     with pytest.raises(ToolLimitError, match="copied_bytes = 134217728"):
         await run(calm, tool, "x", Grant(workspace=WorkspaceGrant(tmp_path)))
     assert psutil.Process().memory_info().rss - before < 300 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "other types"), (1025, "1025 bytes where at most 1024")]
+)
+async def test_what_is_waited_for_is_few_handles(
+    calm: Sandbox, tmp_path: Path, count: int, words: str
+) -> None:
+    """A number that were taken for a handle would be an address in the host."""
+    wat = AMPLIFIED.replace("100000000", str(count))
+    named = {"interface": "wasi:io/poll@0.2.0", "function": "poll", "item": "u64"}
+    for key, value in named.items():
+        wat = wat.replace("{" + key + "}", value)
+    with pytest.raises(ToolTrapError, match=words):
+        await run(calm, write_tool(tmp_path, wat), "x")
+    await assert_well(calm, tmp_path)
 
 
 async def test_host_calls_are_counted(cache: Path, tmp_path: Path) -> None:
@@ -515,8 +559,10 @@ async def test_a_host_function_that_fails_is_a_fault_of_the_node(
         raise KeyError("private detail")
 
     tool = write_tool(tmp_path, SEARCH, wants=["knowledge"])
-    with pytest.raises(SandboxError, match="search failed"):
+    with pytest.raises(SandboxError, match="search failed") as caught:
         await run(calm, tool, "x", Grant(knowledge=broken))
+    assert type(caught.value) is SandboxError
+    assert "fault of the node" in caught.value.hint
     await assert_well(calm, tmp_path)
 
 
