@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import wasmtime
 from hypothesis import HealthCheck, given, settings
@@ -49,7 +50,11 @@ def compiler(tmp_path: Path, engine: wasmtime.Engine) -> Compiler:
 
 
 async def get(compiler: Compiler, raw: bytes) -> Compiled:
-    return await compiler.get(hashlib.sha256(raw).hexdigest(), raw)
+    return await compiler.get(sha256(raw), raw)
+
+
+def sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
 
 
 def files(tmp_path: Path) -> dict[str, Path]:
@@ -155,6 +160,36 @@ async def test_what_was_tampered_with_is_compiled_again(
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+async def test_the_code_of_another_component_is_not_taken_for_its_own(
+    tmp_path: Path, compiler: Compiler
+) -> None:
+    """Both were compiled here; one lies under the name of the other."""
+    one, other = component(), component(READS)
+    await get(compiler, one)
+    for path in files(tmp_path).values():
+        path.rename(path.with_name(path.name.replace(sha256(one), sha256(other))))
+    assert (await get(compiler, other)).imports == ("freehold:tool/workspace@1.0.0",)
+
+
+async def test_a_node_that_starts_again_compiles_nothing_anew(
+    tmp_path: Path, compiler: Compiler, engine: wasmtime.Engine
+) -> None:
+    await get(compiler, component())
+    before = files(tmp_path)[".cwasm"].stat().st_ino
+    await get(Compiler(tmp_path / "cache", engine, Limits()), component())
+    assert files(tmp_path)[".cwasm"].stat().st_ino == before
+
+
+@pytest.mark.parametrize("key", [b"", b"ab" * 31, b"xy" * 32, b"\xff" * 64])
+def test_a_key_that_is_none_is_not_used(
+    tmp_path: Path, engine: wasmtime.Engine, compiler: Compiler, key: bytes
+) -> None:
+    """One that is cut off, as by a full disk, could be guessed."""
+    (tmp_path / "cache" / "key").write_bytes(key)
+    with pytest.raises(SandboxError, match="is not usable"):
+        Compiler(tmp_path / "cache", engine, Limits())
+
+
 async def test_another_nodes_cache_is_not_trusted(
     tmp_path: Path, compiler: Compiler, engine: wasmtime.Engine
 ) -> None:
@@ -252,9 +287,11 @@ async def test_a_disk_that_takes_no_code_is_told_as_that(
 
 
 async def test_compiling_has_a_time(tmp_path: Path, engine: wasmtime.Engine) -> None:
+    before = psutil.Process().children()
     compiler = Compiler(tmp_path / "cache", engine, Limits(compile_seconds=0.01))
     with pytest.raises(ToolLimitError, match=r"compile_seconds = 0\.01"):
         await get(compiler, component())
+    assert psutil.Process().children() == before
     assert set(files(tmp_path)) == {""}
 
 
@@ -301,7 +338,7 @@ def test_a_damaged_component_is_refused_or_compiled(
 
 
 def code_of(folder: Path, raw: bytes) -> Path:
-    return next(folder.glob(f"{hashlib.sha256(raw).hexdigest()}*.cwasm"))
+    return next(folder.glob(f"{sha256(raw)}*.cwasm"))
 
 
 async def room_for_two(folder: Path, engine: wasmtime.Engine) -> tuple[Compiler, list[bytes]]:
@@ -317,7 +354,7 @@ async def room_for_two(folder: Path, engine: wasmtime.Engine) -> tuple[Compiler,
 
 
 def held(compiler: Compiler, raw: list[bytes]) -> list[bool]:
-    return [compiler.holds(hashlib.sha256(each).hexdigest()) for each in raw]
+    return [compiler.holds(sha256(each)) for each in raw]
 
 
 async def test_what_was_used_longest_ago_makes_room(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -136,8 +137,10 @@ async def test_what_agents_were_granted_is_compiled_once_the_node_is_ready(tmp_p
     await task
     (code,) = (tmp_path / "cache").glob("*.cwasm")
     assert code.name.startswith(tools.get("calc").sha256)
-    await compile_tools(sandbox, tools, agents, ready)  # and not a second time
+    os.utime(code, (1, 1))
+    await compile_tools(sandbox, tools, agents, ready)  # and not a second time, nor loaded
     assert [code] == list((tmp_path / "cache").glob("*.cwasm"))
+    assert code.stat().st_mtime == 1
     await sandbox.aclose()
 
 

@@ -74,6 +74,32 @@ ARGUMENTS = asks(
 )
 NUMBER = "(call $decimal (call $asked))"
 CHANCE = asks("wasi:random/random", "get-random-u64", "(result u64)", "(result i64)", NUMBER)
+CHANCES = asks(
+    "wasi:random/random",
+    "get-random-u64",
+    "(result u64)",
+    "(result i64)",
+    "(call $decimal (i64.extend_i32_u (i64.ne (call $asked) (call $asked))))",
+)
+TIMES = asks(
+    "wasi:clocks/monotonic-clock",
+    "now",
+    "(result u64)",
+    "(result i64)",
+    "(call $decimal (i64.extend_i32_u (i64.lt_u (call $asked) (call $asked))))",
+)
+DATE = asks(
+    "wasi:clocks/wall-clock",
+    "now",
+    "(result $datetime)",
+    "(param i32)",
+    "(call $asked (i32.const 64)) (call $decimal (i64.load (i32.const 64)))",
+).replace(
+    "(instance $w",
+    """(instance $w (type $d (record (field "seconds" u64) (field "nanoseconds" u32)))
+      (export "datetime" (type $datetime (eq $d)))""",
+    1,
+)
 MONOTONIC = asks("wasi:clocks/monotonic-clock", "now", "(result u64)", "(result i64)", NUMBER)
 MANY_BYTES = asks(
     "wasi:random/random",
@@ -191,6 +217,13 @@ async def test_chance_and_time_are_the_same_in_every_call(sandbox: Sandbox, tmp_
     for wat in (CHANCE, MONOTONIC):
         answers = {(await ask(sandbox, tmp_path, wat)).value for _ in range(3)}
         assert len(answers) == 1
+    assert (await ask(sandbox, tmp_path, DATE)).value == 0
+
+
+async def test_chance_and_time_go_on_within_a_call(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Else what waits for either to change never ends."""
+    for wat in (CHANCES, TIMES):
+        assert (await ask(sandbox, tmp_path, wat)).value == 1
 
 
 async def test_chance_and_time_are_real_where_they_are_granted(
@@ -198,6 +231,7 @@ async def test_chance_and_time_are_real_where_they_are_granted(
 ) -> None:
     assert (await ask(sandbox, tmp_path, CHANCE, Grant(random=True))).value == 7
     assert (await ask(sandbox, tmp_path, MONOTONIC, Grant(clock=True))).value == 0
+    assert (await ask(sandbox, tmp_path, DATE, Grant(clock=True))).value == 1_700_000_000
 
 
 async def test_bytes_come_as_many_as_asked_for_up_to_a_limit(
@@ -237,6 +271,16 @@ async def test_a_flood_of_output_is_stopped(sandbox: Sandbox, tmp_path: Path) ->
     wat = PRINT.replace("TIMES", "1").replace("ENDING", "unreachable")
     with pytest.raises(ToolLimitError, match="stdout_bytes = 65536"):
         await ask(sandbox, tmp_path, wat)
+
+
+@pytest.mark.parametrize(("size", "words"), [(65_536, "unreachable"), (65_537, "at most 65536")])
+async def test_so_much_is_printed_at_once(
+    sandbox: Sandbox, tmp_path: Path, size: int, words: str
+) -> None:
+    wat = PRINT.replace("TIMES", "0").replace("ENDING", "unreachable")
+    at_once = wat.replace("(local.get $size) (i32.const 64)", f"(i32.const {size}) (i32.const 64)")
+    with pytest.raises(ToolTrapError, match=words):
+        await ask(sandbox, tmp_path, at_once)
 
 
 async def test_many_at_once_do_not_mix(sandbox: Sandbox, tmp_path: Path) -> None:
