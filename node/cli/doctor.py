@@ -284,8 +284,8 @@ def _money(wallet: WalletReply) -> Iterator[Fault | Note]:
         yield Fault("the wallet came out of an archive", hint)
     elif state == "locked":
         yield Note(f"{wallet['problem']}; {wallet['hint']}")
-    elif state != "open":
-        yield Fault(wallet["problem"] or f"the wallet is {state}", wallet["hint"])
+    elif state == "broken":
+        yield Fault(wallet["problem"], wallet["hint"])
     for mint in wallet["mints"]:
         if mint["over_cap"]:
             yield Note(
