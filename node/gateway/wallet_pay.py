@@ -202,8 +202,9 @@ async def _paid(node: Control, payment: Payment, who: str, key: str = "") -> Pai
         if isinstance(error, RunStoppedError) or _is_begun(node, run):
             raise _open(run, error.message) from error
         raise
+    said, _, advice = result.reason.partition("\n")
     if result.status == "stopped" and _is_begun(node, run):
-        raise _open(run, result.reason)
+        raise _open(run, said)
     if result.status == "completed" and not result.text:
         raise PaymentPendingError(
             f"it was paid, and what that came to was erased (run {run})",
@@ -211,7 +212,6 @@ async def _paid(node: Control, payment: Payment, who: str, key: str = "") -> Pai
         )
     value = json.loads(result.text) if result.status == "completed" else {}
     if "operation" not in value:
-        said, _, advice = result.reason.partition("\n")
         hint = f"{advice} `freehold trace {run}` has it all.".lstrip()
         raise PaymentError(said or "it was not paid", hint=hint)
     return cast("PaidReply", {"run": run, **value})

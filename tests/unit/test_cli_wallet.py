@@ -165,6 +165,22 @@ def test_an_invoice_that_was_not_paid_is_no_success(
         assert run("invoice 5 --wait").exit_code == status
 
 
+def test_an_invoice_is_waited_for_until_it_is_paid(asked: Any) -> None:
+    for option, printed, shown in (("", "lnbc1", ""), (" --json", "{", "lnbc1")):
+        asked.claim.side_effect = [{**OPERATION, "state": "prepared"}, OPERATION]
+        done = run(f"invoice 5 --wait{option}")
+        assert done.exit_code == 0
+        assert asked.claim.mock_calls[-2:] == [call("in-1", 50)] * 2
+        assert done.stdout.startswith(printed)
+        assert done.stderr.startswith(shown)
+
+
+def test_a_secret_of_blanks_is_none(asked: Any) -> None:
+    for typed in ("unlock", "receive", "nwc connect"):
+        assert isinstance(run(typed, " \n").exception, RequestError)
+    assert asked.mock_calls == []
+
+
 @pytest.mark.parametrize(
     ("report", "status", "said"),
     [

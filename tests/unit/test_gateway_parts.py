@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import psutil
@@ -42,10 +42,14 @@ from node.errors import (
     JournalError,
     JournalWriteError,
     NoAnswerError,
+    NotFoundError,
     PaymentError,
     PaymentPendingError,
+    PolicyDeniedError,
     RequestError,
     RunStoppedError,
+    StoppingError,
+    UnknownRunError,
 )
 from node.gateway import bind_tcp, bind_unix, sse
 from node.gateway.http import on_bug, on_error
@@ -447,6 +451,50 @@ async def test_a_payment_whose_end_could_not_be_logged_is_not_told_as_failed(
         await _paid(node, Payment(to="lnbc1"), "uid:0")
 
 
+@pytest.mark.parametrize(
+    ("status", "begun", "kind", "said"),
+    [
+        ("stopped", None, PaymentError, "cancelled"),
+        ("stopped", "failed", PaymentError, "cancelled"),
+        ("stopped", "pending", PaymentPendingError, "cancelled; the payment is under way"),
+        ("stopped", "done", PaymentPendingError, "cancelled; the payment is under way"),
+        ("failed", None, PaymentError, "cancelled"),
+        ("", None, PaymentPendingError, "parked; the payment is under way"),
+        ("asked", None, PaymentPendingError, "the payment is under way"),
+    ],
+)
+async def test_a_payment_is_told_as_not_made_only_where_it_was_not(
+    status: str, begun: str | None, kind: type[FreeholdError], said: str
+) -> None:
+    """Without a status its run is parked, and pays when the node goes on."""
+
+    async def watch(_run: str) -> AsyncIterator[RunEvent]:
+        if status == "asked":
+            yield RunEvent("approval.asked", {}, 1)
+
+    async def wait(run: str) -> RunResult:
+        if not status:
+            raise RunStoppedError("parked")
+        return RunResult(status=cast(Any, status), reason="cancelled\nDo this.", run_id=run)
+
+    async def pay(_payment: Payment, *, actor: str, key: str) -> str:
+        return "r-1"
+
+    known = {"r-1:1": SimpleNamespace(state=begun)} if begun else {}
+    node: Any = SimpleNamespace(
+        runs=SimpleNamespace(
+            pay=pay, watch=watch, wait=wait, begun=lambda *_: False, is_unfinished=lambda _: True
+        ),
+        keeper=SimpleNamespace(wallet=lambda **_: SimpleNamespace(operation=known.get)),
+        purse=SimpleNamespace(bill=lambda _, **__: None),
+    )
+    with pytest.raises(kind) as caught:
+        await _paid(node, Payment(to="lnbc1"), "uid:0")
+    assert caught.value.message.startswith(said)
+    advice = "Do this. `freehold trace r-1`" if kind is PaymentError else "do not pay again"
+    assert advice in caught.value.hint
+
+
 async def test_what_came_of_a_payment_is_told_again_also_when_its_invoice_has_expired() -> None:
     log, payment, run = MemoryLog(), Payment(to="lnbc1"), id_of("rent-2026-11", "uid:0")
     prompt = log.put_blob(command(payment).encode(), "prompt")
@@ -478,7 +526,17 @@ async def test_what_came_of_a_payment_is_told_again_also_when_its_invoice_has_ex
 
 @pytest.mark.parametrize(
     ("kind", "status"),
-    [(PaymentPendingError, 504), (RunStoppedError, 403), (PaymentError, 400)],
+    [
+        (PaymentPendingError, 504),
+        (RunStoppedError, 403),
+        (PolicyDeniedError, 403),
+        (BudgetExceededError, 403),
+        (PaymentError, 400),
+        (NotFoundError, 404),
+        (UnknownRunError, 404),
+        (StoppingError, 503),
+        (JournalWriteError, 503),
+    ],
 )
 async def test_a_payment_that_is_under_way_is_no_fault_of_the_request(
     kind: type[FreeholdError], status: int
