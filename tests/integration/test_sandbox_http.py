@@ -311,6 +311,14 @@ def test_a_redirect_keeps_or_drops_the_body(
     assert ("content-type" in server.seen[1][2]) is bool(body)
 
 
+@pytest.mark.parametrize("written", ["/gr\u00fcn".encode(), "/gr\u00fcn".encode("latin-1")])
+def test_a_redirect_is_read_in_the_letters_it_is_written_in(server: Server, written: bytes) -> None:
+    """A header has ASCII alone, and many servers do not know."""
+    server.routes["/a"] = lambda h: reply(h, 302, Location=written.decode("latin-1"))
+    server.routes["/gr%C3%BCn"] = lambda h: reply(h, 200, b"ok")
+    assert fetch(host_call(server.url("/*")), server.url("/a"))["body"] == "ok"
+
+
 def test_a_redirect_from_https_to_http_is_refused() -> None:
     secure = _Request("GET", parse_url("https://a.example/"), {}, b"")
     with pytest.raises(_RefusedError, match="from https to http"):

@@ -167,9 +167,7 @@ def _send(
 
 
 def _receive(limits: Limits, answer: httpcore.Response) -> _Response:
-    headers = {
-        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers
-    }
+    headers = {_letters(name).lower(): _letters(value) for name, value in answer.headers}
     if headers.get("content-encoding", "identity") != "identity":
         raise _RefusedError("the server compressed its answer, which it was not asked to")
     body = bytearray()
@@ -179,6 +177,14 @@ def _receive(limits: Limits, answer: httpcore.Response) -> _Response:
             limit = f"http_response_bytes = {limits.http_response_bytes}"
             raise _RefusedError(f"the answer is larger than {limit}")
     return _Response(answer.status, headers, bytes(body))
+
+
+def _letters(header: bytes) -> str:
+    """A part of a header, which should be ASCII: as browsers read the address of a redirect."""
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        return header.decode("latin-1")
 
 
 def _next(request: _Request, response: _Response) -> _Request:
