@@ -130,6 +130,9 @@ def test_other_text_stays_as_it_is(page):
     assert page("plain <b>", kind="")["text"] == "plain <b>"
 
 
+PROLOG = '<?xml version="1.0" encoding="windows-1251"?>'
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "text"),
     [
@@ -144,11 +147,27 @@ def test_other_text_stays_as_it_is(page):
         ("text/plain; charset=latin1", b"\xef\xbb\xbf\xc3\xa9", "é"),
         ("text/plain", b"\xff\xfe\xe9\0", "é"),
         ("text/html; charset=utf-8", b"\xfe\xff\0<\0p\0>\0\xe9", "é"),
+        ("text/html; charset=gb2312", "镕喆".encode("gbk"), "镕喆"),
+        ("text/html; charset=Shift_JIS", b"\x87@\x81`", "①～"),
+        ("text/html; charset=euc-kr", b"\x8cc", "똠"),
+        ("text/html; charset=ks_c_5601-1987", b"\xc7\xd1", "한"),
+        ("text/html; charset=windows-874", b"\xe4\xb7\xc2", "ไทย"),
+        ("text/html", b"<meta charset=iso-2022-jp><p>\x1b$B%F\x1b(B", "テ"),
+        ("text/html; charset=iso-8859-9", b"\xfe\x93", "ş“"),
+        ("text/xml", b'<?xml version="1.0" encoding="windows-1251"?>\xcf', PROLOG + "П"),
+        ("application/xhtml+xml", b"<?xml encoding='latin1'?><meta charset=gbk><p>\xe9", "é"),
         ("application/json", b'\xef\xbb\xbf{"charset=": "\xc3\xa9"}', '{"charset=": "é"}'),
     ],
 )
 def test_the_charset_is_what_the_page_says(page, kind, body, text):
     assert page(body, kind=kind) == {"status": 200, "text": text}
+
+
+@pytest.mark.parametrize("kind", ["application/pdf", "image/png", ""])
+def test_what_is_no_text_is_said_to_be_none(page, kind):
+    words = page(b"%PDF-1.7\n\xff\0\x01" * 500, kind=kind)["error"]
+    assert words.startswith("that is no page of text but " + (kind or "a file of no named type"))
+    assert page(b"<p>a\0b")["text"] == "a\0b"
 
 
 def test_a_refusal_of_the_server_is_an_answer(page):

@@ -12,7 +12,7 @@ fn fetch(call: *guest.Call) guest.Error!void {
     const response = try request(call, url);
     const body = try member(call, response, "body");
     const base = if (response.get("url")) |at| if (at == .string) at.string else url else url;
-    const whole = if (isHtml(response, body)) try html.text(call.arena, body, base) else body;
+    const whole = if (isHtml(response, body)) try html.text(call.arena, body, base) else try plain(call, response, body);
     const shown = clip(whole);
     const status = response.get("status") orelse guest.Value{ .null = {} };
     if (shown.len < whole.len) {
@@ -41,6 +41,13 @@ fn isHtml(response: std.json.ObjectMap, body: []const u8) bool {
     const start = std.mem.trimStart(u8, body, " \t\r\n");
     return std.ascii.startsWithIgnoreCase(start, "<!doctype html") or
         std.ascii.startsWithIgnoreCase(start, "<html");
+}
+
+/// The body as it is. No text has a NUL in it, and hardly a picture or an archive has none.
+fn plain(call: *guest.Call, response: std.json.ObjectMap, body: []const u8) guest.Error![]const u8 {
+    if (std.mem.indexOfScalar(u8, body, 0) == null) return body;
+    const kind = contentType(response) orelse "a file of no named type";
+    return call.fail("that is no page of text but {s}, which cannot be read here", .{kind[0..@min(kind.len, 100)]});
 }
 
 fn contentType(response: std.json.ObjectMap) ?[]const u8 {
