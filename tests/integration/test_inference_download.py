@@ -411,6 +411,27 @@ def test_a_token_goes_to_the_hub_and_not_to_where_it_redirects(model: bytes, mod
     assert "hf_secret" not in repr(source)
 
 
+def test_a_token_is_for_one_place() -> None:
+    env = {"HF_ENDPOINT": "https://hub.test:8443", "HF_TOKEN": "hf_secret"}
+    source = parse_source("hf:o/r/a.gguf", env)
+    assert source.headers(source.url) == {"Authorization": "Bearer hf_secret"}
+    for other in ("https://hub.test/a", "https://hub.test:9/a", "http://hub.test:8443/a"):
+        assert source.headers(httpx.URL(other)) == {}
+
+
+def test_another_digest_than_was_given_is_refused_before_the_file_is_paid_for(
+    model: bytes, models: Path
+) -> None:
+    said = {"X-Linked-Etag": '"' + "a" * 64 + '"'}
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=said, stream=httpx.ByteStream(model))
+
+    wanted = Wanted(parse_source("https://hub.test/a", {}), sha256="b" * 64)
+    with pytest.raises(DownloadError, match="says that its SHA-256 is a"):
+        Download(models, wanted, transport=httpx.MockTransport(answer)).run()
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

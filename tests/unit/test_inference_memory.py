@@ -240,6 +240,16 @@ def test_libllama_itself_is_asked() -> None:
     assert said["devices"] == [] or said["offloads"]
 
 
+def test_experts_that_work_together_are_as_wide_as_all_of_them(tmp_path: Path) -> None:
+    width = {"block_count": 2, "embedding_length": 256, "attention__head_count": 4}
+    experts = {"expert_count": 8, "expert_used_count": 4, "expert_feed_forward_length": 1024}
+    few, many = (
+        header(tmp_path, "qwen3moe", **width, **more)
+        for more in ({"feed_forward_length": 1024}, experts)
+    )
+    assert need(many, context_tokens=256).buffers > 2 * need(few, context_tokens=256).buffers
+
+
 def test_runner_constant_is_in_the_total(tmp_path: Path) -> None:
     wanted = need(big(tmp_path), context_tokens=256)
     assert wanted.total == wanted.weights + wanted.cache + wanted.buffers + memory.RUNNER_BYTES

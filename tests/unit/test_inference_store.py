@@ -105,6 +105,12 @@ def test_a_changed_file_is_refused(store: ModelStore, gguf: Path) -> None:
             look("a")
 
 
+def test_a_file_that_is_written_while_it_is_read_is_refused(store: ModelStore, gguf: Path) -> None:
+    pin = store.add(gguf, "mine")
+    with pytest.raises(ModelError, match="changed while it was read"):
+        store.verify("mine", progress=lambda _done, _all: os.utime(store.path(pin)))
+
+
 def test_a_digest_is_remembered_only_for_a_file_at_rest(
     store: ModelStore, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,6 @@ CACHE_TYPES: Final = {"F32": 4.0, "F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32, "Q4_
 _F32_BYTES: Final = 4
 _INPUT_BYTES: Final = 64  # ids and positions of one token
 _CGROUPS: Final = Path("/sys/fs/cgroup")
-_NO_LIMIT: Final = 1 << 60  # cgroup v1 says "none" with a number near 2^63
 
 
 @dataclass(frozen=True)
@@ -251,7 +250,8 @@ def _cgroup_rooms(cgroups: Path, mine: Path) -> Iterator[Room]:
 
 
 def _up(root: Path, path: str, *, v1: bool) -> Iterator[Room]:
-    """The limits of a group and of those above it. In a container the path may not be there."""
+    """The limits of a group and of those above it. In a container the path may not be there. None
+    is no number in v2, and in v1 one that is never the least."""
     limit, current = (
         ("memory.limit_in_bytes", "memory.usage_in_bytes")
         if v1
@@ -264,8 +264,7 @@ def _up(root: Path, path: str, *, v1: bool) -> Iterator[Room]:
         with contextlib.suppress(OSError, ValueError):
             most = int((group / limit).read_text())
             used = int((group / current).read_text()) - _reclaimable(group)
-            if most < _NO_LIMIT:
-                yield Room(max(0, most - used), most, "the control group's memory limit")
+            yield Room(max(0, most - used), most, "the control group's memory limit")
 
 
 def _reclaimable(group: Path) -> int:
