@@ -67,7 +67,6 @@ class HostCall:
     payments: int = 0
     tokens: list[str] = field(default_factory=list, repr=False)
     egress_bytes: int = 0
-    ingress_bytes: int = 0
     origins: dict[str, None] = field(default_factory=dict)
     usage: Usage | None = None
     database: sqlite3.Connection | None = None
@@ -111,10 +110,9 @@ class HostCall:
         if self.http_requests > self.limits.http_requests:
             raise self.stop(self.over("http_requests", self.limits.http_requests))
 
-    def count_bytes(self, sent: int, received: int) -> None:
-        """Counts what came, or is about to be sent. Raises ToolLimitError past the limit of that,
-        and nothing is to be sent then."""
-        self.ingress_bytes += received
+    def count_bytes(self, sent: int) -> None:
+        """Counts what is about to be sent. Raises ToolLimitError past the limit, and nothing is to
+        be sent then."""
         limit, granted = self.limits.egress_bytes, self.grant.egress_bytes
         most = limit if granted is None else min(limit, granted)
         if self.egress_bytes + sent > most:

@@ -92,7 +92,7 @@ class SystemNetwork:
 
 
 class Stream(httpcore.NetworkStream):
-    """A connection that counts its bytes and ends at a deadline."""
+    """A connection that counts what it sends and ends at a deadline."""
 
     def __init__(
         self, connection: socket.socket, remaining_s: Callable[[], float], count: Count
@@ -109,17 +109,15 @@ class Stream(httpcore.NetworkStream):
         """What came, at most `max_bytes`; empty at the end."""
         self._arm(httpcore.ReadTimeout)
         try:
-            data = self._socket.recv(max_bytes)
+            return self._socket.recv(max_bytes)
         except TimeoutError as error:
             raise httpcore.ReadTimeout(str(error)) from None
         except OSError as error:
             raise httpcore.ReadError(str(error)) from None
-        self._count(0, len(data))
-        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Sends all of it; counted first, so that a limit stops it before a byte has left."""
-        self._count(len(buffer), 0)
+        self._count(len(buffer))
         view = memoryview(buffer)
         while view:
             self._arm(httpcore.WriteTimeout)
@@ -160,7 +158,7 @@ class Stream(httpcore.NetworkStream):
         )
 
 
-Count = Callable[[int, int], None]
+Count = Callable[[int], None]
 
 
 class Pinned(httpcore.NetworkBackend):

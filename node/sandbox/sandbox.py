@@ -224,7 +224,6 @@ class Sandbox:
             seconds=self._clock.monotonic() - started,
             fuel=fuel,
             egress_bytes=call.egress_bytes,
-            ingress_bytes=call.ingress_bytes,
             origins=tuple(call.origins),
         )
 

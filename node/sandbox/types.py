@@ -161,7 +161,6 @@ class ToolResult:
     seconds: float
     fuel: int = 0
     egress_bytes: int = 0
-    ingress_bytes: int = 0
     origins: tuple[str, ...] = ()
 
 

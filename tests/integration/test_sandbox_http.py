@@ -151,7 +151,6 @@ def test_fetches_what_is_allowed(server: Server) -> None:
     assert "server" not in answer["headers"]
     assert call.origins == {f"http://127.0.0.1:{server.port}": None}
     assert call.egress_bytes > 50
-    assert call.ingress_bytes > 50
     assert server.seen[0][:2] == ("GET", "/a?b=c")
 
 

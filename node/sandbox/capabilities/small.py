@@ -58,7 +58,6 @@ def _search(call: HostCall, query: str, limit: int) -> str | Err:
         return Err("the search took too long")
     except FreeholdError as error:
         return Err(error.message)
-    call.ingress_bytes += len(text)
     call.origins["knowledge:"] = None
     return text
 

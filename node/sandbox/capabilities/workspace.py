@@ -141,7 +141,6 @@ def _read(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
     with _turn(grant, parts):
         content = _content(call.limits.file_bytes, grant, parts)
         marks = grant.marks("/".join(parts)) if grant.marks else ()
-    call.ingress_bytes += len(content)
     call.origins |= {f"mark:{mark}": None for mark in marks}
     call.origins["workspace:" + "/".join(parts)] = None
     try:
