@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
 
 from node.cli.ask import Watcher
-from node.errors import ApprovalError
+from node.errors import ApprovalError, NoAnswerError
 
 QUESTION = {
     "id": "7",
@@ -144,3 +146,92 @@ def test_a_reason_makes_no_lines_of_its_own(
     at(monkeypatch, Terminal("n\n"))
     assert follow(Asking()) == 0
     assert not any(each.startswith("freehold:") for each in capsys.readouterr().err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"), [("approval", "Let it happen?"), ("outcome_unknown", "Did it happen?")]
+)
+@pytest.mark.parametrize(("typed", "answer"), [("y\n", "approve"), ("n\n", "deny"), ("\n", "deny")])
+def test_what_a_yes_means_is_what_is_asked(
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    asked: str,
+    typed: str,
+    answer: str,
+) -> None:
+    """Who takes one question for the other has a payment made again, or never counted."""
+    client, other = Asking(), {**QUESTION, "id": "6", "run": "r-2"}
+    monkeypatch.setattr(client, "approvals", lambda: [other, {**QUESTION, "kind": kind}])
+    at(monkeypatch, Terminal(typed))
+    assert follow(client) == 0
+    assert client.calls == [answer]
+    assert capsys.readouterr().err.count(asked) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_program_is_asked_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stream: bool
+) -> None:
+    client: Any = Asking()
+    at(monkeypatch, Terminal("y\n"))
+    assert Watcher(client, "r-1", stream=stream, as_json=True).follow() == 5
+    assert client.calls == []
+    said = capsys.readouterr().out
+    told = json.loads(said.splitlines()[-1] if stream else said)
+    assert (told["approval"], told["run"]) == (QUESTION, client.run("r-1"))
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("completed", 0),
+        ("failed", 1),
+        ("stopped", 4),
+        ("could_not", 6),
+        ("parked", 4),
+        ("waiting", 4),
+        ("of a newer version", 4),
+    ],
+)
+def test_how_a_run_ended_is_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: str,
+    code: int,
+) -> None:
+    ended = {"status": status, "text": "Words.", "reason": "why"}
+    client: Any = SimpleNamespace(watch=lambda *_: iter(()), run=lambda _: ended)
+    assert follow(client) == code
+    out, err = capsys.readouterr()
+    assert out == "Words.\n"
+    assert (f"{status}: why" in err) == (status != "completed")
+    assert Watcher(client, "r-1", stream=False, as_json=True).follow() == code
+    assert json.loads(capsys.readouterr().out) == ended
+
+
+def test_a_daemon_that_goes_away_is_told_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> Iterator[dict[str, Any]]:
+        raise NoAnswerError("the daemon stopped answering")
+        yield
+
+    with pytest.raises(NoAnswerError) as caught:
+        follow(SimpleNamespace(watch=gone))
+    assert "see run r-1" in caught.value.hint
+
+
+def test_who_cannot_wait_for_the_end_of_a_cancelled_run_need_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, cancelled = Asking(), []
+
+    def interrupted(*_: object) -> Iterator[dict[str, Any]]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(client, "watch", interrupted)
+    monkeypatch.setattr(client, "cancel", lambda *said: cancelled.append(said))
+    assert follow(client) == 130
+    assert cancelled == [("r-1", "cancelled at the terminal")]
+    assert "the run stops by itself" in capsys.readouterr().err

@@ -607,7 +607,7 @@ async def test_another_wallet_pays_invoices_and_is_remembered(money: Money) -> N
         (money.folder / "keys" / "wallet" / "nwc.secret").write_bytes(b"damaged")
         await money.keeper.aclose()
         money.keeper = money.make()
-        await money.keeper.start()
+        await money.keeper.unlock(None)
         assert (money.keeper.state, money.keeper.source) == ("open", None)
         await money.keeper.connect_source(service.text)
         await money.keeper.connect_source("")
