@@ -13,7 +13,7 @@ import stat
 import struct
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -276,6 +276,41 @@ def test_what_another_version_does_not_take_was_not_done() -> None:
         client.wallet.pay("anna@example.org", 5)
 
 
+def test_an_archive_that_breaks_off_is_not_kept_and_none_is_replaced(tmp_path: Path) -> None:
+    class Half(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"half"
+            raise httpx.ReadError("gone")
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Half()))
+    with Client(transport, where="the test") as client:
+        with pytest.raises(NoAnswerError, match="stopped answering: gone"):
+            client.backup(tmp_path / "node.tar.gz")
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "node.tar.gz").write_bytes(b"older")
+        with pytest.raises(FileExistsError):
+            client.backup(tmp_path / "node.tar.gz")
+    assert (tmp_path / "node.tar.gz").read_bytes() == b"older"
+
+
+@pytest.mark.parametrize(
+    ("token", "url", "sent"),
+    [("", "http://freehold", None), ("t" * 32, "http://n:7411", f"Bearer {'t' * 32}")],
+)
+def test_a_token_is_sent_where_there_is_one(token: str, url: str, sent: str | None) -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, content=b'{"runs": []}')
+
+    with Client(httpx.MockTransport(answer), where="x", token=token, url=url) as client:
+        client.runs(agent="clerk", limit=3)
+    (request,) = asked
+    assert request.headers.get("authorization") == sent
+    assert str(request.url) == f"{url}/runs?limit=3&agent=clerk"
+
+
 def test_an_error_comes_back_as_its_class() -> None:
     body = {"error": "too much", "hint": "Ask for less.", "code": "BudgetExceededError"}
     with (
@@ -395,6 +430,28 @@ async def test_a_trace_nests_steps_branches_and_verdicts() -> None:
     await log.erase(prompt)
     assert trace(log, "r")["prompt"] is None
     assert trace(log, "none") == {}
+
+
+async def test_a_trace_has_each_step_once_and_says_when_and_who_was_asked() -> None:
+    clock = ManualClock(wall_s=1_700_000_000.5)
+    log = MemoryLog(clock=clock)
+    prompt = log.put_blob(b"x" * 4_001, "prompt")
+    intent: JsonObject = {"kind": "tool", "name": "web", "args": {}}
+    await log.append(
+        Draft("run.started", run="r", agent="a", blobs=(prompt,)),
+        Draft("step.intent", run="r", path="1", data=intent),
+        Draft("approval.asked", run="r", path="1", data={"id": "2"}),
+        Draft("step.result", run="r", path="1", data={"ok": True, "labels": ["untrusted"]}),
+        Draft("step.intent", run="r", path="1", data=intent),  # as where it is settled
+    )
+    clock.advance(2)
+    await log.append(Draft("run.finished", run="r", data={"status": "completed"}))
+    tree: Any = trace(log, "r")
+    assert tree["prompt"] == "x" * 4_000 + "… (4001 characters)"
+    assert (tree["started"], tree["seconds"], tree["entries"]) == (1_700_000_000.5, 2.0, 6)
+    assert [each["type"] for each in tree["events"]] == ["run.started", "approval.asked"]
+    (step,) = tree["steps"]
+    assert (step["index"], step["ok"], step["labels"]) == (1, True, ["untrusted"])
 
 
 @pytest.mark.parametrize("said", ["NaN", "1e999", "1.10", '"x"', "[" * 3_000, "null"])

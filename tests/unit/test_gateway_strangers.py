@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.config import Config
+from node.errors import BackupError
 from node.gateway import ControlServer, archive, bind_tcp, bind_unix, server
 from node.gateway.control import Control
 from node.gateway.http import TokenGate
@@ -183,6 +184,22 @@ async def test_a_backup_that_nobody_reads_holds_up_nothing_else(tmp_path: Path) 
                     assert await anext(stuck)
                 assert await asyncio.to_thread(lambda: 7) == 7
     log.close()
+
+
+async def test_a_backup_that_fails_halfway_is_not_taken_for_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_home: Home, _name: str, _entries: int, target: BinaryIO) -> None:
+        target.write(b"half")
+        raise BackupError("a segment is gone")
+
+    monkeypatch.setattr(archive.backup, "write", broken)
+    log = SimpleNamespace(size=0)
+    node = cast(Control, SimpleNamespace(home=Home(tmp_path), log=log, config=Config()))
+    given = archive._archive(node)
+    assert await anext(given) == b"half"
+    with pytest.raises(BackupError, match="a segment is gone"):
+        await anext(given)
 
 
 async def _end(reader: asyncio.StreamReader) -> bytes:
