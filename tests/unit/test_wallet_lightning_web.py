@@ -124,6 +124,28 @@ async def test_a_server_that_never_answers() -> None:
         done.set()
 
 
+async def test_a_server_that_never_gets_the_request() -> None:
+    """What was surely not sent is not in doubt: ecash for there is handed over in another way."""
+    left = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        left.set()
+        writer.close()
+
+    async def resolve(host: str, port: int) -> Iterable[str]:
+        await asyncio.Event().wait()
+        return ()
+
+    async with server(talk) as port, opened(timeout_s=0.05) as web:
+        with pytest.raises(UnreachableError, match="within"):  # of its TLS nothing comes
+            await web.send(WebRequest("POST", f"https://127.0.0.1:{port}/x", b"ecash"))
+        await left.wait()
+    async with opened(timeout_s=0.05, resolve=resolve) as web:
+        with pytest.raises(UnreachableError, match="within"):
+            await web.send(WebRequest("POST", "https://payee.example/x", b"ecash"))
+
+
 async def test_names_that_lead_inside() -> None:
     asked: list[bytes] = []
     async with server(answers(asked=asked)) as port:

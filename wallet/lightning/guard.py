@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -33,7 +34,33 @@ class Guard(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(str(error)) from None
         for address in addresses[:-1]:
             try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address)
+                return await self._connected(address, port, timeout, local_address)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-        return await self._inner.connect_tcp(addresses[-1], port, timeout, local_address)
+        return await self._connected(addresses[-1], port, timeout, local_address)
+
+    async def _connected(self, *where: Any) -> _Plain:
+        return _Plain(await self._inner.connect_tcp(*where))
+
+
+class _Plain(httpcore.AsyncNetworkStream):
+    """A connection before TLS. httpcore leaves it open where who waits for TLS is cancelled, and
+    nobody else knows of it."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+        self.read, self.write, self.aclose = inner.read, inner.write, inner.aclose  # type: ignore[method-assign]
+        self.get_extra_info = inner.get_extra_info  # type: ignore[method-assign]
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+    ) -> httpcore.AsyncNetworkStream:
+        """The same connection under TLS, or closed."""
+        try:
+            return await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            await self._inner.aclose()
+            raise

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_URL = 2_000  # characters
 MAX_REPLY = 512 * 1024  # bytes: LNURL's metadata may hold an image of 136,536 characters
 EXCHANGE_S = 20.0
+_SENDING = "http11.send_request_headers.started"
 _NOWHERE = "Nothing was sent. Is the address right, and the server up?"
 
 
@@ -118,23 +119,32 @@ class HttpWeb:
     async def send(self, request: WebRequest) -> WebReply:
         """See `Web`."""
         host = urlsplit(check_url(request.url, loopback=self.loopback)).hostname
+        seen: set[str] = set()
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._exchange(request, str(host))
+                return await self._exchange(request, str(host), seen)
         except TimeoutError:
-            raise OutcomeUnknownError(
-                f"{host} did not answer within {self._timeout_s:g} s"
-            ) from None
+            late = f"{host} did not answer within {self._timeout_s:g} s"
+            if _SENDING not in seen:
+                raise UnreachableError(late, hint=_NOWHERE) from None
+            raise OutcomeUnknownError(late) from None
 
-    async def _exchange(self, request: WebRequest, host: str) -> WebReply:
+    async def _exchange(self, request: WebRequest, host: str, seen: set[str]) -> WebReply:
+        """`seen` gets the stages that httpcore has begun."""
         import httpcore
+
+        async def see(stage: str, _facts: object) -> None:
+            seen.add(stage)
 
         headers = [("Accept", "application/json"), ("Accept-Encoding", "identity")]
         if request.body is not None:
             headers.append(("Content-Type", "application/json"))
         try:
             async with self._connections().stream(
-                request.method, request.url, headers=headers, content=request.body
+                *(request.method, request.url),
+                headers=headers,
+                content=request.body,
+                extensions={"trace": see},
             ) as response:
                 return WebReply(response.status, await _read(response, host))
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
