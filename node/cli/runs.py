@@ -155,7 +155,8 @@ def replay(
         click.echo(f"{found['run']}")
         note(f"`freehold trace {found['run']}` shows it")
     elif diverged:
-        note(f"not the same after {found['steps']} steps: {_divergence(found)}")
+        told = f"not the same after {found['steps']} steps: {_divergence(found)}"
+        note(told, lines=False)
     else:
         click.echo(f"the same: {found['steps']} steps and the answer")
     leave(1 if diverged else 0)
@@ -165,4 +166,4 @@ def _divergence(report: JsonObject) -> str:
     found = report.get("divergence")
     if not isinstance(found, dict):
         return "it ended another way"
-    return clean(", ".join(f"{key} {value}" for key, value in found.items()))
+    return ", ".join(f"{key} {value}" for key, value in found.items())
