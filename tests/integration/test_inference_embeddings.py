@@ -15,8 +15,10 @@ from node.errors import ContextOverflowError, InferenceError, ModelError, Runner
 from node.inference import EngineLimits, LlamaEngine, ModelStore
 from node.inference.embeddings import embedder as embedder_module
 from node.inference.embeddings.embedder import EmbedderLimits, LlamaEmbedder
+from node.inference.llama.protocol import Frame
 from node.inference.testing.bert import TinyBert, write_tiny_bert
 from node.inference.testing.gguf import write_tiny_gguf
+from node.types import JsonObject
 
 NEAR = 1e-3  # attention and GELU are in half precision, in batches of other shapes
 TEXTS = [f"the cat sat {number} times by the river bank" for number in range(75)]
@@ -117,6 +119,25 @@ async def test_closing_does_not_wait_for_a_process_that_hangs(embedder: LlamaEmb
     with pytest.raises(RunnerCrashedError):
         await asked
     assert embedder.loaded() == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"vectors": 7}, {"vectors": "!"}, {"vectors": "AAAA"}, {"vectors": "AADAfw=="},
+     {"scores": [1.0, 2.0]}, {"scores": [1]}, {"scores": [1e999]}],
+)  # fmt: skip
+async def test_what_is_no_answer_is_an_error(
+    embedder: LlamaEmbedder, monkeypatch: pytest.MonkeyPatch, answer: JsonObject
+) -> None:
+    async def told(_process: object, frame: Frame) -> Frame:
+        facts = {"architecture": "a", "pooling": "mean", "dimensions": 1, "context_tokens": 64}
+        return facts if frame["op"] == "load" else {"event": "embedded", **answer}
+
+    monkeypatch.setattr(embedder_module._Process, "ask", told)
+    ranks = "scores" in answer
+    asked = embedder.rank("ranks", "q", ["x"]) if ranks else embedder.embed("words", ["x"])
+    with pytest.raises(InferenceError):
+        await asked
 
 
 async def test_an_answer_nobody_waits_for_is_dropped(embedder: LlamaEmbedder) -> None:

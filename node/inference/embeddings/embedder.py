@@ -12,6 +12,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import math
 import os
 import re
 import signal
@@ -190,13 +191,18 @@ class _Runner:
             raise protocol.ProtocolError("vectors that are not base64") from error
         if len(raw) != 4 * info.dimensions * len(texts):
             raise protocol.ProtocolError(f"{len(raw)} bytes of vectors for {len(texts)} texts")
-        return np.frombuffer(raw, np.float32).reshape(len(texts), info.dimensions)
+        rows = np.frombuffer(raw, np.float32).reshape(len(texts), info.dimensions)
+        if not np.isfinite(rows).all():
+            raise protocol.ProtocolError("vectors that are not of numbers")
+        return rows
 
     async def rank(self, query: str, texts: Sequence[str], start: int) -> list[float]:
         ask: Frame = {"op": "rank", "query": query, "texts": list(texts), "start": start}
         frame, _ = await self._ask(ask)
         scores = protocol.field(frame, "scores", list)
-        if len(scores) != len(texts) or any(type(score) is not float for score in scores):
+        if len(scores) != len(texts) or not all(
+            type(score) is float and math.isfinite(score) for score in scores
+        ):
             raise protocol.ProtocolError(f"{len(scores)} scores for {len(texts)} texts")
         return scores
 
