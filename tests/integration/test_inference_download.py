@@ -419,6 +419,11 @@ def test_a_token_is_for_one_place() -> None:
         assert source.headers(httpx.URL(other)) == {}
 
 
+def test_a_revision_is_one_part_of_an_address() -> None:
+    url = parse_source("hf:o/r/in/a.gguf@refs/pr/1", {}).url
+    assert str(url) == "https://huggingface.co/o/r/resolve/refs%2Fpr%2F1/in/a.gguf"
+
+
 def test_another_digest_than_was_given_is_refused_before_the_file_is_paid_for(
     model: bytes, models: Path
 ) -> None:
@@ -682,6 +687,20 @@ def test_a_full_disk_is_noticed_before_anything_is_written(
     with pytest.raises(DownloadError, match=r"more bytes on the disk .* are free"):
         fetch(models, f"{server.url}/a")
     assert kept(models) == [0]
+
+
+def test_the_last_of_a_disk_is_left_to_others_while_a_file_comes(
+    server: Server, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_LOOK_BYTES", len(server.body) // 4)
+
+    def others_write(done: int, _all: int) -> None:
+        if done > len(server.body) // 4:
+            monkeypatch.setattr(download, "KEEP_FREE_BYTES", 1 << 60)
+
+    with pytest.raises(DownloadError, match=r"more bytes on the disk .* are free"):
+        fetch(models, f"{server.url}/a", progress=others_write)
+    assert 0 < kept(models)[0] < len(server.body)
 
 
 def test_a_disk_that_fills_up_meanwhile_is_an_error_and_no_model(
