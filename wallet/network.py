@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 _TRIED = 4  # addresses of a name
+_NEXT_S = 0.25  # of silence, and the next address is tried, too (RFC 8305)
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 behind NAT64 (RFC 6052)
 # what Python's own list, which depends on its version, may take for global: addresses of protocols,
 # of tunnels and of examples, and the one by which a cloud talks to its machines from within
@@ -85,7 +86,8 @@ async def websocket(url: str, host: str, port: int, **options: Any) -> ClientCon
     from websockets.asyncio.client import connect
 
     tls = None if urlsplit(url).scheme == "ws" else trust()
-    options |= {"proxy": None, "compression": None}  # a small frame could grow into a large message
+    options |= {"proxy": None, "happy_eyeballs_delay": _NEXT_S}
+    options["compression"] = None  # a small frame could grow into a large message
     try:
         return await connect(url, host=host, port=port, ssl=tls, **options)
     except ValueError as error:  # a redirect that leads elsewhere, a name that cannot be in DNS
