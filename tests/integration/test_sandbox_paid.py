@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         self.told.seen.append((self.path, self.headers.get("X-Cashu"), self.rfile.read(size)))
         self.told.routes[self.path](self, self.headers.get("X-Cashu") or "")
 
-    do_POST = do_GET  # noqa: N815
+    do_POST = do_HEAD = do_GET  # noqa: N815
 
     def reply(self, status: int, body: str = "", **headers: str) -> None:
         self.send_response(status)
@@ -130,6 +130,15 @@ async def test_a_402_that_names_no_price_is_given_as_it_is(server: Server) -> No
     payer = MemoryPayer()
     _, told = await fetch(server, payer, "/free")
     assert (told["status"], payer.asked) == (402, [])  # type: ignore[index]
+
+
+async def test_a_head_is_told_the_price_and_not_paid_for(server: Server) -> None:
+    """There is nothing in its answer, and the GET after it would be paid again."""
+    server.routes["/sold"] = lambda handler, _: handler.reply(402, X_Cashu=PRICE)
+    payer = MemoryPayer()
+    _, told = await fetch(server, payer, method="HEAD")
+    assert (told["status"], told["headers"]["x-cashu"]) == (402, PRICE)  # type: ignore[index]
+    assert payer.asked == []
 
 
 @pytest.mark.parametrize("status", [200, 400, 403])

@@ -229,7 +229,7 @@ def _follow(call: HostCall, request: _Request) -> tuple[_Request, _Response]:
     for _ in range(call.limits.http_redirects + 1):
         _check_sending(call, request, read)
         response = _send(call, request, timer.remaining_s)
-        if _is_for_sale(call, response):
+        if request.method != "HEAD" and _is_for_sale(call, response):  # which has nothing to sell
             response = _buy(call, request, response.headers[_PRICE], timer)
         if response.status not in _REDIRECTS or "location" not in response.headers:
             return request, response
