@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from node.errors import (
     FreeholdError,
+    JournalWriteError,
     PaymentError,
     PaymentPendingError,
     RequestError,
@@ -250,8 +251,19 @@ async def reclaim(request: Request) -> Response:
 
 
 async def _told(request: Request, key: str, kind: str) -> None:
-    """Puts on the log how an operation that the owner asked for ended, if it did."""
-    await control(request).settling.telling.tell(key, kind=kind, actor=actor(request))
+    """Puts on the log how an operation that the owner asked for ended, if it did.
+
+    Raises:
+        PaymentPendingError: the log cannot be written, and whoever is told that it failed would not
+            look for the money.
+    """
+    try:
+        await control(request).settling.telling.tell(key, kind=kind, actor=actor(request))
+    except JournalWriteError as error:
+        raise PaymentPendingError(
+            f"the wallet has done it, and it is not on the log yet: {error.message}",
+            hint="`freehold wallet history` says what came of it. Do not do it again before.",
+        ) from error
 
 
 def _key(kind: str) -> str:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from node.errors import FreeholdError
+from node.errors import FreeholdError, JournalWriteError
 from node.gateway import wallet as routes
 from node.gateway import wallet_pay
 from node.gateway.http import on_error
@@ -22,6 +22,7 @@ from node.runs.telling import Telling
 from wallet import Rules
 from wallet.mint import MintClient
 from wallet.mint.testing import Fault, MemoryLightning, MemoryMint, Purse
+from wallet.operations.results import Restored
 from wallet.protocol import tokens
 from wallet.types import Token
 from wallet.wallet import Wallet
@@ -120,6 +121,24 @@ async def test_a_mint_that_is_added_later_brings_what_the_seed_has_there(
     assert (kind, told["found_sat"], told["made"]) == ("wallet.mint_added", 64, False)
 
 
+async def test_where_there_may_be_more_is_said_and_no_part_of_a_sat_is_made_whole(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def some(_wallet: Wallet, url: str) -> Restored:
+        return Restored(url, {"sat": 5, "msat": 2_900}, proofs=3, spent=0, more=True)
+
+    monkeypatch.setattr(Wallet, "restore", some)
+    assert "more" not in await node.ask("mints", url=URL)
+    assert (await node.ask("mints", url=OTHER))["more"]
+    assert node.told()[-1][1]["found_sat"] == 7
+    node.keeper.path.with_name("wallet.db.restored").touch()
+    found = await node.ask("restore")
+    assert [(each["found_sat"], each["proofs"]) for each in found["mints"]] == [(7, 3), (7, 3)]
+    assert all("restore again to go on" in each["problem"] for each in found["mints"])
+    assert found["state"] == "stale"
+    assert [kind for kind, _ in node.told()] == ["wallet.restoring", "wallet.restored"]
+
+
 async def test_proofs_that_cannot_be_checked_are_taken_only_where_the_owner_says_so(
     node: Node,
 ) -> None:
@@ -186,6 +205,28 @@ async def test_what_the_owner_has_done_is_on_the_log_once_it_is_done(node: Node)
     assert [kind for kind, _ in node.told()] == [
         "wallet.seed_shown", "wallet.unlocked", "wallet.settled", "wallet.nwc_ended",
     ]  # fmt: skip
+
+
+async def test_what_came_and_cannot_be_logged_is_not_told_as_failed(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sells something takes an invoice that failed for one that was not paid."""
+
+    async def full(*_: object) -> None:
+        raise JournalWriteError("the disk is full")
+
+    await node.ask("mints", url=URL)
+    made = await node.ask("invoices", amount_sat=100)
+    node.lightning.pay(made["invoice"])
+    node.told()
+    with monkeypatch.context() as disk:
+        disk.setattr(node.log, "append", full)
+        done = await node.ask("invoices/claim", operation=made["operation"])
+    assert (done["code"], done["status"]) == ("PaymentPendingError", 504)
+    assert "the disk is full" in done["error"]
+    assert node.keeper.wallet().balance() == 100
+    assert (await node.ask("invoices/claim", operation=made["operation"]))["state"] == "done"
+    assert [kind for kind, _ in node.told()] == ["wallet.received"]
 
 
 async def test_what_another_wallet_of_this_seed_spent_is_told_and_set_aside(
