@@ -13,10 +13,13 @@ Addresses = Callable[[str, int], Awaitable[list[str]]]
 
 class Guard(httpcore.AsyncNetworkBackend):
     """Asks `addresses` for where a name may be reached, and goes there and nowhere else. TLS is
-    still checked against the name."""
+    still checked against the name.
 
-    def __init__(self, addresses: Addresses) -> None:
-        self._addresses = addresses
+    One that says nothing for `silent_s` is left for the next.
+    """
+
+    def __init__(self, addresses: Addresses, *, silent_s: float) -> None:
+        self._addresses, self._silent_s = addresses, silent_s
         self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -34,7 +37,7 @@ class Guard(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(str(error)) from None
         for address in addresses[:-1]:
             try:
-                return await self._connected(address, port, timeout, local_address)
+                return await self._connected(address, port, self._silent_s, local_address)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
         return await self._connected(addresses[-1], port, timeout, local_address)

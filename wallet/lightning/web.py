@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_URL = 2_000  # characters
 MAX_REPLY = 512 * 1024  # bytes: LNURL's metadata may hold an image of 136,536 characters
 EXCHANGE_S = 20.0
+_SHARES = 6  # of that time, one for each silent address: the last, and TLS, have some left
 _SENDING = "http11.send_request_headers.started"
 _NOWHERE = "Nothing was sent. Is the address right, and the server up?"
 
@@ -164,7 +165,7 @@ class HttpWeb:
                 ssl_context=network.trust(),
                 max_connections=16,
                 max_keepalive_connections=0,  # an address is looked at anew for each request
-                network_backend=Guard(self._addresses),
+                network_backend=Guard(self._addresses, silent_s=self._timeout_s / _SHARES),
             )
         return self._pool
 
