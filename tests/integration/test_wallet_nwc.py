@@ -207,3 +207,17 @@ async def test_a_strangers_relay_leads_into_no_private_network() -> None:
         socket = await dial_public(f"ws://name.local:{port}", loopback=True, resolve=here)
         await socket.aclose()
         assert memory.connections == 1
+
+
+async def test_a_strangers_relay_is_reached_at_any_of_its_addresses() -> None:
+    memory = MemoryRelay()
+
+    async def two(host: str, port: int) -> Iterable[str]:
+        return ["127.0.0.2", "127.0.0.1"]
+
+    async with serve(memory) as url:
+        opened = await dial_public(
+            url.replace("127.0.0.1", "name.local"), loopback=True, resolve=two
+        )
+        await opened.aclose()
+    assert memory.connections == 1

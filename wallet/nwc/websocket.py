@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -77,16 +78,19 @@ async def dial_public(
         found = await network.addresses(host, port, loopback=loopback, resolve=resolve)
     except OSError as error:
         raise RelayError(f"no connection to {url}: {error}") from None
-    return await _connect(url, found[0], port)
+    for address in found[:-1]:  # a silent one leaves time for the next
+        with suppress(RelayError):
+            return await _connect(url, address, port, _OPEN_S / (len(found) + 1))
+    return await _connect(url, found[-1], port)
 
 
-async def _connect(url: str, host: str, port: int) -> Socket:
+async def _connect(url: str, host: str, port: int, open_s: float = _OPEN_S) -> Socket:
     from websockets.exceptions import WebSocketException
 
     try:
         connection = await network.websocket(
             *(url, host, port),
-            open_timeout=_OPEN_S,
+            open_timeout=open_s,
             close_timeout=_CLOSE_S,
             ping_interval=_PING_S,
             ping_timeout=_PING_S,
