@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from node.config import Config, load, template
 from node.errors import ConfigError, DaemonRunningError
-from node.home import LEFT_AFTER_S, Home, private_file, write_private
+from node.home import LEFT_AFTER_S, SOCKET_PATH_MAX, Home, private_file, write_private
 from node.inference import EngineLimits
 from node.runs.budget import NodeLimits
 
@@ -134,6 +134,7 @@ def test_environment_overrides_the_file(tmp_path: Path) -> None:
         "FREEHOLD_DAEMON__DRAIN_S": "7.5",
         "FREEHOLD_MODELS__PRELOAD": '["default"]',
         "FREEHOLD_NODE__NAME": "123",
+        "FREEHOLD_CONTROL__TOKEN": "0" * 32,
         "FREEHOLD_HOME": "/nowhere",
         "FREEHOLD_OTHER": "ignored",
         "UNRELATED__X": "ignored",
@@ -142,6 +143,7 @@ def test_environment_overrides_the_file(tmp_path: Path) -> None:
     assert config.daemon.drain_s == 7.5
     assert config.models.preload == ("default",)
     assert config.node.name == "123"
+    assert config.control.token.get_secret_value() == "0" * 32
 
 
 @pytest.mark.parametrize(
@@ -219,8 +221,10 @@ def test_another_user_makes_nothing_in_a_home(
 
 
 def test_a_home_too_deep_for_a_socket_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / ("x" * (SOCKET_PATH_MAX - len(f"{tmp_path}//run/control.sock")))
+    Home(root).check_path()
     with pytest.raises(ConfigError, match="UNIX socket"):
-        Home(tmp_path / ("x" * 120)).create()
+        Home(root.with_name(root.name + "x")).create()
 
 
 def test_a_home_that_no_answer_could_name_is_refused(tmp_path: Path) -> None:
