@@ -265,10 +265,13 @@ def test_one_holder_across_processes(tmp_path: Path) -> None:
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
+        assert home.held()
         with pytest.raises(DaemonRunningError, match=str(holder.pid)), home.hold():
             pytest.fail("held twice")
         holder.kill()
         holder.wait()
+    assert not home.held()
+    home.lock.write_text("9" * 19)  # of a process of a machine that numbers them higher
     with home.hold():
         assert home.lock.read_text() == f"{os.getpid()}\n"
 
@@ -298,6 +301,27 @@ def test_a_stick_without_links_and_modes_takes_a_file(
         write_private(path, b"two", replace=False)
     monkeypatch.setattr(Path, "exists", exists)
     assert path.read_bytes() == b"one"
+
+
+def test_a_name_is_as_durable_as_what_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut takes both or none."""
+    synced: list[object] = []
+    monkeypatch.setattr("node.home.sync", lambda fd: synced.append(os.fstat(fd).st_size))
+    monkeypatch.setattr("node.home.sync_folder", lambda path: synced.append(os.listdir(path)))
+    write_private(tmp_path / "f", b"one")
+    assert synced == [3, ["f"]]
+
+
+def test_a_home_that_is_there_is_not_one_that_a_restore_left(tmp_path: Path) -> None:
+    (tmp_path / "h.before-20260101").mkdir()
+    for made, hint in ((False, "A restore was cut off: move"), (True, "Run `freehold init`")):
+        if made:
+            (tmp_path / "h").mkdir()
+        with pytest.raises(ConfigError, match="there is no node") as caught:
+            Home(tmp_path / "h").require()
+        assert caught.value.hint.startswith(hint)
 
 
 def test_private_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
