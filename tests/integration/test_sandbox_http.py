@@ -414,6 +414,8 @@ def test_a_call_sends_no_more_than_its_grant_has(server: Server) -> None:
         fetch(call, server.url("/a"), method="POST", headers={"accept": "x" * 2000})
     assert call.egress_bytes == sent
     assert len(server.seen) == 1
+    with pytest.raises(ToolLimitError, match="egress_bytes = 0 "):
+        fetch(host_call(server.url("/*"), granted=0), server.url("/a"))
     call = host_call(server.url("/*"), granted=9000, egress_bytes=100)
     with pytest.raises(ToolLimitError, match="egress_bytes = 100 "):
         fetch(call, server.url("/a"), method="POST", body="x" * 200)

@@ -50,7 +50,12 @@ class Shelf:
 
 
 def toolset(shelf: Shelf, home: Path = Path("/nowhere")) -> Toolset:
-    return Toolset(tools=shelf, sandbox=shelf, places=Places(home / "w", home / "s"))
+    return Toolset(
+        tools=shelf,
+        sandbox=shelf,
+        places=Places(home / "w", home / "s"),
+        secrets=lambda name: {"https://a.org/*": {"X-Key": f"the key of {name}"}},
+    )
 
 
 def agent(*grants: ToolGrant) -> AgentManifest:
@@ -129,6 +134,7 @@ async def test_a_call_gets_the_agents_own_places(tmp_path: Path) -> None:
     assert given.store == tmp_path / "s" / "clerk" / "all"
     assert (given.http, given.clock, given.random) == (("https://a.org/*",), True, True)
     assert given.egress_bytes == 99
+    assert given.secrets == {"https://a.org/*": {"X-Key": "the key of clerk"}}
 
 
 async def test_a_file_that_is_read_has_the_marks_that_it_has_then(tmp_path: Path) -> None:

@@ -452,7 +452,8 @@ async def test_what_a_cancelled_call_had_bought_comes_back(tmp_path: Path) -> No
 
 
 async def test_what_was_bought_is_used_when_the_run_goes_on(tmp_path: Path) -> None:
-    """A shutdown is no reason to take it back: the next process makes the call again."""
+    """A shutdown is no reason to take it back: the next process makes the call again. It may ask
+    for something else first, which that does not pay for."""
     node, bought = Node(tmp_path), asyncio.Event()
     buy = node.buy
 
@@ -462,14 +463,19 @@ async def test_what_was_bought_is_used_when_the_run_goes_on(tmp_path: Path) -> N
         bought.set()
         return await asyncio.Future()
 
+    async def other_first(path: str, grant: Grant) -> str:
+        return f"{await buy('/b', grant)}, {await buy(path, grant)}"
+
     node.paths, node.buy = ["/a"], slow  # type: ignore[method-assign]
     run = await node.runs.start("clerk", "go", actor="uid:1")
     await bought.wait()
     await node.runs.drain(0)
-    node.buy, node.runs = buy, node.make()  # type: ignore[method-assign]
+    node.buy, node.runs = other_first, node.make()  # type: ignore[method-assign]
     assert await node.runs.recover() == [run]
-    assert json.loads((await node.runs.wait(run)).text) == [True, ["content of /a"]]
-    assert (node.purse.made, node.purse.taken_back) == ({f"{run}:1.402.1": 1}, [])
+    assert json.loads((await node.runs.wait(run)).text) == [True, ["content of /b, content of /a"]]
+    taken = {node.operation(token): path for token, path in node.shop.taken.items()}
+    assert taken == {f"{run}:1.402.1": "/a", f"{run}:1.402.2": "/b"}
+    assert (node.purse.made, node.purse.taken_back) == (dict.fromkeys(taken, 1), [])
 
 
 async def test_in_an_emergency_stop_what_was_bought_waits_in_the_outbox(tmp_path: Path) -> None:
