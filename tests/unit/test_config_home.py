@@ -60,10 +60,14 @@ def test_template_names_every_key_with_its_default() -> None:
         ("[daemon]\ndrain_s = -1\n", ["daemon.drain_s", "greater than or equal"]),
         ("[daemon]\ndrain_s = nan\n", ["daemon.drain_s", "finite"]),
         ("[daemon]\nlog_level = 'loud'\n", ["daemon.log_level", "debug"]),
+        ("[wallet]\npayment_wait_s = 51\n", ["wallet.payment_wait_s", "equal to 50"]),
+        ("[wallet]\nmax_fee_percent = 51\n", ["wallet.max_fee_percent", "equal to 50"]),
+        ("[wallet]\nsats = 5\n", ["wallet.sats", "not a known key", "mint_cap_sats"]),
         ("[node]\nname = 'a b'\n", ["node.name"]),
         ("[control]\nbind = '127.0.0.1:7411'\n", ["control", "needs a token"]),
         ("[control]\nbind = '0.0.0.0:7411'\ntoken = 'short'\n", ["needs a token"]),
         (f"[control]\nbind = 'nowhere'\ntoken = '{TOKEN}'\n", ["not host:port"]),
+        (f"[control]\nbind = '127.0.0.1:65536'\ntoken = '{TOKEN}'\n", ["not host:port"]),
         (f"[control]\nbind = '127.0.0.1:1'\ntoken = '{TOKEN} '\n", ["spaces"]),
         (f"[control]\nbind = '127.0.0.1:1'\ntoken = '{TOKEN}ü'\n", ["ASCII"]),
         ("x = " + "[" * 100_000, ["not TOML"]),
@@ -134,7 +138,7 @@ def test_environment_overrides_the_file(tmp_path: Path) -> None:
         "FREEHOLD_DAEMON__DRAIN_S": "7.5",
         "FREEHOLD_MODELS__PRELOAD": '["default"]',
         "FREEHOLD_NODE__NAME": "123",
-        "FREEHOLD_CONTROL__TOKEN": "0" * 32,
+        "FREEHOLD_CONTROL__TOKEN": "1" * 32,
         "FREEHOLD_HOME": "/nowhere",
         "FREEHOLD_OTHER": "ignored",
         "UNRELATED__X": "ignored",
@@ -143,7 +147,7 @@ def test_environment_overrides_the_file(tmp_path: Path) -> None:
     assert config.daemon.drain_s == 7.5
     assert config.models.preload == ("default",)
     assert config.node.name == "123"
-    assert config.control.token.get_secret_value() == "0" * 32
+    assert config.control.token.get_secret_value() == "1" * 32
 
 
 @pytest.mark.parametrize(
