@@ -205,7 +205,7 @@ def test_a_number_that_would_not_be_rounded_stays_one(shipped, number, form):
     ("path", "text", "words"),
     [
         ("items[5]", JSON, "no [5] in an array of 2"),
-        ("items.name", JSON, "asked of an array"),
+        ("items.0.name", JSON, "0 is asked of an array, whose elements are [0], [-1]"),
         ("nope", JSON, "no key nope"),
         ("items[x]", JSON, "no index"),
         ("items[+1]", JSON, "no index"),

@@ -74,6 +74,10 @@ fn walk(call: *guest.Call, value: Value, steps: []const Step) guest.Error!Value 
     if (steps.len == 0) return value;
     switch (steps[0]) {
         .name => |name| {
+            if (value == .array) return call.fail(
+                "{s} is asked of an array, whose elements are [0], [-1] or all of them [*]",
+                .{name},
+            );
             if (value != .object) return call.fail("{s} is asked of {s}, not of an object", .{ name, kind(value) });
             const inner = value.object.get(name) orelse return call.fail("there is no key {s}", .{name});
             return walk(call, inner, steps[1..]);
