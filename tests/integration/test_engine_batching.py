@@ -395,6 +395,19 @@ async def test_a_runner_that_dies_again_and_again_is_started_later_and_later(
     assert (await finish(engine, ask("x"))).completion_tokens > 0
 
 
+async def test_a_runner_that_did_its_work_before_it_died_is_started_at_once(
+    engine: LlamaEngine,
+) -> None:
+    slot, waits = engine._slot("tiny"), []
+    for _ in range(9):
+        slot._crashed()
+        waits.append(slot._delay_s())
+    assert waits == [0, 0.25, 0.5, 1, 2, 4, 8, 16, 30]
+    await finish(engine, ask("x"))
+    slot._crashed()
+    assert slot._delay_s() == 0
+
+
 async def test_models_share_a_machine(store: ModelStore) -> None:
     """The cap holds one of them: the other waits until nobody uses the first, and replaces it."""
     probe = LlamaEngine(store)

@@ -243,6 +243,8 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_the_sizes(engine: Llam
     tokens = await engine.count(request)
     with pytest.raises(ContextOverflowError, match=rf"has {tokens} tokens.*holds 2048"):
         await run(engine, request)
+    with pytest.raises(ContextOverflowError, match="has 2048 tokens"):
+        await run(engine, ask("x" * (3000 - (tokens - 2048))))
     _, finish = await run(engine, ask("x" * (3000 - (tokens - 2047)), max_tokens=50))
     assert (finish.reason, finish.completion_tokens) in (("length", 1), ("stop", 0))
 
@@ -460,6 +462,14 @@ async def test_a_killed_runner_is_a_crash_and_then_a_new_runner(engine: LlamaEng
             await task
     _, finish = await run(engine, ask())
     assert finish.completion_tokens > 0
+    assert engine.loaded()["tiny"] != pid
+
+
+async def test_a_prompt_is_counted_by_the_next_where_a_runner_dies(engine: LlamaEngine) -> None:
+    tokens = await engine.count(ask())
+    pid = engine.loaded()["tiny"]
+    os.kill(pid, signal.SIGKILL)
+    assert await engine.count(ask()) == tokens
     assert engine.loaded()["tiny"] != pid
 
 

@@ -74,17 +74,21 @@ async def runner(
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
             )
+        started.append(process.pid)
         return process, ours
 
+    started: list[int] = []
     monkeypatch.setattr(child, "start", start)
-    process = await RunnerProcess.start(
-        LOAD, name="m", max_waiting=4, load_s=load_s, silent_s=silent_s
-    )
     try:
-        yield process
+        process = await RunnerProcess.start(
+            LOAD, name="m", max_waiting=4, load_s=load_s, silent_s=silent_s
+        )
+        try:
+            yield process
+        finally:
+            await process.aclose()
     finally:
-        await process.aclose()
-        assert not psutil.pid_exists(process.pid)
+        assert not any(map(psutil.pid_exists, started))
 
 
 def says(*frames: object) -> str:
@@ -302,6 +306,30 @@ def test_a_process_that_is_needed_no_more_runs_none_of_its_libraries_ends(room: 
         )
     with process:
         assert (process.stderr and process.stderr.read(), process.wait()) == (b"", 0)
+
+
+def test_what_is_cancelled_while_its_prompt_is_made_is_not_begun() -> None:
+    """Nobody would hear it, and it would go on to its last token."""
+    from node.inference.llama.runner import Runner
+
+    class Made:
+        prompt, room, closed = (1,), 1, 0
+
+        def answer(self, _request: Generation) -> Made:
+            runner._cancel(7)
+            return self
+
+        def close(self) -> None:
+            self.closed += 1
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        runner, made = Runner(theirs), Made()
+        with runner._stream:
+            runner._preparer = made  # type: ignore[assignment]
+            runner._preparing.add(7)
+            runner._submit(7, ASK)
+    assert (list(runner._ready), made.closed) == ([], 1)
 
 
 async def test_a_system_that_gives_no_process_is_told() -> None:
