@@ -214,6 +214,17 @@ async def test_a_runner_that_dies_anywhere_is_a_crash(
             await process.count(ASK)
 
 
+async def test_who_leaves_an_answer_has_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = "json.loads(take()) == {'op': 'cancel', 'id': 1}"
+    script = f"say({READY!r})\ntake()\nsay({piece('a')!r})\n"
+    script += f"import json, os; os._exit(3 if {cancelled} else 4)\n"
+    async with runner(script, monkeypatch) as process:
+        async with aclosing(process.generate(ASK)) as tokens:
+            await anext(tokens)
+        with pytest.raises(RunnerCrashedError, match="exit status 3"):
+            await asyncio.wait_for(process.count(ASK), 20)
+
+
 @pytest.mark.parametrize("flood", ["'x' * 100000", "''"])
 async def test_a_runner_that_never_stops_talking_is_ended(
     flood: str, monkeypatch: pytest.MonkeyPatch
@@ -330,6 +341,21 @@ def test_what_is_cancelled_while_its_prompt_is_made_is_not_begun() -> None:
             runner._preparing.add(7)
             runner._submit(7, ASK)
     assert (list(runner._ready), made.closed) == ([], 1)
+
+
+def test_an_answer_that_is_over_gives_its_grammar_s_memory_back() -> None:
+    from node.inference.llama.generation import Answer
+
+    class Grammar:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    grammar: Any = Grammar()
+    rest: Any = dict.fromkeys(("vocab", "reader", "sampler", "forcing", "origin"))
+    Answer(ASK, [1], grammar=grammar, room=1, **rest).close()
+    assert grammar.closed == 1
 
 
 async def test_a_system_that_gives_no_process_is_told() -> None:

@@ -722,6 +722,14 @@ def test_every_answer_of_the_grammar_is_read(name: str, choice: Choice, family: 
     assert calls or choice != "required"
 
 
+def test_only_so_many_grammars_are_kept(family: Get) -> None:
+    vocab = family("hermes").vocab
+    for number in (*range(20), 15):
+        vocab.grammar(f'root ::= "{number}"').close()
+    assert len(vocab._grammars) == 8
+    assert list(vocab._grammars)[-1] == 'root ::= "15"'
+
+
 def test_a_wandering_answer_can_be_wrong(family: Get) -> None:
     """The check above can fail: the same answers are no calls of other tools."""
     made = family("hermes")
