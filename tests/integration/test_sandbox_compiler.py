@@ -256,15 +256,22 @@ async def test_more_imports_than_there_are_are_told_as_that(compiler: Compiler) 
         await get(compiler, raw)
 
 
-@pytest.mark.parametrize("feature", ["memory64", "exceptions", "threads"])
+FEATURES = {
+    "memory64": "(memory i64 1)",
+    "exceptions": "(tag $t) (func (throw $t))",
+    "threads": "(memory 1 1 shared)",
+    "gc": "(type (struct (field i32)))",
+    "relaxed_simd": """(func (param v128 v128) (result v128)
+        (i8x16.relaxed_swizzle (local.get 0) (local.get 1)))""",
+    "wide_arithmetic": """(func (param i64 i64) (result i64 i64)
+        (i64.add128 (local.get 0) (local.get 1) (local.get 0) (local.get 1)))""",
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
 async def test_features_that_no_tool_needs_are_off(compiler: Compiler, feature: str) -> None:
-    module = {
-        "memory64": "(memory i64 1)",
-        "exceptions": "(tag $t) (func (throw $t))",
-        "threads": "(memory 1 1 shared)",
-    }[feature]
     with pytest.raises(ToolError, match="cannot be compiled"):
-        await get(compiler, component(f"(component (core module {module}))"))
+        await get(compiler, component(f"(component (core module {FEATURES[feature]}))"))
 
 
 async def test_a_disk_that_takes_no_code_is_told_as_that(
