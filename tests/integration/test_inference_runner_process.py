@@ -146,6 +146,7 @@ async def test_what_is_true_of_the_end_is_known_here(monkeypatch: pytest.MonkeyP
         {"event": "cancelled", "id": 1},
         {"event": "tokens", "tokens": [[1, "a"]]},
         {"event": "stats", "stats": {"waiting": "many"}},
+        b'{"event": "stats", "stats": {"waiting": 1e999}}',
         end(seconds=None),
         end(reason="because"),
         end(reason=[]),
