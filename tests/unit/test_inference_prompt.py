@@ -252,6 +252,9 @@ def test_lists_of_lists_are_counted_before_they_are_printed(use: str) -> None:
         ("{{ [{'a': 1}] | join('', attribute='a') }}", "is not allowed"),
         ("{{ 'a' | center(3) }}", "center"),
         ("{{ 'a'.center(3) }}", "center"),
+        ("{{ (1).to_bytes(3, 'big') }}", "to_bytes"),
+        ("{{ [1] | batch(3, 'x') | list }}", "batch"),
+        ("{{ 1 | round(3, 'ceil') }}", "round"),
         (f"{GROWN.format(10)}{{% set n.a = n.a * n.a %}}{{% endfor %}}", "a number of over"),
     ],
 )

@@ -25,10 +25,10 @@ MAX_OUTPUT_CHARS = 8 * 1024 * 1024
 _MAX_BITS = 4096
 _MAX_TIME_FORM = 64
 _FILTERS = frozenset({
-    "abs", "batch", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first",
+    "abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first",
     "float", "format", "indent", "int", "items", "join", "last", "length", "list", "lower", "map",
-    "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select",
-    "selectattr", "slice", "sort", "string", "sum", "title", "tojson", "trim", "unique", "upper",
+    "max", "min", "reject", "rejectattr", "replace", "reverse", "safe", "select",
+    "selectattr", "sort", "string", "sum", "title", "tojson", "trim", "unique", "upper",
 })  # fmt: skip
 _STRING_METHODS = frozenset({
     "capitalize", "count", "endswith", "find", "index", "isalnum", "isalpha", "isdigit",
@@ -46,6 +46,8 @@ class Environment(ImmutableSandboxedEnvironment):
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if isinstance(obj, str):
             return attr in _STRING_METHODS
+        if isinstance(obj, int | float):  # as `to_bytes`, of any length and with methods of its own
+            return False
         return bool(super().is_safe_attribute(obj, attr, value))
 
     def wrap_str_format(self, value: Any) -> Any:
