@@ -552,6 +552,32 @@ async def test_a_host_call_that_never_answers_ends_with_the_call(
     await assert_well(sandbox, tmp_path)
 
 
+async def test_who_was_cancelled_reaches_nothing_more(cache: Path, tmp_path: Path) -> None:
+    """Not even in the moment until the guest is stopped."""
+    wat = component_wat(
+        """(call $knowledge.search (local.get $text) (local.get $size) (i32.const 3) (i32.const 32))
+           (call $workspace.write (local.get $text) (local.get $size)
+             (local.get $text) (local.get $size) (i32.const 32))
+           (call $answer (i32.const 1) (local.get $text) (local.get $size))""",
+        imports=["knowledge.search", "workspace.write"],
+    )
+    sandbox, root = Sandbox(cache), tmp_path / "root"
+    root.mkdir()
+
+    async def search(query: str, limit: int) -> Json:
+        task.cancel()
+        await asyncio.wait([task])
+        return []
+
+    grant = Grant(knowledge=search, workspace=WorkspaceGrant(root, "rw"))
+    tool = write_tool(tmp_path, wat, wants=["knowledge", "workspace"])
+    task = asyncio.create_task(run(sandbox, tool, "file", grant))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await sandbox.aclose()
+    assert [*root.iterdir()] == []
+
+
 async def test_a_host_function_that_fails_is_a_fault_of_the_node(
     calm: Sandbox, tmp_path: Path
 ) -> None:
