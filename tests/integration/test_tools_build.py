@@ -110,6 +110,7 @@ def test_capabilities_reach_a_tool_of_ones_own(tmp_path: Path, language: str) ->
     toml = (folder / "tool.toml").read_text(encoding="utf-8")
     for old, new in (
         ("capabilities = []", 'capabilities = ["workspace", "store", "clock"]'),
+        ("read_only = true", "read_only = false"),
         (
             '{ greeting = "Hello, Ada!" }',
             '{ bytes = 3, back = "Ada", kept = "v", none = true, later = true }',
@@ -147,7 +148,8 @@ async def test_a_tool_in_c_changes_nothing_once_it_has_failed(tmp_path: Path) ->
     (folder / "tool.c").write_text(CARELESS, encoding="utf-8")
     toml = (folder / "tool.toml").read_text(encoding="utf-8")
     named = toml.replace("capabilities = []", 'capabilities = ["workspace", "store"]')
-    (folder / "tool.toml").write_text(named, encoding="utf-8")
+    writes = named.replace("read_only = true", "read_only = false")
+    (folder / "tool.toml").write_text(writes, encoding="utf-8")
     built = build(str(folder))
     assert built.returncode == 0, built.stderr
     workspace.mkdir()
