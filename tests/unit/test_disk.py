@@ -83,6 +83,8 @@ def test_who_only_looks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.Mon
             waits.append(seconds)
             if len(waits) == 3:
                 fcntl.flock(looks, fcntl.LOCK_UN)
+                with path.open("rb") as other:  # who waits keeps nobody else out
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
         monkeypatch.setattr(time, "sleep", looked)
         assert disk.lock(mine.fileno())
@@ -93,6 +95,15 @@ def test_who_only_looks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.Mon
         with path.open("rb") as second:
             assert not disk.lock(second.fileno()), "a look that does not end"
     assert len(waits) > 10
+
+
+def test_a_folder_is_listed_in_order_and_what_is_none_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    assert disk.listed(tmp_path / "none") == disk.listed(tmp_path / "file") == []
+    monkeypatch.setattr(os, "listdir", lambda _: ["b.toml", "c", "a.toml"])
+    assert disk.listed(tmp_path, "*.toml") == [tmp_path / "a.toml", tmp_path / "b.toml"]
 
 
 def test_here_files_are_synced_too(tmp_path: Path) -> None:
