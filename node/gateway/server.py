@@ -104,6 +104,7 @@ class ControlServer(uvicorn.Server):
                 http=PeerProtocol,
                 ws="none",
                 lifespan="off",
+                workers=1,  # else WEB_CONCURRENCY is read, a web application's
                 proxy_headers=False,  # who asks is what the kernel says, never a header
                 log_config=None,
                 access_log=False,

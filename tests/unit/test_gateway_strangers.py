@@ -53,6 +53,14 @@ async def asked(path: Path) -> int:
         return (await http.get("/")).status_code
 
 
+async def test_what_the_environment_says_to_uvicorn_is_nothing_to_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "auto")
+    async with serving(tmp_path) as (path, _):
+        assert await asked(path) == 200
+
+
 async def test_strangers_cannot_take_all_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
