@@ -16,6 +16,7 @@ from node.errors import SandboxError, ToolLimitError, ToolTrapError
 from node.sandbox import Grant, Limits, Sandbox, ToolManifest, ToolResult, WorkspaceGrant
 from node.sandbox.inline import has_room
 from node.sandbox.testing import component_wat, write_tool
+from node.types import Json
 
 ANSWER = """(call $answer (i32.const 0) (i32.sub (local.get $text) (i32.const 1))
   (i32.add (local.get $size) (i32.const 2)))"""
@@ -49,6 +50,12 @@ READS = component_wat(
     """(call $workspace.read (local.get $text) (local.get $size) (i32.const 32))
        (call $quote (i32.const 32))""",
     imports=["workspace.read"],
+)
+
+SEARCHES = component_wat(
+    f"""(call $knowledge.search (local.get $text) (local.get $size) (i32.const 3) (i32.const 32))
+    {ANSWER}""",
+    imports=["knowledge.search"],
 )
 
 
@@ -175,6 +182,29 @@ async def test_calls_one_after_the_other_let_others_run(calls: Calls, tmp_path: 
     assert all(await calls.are_inline(tool, *"abcdefgh"))
     task.cancel()
     assert turns >= len("abcdefgh")
+
+
+async def test_a_call_has_room_here_while_every_thread_has_one(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    cache = tmp_path_factory.getbasetemp() / "inline-cache"
+    sandbox = Sandbox(cache, limits=Limits(concurrency=1, inline_seconds=5))
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def search(query: str, limit: int) -> Json:
+        asked.set()
+        await go_on.wait()
+        return []
+
+    short, long = shipped(tmp_path), write_tool(tmp_path, SEARCHES, name="l", wants=["knowledge"])
+    await sandbox.call(short, "tool", {"v": "a"}, Grant())
+    held = asyncio.create_task(sandbox.call(long, "l", {"v": "x"}, Grant(knowledge=search)))
+    await asyncio.wait_for(asked.wait(), 30)
+    call = sandbox.call(short, "tool", {"v": "b"}, Grant())
+    assert (await asyncio.wait_for(call, 30)).value == "b"
+    go_on.set()
+    await held
+    await sandbox.aclose()
 
 
 async def test_a_closed_sandbox_runs_nothing_here_either(calls: Calls, tmp_path: Path) -> None:

@@ -424,6 +424,15 @@ def test_a_name_of_two_lines_is_not_listed_as_two_names(root: Path) -> None:
     assert do(host_call(root), "list", ".") == ""
 
 
+def test_a_list_has_an_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.sandbox.capabilities.workspace._LISTED", 2)
+    for name in "ab":
+        (root / name).touch()
+    assert do(host_call(root), "list", ".") == "a\nb"
+    (root / "c").touch()
+    assert "more than 2 names" in refused(host_call(root), "list", ".")
+
+
 def test_a_name_that_is_no_text_is_not_listed(root: Path) -> None:
     try:
         (root / os.fsdecode(b"a\xff")).write_text("x")
