@@ -107,6 +107,17 @@ async def test_until_ends_when_told_and_closes_the_source() -> None:
     assert source.closed
 
 
+async def test_until_hands_on_what_was_there_before_the_end() -> None:
+    """Whoever follows the log slowly has its last entry, too."""
+    source, end, seen = Source(), asyncio.Event(), []
+    for item in (1, 2, 3):
+        source.items.put_nowait(item)
+    async for item in until(end, source()):
+        seen.append(item)
+        end.set()
+    assert (seen, source.closed) == ([1, 2, 3], True)
+
+
 async def test_until_closed_early_closes_the_source() -> None:
     source = Source()
     source.items.put_nowait(1)
