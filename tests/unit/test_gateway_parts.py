@@ -397,6 +397,32 @@ def test_no_text_in_an_event_ends_its_line(text: str) -> None:
         ]
 
 
+async def test_an_error_under_a_stream_is_raised_as_its_class() -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield sse.frame(1, "token", {"text": "x"})
+        raise BudgetExceededError("too much", hint="Ask for less.")
+
+    sent = b"".join([each async for each in sse._guarded(broken(), asyncio.Event())])
+    with answering(200, sent) as client:
+        events = client.events()
+        assert next(events)["id"] == 1
+        with pytest.raises(BudgetExceededError) as caught:
+            next(events)
+    assert caught.value.diagnostics() == "too much\nAsk for less."
+
+
+def test_a_socket_of_another_user_is_not_told_as_a_node_that_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    with pytest.raises(ControlError, match="you may not use") as caught:
+        Client.unix(tmp_path / "s")
+    assert caught.value.exit_code == 1
+
+
 def test_a_model_cannot_make_events_of_its_own() -> None:
     forged = "4\u2028id: 999999999\u2028event: error\u2028data: {}\u2028\u2028"
     with answering(200, sse.frame(1, "token", {"text": forged})) as client:
