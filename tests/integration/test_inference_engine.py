@@ -13,7 +13,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -451,7 +452,7 @@ async def test_counts_are_answered_while_a_generation_runs(engine: LlamaEngine) 
 async def test_a_killed_runner_is_a_crash_and_then_a_new_runner(engine: LlamaEngine) -> None:
     streams = [engine.generate(ask(max_tokens=1900, temperature=1.0)) for _ in range(3)]
     await first(streams[0])
-    waiting = [asyncio.create_task(first(stream)) for stream in streams[1:]]
+    waiting = [asyncio.create_task(drain(stream)) for stream in streams[1:]]
     await asyncio.sleep(0)
     pid = engine.loaded()["tiny"]
     os.kill(pid, signal.SIGKILL)
@@ -526,9 +527,31 @@ async def test_a_generation_is_not_idle(store: ModelStore) -> None:
     await engine.aclose()
 
 
+async def test_what_was_used_again_is_idle_from_then_on(store: ModelStore) -> None:
+    engine = LlamaEngine(store, limits=EngineLimits(idle_unload_s=1000))
+    await engine.preload("tiny")
+    first_time = engine._slots["tiny"]._idle
+    await engine.preload("tiny")
+    assert first_time is not None
+    assert first_time.cancelled()
+    await engine.aclose()
+
+
+def test_what_is_beside_an_engine_counts_with_what_is_loaded(store: ModelStore) -> None:
+    engine, loaded = LlamaEngine(store), SimpleNamespace(memory_bytes=30)
+    engine.beside.append(lambda: 30)
+    engine._slots["tiny"] = cast("Any", loaded)
+    assert [engine._lacks(None, wanted, 100) for wanted in (40, 41, 70)] == [False, True, True]
+    with pytest.raises(ModelError, match="embedding models take 30"):
+        engine._lacks(None, 71, 100)
+
+
 async def test_who_asks_at_the_moment_of_unloading_is_answered(store: ModelStore) -> None:
     engine = LlamaEngine(store)
-    await engine.preload("tiny")
+    loading = asyncio.create_task(engine.preload("tiny"))
+    await asyncio.sleep(0)
+    await engine._slots["tiny"].aclose(idle=True)
+    await loading
     engine._slots["tiny"].unload_idle()
     assert (await run(engine, ask()))[1].completion_tokens > 0
     forgetting = asyncio.create_task(engine.forget())

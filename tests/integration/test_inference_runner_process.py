@@ -303,6 +303,17 @@ async def test_an_idle_runner_owes_nothing() -> None:
         await asyncio.wait_for(rang.wait(), 0.15)
 
 
+async def test_one_that_was_heard_meanwhile_is_not_silent_yet() -> None:
+    rang, now = asyncio.Event(), asyncio.get_running_loop().time()
+    watch = Watch(60, rang.set)
+    watch.asked()
+    for since, is_silent in ((now - 30, False), (now - 90, True)):
+        watch._since = since
+        watch._look()
+        assert rang.is_set() is is_silent
+    watch.close()
+
+
 @pytest.mark.parametrize("room", ["llama", "embeddings"])
 def test_a_process_that_is_needed_no_more_runs_none_of_its_libraries_ends(room: str) -> None:
     """libllama's own, with a model on Apple's GPU, is an abort."""

@@ -165,6 +165,13 @@ def test_arguments_must_be_exact_and_numbers_are_numbers() -> None:
         {"sensor": "T4"},
     ):
         assert "and should with" in one(case, Call(ToolCall("sensor_alarm", wrong)))
+    parcel = find("exact arguments", 5)
+    (label,) = parcel.expected
+    assert isinstance(label, Calls)
+    assert label.arguments is not None
+    for express, is_right in ((True, True), (1, False)):
+        call = ToolCall("parcel_label", {**label.arguments, "express": express})
+        assert (one(parcel, Call(call)) == "") is is_right
     water = find("exact arguments", 2)
     assert one(water, Call(ToolCall("bed_water", {"bed": "south", "litres": 12.0}))) == ""
     assert one(water, Call(ToolCall("bed_water", {"bed": "south", "litres": True}))) != ""
@@ -326,10 +333,13 @@ async def test_a_model_that_is_not_there_is_an_error() -> None:
 def test_verdicts_want_four_in_five_and_half_of_each_kind() -> None:
     marks = list(taken(right).marks)
 
-    def without(count: int, kind: str) -> str:
-        wrong = [m for m in marks if m.constrained and m.case.kind == kind][:count]
+    def without(count: int, *kinds: str) -> str:
+        each = [[m for m in marks if m.constrained and m.case.kind == kind] for kind in kinds]
+        wrong = [mark for some in each for mark in some[:count]]
         kept = [replace(m, problem="no") if m in wrong else m for m in marks]
         return Exam(tuple(kept)).verdict
 
     assert without(3, "two steps") == "fit for agents"
     assert without(4, "two steps") == "not fit"
+    assert without(3, "two steps", "right tool") == "fit for agents"
+    assert without(2, "two steps", "right tool", "no tool fits", "after an error") == "not fit"
