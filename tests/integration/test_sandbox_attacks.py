@@ -626,7 +626,7 @@ async def test_descriptors_and_memory_stay_flat(calm: Sandbox, tmp_path: Path) -
     async def round_of_attacks() -> None:
         for tool in tools:
             with suppress(SandboxError, ToolError):
-                await run(calm, tool, "../x", grant)
+                await run(calm, tool, "../x" * 25_000, grant)
 
     for _ in range(10):
         await round_of_attacks()
