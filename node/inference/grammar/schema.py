@@ -243,9 +243,12 @@ class _Compiler:
             return self.compile(both, path, name, depth + 1)
         if known is None:
             return self._define(str(pointer), target, depth)
-        rule, ways = known
+        rule, ways = known[0], known[1] * self._ways
         again = self._open.get(str(pointer), self._ways) < self._ways
-        return "json-value" if again or ways * self._ways > MAX_WAYS else rule
+        if again or ways > MAX_WAYS:
+            return "json-value"
+        self._most_ways = max(ways, self._most_ways)
+        return rule
 
     def _target(self, pointer: Json, path: str) -> Json:
         parts = str(pointer).split("/")
