@@ -121,6 +121,7 @@ def test_the_journal_resumes_from_an_index(running: Node) -> None:
         assert ids(whole) == list(range(len(whole)))
         assert [e["data"]["i"] for e in whole] == ids(whole)
         assert ids(list(control.events(5, follow=False))) == ids(whole)[5:]
+        assert list(control.events(len(whole), follow=False)) == [], "who has seen all goes on"
     with (
         raw(running) as http,
         http.stream("GET", "/events?follow=0", headers={"Last-Event-ID": "4"}) as response,
@@ -180,6 +181,7 @@ def test_an_approval_survives_a_restart(node: Node, answer: str) -> None:
         (question,) = control.approvals()
         assert question["run"] == run
         assert question["args"] == {"expression": "6*7"}
+        assert question["expires"] == pytest.approx(question["asked"] + 86_400, abs=60)
         assert control.run(run)["status"] == "waiting"
     node.down()
     node.up()
@@ -237,6 +239,9 @@ def test_workspace_history_and_rollback(node: Node) -> None:
         made = control.workspace_rollback("clerk", str(oldest["id"]))
         assert made == control.workspace_log("clerk")[0]["id"]
         entries = list(control.events(follow=False))
+        (node.root / "agents" / "clerk.toml").unlink()
+        control.reload_agents()
+        assert control.workspace_log("clerk")[0]["id"] == made, "its files are still there"
     assert (node.root / "workspaces" / "clerk" / "note.txt").read_text() == "one"
     assert entries[-1]["type"] == "workspace.rolled_back"
 
