@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import plistlib
 import shutil
 import threading
 from importlib.metadata import PackageNotFoundError
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from node import version
-from node.cli import daemon, doctor
+from node.cli import daemon, doctor, service
 from node.cli.init import create
 from node.daemon import make_threads
 from node.home import Home
@@ -110,3 +111,8 @@ def test_a_model_that_is_longer_than_its_pin_says_is_a_fault(home: Home) -> None
     (fault,) = doctor._models(home)
     assert fault.problem.endswith(f"has {pin.size + 1} bytes, not {pin.size}")
     assert f"--sha256 {pin.sha256}" in fault.hint
+
+
+def test_a_manager_waits_longer_than_runs_get_to_finish(home: Home) -> None:
+    assert "TimeoutStopSec=75s\n" in service.unit(home, ["up"], 35.0)
+    assert plistlib.loads(service.plist(home, ["up"], 35.0).encode())["ExitTimeOut"] == 75

@@ -20,6 +20,7 @@ from wallet import Rules
 from wallet.protocol.derivation import new_words
 
 PHRASE = "eight small words"
+COST = module.COST
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,12 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def file_of(keys: Path) -> Path:
     return keys / "wallet" / "key.secret"
+
+
+def test_a_guess_costs_what_the_page_says() -> None:
+    memory_bytes = 128 * COST[0] * COST[1]
+    page = (Path(__file__).parents[2] / "docs" / "wallet.md").read_text()
+    assert f"scrypt ({memory_bytes >> 20} MiB)" in page
 
 
 def test_a_key_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
