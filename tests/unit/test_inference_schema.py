@@ -469,6 +469,37 @@ def test_definitions_that_refer_to_those_before_them_do_not_multiply(accepts: Ac
     assert accepts(made, dumps({"a12": value}))  # at twofold a level this takes a second
 
 
+def alike(count: int, key: str, value: Json) -> JsonObject:
+    """A choice of so many objects that all begin with this."""
+    return {
+        "anyOf": [
+            {"type": "object", "properties": {key: value, f"z{one}": {}}, "required": [key]}
+            for one in range(count)
+        ]
+    }
+
+
+def test_a_definition_counts_for_all_that_is_in_it(accepts: Accepts) -> None:
+    inner: JsonObject = {"x": alike(32, "n", {"type": "null"}), "y": alike(2, "n", {})}
+    definitions: JsonObject = {
+        "inner": {"type": "object", "properties": inner},
+        "outer": {"type": "object", "properties": {"i": {"$ref": "#/$defs/inner"}}},
+    }
+    for name in definitions:
+        known: JsonObject = {"$ref": f"#/$defs/{name}"}
+        for count, is_any in ((2, False), (3, True)):  # of what may mean 64 things at once
+            each: JsonObject = {"a": known, "b": alike(count, "k", known)}
+            schema: JsonObject = {"type": "object", "properties": each, "$defs": definitions}
+            assert accepts(arguments_grammar(schema), '{"b": {"k": 5}}') is is_any
+
+
+def test_choices_beside_one_another_do_not_multiply(accepts: Accepts) -> None:
+    each: JsonObject = {f"a{one}": alike(2, "n", {"type": "null"}) for one in range(8)}
+    made = arguments_grammar({"type": "object", "properties": each})
+    assert accepts(made, '{"a7": {"n": null}}')
+    assert not accepts(made, '{"a7": 5}')
+
+
 def test_a_choice_that_means_one_thing_is_kept(accepts: Accepts) -> None:
     tree: JsonObject = {
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/$defs/t"}}]
