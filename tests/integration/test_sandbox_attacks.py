@@ -45,7 +45,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def sandbox(cache: Path) -> AsyncIterator[Sandbox]:
-    sandbox = Sandbox(cache, limits=Limits(seconds=0.4))
+    sandbox = Sandbox(cache, limits=Limits(seconds=1.5))
     yield sandbox
     await sandbox.aclose()
 
@@ -68,16 +68,16 @@ async def assert_well(sandbox: Sandbox, folder: Path) -> None:
 
 
 BOMBS = {
-    "loop": (component_wat(LOOP), ToolLimitError, "seconds = 0.4"),
+    "loop": (component_wat(LOOP), ToolLimitError, "seconds = 1.5"),
     "loop at the start": (
         component_wat(FAIL, declarations=f"(func $start {LOOP}) (start $start)"),
         ToolLimitError,
-        "seconds = 0.4",
+        "seconds = 1.5",
     ),
     "loop in an allocation": (
         component_wat(FAIL).replace("(local $end i32)", f"(local $end i32) {LOOP}", 1),
         ToolLimitError,
-        "seconds = 0.4",
+        "seconds = 1.5",
     ),
     "loop of long instructions": (
         component_wat(
@@ -88,7 +88,7 @@ BOMBS = {
                unreachable"""
         ),
         ToolLimitError,
-        "seconds = 0.4",
+        "seconds = 1.5",
     ),
     "bulk instructions without a loop": (
         component_wat(
@@ -97,7 +97,7 @@ BOMBS = {
             pages=1900,
         ),
         ToolLimitError,
-        "seconds = 0.4",
+        "seconds = 1.5",
     ),
     "stack": (
         component_wat("(call $body (local.get $text) (local.get $size))"),
