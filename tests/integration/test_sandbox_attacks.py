@@ -546,7 +546,7 @@ async def test_a_host_call_that_never_answers_ends_with_the_call(
         return None
 
     tool = write_tool(tmp_path, SEARCH, wants=["knowledge"])
-    with pytest.raises(ToolLimitError, match=r"seconds = 0\.4"):
+    with pytest.raises(ToolLimitError, match=r"seconds = 1\.5"):
         await run(sandbox, tool, "x", Grant(knowledge=never))
     await asyncio.wait_for(ended.wait(), 5)
     await assert_well(sandbox, tmp_path)
