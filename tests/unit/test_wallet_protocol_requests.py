@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wallet.errors import ParseError, UnsupportedError
-from wallet.protocol import bech32, curve, nip19, p2pk, quotes, requests
+from wallet.protocol import bech32, curve, nip19, p2pk, quotes, requests, uris
 from wallet.protocol.requests import LockOption, PaymentPayload, PaymentRequest, Transport
 from wallet.types import MAX_AMOUNT, BlindedMessage, Dleq, Proof
 
@@ -83,6 +83,8 @@ def test_an_open_request_is_nothing_but_a_wish() -> None:
 def test_a_request_in_a_bitcoin_uri() -> None:
     for text in (requests.encode(FULL, "B"), requests.encode(FULL, "A")):
         assert requests.decode(f"bitcoin:bc1q?amount=1&CREQ={text}") == FULL
+    for value in ("ab+/", "ab+", "ab%2B"):  # base64's own, at its end too
+        assert uris.way(f"bitcoin:?a=b&creq={value}", "creq") == value.replace("%2B", "+")
     for uri in ("bitcoin:", "bitcoin:?creq=", "bitcoin:?creq=a&creq=b", "bitcoin:?" + "a=b&" * 60):
         with pytest.raises(ParseError, match=r"URI holds no"):
             requests.decode(uri)

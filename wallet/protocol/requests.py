@@ -270,4 +270,4 @@ def _of_uri(uri: str) -> str:
             "the bitcoin: URI holds no Cashu payment request",
             hint="Nothing is paid on the chain: ask for a Lightning invoice or a payment request.",
         )
-    return found.replace(" ", "+")  # base64's plus, which queries mean as a space
+    return found

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs
+from urllib.parse import unquote
 
 _SCHEME = "bitcoin:"
-_MOST_FIELDS = 50
 
 
 def is_uri(text: str) -> bool:
@@ -15,10 +14,7 @@ def is_uri(text: str) -> bool:
 
 def way(uri: str, name: str) -> str | None:
     """What the URI names for one way, as `creq` (NUT-26) or `lightning`; None where it names none
-    or several. Names may be in any case."""
-    try:
-        found = parse_qs(uri.partition("?")[2], max_num_fields=_MOST_FIELDS)
-    except ValueError:
-        return None
-    named = [value for field, values in found.items() if field.lower() == name for value in values]
-    return named[0].strip() if len(named) == 1 else None
+    or several. Names may be in any case; a plus is one (RFC 3986), as base64 has it."""
+    parts = (part.partition("=") for part in uri.partition("?")[2].split("&"))
+    named = [unquote(value) for field, _, value in parts if unquote(field).lower() == name]
+    return named[0] if len(named) == 1 else None
