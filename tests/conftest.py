@@ -145,6 +145,23 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     made.end()
 
 
+@pytest.fixture
+def deafen() -> Iterator[Callable[[str, int], None]]:
+    """Makes an address of this machine never answer, as one of IPv6 where no network carries it."""
+    with contextlib.ExitStack() as held:
+
+        def make_deaf(host: str, port: int) -> None:
+            deaf = held.enter_context(socket.socket())
+            deaf.bind((host, port))
+            deaf.listen(0)
+            for _ in range(3):  # who comes when its queue is full hears nothing
+                waiting = held.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex((host, port))
+
+        yield make_deaf
+
+
 @pytest.fixture(scope="session")
 def interruptible() -> Callable[..., subprocess.Popen[str]]:
     """Starts `freehold WORDS` with an `env`; Ctrl-C is heard as at a terminal.

@@ -255,7 +255,8 @@ async def test_the_environment_s_proxies_are_not_used(
 
 
 async def test_what_a_request_cannot_do_without_is_not_left_out(tmp_path: Path) -> None:
-    await fails(tmp_path, unsupported("tools"), "status 400", "Unsupported: 'tools'")
+    error = await fails(tmp_path, unsupported("tools"), "status 400", "Unsupported: 'tools'")
+    assert isinstance(error, RemoteRefusedError)
 
 
 async def test_a_refusal_is_the_answer(tmp_path: Path) -> None:

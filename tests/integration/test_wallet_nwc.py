@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -159,31 +159,23 @@ async def test_a_relay_leads_to_no_other() -> None:
 
 
 async def test_an_address_that_does_not_answer_holds_nobody_up(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, deafen: Callable[[str, int], None]
 ) -> None:
-    """As those of IPv6 where a network does not carry it."""
     memory = MemoryRelay()
     async with serve(memory) as url:
         port = int(url.rpartition(":")[2])
-        with contextlib.ExitStack() as full:
-            deaf = full.enter_context(socket.socket())
-            deaf.bind(("127.0.0.2", port))
-            deaf.listen(0)
-            for _ in range(3):  # who comes when its queue is full hears nothing
-                waiting = full.enter_context(socket.socket())
-                waiting.setblocking(False)
-                waiting.connect_ex(("127.0.0.2", port))
-            found = [
-                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-                for address in ("127.0.0.2", "127.0.0.1")
-            ]
+        deafen("127.0.0.2", port)
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in ("127.0.0.2", "127.0.0.1")
+        ]
 
-            async def look_up(*_: object, **__: object) -> object:
-                return found
+        async def look_up(*_: object, **__: object) -> object:
+            return found
 
-            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
-            opened = await dial(f"ws://relay.local:{port}")
-            await opened.aclose()
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+        opened = await dial(f"ws://relay.local:{port}")
+        await opened.aclose()
     assert memory.connections == 1
 
 

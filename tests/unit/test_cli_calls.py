@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from unittest.mock import MagicMock, call
+from unittest.mock import MagicMock, call, create_autospec
 
 import pytest
 from click.testing import CliRunner, Result
 
 from node.cli import approvals, logs, runs, workspace
 from node.cli.main import root
+from node.client import Client
 
 RUN = {"id": "r-12", "agent": "clerk", "status": "running", "finished": None, "forked_from": None}
 QUESTION = {"id": "7", "run": "r-12", "agent": "clerk", "asked": 0.0, "name": "pay", "args": {}}
@@ -23,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
     client.__exit__.return_value = False
     for module in (approvals, logs, runs, workspace):
         monkeypatch.setattr(module, "connect", lambda: client)
-    found = client.__enter__.return_value
+    found = client.__enter__.return_value = create_autospec(Client, instance=True)
     found.run.return_value = RUN
     found.erase.return_value = 3
     found.runs.return_value = found.approvals.return_value = found.workspace_log.return_value = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock, call
+from unittest.mock import MagicMock, call, create_autospec
 
 import click
 import pytest
@@ -18,6 +18,7 @@ from node.errors import FreeholdError, RequestError, WalletLockedError, WalletSt
 from node.home import Home
 from node.money import WalletKey
 from node.money import key as key_module
+from node.wallet_client import WalletClient
 
 URL = "https://mint.example"
 BILL = {
@@ -43,7 +44,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
     client: Any = MagicMock()
     for module in (wallet, wallet_pay):
         monkeypatch.setattr(module, "connect", lambda: client)
-    found = client.__enter__.return_value.wallet
+    found = create_autospec(WalletClient, instance=True)
+    client.__enter__.return_value.wallet = found
     client.__exit__.return_value = False
     found.show.return_value = {**SHOWN, "mints": [{**MINT, "over_cap": False}]}
     found.add_mint.return_value = MINT

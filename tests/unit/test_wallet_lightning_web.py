@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given
@@ -188,20 +187,14 @@ async def test_the_next_address_is_tried() -> None:
         assert (await web.send(get(port, "localhost"))).status == 200
 
 
-async def test_a_silent_address_leaves_time_for_the_next() -> None:
-    """As those of IPv6 where a network does not carry it."""
+async def test_a_silent_address_leaves_time_for_the_next(
+    deafen: Callable[[str, int], None],
+) -> None:
     talk = answers(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     resolve = resolving("127.0.0.2", "127.0.0.1")
     async with server(talk) as port, opened(resolve=resolve, timeout_s=3) as web:
-        with ExitStack() as full:
-            deaf = full.enter_context(socket.socket())
-            deaf.bind(("127.0.0.2", port))
-            deaf.listen(0)
-            for _ in range(3):  # who comes when its queue is full hears nothing
-                waiting = full.enter_context(socket.socket())
-                waiting.setblocking(False)
-                waiting.connect_ex(("127.0.0.2", port))
-            assert (await web.send(get(port, "localhost"))).status == 200
+        deafen("127.0.0.2", port)
+        assert (await web.send(get(port, "localhost"))).status == 200
 
 
 @pytest.mark.parametrize(
