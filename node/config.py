@@ -13,9 +13,10 @@ import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from node.errors import ConfigError
 
@@ -204,6 +205,11 @@ class Config(Section):
     wallet: WalletSection = WalletSection()
 
 
+_SECTIONS = {
+    name: cast("type[Section]", one.annotation) for name, one in Config.model_fields.items()
+}
+
+
 def load(path: Path, env: Mapping[str, str]) -> Config:
     """Reads the file and puts the environment's values over it.
 
@@ -242,16 +248,18 @@ def _override(tables: dict[str, Any], env: Mapping[str, str]) -> dict[tuple[str,
 
 def _value(text: str, section: str, key: str) -> Any:
     """The text itself for keys that hold text; else JSON, so that lists and numbers can be said."""
-    model = Config.model_fields.get(section)
-    kind = model.annotation if model else None
-    if isinstance(kind, type) and issubclass(kind, Section):
-        field = kind.model_fields.get(key)
-        if field is not None and field.annotation in {str, SecretStr}:
-            return text
+    field = _field(section, key)
+    if field is not None and field.annotation in {str, SecretStr}:
+        return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+def _field(section: str, key: str) -> FieldInfo | None:
+    table = _SECTIONS.get(section)
+    return table.model_fields.get(key) if table else None
 
 
 def _explain(
@@ -265,33 +273,21 @@ def _explain(
         source = next((name for key, name in origin.items() if key[:1] == where), None)
     place = source if source else f"{path}: {'.'.join(where) or 'the file'}"
     if first["type"] == "extra_forbidden":
-        allowed = ", ".join(_allowed(where[:-1]))
+        table = _SECTIONS[where[0]] if len(where) > 1 else Config
+        allowed = ", ".join(table.model_fields)
         return ConfigError(f"{place} is not a known key", hint=f"Allowed here: {allowed}.")
     problem = first["msg"].removeprefix("Value error, ")
     return ConfigError(f"{place}: {problem}", hint=_expected(where, len(error.errors())))
 
 
-def _allowed(where: tuple[str, ...]) -> list[str]:
-    fields = Config.model_fields
-    if where:
-        section = fields[where[0]].annotation
-        assert isinstance(section, type)
-        assert issubclass(section, Section)
-        fields = section.model_fields
-    return list(fields)
-
-
 def _expected(where: tuple[str, ...], count: int) -> str:
     more = f" There are {count - 1} more errors." if count > 1 else ""
-    section = Config.model_fields.get(where[0]) if where else None
-    kind = section.annotation if section else None
-    if len(where) > 1 and isinstance(kind, type) and issubclass(kind, Section):
-        field = kind.model_fields.get(where[1])
-        if field is not None:
-            default = field.get_default(call_default_factory=True)
-            shown = "" if isinstance(default, SecretStr) else f" The default is {_toml(default)}."
-            return f"{field.description}{shown}{more}"
-    return f"Correct it there.{more}"
+    field = _field(*where[:2]) if len(where) > 1 else None
+    if field is None:
+        return f"Correct it there.{more}"
+    default = field.get_default(call_default_factory=True)
+    shown = "" if isinstance(default, SecretStr) else f" The default is {_toml(default)}."
+    return f"{field.description}{shown}{more}"
 
 
 def check_name(name: str) -> NodeSection:
@@ -316,12 +312,9 @@ def template(name: str) -> str:
         "# Freehold. Unknown keys are errors. An environment variable overrides a key:",
         "# [daemon] drain_s is FREEHOLD_DAEMON__DRAIN_S.",
     ]
-    for section, info in Config.model_fields.items():
-        kind = info.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, Section)
-        lines += ["", f"# {(kind.__doc__ or '').strip()}", f"[{section}]"]
-        for key, field in kind.model_fields.items():
+    for section, table in _SECTIONS.items():
+        lines += ["", f"# {(table.__doc__ or '').strip()}", f"[{section}]"]
+        for key, field in table.model_fields.items():
             lines += textwrap.wrap(
                 field.description or "", 96, initial_indent="# ", subsequent_indent="# "
             )
