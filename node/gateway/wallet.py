@@ -272,11 +272,11 @@ async def restore(request: Request) -> Response:
         for url in body.mints:
             mint_url(url)
     wallet = await node.keeper.make(body.words or None)
-    for url in body.mints:
-        with translated():
-            await wallet.add_mint(url)
-    await note(request, "wallet.restoring", {"mints": [mint.url for mint in wallet.mints()]})
-    found = [await _restored(node, mint.url) for mint in wallet.mints()]
+    away = [problem for url in body.mints if (problem := await _missing(wallet, url))]
+    urls = [mint.url for mint in wallet.mints()]
+    await note(request, "wallet.restoring", {"mints": urls})
+    found = [await _restored(node, url) for url in urls]
+    found += [each for each in away if each["mint"] not in urls]
     if await reconciled(node.keeper, found) and not node.runs.stopped:
         await node.settling.once()
     told: JsonObject = {"mints": cast("JsonObject", {each["mint"]: each for each in found})}
@@ -298,6 +298,17 @@ async def reconciled(keeper: Keeper, found: Sequence[RestoredReply]) -> bool:
         return False
     keeper.reconciled()
     return True
+
+
+async def _missing(wallet: Wallet, url: str) -> RestoredReply | None:
+    """Adds a mint to be asked; what to say of it where that cannot be done."""
+    try:
+        with translated():
+            await wallet.add_mint(url)
+    except FreeholdError as error:
+        problem = f"{error.message}; restore again with --mint {url}"
+        return RestoredReply(mint=mint_url(url), found_sat=0, proofs=0, problem=problem)
+    return None
 
 
 async def _restored(node: Control, mint: str) -> RestoredReply:

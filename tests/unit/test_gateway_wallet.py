@@ -50,7 +50,11 @@ class Node:
         )
         settling = SimpleNamespace(telling=Telling(self.keeper, self.log))
         app.state.control = SimpleNamespace(
-            keeper=self.keeper, purse=purse, log=self.log, settling=settling
+            keeper=self.keeper,
+            purse=purse,
+            log=self.log,
+            settling=settling,
+            runs=SimpleNamespace(stopped=True),
         )
         transport = httpx.ASGITransport(app, client=("uid:1000", 0))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://node")
@@ -119,6 +123,25 @@ async def test_a_mint_that_is_added_later_brings_what_the_seed_has_there(
     assert (await node.ask("mints", url=OTHER))["balance_sat"] == 64
     ((kind, told),) = node.told()
     assert (kind, told["found_sat"], told["made"]) == ("wallet.mint_added", 64, False)
+
+
+async def test_a_mint_that_is_away_keeps_no_other_from_being_asked(
+    node: Node, tmp_path: Path
+) -> None:
+    path = tmp_path / "older" / "wallet.db"
+    async with await Wallet.open(path, key=bytes(32), words=WORDS, connect=node.connect) as older:
+        await older.add_mint(OTHER)
+        await older.receive(await node.token(64, OTHER))
+    node.mints[URL].faults.add(Fault.UNREACHABLE, "/v1/info", times=9)
+    found = await node.ask("restore", words=WORDS, mints=[URL, OTHER])
+    said = {each["mint"]: (each["found_sat"], each["problem"]) for each in found["mints"]}
+    assert said[OTHER] == (64, "")
+    assert said[URL][0] == 0
+    assert f"restore again with --mint {URL}" in said[URL][1]
+    assert [each.url for each in node.keeper.wallet().mints()] == [OTHER]
+    node.mints[URL].faults.clear()
+    found = await node.ask("restore", mints=[URL])
+    assert [each["problem"] for each in found["mints"]] == ["", ""]
 
 
 async def test_where_there_may_be_more_is_said_and_no_part_of_a_sat_is_made_whole(
