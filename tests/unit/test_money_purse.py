@@ -901,7 +901,7 @@ async def test_a_mint_that_does_not_restore_keeps_no_other_from_being_asked(mone
     money.keeper = money.make()
     await money.keeper.start()
     node = cast("Control", SimpleNamespace(keeper=money.keeper))
-    assert "does not restore" in (await _restored(node, URL))["problem"]
+    assert "NUT-09" in (await _restored(node, URL))["problem"]
 
 
 async def test_two_at_once_open_it_once(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ async def restore(book: Book, mint: str) -> Restored:
     url = book.mint(mint).url
     if not (await book.info(url)).supports(9):
         raise UnsupportedError(
-            f"mint {url} does not restore (NUT-09)", hint="Restore from a backup of the file."
+            f"mint {url} does not say what it signed before (NUT-09)",
+            hint="What the seed has there comes back from a backup of the wallet's file alone. Add "
+            "a mint that restores: only a wallet's first may do without.",
         )
     async with book.alone(url):
         await book.refresh(url)
