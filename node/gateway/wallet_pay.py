@@ -189,6 +189,7 @@ async def _paid(node: Control, payment: Payment, who: str, key: str = "") -> Pai
 
     Raises:
         PaymentError: it was not paid.
+        RunStoppedError: it was stopped before anything was paid.
         PaymentPendingError: it may have been, or will be when the node goes on.
     """
     node.purse.bill(payment, late=node.runs.begun(key, who))
@@ -206,6 +207,9 @@ async def _paid(node: Control, payment: Payment, who: str, key: str = "") -> Pai
     said, _, advice = result.reason.partition("\n")
     if result.status == "stopped" and _is_begun(node, run):
         raise _open(run, said)
+    more = f"{advice} `freehold trace {run}` has it all.".lstrip()
+    if result.status == "stopped":
+        raise RunStoppedError(f"it was stopped, and nothing was paid: {said}", hint=more)
     if result.status == "completed" and not result.text:
         raise PaymentPendingError(
             f"it was paid, and what that came to was erased (run {run})",
@@ -213,8 +217,7 @@ async def _paid(node: Control, payment: Payment, who: str, key: str = "") -> Pai
         )
     value = json.loads(result.text) if result.status == "completed" else {}
     if "operation" not in value:
-        hint = f"{advice} `freehold trace {run}` has it all.".lstrip()
-        raise PaymentError(said or "it was not paid", hint=hint)
+        raise PaymentError(said or "it was not paid", hint=more)
     return cast("PaidReply", {"run": run, **value})
 
 

@@ -97,6 +97,30 @@ def test_a_payment_whose_run_is_stopped_is_not_said_to_have_failed(
     assert "do not pay again" in said
 
 
+def test_a_payment_that_is_cancelled_before_it_is_made_is_a_stopped_one(
+    rich: Node, mint: ServedMint, interruptible: Callable[..., subprocess.Popen[str]]
+) -> None:
+    asked, cancelled = threading.Event(), threading.Event()
+
+    def hook(moment: str, request: TransportRequest) -> None:
+        if moment == "before" and request.path == "/v1/melt/quote/bolt11":
+            asked.set()
+            cancelled.wait(LIMIT_S)
+
+    text = invoice(mint, 30)
+    mint.mint.hook = hook
+    process = interruptible("wallet", "pay", text, "--yes", env=rich.environment())
+    assert asked.wait(LIMIT_S)
+    with asking(rich) as client:
+        client.cancel("last", "enough")
+        cancelled.set()
+    _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 4, said
+    assert "nothing was paid: enough" in said
+    assert "freehold trace r-" in said
+    assert not mint.mint.lightning.is_paid(text)
+
+
 def test_a_daemon_that_dies_may_have_paid(
     rich: Node, hanging: tuple[subprocess.Popen[str], str]
 ) -> None:
