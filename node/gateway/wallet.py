@@ -274,7 +274,7 @@ async def restore(request: Request) -> Response:
     wallet = await node.keeper.make(body.words or None)
     away = [problem for url in body.mints if (problem := await _missing(wallet, url))]
     urls = [mint.url for mint in wallet.mints()]
-    await note(request, "wallet.restoring", {"mints": urls})
+    await note(request, "wallet.restoring", {"mints": [*urls]})
     found = [await _restored(node, url) for url in urls]
     found += [each for each in away if each["mint"] not in urls]
     if await reconciled(node.keeper, found) and not node.runs.stopped:
