@@ -33,7 +33,7 @@ from node.gateway.http import Body
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from node.gateway import Event
+    from node.gateway.replies import Event
     from tests.conftest import Node
 
 TOKEN = "0123456789abcdef0123456789abcdef"
