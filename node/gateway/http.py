@@ -145,10 +145,14 @@ class TokenGate:
         return bool(self._token) and scheme.lower() == b"bearer" and right
 
 
-def error_response(error: FreeholdError, status: int) -> JSONResponse:
+def error_reply(error: FreeholdError) -> ErrorReply:
     """An error as clients get it; `code` lets them raise the same class again."""
-    body = ErrorReply(error=error.message, hint=error.hint, code=type(error).__name__)
-    return JSONResponse(body, status)
+    return ErrorReply(error=error.message, hint=error.hint, code=type(error).__name__)
+
+
+def error_response(error: FreeholdError, status: int) -> JSONResponse:
+    """The answer that says it."""
+    return JSONResponse(error_reply(error), status)
 
 
 async def on_error(request: Request, error: Exception) -> Response:

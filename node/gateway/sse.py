@@ -16,8 +16,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from node.errors import FreeholdError
-from node.gateway.http import query_int
-from node.gateway.replies import ErrorReply
+from node.gateway.http import error_reply, query_int
 from node.types import JsonObject
 
 INDEX_MAX = 2**63 - 1
@@ -57,8 +56,7 @@ async def _guarded(events: AsyncIterator[bytes], end: asyncio.Event) -> AsyncIte
         async for event in until(end, events):
             yield event
     except FreeholdError as error:
-        body = ErrorReply(error=error.message, hint=error.hint, code=type(error).__name__)
-        yield f"event: error\ndata: {json.dumps(body)}\n\n".encode()
+        yield f"event: error\ndata: {json.dumps(error_reply(error))}\n\n".encode()
 
 
 async def until(end: asyncio.Event, items: AsyncIterator[T]) -> AsyncIterator[T]:
