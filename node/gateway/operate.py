@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.errors import ApprovalError, RequestError, WorkspaceError
+from node.errors import ApprovalError, ManifestError, RequestError, WorkspaceError
 from node.gateway import sse
 from node.gateway.control import Control, control
 from node.gateway.http import Body, Nothing, actor, query_int, read
@@ -132,25 +132,34 @@ async def resume(request: Request) -> Response:
 async def agents(request: Request) -> Response:
     registry = control(request).agents
     found = [_agent(manifest) for manifest in registry.list()]
-    found += [
-        _agent(None, name=name, error=error.message, hint=error.hint)
-        for name, error in registry.broken().items()
-    ]
+    found += [_broken(name, error) for name, error in registry.broken().items()]
     return JSONResponse({"agents": sorted(found, key=lambda item: item["name"])})
 
 
-def _agent(
-    manifest: AgentManifest | None, *, name: str = "", error: str = "", hint: str = ""
-) -> AgentReply:
+def _agent(manifest: AgentManifest) -> AgentReply:
     return AgentReply(
-        name=manifest.name if manifest else name,
-        about=manifest.about if manifest else "",
-        model=manifest.model if manifest else "",
-        paused=manifest.paused if manifest else False,
-        digest=manifest.digest if manifest else "",
-        tools=[tool.name for tool in manifest.tools] if manifest else [],
-        error=error,
-        hint=hint,
+        name=manifest.name,
+        about=manifest.about,
+        model=manifest.model,
+        paused=manifest.paused,
+        digest=manifest.digest,
+        tools=[tool.name for tool in manifest.tools],
+        error="",
+        hint="",
+    )
+
+
+def _broken(name: str, error: ManifestError) -> AgentReply:
+    """An agent whose file cannot be used, and why."""
+    return AgentReply(
+        name=name,
+        about="",
+        model="",
+        paused=False,
+        digest="",
+        tools=[],
+        error=error.message,
+        hint=error.hint,
     )
 
 
