@@ -11,6 +11,7 @@ from node.cli._shared import home, size, span
 from node.errors import FreeholdError, ModelMemoryError
 
 if TYPE_CHECKING:
+    from node.config import ModelsSection
     from node.inference import BenchRecord, Header
     from node.types import JsonObject
 
@@ -47,8 +48,7 @@ def describe_memory(header: Header, context: int | None = None) -> JsonObject:
     """What a model needs with so much context (the config's, if not given), and what there is."""
     from node.inference import most_context, need, room
 
-    configured = _configured_context()
-    tokens = context or min(configured, header.context_tokens or configured)
+    tokens = context or usual_context(header)
     wanted, have = need(header, context_tokens=tokens), room()
     return {
         "context_tokens": tokens,
@@ -63,27 +63,33 @@ def describe_memory(header: Header, context: int | None = None) -> JsonObject:
     }
 
 
-def too_large(name: str, header: Header) -> ModelMemoryError | None:
-    """Why the model, with the config's context, cannot fit this machine whatever is free."""
+def too_large(name: str, header: Header, context: int) -> ModelMemoryError | None:
+    """Why the model, with so much context, cannot fit this machine whatever is free."""
     from node.inference import Room, fits, room
 
-    configured = _configured_context()
-    tokens, have = min(configured, header.context_tokens or configured), room()
+    have = room()
+    have = Room(have.total, have.total, have.what)
     try:
-        fits(name, header, context_tokens=tokens, have=Room(have.total, have.total, have.what))
+        fits(name, header, context_tokens=context, have=have)
     except ModelMemoryError as error:
         return error
     return None
 
 
-def _configured_context() -> int:
+def usual_context(header: Header) -> int:
+    """Tokens of context that a model gets: the config's, if it was trained for so many."""
+    configured = configured_models().context_tokens
+    return min(configured, header.context_tokens or configured)
+
+
+def configured_models() -> ModelsSection:
+    """What the config says of models; the defaults where there is none, or it cannot be read."""
     from node.config import Config, load
 
     where = home().config
     with suppress(FreeholdError):  # a bad config is told of by `freehold doctor`
-        if where.exists():
-            return load(where, os.environ).models.context_tokens
-    return Config().models.context_tokens
+        return load(where, os.environ).models
+    return Config().models
 
 
 def memory_line(memory: object) -> str:

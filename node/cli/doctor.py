@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli._model import bench_line, gpu_line, too_large
+from node.cli._model import bench_line, gpu_line, too_large, usual_context
 from node.cli._shared import clean, connect, home, json_option, leave, print_json, size
 from node.cli.agent import broken
 from node.cli.daemon import ANEW, other_version
@@ -227,7 +227,7 @@ def _inference(where: Home) -> Iterator[Fault | Note]:
     with suppress(FreeholdError):  # the check of models tells of it
         for pin in store.list():
             header = store.header(pin.name)
-            if never_fits := too_large(pin.name, header):
+            if never_fits := too_large(pin.name, header, usual_context(header)):
                 yield Fault(never_fits.message, never_fits.hint)
             if header.chat_template:
                 yield Note(f"{pin.name}: {bench_line(pin.name, store.bench(pin.name))}")

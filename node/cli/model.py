@@ -21,6 +21,7 @@ from node.cli._model import (
     licence,
     memory_line,
     title,
+    too_large,
 )
 from node.cli._progress import Bar
 from node.cli._shared import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from node.inference import Header, ModelStore, Pin
     from node.types import JsonObject
 
+CONTEXT_MIN = 256  # tokens, the least that a config may give
 TOKENS_MAX = 1_000_000_000
 
 
@@ -159,21 +161,15 @@ def add(
     from node.inference import is_remote
 
     node_home()
-    store = _store()
-    if not is_remote(source):
-        look = _Look(anyway=anyway, quiet=as_json)
-        file = Path(source)
-        if length and file.is_file() and file.stat().st_size != length:
-            raise ModelError(
-                f"{file} has {file.stat().st_size} bytes, not {length}",
-                hint="Get the file again, or correct --size.",
-            )
-        pin = _add_file(store, file, name, look, sha256=sha256, in_place=in_place)
-    elif in_place:
-        raise click.UsageError("--in-place is for files that are here")
-    else:
-        look = _Look(anyway=anyway, quiet=as_json)
+    store, look = _store(), _Look(anyway=anyway, quiet=as_json)
+    if is_remote(source):
+        if in_place:
+            raise click.UsageError("--in-place is for files that are here")
         pin = _fetch(store, source, name, look, sha256=sha256, length=length)
+    else:
+        file = Path(source)
+        _check_file(file, length)
+        pin = _add_file(store, file, name, look, sha256=sha256, in_place=in_place)
     if as_json:
         print_json(_describe(store, pin))
         return
@@ -214,22 +210,26 @@ class _Look:
     quiet: bool
 
     def __call__(self, header: Header) -> None:
-        from node.inference import Room, fits, room
-
         if not self.quiet:
             note(
                 f"{title(header)}: {header.architecture}, {header.quantisation}, "
                 f"{header.weights / 1e6:,.0f} million weights; licence: {licence(header)}",
                 lines=False,
             )
-        have = room()
-        have = Room(have.total, have.total, have.what)
-        try:
-            fits(title(header), header, context_tokens=256, have=have)
-        except ModelMemoryError as error:
-            if not self.anyway:
-                hint = f"{error.hint} --anyway adds it all the same."
-                raise ModelMemoryError(error.message, hint=hint) from error
+        error = too_large(title(header), header, CONTEXT_MIN)
+        if error and not self.anyway:
+            hint = f"{error.hint} --anyway adds it all the same."
+            raise ModelMemoryError(error.message, hint=hint) from error
+
+
+def _check_file(file: Path, length: int | None) -> None:
+    """Raises UsageError where there is none, ModelError if it is not of that length."""
+    if not file.is_file():
+        raise click.UsageError(f"the file {str(file)!r} does not exist")
+    if length and (here := file.stat().st_size) != length:
+        raise ModelError(
+            f"{file} has {here} bytes, not {length}", hint="Get the file again, or correct --size."
+        )
 
 
 def _add_file(
@@ -237,8 +237,6 @@ def _add_file(
 ) -> Pin:
     from node.inference import name_of, read_header
 
-    if not file.is_file():
-        raise click.UsageError(f"the file {str(file)!r} does not exist")
     store.free_name(name or name_of(file.name))
     look(read_header(file))
     with Bar(file.name, quiet=look.quiet) as bar:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import textwrap
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from node.cli._model import describe_bench
-from node.cli._shared import clean, home, json_option, node_home, print_json, size, span, table
+from node.cli._model import configured_models, describe_bench
+from node.cli._shared import clean, json_option, node_home, print_json, size, span, table
 from node.cli.model_connect import remote
-from node.errors import FreeholdError, ModelError
+from node.errors import ModelError
 
 if TYPE_CHECKING:
     from node.inference import Bench, EngineLimits, ModelStore
@@ -62,15 +60,10 @@ async def _run(store: ModelStore, name: str, *, quiet: bool) -> Bench:
 
 def _limits() -> EngineLimits:
     """The config's; eight agents at once in any case."""
-    from node.config import Config, load
     from node.inference import EngineLimits
 
-    config = Config()
-    with suppress(FreeholdError):  # a bad config is told of by `freehold doctor`
-        config = load(home().config, os.environ)
-    return EngineLimits(
-        context_tokens=config.models.context_tokens, threads=config.models.threads or None
-    )
+    models = configured_models()
+    return EngineLimits(context_tokens=models.context_tokens, threads=models.threads or None)
 
 
 def _memory(pid: int) -> int:
