@@ -146,6 +146,20 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 @pytest.fixture
+async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """`pass_time(seconds)`: for the test's event loop they have passed; what was due comes next."""
+    loop = asyncio.get_running_loop()
+    clock, ahead_s = loop.time, 0.0
+
+    def go_on(seconds: float) -> None:
+        nonlocal ahead_s
+        ahead_s += seconds
+
+    monkeypatch.setattr(loop, "time", lambda: clock() + ahead_s)
+    return go_on
+
+
+@pytest.fixture
 def deafen() -> Iterator[Callable[[str, int], None]]:
     """Makes an address of this machine never answer, as one of IPv6 where no network carries it."""
     with contextlib.ExitStack() as held:

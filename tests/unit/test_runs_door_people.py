@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -37,7 +37,6 @@ from node.runs.testing import (
 )
 from node.types import Json, digest
 
-OPEN_SHORTLY = NodeLimits(approval_seconds=0.1)
 ASKING = agent("clerk", tools=(ToolGrant("plain", approval="ask"), ToolGrant("counter")))
 
 
@@ -132,26 +131,38 @@ async def test_an_answer_that_comes_too_late_tells_the_run_no() -> None:
     assert result.text == '[{"error":"PolicyDeniedError"}]'
 
 
-class Waits(MemoryLog):
-    """Takes longer over an answer than the question stays open."""
+async def settled() -> None:
+    """Whatever can go on by itself has."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class SlowLog(MemoryLog):
+    """Takes its time over an answer; `meanwhile` comes first."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
     async def append(self, *drafts: Draft) -> tuple[int, ...]:
         if drafts[0].type == "approval.settled":
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.Event().wait(), 0.2)
+            self.meanwhile()
+            await settled()
         return await super().append(*drafts)
 
 
-async def test_an_answer_in_time_counts_however_long_it_takes_to_write() -> None:
-    log = Waits(clock=ManualClock())
-    runs, _ = make(script(PlainEffect(value=1)), ASKING, log=log, limits=OPEN_SHORTLY)
+async def test_an_answer_in_time_counts_however_long_it_takes_to_write(
+    pass_time: Callable[[float], None],
+) -> None:
+    """The time of its question is over by then."""
+    log = SlowLog(clock=ManualClock())
+    log.meanwhile = lambda: pass_time(NodeLimits().approval_seconds + 1)
+    runs, _ = make(script(PlainEffect(value=1)), ASKING, log=log)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.approve((await asked(runs, run_id)).id, "uid:1")
     assert (await runs.wait(run_id)).text == "[1]"
 
 
 async def test_the_first_answer_counts_and_there_is_no_second() -> None:
-    log = Waits(clock=ManualClock())
+    log = SlowLog(clock=ManualClock())
     runs, _ = make(script(PlainEffect(value=1)), ASKING, log=log)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     question = (await asked(runs, run_id)).id
@@ -175,8 +186,7 @@ async def test_an_answer_that_the_log_does_not_take_leaves_the_question_open() -
 async def test_what_was_asked_about_cannot_be_guessed_once_it_is_erased() -> None:
     runs, log = make(script(PlainEffect(args={"to": "anna"})), ASKING)
     await runs.start("clerk", "go", actor="uid:1")
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await settled()
     (asked,) = (entry for entry in log.entries() if entry.type == "approval.asked")
     assert asked.data["digest"] != digest({"to": "anna"})
     await runs.drain(0)
@@ -186,8 +196,7 @@ async def test_a_question_of_an_older_log_is_not_asked_again() -> None:
     effect = PlainEffect(args={"to": "anna"})
     runs, log = make(script(effect), ASKING)
     await runs.start("clerk", "go", actor="uid:1")
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await settled()
     await runs.drain(0)
     old = MemoryLog(clock=ManualClock())
     old._blobs.update(log._blobs)
@@ -324,7 +333,7 @@ def send(place: str) -> PlainEffect:
 
 async def test_what_is_denied_is_not_asked_about_for_what_was_read() -> None:
     effect = replace(send("https://a.example/*"), tool="mail")
-    runs, log = make(script(*TAINTED, effect), limits=OPEN_SHORTLY)
+    runs, log = make(script(*TAINTED, effect), limits=NodeLimits(approval_seconds=0.1))
     result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
     assert result.text.endswith('{"error":"PolicyDeniedError"}]')
     assert "approval.asked" not in [entry.type for entry in log.entries()]
