@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import wasm_tools
-from node.sandbox import Grant, Sandbox, ToolManifest, read_manifest
+from node.sandbox import Grant, Sandbox, ToolManifest, ToolResult, read_manifest
 from node.sandbox.network import Network
 from node.types import Json
 
@@ -35,9 +35,15 @@ class Shipped:
 
     def call(self, function: str, arguments: dict[str, Json], grant: Grant | None = None) -> Json:
         """The value; `{"error": …}` where the tool failed."""
+        return self.result(function, arguments, grant).value
+
+    def result(
+        self, function: str, arguments: dict[str, Json], grant: Grant | None = None
+    ) -> ToolResult:
+        """The value with what it took: `fuel` is the same on every machine."""
         manifest = self.manifest(function.split("_", maxsplit=1)[0])
         work = self.sandbox.call(manifest, function, arguments, grant or Grant())
-        return self.loop.run_until_complete(work).value
+        return self.loop.run_until_complete(work)
 
 
 @contextmanager
