@@ -7,6 +7,7 @@ pin. Adding a tool gives it nothing; an agent's manifest grants it what it may d
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -193,16 +194,7 @@ def _describe(manifest: ToolManifest) -> JsonObject:
         "capabilities": [*sorted(manifest.capabilities)],
         "sha256": manifest.sha256,
         "folder": str(manifest.folder),
-        "functions": [
-            {
-                "name": function.name,
-                "description": function.description,
-                "parameters": function.parameters,
-                "read_only": function.read_only,
-                "idempotent": function.idempotent,
-            }
-            for function in manifest.functions
-        ],
+        "functions": [asdict(function) for function in manifest.functions],
     }
 
 

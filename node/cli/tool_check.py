@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,6 +32,7 @@ from node.sandbox import (
 from node.types import Json, JsonObject
 
 MANIFEST = "tool.toml"
+DESCRIBED = ("name", "version", "about", "functions")  # what a component says of itself
 # A name that resolves nowhere (RFC 2606): an example of a tool with `http` may only be refused.
 NOWHERE = ("https://example.invalid/*",)
 
@@ -111,9 +112,8 @@ async def _write_described(sandbox: Sandbox, component: Path, folder: Path) -> N
     """Makes a tool's folder out of a component that stands alone."""
     unknown = _unknown(component)
     told = await sandbox.describe(unknown)
-    keys = ("name", "version", "about", "functions")
     document = {
-        **{key: told[key] for key in keys if key in told},
+        **{key: told[key] for key in DESCRIBED if key in told},
         "language": "component",
         "capabilities": sorted(await sandbox.prepare(unknown)),
         "sha256": unknown.sha256,
@@ -145,7 +145,7 @@ def _unknown(component: Path) -> ToolManifest:
 async def _description_problem(sandbox: Sandbox, manifest: ToolManifest) -> str:
     """How what the component says of itself differs from its manifest; empty if it does not."""
     told, stated = await sandbox.describe(manifest), _stated(manifest)
-    for key in ("name", "version", "about", "functions"):
+    for key in DESCRIBED:
         if _plain(told.get(key)) != _plain(stated[key]):
             return f"the component says another {key} than its {MANIFEST}"
     extra = await sandbox.prepare(manifest) - manifest.capabilities
@@ -153,21 +153,12 @@ async def _description_problem(sandbox: Sandbox, manifest: ToolManifest) -> str:
 
 
 def _stated(manifest: ToolManifest) -> JsonObject:
-    functions: list[Json] = [
-        {
-            "name": function.name,
-            "description": function.description,
-            "parameters": function.parameters,
-            "read_only": function.read_only,
-            "idempotent": function.idempotent,
-        }
-        for function in manifest.functions
-    ]
+    """What the component is to say of itself."""
     return {
         "name": manifest.name,
         "version": manifest.version,
         "about": manifest.about,
-        "functions": functions,
+        "functions": [asdict(function) for function in manifest.functions],
     }
 
 
