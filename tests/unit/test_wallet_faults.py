@@ -420,6 +420,26 @@ async def test_dleq_is_required_where_the_mint_announces_it(tmp_path: Path) -> N
         assert not taken.verified
 
 
+@pytest.mark.parametrize("fault", [Fault.UNREACHABLE, Fault.NOT_A_MINT])
+async def test_what_a_mint_signed_without_dleq_is_not_lost_with_its_info(
+    fault: Fault, tmp_path: Path
+) -> None:
+    """Whether it has to prove its signatures could not be asked: the swap was done all the same."""
+    async with ready(tmp_path / "w") as (world, _wallet, _given):
+        await world.stop()
+        wallet = await world.wallet(rules=RULES)  # what mints say of themselves is forgotten
+        world.mint.without.add(12)
+        world.mint.faults.add(fault, "/v1/info", times=2)
+        world.mint.faults.add(Fault.NO_DLEQ, "*", times=10)
+        with contextlib.suppress(OutcomeUnknownError):
+            await wallet.send(5, key="k")
+        world.mint.faults.clear()
+        await nothing_lost(world, wallet, fault.value)
+        operation = wallet.operation("k")
+        assert operation is not None
+        assert operation.state is State.DONE
+
+
 @pytest.mark.parametrize("name", ["send locked", "receive", "pay"])
 async def test_a_proxy_that_refuses_settles_nothing(name: str, tmp_path: Path) -> None:
     """The first copy of a request is lost on the way, the next is refused by what is in front of
