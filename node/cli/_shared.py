@@ -23,6 +23,7 @@ LINE_MAX_BYTES = 4_095  # of a line typed at a terminal (termios(3), canonical m
 
 LIST_MAX = 1_000
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 limit_option = click.option(
     "-n",
     "limit",

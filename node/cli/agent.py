@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli._shared import clean, connect, home, json_option, note, print_json, table
+from node.cli._shared import (
+    clean,
+    connect,
+    home,
+    json_option,
+    note,
+    print_json,
+    table,
+    yes_option,
+)
 from node.cli.tool import SHIPPED
 from node.disk import alone
 from node.errors import DaemonNotRunningError, FreeholdError, ManifestError
@@ -128,7 +137,7 @@ def pause(name: str, off: bool) -> None:
 
 @agent.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 def remove(name: str, yes: bool) -> None:
     """Remove an agent's file.
 

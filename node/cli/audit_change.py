@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from node.cli._shared import clean, note
+from node.cli._shared import clean, home, note, yes_option
 from node.journal import Journal, OfflineLog, moment, relink
 
 _DAY_MS = 24 * 3600 * 1000
@@ -22,15 +22,12 @@ dir_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="The journal's folder, if not that of this home.",
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def folder_of(folder: Path | None) -> Path:
     """The folder that is meant, by its full name: this home's, if none was named."""
     if folder is not None:
         return Path(os.path.abspath(folder))  # a link is not followed: the head is beside it
-    from node.cli._shared import home
-
     return home().journal
 
 
@@ -101,8 +98,6 @@ def relink_command(origin: str, yes: bool, folder: Path | None) -> None:
     journal.close()
     click.echo(f"new log {clean(str(journal.vkey))}")
     if name:
-        from node.cli._shared import home
-
         note(
             f'Now set name = "{name}" under [node] in {home().config}: a log has its node\'s name.'
         )

@@ -25,6 +25,7 @@ from node.cli._shared import (
     print_json,
     standard_input,
     table,
+    yes_option,
 )
 from node.cli.wallet_pay import COMMANDS, confirm, secret
 from node.errors import (
@@ -280,7 +281,7 @@ def restore(words: bool, urls: tuple[str, ...], as_json: bool) -> None:
 
 
 @wallet.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 def backup(yes: bool, as_json: bool) -> None:
     """Show the seed: the words from which all the money can be brought back.

@@ -19,6 +19,7 @@ from node.cli._shared import (
     note,
     print_json,
     standard_input,
+    yes_option,
 )
 from node.errors import PaymentPendingError, RequestError
 
@@ -29,7 +30,6 @@ Amount = click.IntRange(1, 21_000_000 * 100_000_000)
 WAIT_S = 50
 
 mint_option = click.option("--mint", default="", help="Of this mint.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 key_option = click.option(
     "--key", default="", help="Yours for this payment: with it again nothing more is paid."
 )

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import click
 
-from node.cli._shared import ago, clean, connect, json_option, limit_option, note, print_json, table
+from node.cli._shared import (
+    ago,
+    clean,
+    connect,
+    json_option,
+    limit_option,
+    note,
+    print_json,
+    table,
+    yes_option,
+)
 from node.types import JsonObject
 
 
@@ -43,7 +53,7 @@ def diff(agent: str, old: str, new: str) -> None:
 @workspace.command()
 @click.argument("agent")
 @click.argument("commit")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 def rollback(agent: str, commit: str, yes: bool) -> None:
     """Put the files back to what they were at a commit.
 
