@@ -12,7 +12,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -268,7 +267,8 @@ async def test_more_calls_than_threads_all_end(cache: Path, tmp_path: Path) -> N
 
 
 async def test_a_cancelled_call_gives_its_thread_back(cache: Path, tmp_path: Path) -> None:
-    sandbox = Sandbox(cache, limits=Limits(seconds=60, concurrency=1))
+    """And does not keep it for the hour that it may take."""
+    sandbox = Sandbox(cache, limits=Limits(seconds=3600, concurrency=1))
     bomb = write_tool(tmp_path, component_wat(LOOP), name="bomb")
     await sandbox.prepare(bomb)
     task = asyncio.create_task(run(sandbox, bomb, "x"))
@@ -276,9 +276,7 @@ async def test_a_cancelled_call_gives_its_thread_back(cache: Path, tmp_path: Pat
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    started = time.monotonic()
     await assert_well(sandbox, tmp_path)
-    assert time.monotonic() - started < 10
     await sandbox.aclose()
 
 

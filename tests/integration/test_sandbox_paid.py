@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from node.clock import SystemClock
+from node.clock import Clock, ManualClock, SystemClock
 from node.errors import PaymentError, ToolLimitError
 from node.sandbox import Grant, Limits, Ticket
 from node.sandbox.abi import Err
@@ -72,26 +72,35 @@ def server(listen: Callable[[type[BaseHTTPRequestHandler]], int]) -> Server:
     return told
 
 
-def host_call(pattern: str, payer: object, **limits: object) -> HostCall:
+def host_call(
+    pattern: str, payer: object, clock: Clock | None = None, **limits: object
+) -> HostCall:
+    clock = clock or SystemClock()
     return HostCall(
         tool="tool",
         seed="",
         grant=Grant(http=(pattern,), payer=payer),  # type: ignore[arg-type]
         limits=Limits(**limits),  # type: ignore[arg-type]
-        clock=SystemClock(),
+        clock=clock,
         network=Here(),
         entropy=os.urandom,
-        deadline_s=SystemClock().monotonic() + 30,
+        deadline_s=clock.monotonic() + 30,
         loop=asyncio.get_running_loop(),
     )
 
 
 async def fetch(
-    server: Server, payer: object, path: str = "/sold", *, host: str = "", **more: object
+    server: Server,
+    payer: object,
+    path: str = "/sold",
+    *,
+    host: str = "",
+    clock: Clock | None = None,
+    **more: object,
 ) -> tuple[HostCall, object]:
     limits = {name: more.pop(name) for name in list(more) if name in Limits.__annotations__}
     pattern = f"{host or 'http://127.0.0.1'}:{server.port}/*"
-    call = host_call(pattern, payer, **limits)
+    call = host_call(pattern, payer, clock, **limits)
     url = pattern.removesuffix("/*") + path
     asked = json.dumps({"url": url, **more})
     answer = await asyncio.to_thread(http_functions(call.limits)[0].run, call, asked)
@@ -253,30 +262,30 @@ async def test_a_price_that_is_not_paid_counts_too(server: Server) -> None:
 
 
 async def test_the_time_that_paying_takes_is_not_the_calls(server: Server) -> None:
-    clock = SystemClock()
+    clock = ManualClock()
 
     class Slow:
         async def pay(self, url: str, request: str) -> Ticket:
-            await asyncio.sleep(0.3)
+            clock.advance(60)
             return Ticket("cashuBslow")
 
-    before = clock.monotonic() + 30
-    call, told = await fetch(server, Slow(), http_seconds=0.25)
+    call, told = await fetch(server, Slow(), clock=clock)
     assert told["status"] == 200  # type: ignore[index]
-    assert call.deadline_s - before >= 0.29
+    assert call.remaining_s() == 30
 
 
 async def test_paying_has_its_own_limit(server: Server) -> None:
-    done = asyncio.Event()
+    mint_answers, done = asyncio.Event(), asyncio.Event()
 
     class Slower:
         async def pay(self, url: str, request: str) -> Ticket:
-            await asyncio.sleep(0.1)
+            await mint_answers.wait()
             done.set()
             return Ticket("cashuBlate")
 
     _, told = await fetch(server, Slower(), payment_seconds=0.02)
     assert "paying took too long" in str(told)
+    mint_answers.set()
     await asyncio.wait_for(done.wait(), 5)  # it was not broken off
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -80,11 +79,9 @@ async def test_a_loop_ends_whatever_catches_it(sandbox: Sandbox, function: str, 
     ],
 )
 async def test_memory_ends_within_the_limit(sandbox: Sandbox, function: str, code: str) -> None:
-    started = time.monotonic()
     outcome = await outcome_of(sandbox, function, {"code": code})
     # On a slow machine time is over before memory is.
     assert any(word in outcome for word in ("emory", "InternalError", "RangeError", "seconds ="))
-    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(a*)*b", "a?" * 30 + "a" * 30 + "c"])
