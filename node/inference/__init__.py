@@ -12,7 +12,8 @@ from node.lazy import lazily
 
 if TYPE_CHECKING:
     from node.inference.child import resident_bytes
-    from node.inference.embeddings.embedder import EmbedderLimits, HashEmbedder, LlamaEmbedder
+    from node.inference.embeddings.embedder import EmbedderLimits, LlamaEmbedder
+    from node.inference.embeddings.hashed import HashEmbedder
     from node.inference.engine import LlamaEngine
     from node.inference.formats import recognise
     from node.inference.llama.build import Build, inspect
@@ -121,7 +122,8 @@ __getattr__ = lazily(
     __name__,
     {
         "child": "resident_bytes",
-        "embeddings.embedder": "EmbedderLimits HashEmbedder LlamaEmbedder",
+        "embeddings.embedder": "EmbedderLimits LlamaEmbedder",
+        "embeddings.hashed": "HashEmbedder",
         "engine": "LlamaEngine",
         "formats": "recognise",
         "llama.build": "Build inspect",

@@ -1,8 +1,8 @@
-"""A process that holds a model: how it is started, and what it does first.
+"""A process that holds a model: how it is started and ended, and what it does first.
 
-Both ends are here. The daemon's gives it one socket and a small environment; the process's sees to
-it that it never outlives the daemon, is the first to go when memory is short, and leaves no core
-file with texts in it.
+Both ends are here. The daemon's gives it one socket and a small environment, keeps what it says on
+stderr, and ends it; the process's sees to it that it never outlives the daemon, is the first to go
+when memory is short, and leaves no core file with texts in it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ import resource
 import signal
 import socket
 import sys
+from collections import deque
 from pathlib import Path
 from typing import NoReturn
 
 import psutil
 
 import node
-from node.errors import InferenceError
+from node.errors import InferenceError, RunnerCrashedError
+from node.inference.llama.watch import Watch
 from node.version import ANEW, replaced
 
 _PR_SET_PDEATHSIG = 1
+_LINES = 30  # of stderr, the last ones
+_LINE_BYTES = 500
+_LAST_WORDS_S = 5.0
 _PASSED = (
     "CUDA_VISIBLE_DEVICES",
     "HOME",
@@ -80,6 +85,75 @@ async def _start(
     finally:
         theirs.close()
     return process, ours
+
+
+class Child:
+    """A started process as the daemon has it: its last words, its silence, its end.
+
+    Attributes:
+        lines: what it said last on stderr, and what was noted of it.
+        watch: ends it where it owes an answer and says nothing for `silent_s`.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, *, silent_s: float) -> None:
+        self.pid = process.pid
+        self.lines: deque[str] = deque(maxlen=_LINES)
+        self.watch = Watch(silent_s, self._fell_silent)
+        self._process = process
+        self._silent_s = silent_s
+        self._stderr = asyncio.create_task(self._drain())
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was seen to end; its number may be another's then."""
+        return self._process.returncode is not None
+
+    async def ended_within(self, seconds: float) -> None:
+        """Waits at most so long for it to end by itself."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._process.wait()
+
+    async def end(self) -> int:
+        """Kills it if it lives; its exit status, once its stderr is read to the end."""
+        self.watch.close()
+        self._kill()
+        status = await self._process.wait()
+        await self.said_all()
+        return status
+
+    async def said_all(self) -> None:
+        """Waits until its stderr ends, as it does with the process."""
+        await asyncio.wait([self._stderr], timeout=_LAST_WORDS_S)
+
+    def crash(self, what: str) -> RunnerCrashedError:
+        """The error of its death: `what` happened, and its last words."""
+        last = "\n".join(self.lines)
+        return RunnerCrashedError(
+            what + (f"; its last words:\n{last}" if last else ""),
+            hint="Trying again is safe. If it dies again, use a smaller model or context.",
+        )
+
+    def _fell_silent(self) -> None:
+        if not self.ended:
+            self.lines.append(f"it said nothing for {self._silent_s:g} s, and was ended")
+            self._kill()
+
+    def _kill(self) -> None:
+        """Not by `Process.kill`: that polls first, and so takes the status of a process that has
+        just died away from the event loop's own watcher."""
+        if not self.ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    async def _drain(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None
+        pending = b""
+        while chunk := await stream.read(4096):
+            *lines, pending = (pending + chunk).split(b"\n")
+            pending = pending[-_LINE_BYTES:]
+            self.lines.extend(line[:_LINE_BYTES].decode(errors="replace") for line in lines if line)
 
 
 def resident_bytes(pid: int) -> int:

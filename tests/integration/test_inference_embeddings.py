@@ -13,7 +13,7 @@ import pytest
 
 from node.errors import ContextOverflowError, InferenceError, ModelError, RunnerCrashedError
 from node.inference import EngineLimits, LlamaEngine, ModelStore
-from node.inference.embeddings import embedder as embedder_module
+from node.inference.embeddings import process as process_module
 from node.inference.embeddings.embedder import EmbedderLimits, LlamaEmbedder
 from node.inference.llama.protocol import Frame
 from node.inference.testing.bert import TinyBert, write_tiny_bert
@@ -98,7 +98,7 @@ async def test_a_process_that_died_is_started_afresh(embedder: LlamaEmbedder) ->
 async def test_a_process_that_hangs_is_ended_and_started_afresh(
     embedder: LlamaEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedder_module, "_SILENT_S", 5.0)
+    monkeypatch.setattr(process_module, "_SILENT_S", 5.0)
     expected = await embedder.embed("words", TEXTS[:3])
     first = embedder.loaded()["words"]
     os.kill(first, signal.SIGSTOP)
@@ -133,7 +133,7 @@ async def test_what_is_no_answer_is_an_error(
         facts = {"architecture": "a", "pooling": "mean", "dimensions": 1, "context_tokens": 64}
         return facts if frame["op"] == "load" else {"event": "embedded", **answer}
 
-    monkeypatch.setattr(embedder_module._Process, "ask", told)
+    monkeypatch.setattr(process_module.EmbeddingProcess, "ask", told)
     ranks = "scores" in answer
     asked = embedder.rank("ranks", "q", ["x"]) if ranks else embedder.embed("words", ["x"])
     with pytest.raises(InferenceError):

@@ -277,7 +277,7 @@ async def test_one_that_died_is_not_watched_any_more(monkeypatch: pytest.MonkeyP
             await asyncio.wait_for(whole(process), 20)
         assert process._watch._timer is None
         monkeypatch.setattr(os, "kill", lambda pid, _signal: killed.append(pid))
-        process._fell_silent()  # as one that had been noticed before
+        process._child._fell_silent()  # as one that had been noticed before
         monkeypatch.undo()
     assert killed == []
 

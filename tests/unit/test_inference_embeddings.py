@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.errors import ContextOverflowError, InferenceError, ModelError
-from node.inference.embeddings.embedder import HashEmbedder
+from node.inference.embeddings.hashed import HashEmbedder
 from node.inference.embeddings.native import EmbeddingContext, Framing, normalised
 from node.inference.llama.native import Model
 from node.inference.testing.bert import (

@@ -11,36 +11,27 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import hashlib
 import math
-import os
-import re
-import signal
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
 import numpy as np
 
-from node.errors import ContextOverflowError, InferenceError, RunnerCrashedError
 from node.inference import child
 from node.inference.embeddings.load import EmbeddingLoad
+from node.inference.embeddings.process import EmbeddingProcess
 from node.inference.engine import LlamaEngine
 from node.inference.llama import protocol
 from node.inference.llama.protocol import Frame
 from node.inference.llama.slot import default_threads
-from node.inference.llama.watch import Watch
 from node.inference.models.store import CheckedFile, ModelStore
 from node.inference.types import EmbedderInfo, Vectors
 
 Pooling = Literal["", "mean", "cls", "last", "rank"]
 
 _PART_TEXTS: Final = 32
-_STDERR_LINES: Final = 20
-_LAST_WORDS_S: Final = 5.0
 _MOST_DIMENSIONS: Final = 1 << 20
-_SILENT_S: Final = 600.0  # a part of a request takes a fraction of it, however slow the machine
 
 
 @dataclass(frozen=True)
@@ -152,7 +143,7 @@ class _Runner:
         self._store = store
         self._limits = limits
         self._turn = asyncio.Lock()
-        self._process: _Process | None = None
+        self._process: EmbeddingProcess | None = None
         self._info: EmbedderInfo | None = None
         self._promised = 0  # bytes, while it is being loaded
 
@@ -220,7 +211,7 @@ class _Runner:
             raise protocol.to_error(answer)
         return answer, info
 
-    async def _started(self) -> tuple[_Process, EmbedderInfo]:
+    async def _started(self) -> tuple[EmbeddingProcess, EmbedderInfo]:
         if self._process is not None and self._info is not None and self._process.alive:
             return self._process, self._info
         await self._end()
@@ -233,15 +224,15 @@ class _Runner:
             self._promised = 0
         return self._process, self._info
 
-    async def _start(self, checked: CheckedFile) -> tuple[_Process, EmbedderInfo]:
-        process = await _Process.start(self._name)
+    async def _start(self, checked: CheckedFile) -> tuple[EmbeddingProcess, EmbedderInfo]:
+        process = await EmbeddingProcess.start(self._name)
         try:
             return process, await self._load(process, checked)
         except BaseException:
             await process.aclose()
             raise
 
-    async def _load(self, process: _Process, checked: CheckedFile) -> EmbedderInfo:
+    async def _load(self, process: EmbeddingProcess, checked: CheckedFile) -> EmbedderInfo:
         load = EmbeddingLoad(
             path=str(checked.path),
             identity=checked.identity,
@@ -265,157 +256,3 @@ class _Runner:
         process, self._process = self._process, None
         if process is not None:
             await process.aclose()
-
-
-class _Process:
-    """A started `embedding_runner` and the socket to it."""
-
-    def __init__(
-        self,
-        name: str,
-        process: asyncio.subprocess.Process,
-        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-    ) -> None:
-        self._name = name
-        self._process = process
-        self._reader, self._writer = streams
-        self._lines: deque[bytes] = deque(maxlen=_STDERR_LINES)
-        self._stderr = asyncio.create_task(self._drain())
-        self._asked: dict[int, asyncio.Future[Frame | None]] = {}
-        self._count = 0
-        self._watch = Watch(_SILENT_S, self._fell_silent)
-        self._frames = asyncio.create_task(self._dispatch())
-        self.pid = process.pid
-        self.alive = True
-
-    @classmethod
-    async def start(cls, name: str) -> _Process:
-        process, ours = await child.start("node.inference.embeddings.runner")
-        return cls(name, process, await asyncio.open_connection(sock=ours))
-
-    async def ask(self, frame: Frame) -> Frame:
-        """The answer to a frame; one that is not waited for to the end is dropped when it comes.
-
-        Raises:
-            RunnerCrashedError: the process died instead.
-        """
-        self._count += 1
-        number = self._count
-        data = protocol.encode({**frame, "id": number})
-        answer: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
-        try:
-            if not self.alive:
-                raise await self._crash()
-            self._writer.write(data)
-            self._watch.asked()
-            found = await answer
-        finally:
-            del self._asked[number]
-        if found is None:
-            raise await self._crash()
-        return found
-
-    async def aclose(self) -> None:
-        """Kills the process and waits for its end."""
-        self.alive = False
-        self._watch.close()
-        self._writer.close()
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        await self._process.wait()
-        await asyncio.wait([self._stderr], timeout=_LAST_WORDS_S)
-        self._frames.cancel()
-        await asyncio.gather(self._frames, return_exceptions=True)
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
-
-    async def _dispatch(self) -> None:
-        """Gives each frame to who asked for it, until the process ends."""
-        try:
-            while (frame := await protocol.receive(self._reader)) is not None:
-                answer = self._asked.get(protocol.field(frame, "id", int))
-                if answer is not None and not answer.done():
-                    answer.set_result(frame)
-                self._watch.heard(owes=any(not one.done() for one in self._asked.values()))
-        except protocol.ProtocolError as error:
-            self._lines.append(error.message.encode())
-        finally:
-            self.alive = False
-            self._watch.close()
-            for answer in self._asked.values():
-                if not answer.done():
-                    answer.set_result(None)
-
-    def _fell_silent(self) -> None:
-        if self._process.returncode is not None:  # its number may be another's by now
-            return
-        self._lines.append(f"it said nothing for {_SILENT_S:g} s, and was ended".encode())
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-
-    async def _crash(self) -> RunnerCrashedError:
-        await self.aclose()
-        last = b"\n".join(self._lines).decode(errors="replace")
-        return RunnerCrashedError(
-            f"the runner of {self._name} died (status {self._process.returncode})"
-            + (f"; its last words:\n{last}" if last else ""),
-            hint="Trying again is safe. If it dies again, use a smaller model or context.",
-        )
-
-    async def _drain(self) -> None:
-        stream = self._process.stderr
-        assert stream is not None
-        pending = b""
-        while chunk := await stream.read(4096):
-            *lines, pending = (pending + chunk).split(b"\n")
-            pending = pending[-500:]
-            self._lines.extend(line[:500] for line in lines if line)
-
-
-class HashEmbedder:
-    """The double: a text's vector is made of hashes of its words, so that texts which share words
-    are near each other. Ranks by the share of the query's words. For tests only."""
-
-    def __init__(
-        self, *, dimensions: int = 64, context_tokens: int = 512, pooling: Pooling = "mean"
-    ) -> None:
-        self._dimensions = dimensions
-        self._context_tokens = context_tokens
-        self._pooling = pooling
-
-    async def embed(self, model: str, texts: Sequence[str]) -> Vectors:
-        """As `LlamaEmbedder`, one token a word."""
-        rows = np.zeros((len(texts), self._dimensions), np.float32)
-        for row, text in enumerate(texts):
-            for word in self._words(text):
-                digest = hashlib.sha256(word.encode()).digest()
-                rows[row, int.from_bytes(digest[:4], "big") % self._dimensions] += 1.0
-        unit: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        return unit
-
-    async def rank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
-        """As `LlamaEmbedder`."""
-        asked = set(self._words(query))
-        return [len(asked & set(self._words(text))) / len(asked) for text in texts]
-
-    async def info(self, model: str) -> EmbedderInfo:
-        """What it is: a digest of zeros."""
-        return EmbedderInfo(
-            model, "0" * 64, "hash", self._pooling, self._dimensions, self._context_tokens
-        )
-
-    async def aclose(self) -> None:
-        """Nothing to end."""
-
-    def _words(self, text: str) -> list[str]:
-        words = re.findall(r"\w+", text.lower())
-        if len(words) > self._context_tokens:
-            raise ContextOverflowError(
-                f"a text has {len(words)} tokens; the model takes {self._context_tokens}",
-                hint="Split it into shorter texts.",
-            )
-        if not words:
-            raise InferenceError("a text has no tokens", hint="Leave empty texts out.")
-        return words

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict, dataclass, field, replace
 
@@ -21,12 +18,9 @@ from node.inference.grammar.fits import answer_fault
 from node.inference.llama import protocol
 from node.inference.llama.barriers import ENVIRONMENT
 from node.inference.llama.protocol import PERSONS_MORE, Frame, Load
-from node.inference.llama.watch import Watch
 from node.inference.types import Finish, Generation, Token
 
-_STDERR_LINES = 30
-_LAST_WORDS_S = 5.0
-_STDERR_LINE_CHARS = 500
+_NAME_CHARS = 500  # of the architecture, and of the format
 _TEXT_CHARS = 1 << 20
 _TOKEN_CHARS = 256  # more than the longest words of a vocabulary, on the average
 _PIECE_CHARS = 64  # what a piece counts at the least
@@ -66,7 +60,8 @@ class RunnerProcess:
         self.stats: dict[str, float] = {}
         self.architecture = ""
         self.format = ""
-        self._process = process
+        self._child = child.Child(process, silent_s=silent_s)
+        self._watch = self._child.watch
         self._connection = connection
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
@@ -77,12 +72,8 @@ class RunnerProcess:
         self._next_id = 1
         self._requests: dict[int, _Asked] = {}
         self._generating: set[int] = set()
-        self._lines: deque[str] = deque(maxlen=_STDERR_LINES)
-        self._stderr = asyncio.create_task(self._drain_stderr())
         self._frames: asyncio.Task[None] | None = None
         self._dead = False
-        self._silent_s = silent_s
-        self._watch = Watch(silent_s, self._fell_silent)
 
     @classmethod
     async def start(
@@ -117,7 +108,7 @@ class RunnerProcess:
     @property
     def pid(self) -> int:
         """The process's id."""
-        return self._process.pid
+        return self._child.pid
 
     @property
     def alive(self) -> bool:
@@ -177,11 +168,9 @@ class RunnerProcess:
         """
         self._dead = True
         try:
-            if grace_s > 0 and self._process.returncode is None:
+            if grace_s > 0 and not self._child.ended:
                 self._write({"op": "close"})
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(grace_s):
-                        await self._process.wait()
+                await self._child.ended_within(grace_s)
         finally:  # also where who waits is cancelled: nobody else knows of it any more
             await self._close()
 
@@ -190,27 +179,13 @@ class RunnerProcess:
             self._connection.close()
         else:
             self._writer.close()
-        await self._end()
-        self._watch.close()
+        await self._child.end()
         if self._frames is not None:
             self._frames.cancel()
             await asyncio.gather(self._frames, return_exceptions=True)
         if self._writer is not None:
             with contextlib.suppress(OSError):
                 await self._writer.wait_closed()
-
-    async def _end(self) -> int:
-        """Kills the process if it lives; its exit status, once its stderr is read to the end.
-
-        Not by `Process.kill`: that polls first, and so takes the status of a process that has just
-        died away from the event loop's own watcher.
-        """
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
-        status = await self._process.wait()
-        await asyncio.wait([self._stderr], timeout=_LAST_WORDS_S)
-        return status
 
     async def _load(self, load: Load, load_s: float) -> None:
         self._reader, self._writer = await asyncio.open_connection(sock=self._connection)
@@ -226,15 +201,15 @@ class RunnerProcess:
             raise await self._refusal(frame)
         self.context_tokens = protocol.natural(frame, "context_tokens", most=load.context_tokens)
         self.kv_tokens = protocol.natural(frame, "kv_tokens")
-        self.architecture = protocol.field(frame, "architecture", str)[:_STDERR_LINE_CHARS]
-        self.format = protocol.field(frame, "format", str)[:_STDERR_LINE_CHARS]
+        self.architecture = protocol.field(frame, "architecture", str)[:_NAME_CHARS]
+        self.format = protocol.field(frame, "format", str)[:_NAME_CHARS]
         self._frames = asyncio.create_task(self._dispatch())
 
     async def _refusal(self, frame: Frame) -> InferenceError:
         """Why the model was not loaded, with libllama's own reason where it gave one."""
         error = protocol.to_error(frame)
-        await asyncio.wait([self._stderr], timeout=_LAST_WORDS_S)  # it ends with the process
-        reason = next((line for line in self._lines if "error" in line.lower()), "")
+        await self._child.said_all()
+        reason = next((line for line in self._child.lines if "error" in line.lower()), "")
         return type(error)(
             f"{error.message} ({reason})" if reason else error.message, hint=error.hint
         )
@@ -257,13 +232,6 @@ class RunnerProcess:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(data)
             self._watch.asked()
-
-    def _fell_silent(self) -> None:
-        if self._process.returncode is not None:  # its number may be another's by now
-            return
-        self._lines.append(f"it said nothing for {self._silent_s:g} s, and was ended")
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGKILL)
 
     def _forget(self, number: int) -> None:
         self._requests.pop(number, None)
@@ -320,7 +288,7 @@ class RunnerProcess:
                 self._deliver(frame)
                 self._watch.heard(owes=bool(self._requests))
         except protocol.ProtocolError as error:
-            self._lines.append(error.message)
+            self._child.lines.append(error.message)
         finally:
             self._dead = True
             self._watch.close()
@@ -344,24 +312,8 @@ class RunnerProcess:
 
     async def _crash(self, when: str) -> RunnerCrashedError:
         self._dead = True
-        code = await self._end()
-        last = "\n".join(self._lines)
-        return RunnerCrashedError(
-            f"the runner of {self._name} died {when} ({_describe(code)})"
-            + (f"; its last words:\n{last}" if last else ""),
-            hint="Trying again is safe. If it dies again, use a smaller model or context.",
-        )
-
-    async def _drain_stderr(self) -> None:
-        stream = self._process.stderr
-        assert stream is not None
-        pending = b""
-        while chunk := await stream.read(4096):
-            *lines, pending = (pending + chunk).split(b"\n")
-            pending = pending[-_STDERR_LINE_CHARS:]
-            self._lines.extend(
-                line[:_STDERR_LINE_CHARS].decode(errors="replace") for line in lines if line
-            )
+        code = await self._child.end()
+        return self._child.crash(f"the runner of {self._name} died {when} ({_describe(code)})")
 
 
 def _describe(code: int) -> str:
