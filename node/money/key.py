@@ -13,13 +13,14 @@ import json
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from node.errors import WalletLockedError, WalletStateError
 from node.identity import KeyStore
+from node.money.passphrase import MOST_BYTES
 
 FOLDER, NAME = "wallet", "key"
 FORMAT = 1
@@ -30,7 +31,6 @@ KEY_LOST = (
     "`freehold wallet restore --words` brings the money back from its seed."
 )
 PASSPHRASE_MIN = 8
-PASSPHRASE_MAX_BYTES = 4096  # what a start takes of one: node.money.passphrase
 _MOST_MEMORY = 512 * 1024 * 1024
 _ABOUT = b"freehold wallet key 1"
 
@@ -88,9 +88,9 @@ class WalletKey:
                 f"a passphrase has at least {PASSPHRASE_MIN} characters",
                 hint="A few words in a row are easy to remember and hard to guess.",
             )
-        if len(new.encode()) > PASSPHRASE_MAX_BYTES:
+        if len(new.encode()) > MOST_BYTES:
             raise WalletStateError(
-                f"a passphrase has at most {PASSPHRASE_MAX_BYTES} bytes",
+                f"a passphrase has at most {MOST_BYTES} bytes",
                 hint="A start of the node could not be given all of it.",
             )
         salt, nonce = self._random(16), self._random(12)
@@ -148,9 +148,8 @@ def _derive(passphrase: str, salt: bytes, cost: tuple[int, int, int]) -> bytes:
 
 def _cost(found: dict[str, Any]) -> tuple[int, int, int]:
     cost = found.get("scrypt")
-    parts = [cost.get(name) for name in "nrp"] if isinstance(cost, dict) else []
-    whole = len(parts) == 3 and all(type(part) is int and part > 0 for part in parts)
-    n, r, p = cast("tuple[int, int, int]", tuple(parts)) if whole else (0, 0, 0)
+    n, r, p = (cost.get(name, 0) for name in "nrp") if isinstance(cost, dict) else (0, 0, 0)
+    whole = all(type(part) is int and part > 0 for part in (n, r, p))
     if not whole or n < 2 or n & (n - 1) or 128 * n * r > _MOST_MEMORY // 2 or p > 16:
         raise _broken()
     return n, r, p
@@ -167,7 +166,4 @@ def _bytes(found: dict[str, Any], name: str, size: int) -> bytes:
 
 
 def _broken() -> WalletStateError:
-    return WalletStateError(
-        "the wallet's key file is not what it must be",
-        hint=KEY_LOST,
-    )
+    return WalletStateError("the wallet's key file is not what it must be", hint=KEY_LOST)

@@ -16,7 +16,8 @@ VARIABLE = "FREEHOLD_PASSPHRASE"
 PIPE = "FREEHOLD_PASSPHRASE_FD"
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 CREDENTIAL = "freehold-passphrase"
-_MOST_BYTES = 4096
+MOST_BYTES = 4096
+"""Of a passphrase: what comes after them in a pipe or a file is not read."""
 
 
 def from_environment(env: MutableMapping[str, str]) -> str | None:
@@ -24,7 +25,7 @@ def from_environment(env: MutableMapping[str, str]) -> str | None:
     piped, said = env.pop(PIPE, ""), _unicode(env.pop(VARIABLE, ""))
     if piped.isdigit():
         with contextlib.suppress(OSError), open(int(piped), "rb") as pipe:
-            said = _text(pipe.read(_MOST_BYTES)) or said
+            said = _text(pipe.read(MOST_BYTES)) or said
     return said or _credential(env.get(CREDENTIALS, "")) or None
 
 
@@ -41,7 +42,7 @@ def _credential(folder: str) -> str:
     except OSError:
         return ""
     with open(descriptor, "rb") as file:
-        return _text(file.read(_MOST_BYTES))
+        return _text(file.read(MOST_BYTES))
 
 
 def _unicode(said: str) -> str:
