@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from node.money.billing import FeeRule
     from node.money.keeper import Keeper
     from node.money.key import KEY_LOST, WalletKey
-    from node.money.purse import WalletPurse, as_found, got_sat, in_sat
+    from node.money.purse import WalletPurse, got_sat, in_sat
     from node.money.translate import translated
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "Purse",
     "WalletKey",
     "WalletPurse",
-    "as_found",
     "got_sat",
     "in_sat",
     "translated",
@@ -41,7 +40,7 @@ __getattr__ = lazily(
         "billing": "FeeRule",
         "keeper": "Keeper",
         "key": "KEY_LOST WalletKey",
-        "purse": "WalletPurse as_found got_sat in_sat",
+        "purse": "WalletPurse got_sat in_sat",
         "translate": "translated",
     },
 )

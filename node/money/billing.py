@@ -89,8 +89,8 @@ def request_of(payment: Payment) -> PaymentRequest:
 
 def address_of(text: str) -> str | None:
     """The Lightning address (NAME@HOST) that a text is, in its one form; None if it is none."""
-    plain = text.strip().lower().removeprefix("lightning:")
-    return plain if _ADDRESS.fullmatch(plain) else None
+    address = text.strip().lower().removeprefix("lightning:")
+    return address if _ADDRESS.fullmatch(address) else None
 
 
 def _read(payment: Payment, now: float | None) -> tuple[Kind, str, int | None, str]:

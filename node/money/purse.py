@@ -83,9 +83,9 @@ class WalletPurse:
 
     async def found(self, payment: Payment, *, key: str) -> Found | None:
         with translated():  # a file that cannot be read tells nothing
-            return await self._known(payment, key)
+            return await self._outcome(payment, key)
 
-    async def _known(self, payment: Payment, key: str) -> Found | None:
+    async def _outcome(self, payment: Payment, key: str) -> Found | None:
         wallet = self._keeper.wallet(stale=True)
         operation = wallet.operation(key)
         if operation is None:

@@ -88,8 +88,7 @@ class MemoryPurse:
 
     def _make(self, key: str, bill: Bill, *, pending: bool) -> None:
         proven = not self.unproven
-        state = Found(key, "pending", bill.amount_sat, FEE_SAT, MINT, proven=proven)
-        self.kept[key] = state
+        self.kept[key] = Found(key, "pending", bill.amount_sat, FEE_SAT, MINT, proven=proven)
         if not pending:
             self.settle(key, paid=True)
 
