@@ -35,8 +35,8 @@ def header(tmp_path: Path, architecture: str = "llama", **values: int | list[int
     return read_header(path)
 
 
-def cache(known: Header, tokens: int = 1024, cache_type: str = "F16") -> int:
-    return need(known, context_tokens=tokens, cache_type=cache_type).cache
+def cache(known: Header, tokens: int = 1024) -> int:
+    return need(known, context_tokens=tokens).cache
 
 
 def test_heads_that_are_shared_take_less(tmp_path: Path) -> None:
@@ -44,7 +44,6 @@ def test_heads_that_are_shared_take_less(tmp_path: Path) -> None:
     assert cache(header(tmp_path, **plain)) == 1024 * 4 * 2 * 256 * 2
     grouped = header(tmp_path, **plain, attention__head_count_kv=2)
     assert cache(grouped) == 1024 * 4 * 2 * 64 * 2
-    assert cache(grouped, cache_type="Q8_0") == 1024 * 4 * 2 * 64 * 34 // 32
     assert cache(grouped, 1) == cache(grouped, 256) == cache(grouped, 257) // 2
 
 

@@ -34,8 +34,7 @@ from node.inference.models.gguf_header import Header
 RUNNER_BYTES: Final = 96 * 1024 * 1024
 BATCH_TOKENS: Final = 512
 CACHE_UNIT: Final = 256  # llama.cpp rounds a context up to this many tokens
-# bytes of a value in the cache, by ggml type
-CACHE_TYPES: Final = {"F32": 4.0, "F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32, "Q4_0": 18 / 32}
+_CACHED_BYTES: Final = 2  # of a value in the cache: F16
 _F32_BYTES: Final = 4
 _INPUT_BYTES: Final = 64  # ids and positions of one token
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -70,11 +69,10 @@ def need(
     context_tokens: int,
     sequences: int = 1,
     batch_tokens: int = BATCH_TOKENS,
-    cache_type: str = "F16",
 ) -> Need:
     """What a model takes with a context of so many tokens, shared by so many sequences."""
     tokens = -(-max(1, context_tokens) // CACHE_UNIT) * CACHE_UNIT
-    cache = int(tokens * _values_per_token(header) * CACHE_TYPES[cache_type])
+    cache = tokens * _values_per_token(header) * _CACHED_BYTES
     return Need(
         weights=header.weights_bytes,
         cache=cache + sequences * _recurrent_bytes(header),
@@ -87,33 +85,18 @@ def fits(
     header: Header,
     *,
     context_tokens: int,
+    have: Room,
     sequences: int = 1,
-    batch_tokens: int = BATCH_TOKENS,
-    cache_type: str = "F16",
-    have: Room | None = None,
 ) -> Need:
-    """What the model `name` needs, found to fit in `have` (now, where it is not given).
+    """What the model `name` needs, found to fit in `have`.
 
     Raises:
         ModelMemoryError: it does not fit; with the numbers and the context that would.
     """
-    have = have or room()
-    wanted = need(
-        header,
-        context_tokens=context_tokens,
-        sequences=sequences,
-        batch_tokens=batch_tokens,
-        cache_type=cache_type,
-    )
+    wanted = need(header, context_tokens=context_tokens, sequences=sequences)
     if wanted.total <= have.free:
         return wanted
-    most = most_context(
-        header,
-        have,
-        sequences=sequences,
-        batch_tokens=batch_tokens,
-        cache_type=cache_type,
-    )
+    most = most_context(header, have, sequences=sequences)
     raise ModelMemoryError(
         f"the model {name!r} with a context of {context_tokens} tokens needs "
         f"{_mib(wanted.total)} (weights {_mib(wanted.weights)}, context {_mib(wanted.cache)}, "
@@ -131,25 +114,12 @@ def fits(
     )
 
 
-def most_context(
-    header: Header,
-    have: Room,
-    *,
-    sequences: int = 1,
-    batch_tokens: int = BATCH_TOKENS,
-    cache_type: str = "F16",
-) -> int:
+def most_context(header: Header, have: Room, *, sequences: int = 1) -> int:
     """The most tokens of context with which the model fits, in steps of 256; 0 for none."""
     low, high = 0, (header.context_tokens or 1 << 20) // CACHE_UNIT
     while low < high:
         middle = (low + high + 1) // 2
-        wanted = need(
-            header,
-            context_tokens=middle * CACHE_UNIT,
-            sequences=sequences,
-            batch_tokens=batch_tokens,
-            cache_type=cache_type,
-        )
+        wanted = need(header, context_tokens=middle * CACHE_UNIT, sequences=sequences)
         low, high = (middle, high) if wanted.total <= have.free else (low, middle - 1)
     return low * CACHE_UNIT
 
