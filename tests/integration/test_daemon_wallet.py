@@ -33,7 +33,8 @@ from wallet.mint.testing import MemoryLightning, Outcome, ServedMint
 from wallet.nwc.memory import MemoryRelay, serve
 from wallet.nwc.testing import MemoryService
 from wallet.protocol import requests, tokens
-from wallet.protocol.requests import LockOption, PaymentRequest
+from wallet.protocol.conditions import Condition
+from wallet.protocol.requests import PaymentRequest
 from wallet.types import TransportRequest
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def shop(mint: ServedMint, listen: Callable[[type[BaseHTTPRequestHandler]], int]
     told = Shop(mint.url)
 
     def price() -> str:
-        lock = LockOption("P2PK", KEY) if told.locked else None
+        lock = Condition("P2PK", KEY) if told.locked else None
         return requests.encode(PaymentRequest(amount=7, unit="sat", mints=(mint.url,), lock=lock))
 
     class Handler(BaseHTTPRequestHandler):

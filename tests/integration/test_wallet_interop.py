@@ -17,7 +17,8 @@ import pytest
 
 from wallet.errors import AlreadySpentError, UnverifiedError, VerificationError
 from wallet.protocol import requests, tokens
-from wallet.protocol.requests import LockOption, PaymentRequest, Transport
+from wallet.protocol.conditions import Condition
+from wallet.protocol.requests import PaymentRequest, Transport
 from wallet.wallet import Wallet
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -166,7 +167,7 @@ REQUESTS = {
             Transport("nostr", NPROFILE, (("n", "17"),)),
             Transport("post", "https://pay.example.org/7"),
         ),
-        lock=LockOption("P2PK", GENERATOR),
+        lock=Condition("P2PK", GENERATOR),
     ),
     "little": PaymentRequest(id="1", amount=1, unit="sat", mints=("https://mint.example.org",)),
 }

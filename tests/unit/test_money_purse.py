@@ -50,7 +50,8 @@ from wallet.mint.testing.lightning import Outcome
 from wallet.nwc.memory import MemoryRelay
 from wallet.nwc.testing import Fault, MemoryService
 from wallet.protocol import p2pk, requests, tokens
-from wallet.protocol.requests import LockOption, PaymentRequest, Transport
+from wallet.protocol.conditions import Condition
+from wallet.protocol.requests import PaymentRequest, Transport
 from wallet.store import Kind, Operation, Record, State, Store, Tables
 from wallet.types import Token
 from wallet.wallet import Wallet
@@ -403,7 +404,7 @@ class Shop:
 
 
 def request(*, lock: bool = False, amount: int | None = 9) -> str:
-    option = LockOption("P2PK", KEY) if lock else None
+    option = Condition("P2PK", KEY) if lock else None
     made = PaymentRequest("id", amount, "sat", transports=(Transport("post", SHOP),), lock=option)
     return requests.encode(made)
 

@@ -24,7 +24,8 @@ from wallet.lightning.testing import MemoryWeb
 from wallet.mint import MintClient
 from wallet.mint.testing import Fault, MemoryLightning, MemoryMint, Outcome
 from wallet.protocol import requests
-from wallet.protocol.requests import LockOption, PaymentRequest, Transport
+from wallet.protocol.conditions import Condition
+from wallet.protocol.requests import PaymentRequest, Transport
 from wallet.wallet import Wallet
 
 URL = "https://mint.example"
@@ -224,7 +225,7 @@ async def test_a_run_that_is_cancelled_in_an_emergency_stop_pays_nothing_by_that
 async def test_a_stop_in_the_middle_of_a_round_hands_nothing_over(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    way, lock = Transport("post", "https://shop.example/pay"), LockOption("P2PK", KEY)
+    way, lock = Transport("post", "https://shop.example/pay"), Condition("P2PK", KEY)
     asked = PaymentRequest(None, 9, "sat", transports=(way,), lock=lock)
     await node.pay(requests.encode(asked))
     node.web.hosts["shop.example"] = shop
@@ -257,7 +258,7 @@ async def test_ecash_that_came_back_by_hand_was_no_payment(node: Node) -> None:
 
 async def test_what_was_not_handed_over_is_handed_over_later(node: Node) -> None:
     """Ecash that is locked to its payee, whose server was away, can only be given to it."""
-    way, lock = Transport("post", "https://shop.example/pay"), LockOption("P2PK", KEY)
+    way, lock = Transport("post", "https://shop.example/pay"), Condition("P2PK", KEY)
     asked = requests.encode(PaymentRequest(None, 9, "sat", transports=(way,), lock=lock))
     run = await node.pay(asked)
     await node.settling.once()

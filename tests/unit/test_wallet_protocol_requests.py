@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from wallet.errors import ParseError, UnsupportedError
 from wallet.protocol import bech32, curve, nip19, p2pk, quotes, requests, uris
-from wallet.protocol.requests import LockOption, PaymentPayload, PaymentRequest, Transport
+from wallet.protocol.conditions import Condition
+from wallet.protocol.requests import PaymentPayload, PaymentRequest, Transport
 from wallet.types import MAX_AMOUNT, BlindedMessage, Dleq, Proof
 
 KEY = curve.public(bytes(31) + b"\x07")
@@ -31,7 +32,7 @@ FULL = PaymentRequest(
         Transport("nostr", str(PROFILE), (("n", "17", "4"),)),
         Transport("post", "https://pay.example.com/x"),
     ),
-    lock=LockOption("P2PK", KEY.hex(), (("locktime", "5"), ("refund", KEY.hex()))),
+    lock=Condition("P2PK", KEY.hex(), (("locktime", "5"), ("refund", KEY.hex()))),
 )
 PROOF = Proof(1, "00ad268c4d1f5826", "s", KEY, Dleq(b"e" * 32, b"s" * 32, b"r" * 32))
 PAYLOAD = PaymentPayload("https://a.example.com", "sat", (PROOF,), "an id", "a memo")
@@ -58,7 +59,7 @@ any_request = st.builds(
     mints=st.lists(st.sampled_from(["https://a.b", "http://c.onion"]), max_size=2).map(tuple),
     description=st.none() | words,
     transports=st.lists(transports, max_size=2).map(tuple),
-    lock=st.none() | st.builds(LockOption, st.sampled_from(["P2PK", "HTLC", "9"]), words, tags),
+    lock=st.none() | st.builds(Condition, st.sampled_from(["P2PK", "HTLC", "9"]), words, tags),
 )
 
 
@@ -105,7 +106,7 @@ def test_the_values_of_a_transports_tags() -> None:
         ({"transports": (Transport("256", "x"),)}, UnsupportedError),
         ({"transports": (Transport("post", "x", (("a" * 256,),)),)}, UnsupportedError),
         ({"transports": (Transport("nostr", "npub1x"),)}, ParseError),
-        ({"lock": LockOption("²", "x")}, UnsupportedError),
+        ({"lock": Condition("²", "x")}, UnsupportedError),
     ],
 )
 def test_what_has_no_room_in_version_b(change: dict[str, Any], error: type[Exception]) -> None:
@@ -283,30 +284,6 @@ def test_any_text(text: str) -> None:
 # ── locks that a request asks for ───────────────────────────────────────────────────────────
 
 
-def test_a_lock_is_made_as_asked_and_recognised() -> None:
-    assert FULL.lock is not None
-    secret = FULL.lock.secret()
-    assert secret != FULL.lock.secret()
-    assert FULL.lock.holds(secret)
-    turned = replace(FULL.lock, tags=FULL.lock.tags[::-1])
-    assert turned.holds(secret)
-    lock = p2pk.lock_of(secret)
-    assert lock is not None
-    assert lock.keys == (KEY,)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"kind": "HTLC"}, {"data": KEY.hex()[::-1]}, {"tags": ()}, {"tags": (("locktime", "6"),)}],
-)
-def test_another_lock_is_not_what_was_asked(change: dict[str, Any]) -> None:
-    assert FULL.lock is not None
-    secret = FULL.lock.secret()
-    assert not replace(FULL.lock, **change).holds(secret)
-    for other in ("plain", "", '["P2PK",{}]'):
-        assert not FULL.lock.holds(other)
-
-
 @pytest.mark.parametrize(
     ("kind", "data", "error"),
     [
@@ -317,7 +294,7 @@ def test_another_lock_is_not_what_was_asked(change: dict[str, Any]) -> None:
 )
 def test_a_lock_nobody_can_open_is_not_made(kind: str, data: str, error: type[Exception]) -> None:
     with pytest.raises(error):
-        LockOption(kind, data).secret()
+        p2pk.read(Condition(kind, data))
 
 
 # ── payments ────────────────────────────────────────────────────────────────────────────────

@@ -46,8 +46,9 @@ from wallet.operations import requests as flows
 from wallet.operations.requesting import RequestPaid
 from wallet.operations.results import Rules
 from wallet.protocol import curve, nip19, requests, tokens
+from wallet.protocol.conditions import Condition
 from wallet.protocol.p2pk import Lock
-from wallet.protocol.requests import LockOption, PaymentPayload, PaymentRequest, Transport
+from wallet.protocol.requests import PaymentPayload, PaymentRequest, Transport
 from wallet.store import State
 from wallet.testing import World
 from wallet.wallet import Wallet
@@ -213,9 +214,9 @@ async def test_a_mint_whose_fees_are_too_much(tmp_path: Path) -> None:
         ({"unit": "msat"}, InsufficientFundsError),
         ({"amount": 0}, RefusedError),
         ({"amount": 1_000}, InsufficientFundsError),
-        ({"lock": LockOption("SPELL", "x")}, UnsupportedError),
-        ({"lock": LockOption("P2PK", "02" + "ff" * 32)}, ParseError),
-        ({"lock": LockOption("HTLC", "00" * 32)}, UnsupportedError),
+        ({"lock": Condition("SPELL", "x")}, UnsupportedError),
+        ({"lock": Condition("P2PK", "02" + "ff" * 32)}, ParseError),
+        ({"lock": Condition("HTLC", "00" * 32)}, UnsupportedError),
     ],
 )
 async def test_requests_that_are_not_paid(
@@ -232,7 +233,7 @@ async def test_locks_of_several_keys_are_not_made(town: Town) -> None:
     keys = (town.bob.address(), curve.public(b"\7" * 32))
     for lock in (Lock(keys), Lock(keys[:1], sig_all=True)):
         made = lock.condition()
-        asked = replace(await town.ask(), lock=LockOption(made.kind, made.data, made.tags))
+        asked = replace(await town.ask(), lock=made)
         with pytest.raises(UnsupportedError, match="lock"):
             await town.pay(asked)
 
@@ -241,7 +242,7 @@ async def test_a_lock_with_a_time_and_refund(town: Town) -> None:
     made = Lock(
         (town.bob.address(),), locktime=2_000_000_000, refund=(town.ann.address(),)
     ).condition()
-    asked = replace(await town.ask(), lock=LockOption(made.kind, made.data, made.tags))
+    asked = replace(await town.ask(), lock=made)
     sent = await town.ann.token_for(asked)
     flows.check(asked, tokens.decode(sent.token))
     assert (await town.bob.redeem(sent.token, asked)).amount == 21
@@ -418,7 +419,7 @@ async def test_too_little_and_too_much(town: Town) -> None:
 
 async def test_locks_that_are_not_the_requests(town: Town) -> None:
     asked = await town.bob.make_request(5)
-    key = bytes.fromhex((asked.lock or LockOption("", "")).data)
+    key = bytes.fromhex((asked.lock or Condition("", "")).data)
     thief = curve.public(b"\7" * 32)
     for lock in (
         {"to": None},

@@ -23,9 +23,8 @@ from wallet.operations.book import Book
 from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import Received
 from wallet.protocol import p2pk, tokens
-from wallet.protocol.conditions import Condition
 from wallet.protocol.p2pk import Lock
-from wallet.protocol.requests import LockOption, PaymentPayload, PaymentRequest, Transport
+from wallet.protocol.requests import PaymentPayload, PaymentRequest, Transport
 from wallet.store import State, Tables
 from wallet.types import Token, Unit
 
@@ -49,11 +48,8 @@ async def make(
     """See `Wallet.make_request`."""
     if amount is not None:
         sending.check_amount(amount)
-    option = None
     urls = _accepted(book, mints)
-    if lock:
-        condition = Lock((await own.fresh(),)).condition()
-        option = LockOption(condition.kind, condition.data, condition.tags)
+    condition = Lock((await own.fresh(),)).condition() if lock else None
     return PaymentRequest(
         id=book.random(8).hex(),
         amount=amount,
@@ -62,7 +58,7 @@ async def make(
         mints=urls,
         description=description,
         transports=tuple(transports),
-        lock=option,
+        lock=condition,
     )
 
 
@@ -147,10 +143,7 @@ def lock_of(request: PaymentRequest) -> Lock | None:
     Raises:
         ParseError, UnsupportedError: nobody could spend it, or it is of an unknown kind.
     """
-    option = request.lock
-    if option is None:
-        return None
-    return p2pk.read(Condition(option.kind, option.data, option.tags))
+    return None if request.lock is None else p2pk.read(request.lock)
 
 
 def _try(tables: Tables, key: str) -> str:

@@ -6,13 +6,12 @@ request asks for is a stranger's wish: the payer's rules decide, and show `descr
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from wallet.errors import ParseError
-from wallet.protocol import _encoding, _fields, conditions, p2pk, proofs, requests_b, uris
+from wallet.protocol import _encoding, _fields, conditions, proofs, requests_b, uris
 from wallet.protocol.conditions import Condition, Tags
 from wallet.types import Proof
 
@@ -37,40 +36,6 @@ class Transport:
 
 
 @dataclass(frozen=True)
-class LockOption:
-    """The condition (NUT-10) that the payee wants the ecash locked with."""
-
-    kind: str
-    data: str
-    tags: Tags = ()
-
-    def secret(self, random: Callable[[int], bytes] = secrets.token_bytes) -> str:
-        """A new secret that does as asked: the payer's side.
-
-        Raises:
-            ParseError, UnsupportedError: nobody could spend it, or this wallet cannot tell.
-        """
-        condition = Condition(self.kind, self.data, self.tags)
-        p2pk.read(condition)
-        return conditions.serialise(condition, random)
-
-    def holds(self, secret: str) -> bool:
-        """Whether a secret has exactly this condition, its tags in any order: the payee's side.
-
-        A tag more is a way for somebody else to spend it.
-        """
-        try:
-            found = conditions.parse(secret)
-        except ParseError:
-            return False
-        return (
-            found is not None
-            and (found.kind, found.data) == (self.kind, self.data)
-            and sorted(found.tags) == sorted(self.tags)
-        )
-
-
-@dataclass(frozen=True)
 class PaymentRequest:
     """What a payee asks for; anything may be left open.
 
@@ -80,6 +45,7 @@ class PaymentRequest:
         single_use: None where the request does not say.
         mints: of which ecash is taken; any, where there are none.
         transports: by preference. None: the payment travels as the request came (NUT-24).
+        lock: the condition (NUT-10) that the payee wants the ecash locked with.
     """
 
     id: str | None = None
@@ -89,7 +55,7 @@ class PaymentRequest:
     mints: tuple[str, ...] = ()
     description: str | None = None
     transports: tuple[Transport, ...] = ()
-    lock: LockOption | None = None
+    lock: Condition | None = None
 
 
 @dataclass(frozen=True)
@@ -228,9 +194,9 @@ def _transport(value: object) -> Transport:
     )
 
 
-def _lock(value: object) -> LockOption:
+def _lock(value: object) -> Condition:
     fields = _fields.mapping(value, "the request's lock")
-    return LockOption(
+    return Condition(
         _fields.text(fields.get("k"), "the lock's kind", 32),
         _fields.text(fields.get("d"), "the lock's data", 1_024),
         conditions.read_tags(fields.get("t"), "the request's lock"),
