@@ -21,12 +21,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from node.inference.chat import function_json
 from node.inference.formats import CallFormat
 from node.inference.formats.generic import in_words
 from node.inference.prompts.shape import Shape, fold_system, shape_of, turns_of
 from node.inference.prompts.template import ChatTemplate
 from node.inference.types import FunctionSpec, Message
-from node.types import Json, JsonObject
+from node.types import Json
 
 _PRIVATE_START: Final = 0x100000
 _TAIL_CHARS: Final = 256
@@ -92,7 +93,7 @@ class Prompter:
         """
         shown, offered = self._fitted(messages, tools)
         turns: Json = turns_of(shown, self._shape)
-        offers: Json = [as_function(tool) for tool in offered]
+        offers: Json = [function_json(tool) for tool in offered]
         veil = _Veil(self._guards, [turns, offers])
         variables: dict[str, object] = {
             "messages": veil.cover(turns),
@@ -175,16 +176,6 @@ def _told(messages: tuple[Message, ...], told: str) -> tuple[Message, ...]:
     if first.role != "system":
         return (Message("system", told), *messages)
     return (Message("system", f"{first.content}\n\n{told}".strip()), *rest)
-
-
-def as_function(tool: FunctionSpec) -> JsonObject:
-    """A function in the shape templates are written for; they take its properties for granted."""
-    function: JsonObject = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": {"type": "object", "properties": {}, **tool.parameters},
-    }
-    return {"type": "function", "function": function}
 
 
 def _guards(text: str) -> set[str]:

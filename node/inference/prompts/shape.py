@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from node.errors import TemplateError
+from node.inference.chat import call_id, call_json, function_json
 from node.inference.grammar.gbnf import dumps
-from node.inference.types import Message, ToolCall
+from node.inference.types import FunctionSpec, Message, ToolCall
 from node.types import Json, JsonObject
 
 Render = Callable[[Mapping[str, object]], str]
@@ -27,7 +28,6 @@ _CALLED: Final = (
     Message("assistant", "", (ToolCall(_NAME, {_KEY: _VALUE}),)),
     Message("tool", _RESULT, name=_NAME),
 )
-_CALL_ID_CHARS: Final = 9  # Mistral's templates raise on any other length
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def turns_of(messages: tuple[Message, ...], shape: Shape) -> list[Json]:
             calls: list[Json] = []
             for call in message.tool_calls:
                 made += 1
-                identity = f"call{made:0{_CALL_ID_CHARS - 4}d}"[-_CALL_ID_CHARS:]
-                waiting.append((identity, call.name))
-                calls.append(_call(identity, call.name, call.arguments, shape))
+                waiting.append((call_id(made), call.name))
+                given = dumps(call.arguments) if shape.arguments_as_text else call.arguments
+                calls.append(call_json(made, call.name, given))
             turn["tool_calls"] = calls
             if shape.no_content and not message.content:
                 turn["content"] = None
@@ -92,11 +92,6 @@ def fold_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return (Message("user", system.content), *rest)
 
 
-def _call(identity: str, name: str, arguments: JsonObject, shape: Shape) -> JsonObject:
-    given: Json = dumps(arguments) if shape.arguments_as_text else arguments
-    return {"id": identity, "type": "function", "function": {"name": name, "arguments": given}}
-
-
 def _rendered(render: Render, turns: list[Json], tools: Json = None) -> str:
     try:
         return render({"messages": turns, "tools": tools, "add_generation_prompt": True})
@@ -112,18 +107,9 @@ def _shows_system(render: Render, shape: Shape) -> bool:
 
 
 def _shows_tools(render: Render) -> bool:
-    tool: JsonObject = {
-        "type": "function",
-        "function": {
-            "name": _NAME,
-            "description": "d",
-            "parameters": {
-                "type": "object",
-                "properties": {_KEY: {"type": "string", "description": "d"}},
-                "required": [_KEY],
-            },
-        },
-    }
+    properties: JsonObject = {_KEY: {"type": "string", "description": "d"}}
+    schema: JsonObject = {"type": "object", "properties": properties, "required": [_KEY]}
+    tool = function_json(FunctionSpec(_NAME, "d", schema))
     return _NAME in _rendered(render, turns_of((Message("user", _USER),), Shape()), [tool])
 
 

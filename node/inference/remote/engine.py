@@ -25,12 +25,11 @@ from node.inference.remote.facts import (
     count_tokens,
     estimate_tokens,
     find_facts,
-    messages_json_list,
 )
 from node.inference.remote.http import Headers, Server
 from node.inference.remote.limits import Deadline, RemoteLimits
 from node.inference.remote.reply import Reply
-from node.inference.remote.request import REFUSABLE, request_body, tools_json
+from node.inference.remote.request import REFUSABLE, messages_json, request_body, tools_json
 from node.inference.types import Destination, Finish, Generation, ModelInfo, Token
 from node.types import JsonObject, canonical
 
@@ -311,7 +310,7 @@ def _keys(request: Generation) -> list[bytes]:
     """A digest of each beginning of the prompt, the tools included."""
     running = hashlib.sha256(canonical(tools_json(request)))
     keys = []
-    for turn in messages_json_list(request):
+    for turn in messages_json(request.messages):
         running.update(canonical(turn) + b"\n")
         keys.append(running.digest())
     return keys

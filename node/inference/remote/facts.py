@@ -115,7 +115,8 @@ async def _count_llama(
 def estimate_tokens(request: Generation, known: int = 0) -> int:
     """Prompt tokens from above, of all messages but the first `known`; tools only with none."""
     total = sum(
-        MESSAGE_TOKENS + estimate_text(dumps(turn)) for turn in messages_json_list(request)[known:]
+        MESSAGE_TOKENS + estimate_text(dumps(turn))
+        for turn in messages_json(request.messages)[known:]
     )
     return total if known else total + estimate_tools(request)
 
@@ -123,13 +124,6 @@ def estimate_tokens(request: Generation, known: int = 0) -> int:
 def estimate_tools(request: Generation) -> int:
     """What the functions offered take, from above."""
     return TOOLS_TOKENS + estimate_text(dumps(tools_json(request))) if request.tools else 0
-
-
-def messages_json_list(request: Generation) -> list[Json]:
-    """The messages as the API has them, one by one."""
-    turns = messages_json(request.messages)
-    assert isinstance(turns, list)
-    return turns
 
 
 def estimate_text(text: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from node.inference.chat import call_id, call_json, function_json
 from node.inference.grammar.gbnf import dumps
 from node.inference.types import Generation, Message
 from node.types import Json, JsonObject
@@ -59,20 +60,10 @@ def request_body(
 
 def tools_json(request: Generation) -> Json:
     """The functions offered, as the API has them."""
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": {"type": "object", "properties": {}, **tool.parameters},
-            },
-        }
-        for tool in request.tools
-    ]
+    return [function_json(tool) for tool in request.tools]
 
 
-def messages_json(messages: tuple[Message, ...]) -> Json:
+def messages_json(messages: tuple[Message, ...]) -> list[Json]:
     """Messages as the API has them. Calls get ids by their order; a result has that of the first
     call of its function that has none yet."""
     turns: list[Json] = []
@@ -82,25 +73,13 @@ def messages_json(messages: tuple[Message, ...]) -> Json:
         turn: JsonObject = {"role": message.role, "content": message.content}
         if message.role == "tool":
             at = next((at for at, (_, name) in enumerate(waiting) if name == message.name), 0)
-            turn["tool_call_id"] = waiting.pop(at)[0] if waiting else _call_id(0)
+            turn["tool_call_id"] = waiting.pop(at)[0] if waiting else call_id(0)
         if message.tool_calls:
             calls = list(enumerate(message.tool_calls, made + 1))
-            waiting = [(_call_id(number), call.name) for number, call in calls]
+            waiting = [(call_id(number), call.name) for number, call in calls]
             made += len(calls)
             turn["tool_calls"] = [
-                _call_json(_call_id(number), call.name, call.arguments) for number, call in calls
+                call_json(number, call.name, dumps(call.arguments)) for number, call in calls
             ]
         turns.append(turn)
     return turns
-
-
-def _call_id(number: int) -> str:
-    return f"call{number:05d}"  # nine letters and digits: what Mistral's templates insist on
-
-
-def _call_json(number: str, name: str, arguments: JsonObject) -> JsonObject:
-    return {
-        "id": number,
-        "type": "function",
-        "function": {"name": name, "arguments": dumps(arguments)},
-    }
