@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from node import version
-from node.cli import daemon, doctor, service
+from node.cli import daemon, doctor_checks, service
 from node.cli.init import create
 from node.daemon import make_threads
 from node.home import Home
@@ -82,33 +82,33 @@ async def test_without_any_thread_work_fails_and_is_not_waited_for(
 def test_a_wallet_that_is_open_to_others_or_lost_its_key_is_a_fault(home: Home) -> None:
     home.wallet.write_bytes(b"")
     home.wallet.chmod(0o640)
-    (opened, lost) = doctor._wallet(home)
-    assert isinstance(opened, doctor.Fault)
+    (opened, lost) = doctor_checks._wallet(home)
+    assert isinstance(opened, doctor_checks.Fault)
     assert opened.repair is not None
     opened.repair()
     assert home.wallet.stat().st_mode & 0o777 == 0o600
-    assert isinstance(lost, doctor.Fault)
+    assert isinstance(lost, doctor_checks.Fault)
     assert (lost.hint, lost.repair) == (KEY_LOST, None)
     WalletKey(home.keys).make()
-    (found,) = doctor._wallet(home)
-    assert isinstance(found, doctor.Note)
+    (found,) = doctor_checks._wallet(home)
+    assert isinstance(found, doctor_checks.Note)
     assert "`freehold wallet passphrase`" in found.text
 
 
 def test_a_disk_that_is_almost_full_is_a_fault(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    for free, faults in ((doctor.DISK_LOW_BYTES, 0), (doctor.DISK_LOW_BYTES - 1, 1)):
+    for free, faults in ((doctor_checks.DISK_LOW_BYTES, 0), (doctor_checks.DISK_LOW_BYTES - 1, 1)):
         usage = SimpleNamespace(free=free)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
-        assert len([*doctor._disk(home)]) == faults
+        assert len([*doctor_checks._disk(home)]) == faults
 
 
 def test_a_model_that_is_longer_than_its_pin_says_is_a_fault(home: Home) -> None:
     store = ModelStore(home.models)
     pin = store.add(SHIPPED / "default.gguf", "mine")
-    assert [*doctor._models(home)] == []
+    assert [*doctor_checks._models(home)] == []
     with store.path(pin).open("ab") as file:
         file.write(b"x")
-    (fault,) = doctor._models(home)
+    (fault,) = doctor_checks._models(home)
     assert fault.problem.endswith(f"has {pin.size + 1} bytes, not {pin.size}")
     assert f"--sha256 {pin.sha256}" in fault.hint
 

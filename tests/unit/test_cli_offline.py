@@ -28,7 +28,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.cli import doctor, model_connect, secret, service, tool, wallet_pay
+from node.cli import doctor_checks, model_connect, secret, service, tool, wallet_pay
 from node.cli._shared import ago, clean, print_json, print_line, size, span
 from node.cli.main import COMMANDS, root
 from node.cli.tool_check import Checked
@@ -547,7 +547,7 @@ def test_a_check_that_cannot_look_hides_nothing_else(
     monkeypatch.setattr("shutil.disk_usage", broken)
     done = run("doctor", "--json")
     found = {item["what"]: item for item in json.loads(done.stdout)}
-    assert [*found] == [what for what, _ in doctor.CHECKS]
+    assert [*found] == [what for what, _ in doctor_checks.CHECKS]
     assert "Input/output error" in found["disk"]["problem"]
     assert done.exit_code == 1
 

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from node.cli import daemon, doctor, wallet, wallet_pay
+from node.cli import daemon, doctor_checks, wallet, wallet_pay
 from node.cli.init import create
 from node.cli.main import root
 from node.errors import FreeholdError, RequestError, WalletLockedError, WalletStateError
@@ -281,8 +281,8 @@ def test_what_is_still_to_be_done_is_said(asked: Any) -> None:
     [
         ("open", [], "7 sat, 0 operations under way"),
         ("none", [], "none"),  # as where the making of one was cut off
-        ("locked", [doctor.Note("why; hint")], "locked: hint"),
-        ("broken", [doctor.Fault("why", "hint")], "broken: hint"),
+        ("locked", [doctor_checks.Note("why; hint")], "locked: hint"),
+        ("broken", [doctor_checks.Fault("why", "hint")], "broken: hint"),
         (
             "stale",
             ["the wallet came out of an archive"],
@@ -294,13 +294,13 @@ def test_doctor_and_status_say_what_a_person_should_know(
     state: str, told: list[object], line: str
 ) -> None:
     shown: Any = {**SHOWN, "state": state, "problem": "why", "hint": "hint", "mints": []}
-    found = [*doctor._money(shown)]
+    found = [*doctor_checks._money(shown)]
     assert [each.problem for each in found] == told if state == "stale" else found == told
     assert daemon._money(shown).startswith(line)
     mints = [{**MINT, "over_cap": True}, {**MINT, "over_cap": False}]
-    assert [*doctor._money({**shown, "mints": mints, "pending": 2})][len(found) :] == [
-        doctor.Note(f"{URL} holds 7 sat, more than wallet.mint_cap_sats"),
-        doctor.Note("2 operations are under way: `freehold wallet pending`"),
+    assert [*doctor_checks._money({**shown, "mints": mints, "pending": 2})][len(found) :] == [
+        doctor_checks.Note(f"{URL} holds 7 sat, more than wallet.mint_cap_sats"),
+        doctor_checks.Note("2 operations are under way: `freehold wallet pending`"),
     ]
 
 

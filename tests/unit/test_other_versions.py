@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from node.backup import MANIFEST
-from node.cli.doctor import Fault, _log
+from node.cli.doctor_checks import Fault, _log
 from node.clock import ManualClock
 from node.errors import (
     ApprovalError,
