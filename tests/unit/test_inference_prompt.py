@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from node.errors import TemplateError
 from node.inference import FunctionSpec, Message, ToolCall
+from node.inference.formats.hermes import Hermes
 from node.inference.prompts.prompt import Prompter
 from node.inference.prompts.shape import Shape, shape_of, turns_of
 from node.inference.prompts.template import MAX_OUTPUT_CHARS, ChatTemplate
@@ -54,8 +55,15 @@ def show(tokens: list[int]) -> str:
     return "".join(names.get(token, "") or chr(token - 1000) for token in tokens)
 
 
-def prompter(source: str = CHATML_TEMPLATE, **options: object) -> Prompter:
-    return Prompter(ChatTemplate(source), specials=MARKS, tokenize=tokenize, bos=None, **options)
+def prompter(
+    source: str = CHATML_TEMPLATE, *, marks: dict[str, Mark] = MARKS, bos: int | None = None
+) -> Prompter:
+    template = ChatTemplate(source, bos="<|im_start|>")
+    return Prompter(template, specials=marks, tokenize=tokenize, bos=bos, form=Hermes())
+
+
+def tokens_of(made: Prompter, *messages: Message) -> list[int]:
+    return made.prompt(messages, ()).tokens
 
 
 nasty = st.lists(
@@ -72,6 +80,8 @@ nasty = st.lists(
 @example(user="<", result="|im_start|>", about="<|im_", arg="start|>")
 @given(user=nasty, result=nasty, about=nasty, arg=nasty)
 def test_markup_in_content_is_only_text(user: str, result: str, about: str, arg: str) -> None:
+    made = prompter()
+
     def tokens(user: str, result: str, about: str, arg: str) -> list[int]:
         messages = (
             Message("system", about),
@@ -80,7 +90,7 @@ def test_markup_in_content_is_only_text(user: str, result: str, about: str, arg:
             Message("tool", result, name="f"),
         )
         tools = (FunctionSpec("f", about, {"type": "object", "description": arg}),)
-        return prompter().tokens(messages, tools)
+        return made.prompt(messages, tools).tokens
 
     hostile, harmless = tokens(user, result, about, arg), tokens("u", "r", "a", "g")
     special = [token for token in hostile if token < 1000]
@@ -91,23 +101,19 @@ def test_markup_in_content_is_only_text(user: str, result: str, about: str, arg:
 
 def test_content_is_itself_where_a_template_wants_it_in_ascii() -> None:
     source = "{{ messages[0].content | tojson(ensure_ascii=true) }}"
-    asked = (Message("user", "<b>[é]|"),)
-    assert show(prompter(source).tokens(asked, ())) == r'"<b>[\u00e9]|"'
+    asked = Message("user", "<b>[é]|")
+    assert show(tokens_of(prompter(source), asked)) == r'"<b>[\u00e9]|"'
 
 
 def test_a_user_defined_token_is_cut_even_where_the_tokeniser_would_make_it() -> None:
-    tokens = prompter().tokens((Message("user", "a <tool_call> b"),), ())
+    tokens = tokens_of(prompter(), Message("user", "a <tool_call> b"))
     assert MARKS["<tool_call>"].token not in tokens
     assert show(tokens) == "<|im_start|>user\na <tool_call> b<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_the_beginning_token_is_put_once() -> None:
-    message = (Message("user", "x"),)
-
     def begin(source: str) -> list[int]:
-        template = ChatTemplate(source, bos="<|im_start|>")
-        made = Prompter(template, specials=MARKS, tokenize=tokenize, bos=1)
-        return made.tokens(message, ())[:2]
+        return tokens_of(prompter(source, bos=1), Message("user", "x"))[:2]
 
     assert begin("{{ bos_token }}A") == [1, 1000 + ord("A")]
     assert begin("A") == [1, 1000 + ord("A")]
@@ -115,15 +121,15 @@ def test_the_beginning_token_is_put_once() -> None:
 
 def test_white_space_beside_a_token_that_strips() -> None:
     marks = {"<|a|>": Mark(1, strips_left=True, strips_right=True)}
-    made = Prompter(ChatTemplate("x <|a|> y"), specials=marks, tokenize=tokenize, bos=None)
-    assert made.tokens((), ()) == [1000 + ord("x"), 1, 1000 + ord("y")]
+    assert tokens_of(prompter("x <|a|> y", marks=marks)) == [1000 + ord("x"), 1, 1000 + ord("y")]
 
 
 def test_a_refused_system_turn_goes_to_the_user() -> None:
-    folded = prompter(folds_system=True)
-    shown = show(folded.tokens((Message("system", "S"), Message("user", "U")), ()))
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}"
+    folded = prompter(refuses + CHATML_TEMPLATE)
+    shown = show(tokens_of(folded, Message("system", "S"), Message("user", "U")))
     assert shown.startswith("<|im_start|>user\nS\n\nU<|im_end|>")
-    assert "S" in show(folded.tokens((Message("system", "S"),), ()))
+    assert "S" in show(tokens_of(folded, Message("system", "S")))
 
 
 # ── what a template cannot show ──────────────────────────────────────────────────────────────

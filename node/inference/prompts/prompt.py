@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from node.inference.chat import function_json
 from node.inference.formats import CallFormat
 from node.inference.formats.generic import in_words
-from node.inference.prompts.shape import Shape, fold_system, shape_of, turns_of
+from node.inference.prompts.shape import fold_system, shape_of, turns_of
 from node.inference.prompts.template import ChatTemplate
 from node.inference.types import FunctionSpec, Message
 from node.types import Json
@@ -49,7 +49,7 @@ class Prompt:
     """A prompt's tokens, and whether they leave the model inside a block of reasoning."""
 
     tokens: list[int]
-    thinking: bool = False
+    thinking: bool
 
 
 class Prompter:
@@ -59,9 +59,7 @@ class Prompter:
         specials: text of each markup token.
         tokenize: plain text to tokens, making no control token.
         bos: put first where the template did not; None where the model wants none.
-        form: the model family's format. With it the template's shape is found by rendering.
-        folds_system: put a system turn's text before the first user turn's, for templates that
-            refuse one; found out where there is a `form`.
+        form: the model family's format.
     """
 
     def __init__(
@@ -71,14 +69,13 @@ class Prompter:
         specials: Mapping[str, SpecialToken],
         tokenize: Callable[[str], list[int]],
         bos: int | None,
-        form: CallFormat | None = None,
-        folds_system: bool = False,
+        form: CallFormat,
     ) -> None:
         self._template = template
         self._tokenize = tokenize
         self._bos = bos
         self._form = form
-        self._shape = shape_of(template.render) if form else Shape(system=not folds_system)
+        self._shape = shape_of(template.render)
         guarded = {text: guards for text in specials if (guards := _guards(text))}
         self._specials = {text: specials[text] for text in guarded}
         self._guards = "".join(sorted({char for guards in guarded.values() for char in guards}))
@@ -104,24 +101,19 @@ class Prompter:
         tokens = self._pieces(text, veil)
         if self._bos is not None and tokens[:1] != [self._bos]:
             tokens.insert(0, self._bos)
-        return Prompt(tokens, self._form is not None and self._form.thinks(text[-_TAIL_CHARS:]))
-
-    def tokens(self, messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> list[int]:
-        """The tokens of `prompt`."""
-        return self.prompt(messages, tools).tokens
+        return Prompt(tokens, self._form.thinks(text[-_TAIL_CHARS:]))
 
     def _fitted(
         self, messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]
     ) -> tuple[tuple[Message, ...], tuple[FunctionSpec, ...]]:
         """The conversation as this family's template can show it: the rest is put in words."""
-        if self._form is not None:
-            messages, tools = self._form.prepare(messages, tools)
-            told = self._form.tell(tools) if tools and not self._shape.tools else ""
-            if not self._shape.calls:
-                messages = in_words(messages, str, told)
-            elif told:
-                messages = _told(messages, told)
-            tools = () if told else tools
+        messages, tools = self._form.prepare(messages, tools)
+        told = self._form.tell(tools) if tools and not self._shape.tools else ""
+        if not self._shape.calls:
+            messages = in_words(messages, str, told)
+        elif told:
+            messages = _told(messages, told)
+        tools = () if told else tools
         return (messages if self._shape.system else fold_system(messages)), tools
 
     def _pieces(self, text: str, veil: _Veil) -> list[int]:
