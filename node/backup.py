@@ -25,9 +25,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from node.disk import alone, listed
+from node.disk import alone, is_unfinished, listed
 from node.errors import BackupError
-from node.home import LOST_AND_FOUND, Home, is_unfinished
+from node.home import LOST_AND_FOUND, Home
 from node.version import VERSION
 
 MANIFEST = "freehold-backup.json"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import httpx
 
 import node.errors
+from node.disk import private_file
 from node.errors import (
     ControlError,
     DaemonNotRunningError,
@@ -24,7 +25,6 @@ from node.errors import (
     NotFoundError,
     RequestError,
 )
-from node.home import private_file
 from node.idempotency import HEADER, check_key
 from node.types import Json, JsonObject
 from node.unix import UnixTransport, connected

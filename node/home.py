@@ -7,24 +7,18 @@ away with the process however that died, and the pid written in it is only for t
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
-import re
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from glob import escape
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
-from node.disk import listed, lock, sync, sync_folder
+from node.disk import is_unfinished, listed, lock
 from node.errors import ConfigError, DaemonRunningError
 
-# what a file system without hard links, or without modes, answers: that of most USB sticks
-_UNKNOWN = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 # sun_path is 108 bytes on Linux and 104 on macOS, its closing NUL among them
 SOCKET_PATH_MAX = 103
 LEFT_AFTER_S = 3600.0
@@ -33,7 +27,6 @@ NO_DISK = (
     "Is the disk full? Else it may be one without locks, modes and sockets, as FAT sticks and many "
     "network shares are: set FREEHOLD_HOME to a folder on another."
 )
-_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -275,66 +268,3 @@ def _locked(path: Path, descriptor: int) -> bool:
 def _unlockable(path: Path, error: OSError) -> ConfigError:
     """The system's error, which does not say of what file it is."""
     return ConfigError(f"cannot lock {path}: {error.strerror}", hint=NO_DISK)
-
-
-def is_unfinished(path: Path) -> bool:
-    """Whether it is named as what `private_file` writes, or left when it was killed."""
-    return _UNFINISHED.fullmatch(path.name) is not None
-
-
-@contextlib.contextmanager
-def private_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
-    """A file written beside `path`, 0600, that takes its name only once it is whole and durable.
-
-    Readers see the old file or the new one. With `replace` False an existing file is kept.
-
-    Raises:
-        FileExistsError: `path` exists and may not be replaced.
-        OSError: it cannot be written, and names it; nothing has changed then.
-    """
-    if not replace and path.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with contextlib.ExitStack() as end:
-            end.callback(temporary.unlink, missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            with open(os.open(temporary, flags, 0o600), "wb") as file:
-                with _tolerated():
-                    os.fchmod(file.fileno(), 0o600)
-                yield file
-                file.flush()
-                sync(file.fileno())
-            if replace:
-                temporary.replace(path)
-            else:
-                _name_new(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        if error.filename in (None, str(temporary)):  # a write names none, and nobody knows ours
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-
-
-def _name_new(temporary: Path, path: Path) -> None:
-    """Gives a file a name that nothing has yet. Raises FileExistsError."""
-    with _tolerated():
-        os.link(temporary, path)
-        return
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-    temporary.replace(path)  # of the empty file that has just been made
-
-
-@contextlib.contextmanager
-def _tolerated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _UNKNOWN:
-            raise
-
-
-def write_private(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """Puts content at `path`, as `private_file` does."""
-    with private_file(path, replace=replace) as file:
-        file.write(content)

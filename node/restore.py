@@ -32,9 +32,9 @@ from typing import TypeGuard
 
 from node.backup import FORMAT, LEFT_OUT, MANIFEST
 from node.config import Config, load
-from node.disk import sync, sync_folder
+from node.disk import sync, sync_folder, write_private
 from node.errors import BackupError, ConfigError, JournalDamagedError, JournalRollbackError
-from node.home import Home, write_private
+from node.home import Home
 from node.journal import Journal, verify
 from node.money.types import STALE
 

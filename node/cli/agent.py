@@ -29,9 +29,9 @@ from node.cli._shared import (
     yes_option,
 )
 from node.cli.tool import SHIPPED
-from node.disk import alone
+from node.disk import alone, write_private
 from node.errors import DaemonNotRunningError, FreeholdError, ManifestError
-from node.home import Home, write_private
+from node.home import Home
 
 if TYPE_CHECKING:
     from node.runs import AgentManifest

@@ -14,8 +14,8 @@ from types import FrameType
 import click
 
 from node.cli._shared import connect, home, json_option, node_home, note, print_json, size
+from node.disk import private_file
 from node.errors import BackupError, DaemonNotRunningError
-from node.home import private_file
 
 
 @click.command()

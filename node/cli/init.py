@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from node.cli._shared import home, note
+from node.disk import write_private
 from node.errors import ConfigError
-from node.home import LOST_AND_FOUND, Home, write_private
+from node.home import LOST_AND_FOUND, Home
 
 CLERK = '''\
 # An agent is this file. Unknown keys are errors; docs/agents.md lists the others.

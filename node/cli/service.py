@@ -18,8 +18,9 @@ from xml.sax.saxutils import escape
 import click
 
 from node.cli._shared import home, json_option, leave, note, print_json
+from node.disk import write_private
 from node.errors import ConfigError, FreeholdError
-from node.home import Home, write_private
+from node.home import Home
 
 UNIT = "freehold.service"
 LABEL = "org.freehold.node"

@@ -15,9 +15,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from node.disk import listed, sync, sync_folder
+from node.disk import listed, sync, sync_folder, write_private
 from node.errors import IdentityError
-from node.home import write_private
 
 NAME = re.compile(r"\A[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?\Z")
 SUFFIX = ".secret"

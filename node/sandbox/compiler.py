@@ -26,8 +26,8 @@ import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import component as wc
 
+from node.disk import write_private
 from node.errors import SandboxError, ToolError, ToolLimitError
-from node.home import write_private
 from node.sandbox.compile_worker import REFUSED, UNWRITTEN
 from node.sandbox.engine import fingerprint
 from node.sandbox.limits import Limits

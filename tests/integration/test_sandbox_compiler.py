@@ -281,7 +281,7 @@ async def test_a_disk_that_takes_no_code_is_told_as_that(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("node.home.sync", full)
+        patched.setattr("node.disk.sync", full)
         with pytest.raises(SandboxError, match=r"kept in .*cache: No space left") as told:
             await get(compiler, component())
     assert "free space" in told.value.hint

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from node import backup
+from node.disk import write_private
 from node.errors import BackupError
-from node.home import Home, write_private
+from node.home import Home
 from node.journal import Draft, Journal, verify
 from node.sandbox import ToolStore
 from node.sandbox.capabilities.store import STORE_FILE

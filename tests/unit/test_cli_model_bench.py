@@ -76,7 +76,7 @@ def test_what_a_bench_found_is_shown_also_where_it_cannot_be_kept(
     def full(_fd: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("node.home.sync", full)
+    monkeypatch.setattr("node.disk.sync", full)
     done = CliRunner().invoke(root, ["model", "bench"])
     assert done.stdout.splitlines()[-1] == "default: not fit"
     assert isinstance(done.exception, ModelError)

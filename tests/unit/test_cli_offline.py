@@ -32,8 +32,9 @@ from node.cli import doctor_checks, model_connect, secret, service, tool, wallet
 from node.cli._shared import ago, clean, print_json, print_line, size, span
 from node.cli.main import COMMANDS, root
 from node.cli.tool_check import Checked
+from node.disk import write_private
 from node.errors import ConfigError, FreeholdError, RequestError
-from node.home import Home, write_private
+from node.home import Home
 from node.identity import HttpSecrets, KeyStore
 from node.inference.models.store import SHIPPED
 from node.journal import Draft, Journal
@@ -296,7 +297,7 @@ def test_agent_edit_on_a_full_disk_keeps_what_was_written(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     with monkeypatch.context() as patched:
-        patched.setattr("node.home.sync", full_disk)
+        patched.setattr("node.disk.sync", full_disk)
         error = error_of(run("agent", "edit", "clerk"))
     assert (error.message, path.read_bytes()) == (
         f"cannot write {path}: {os.strerror(errno.ENOSPC)}",
@@ -677,7 +678,7 @@ def test_service_files_go_where_the_manager_looks(
     run("service", "install")
     with monkeypatch.context() as patched:
         patched.setattr(service, "definition", lambda _home: "x" * 10_000)
-        patched.setattr("node.home.sync", full_disk)
+        patched.setattr("node.disk.sync", full_disk)
         assert run("service", "install").exit_code == 1
     assert json.loads(run("service", "status", "--json").stdout)["current"] is True
     (tools / "systemctl").write_text("#!/bin/sh\necho no bus >&2; exit 1\n")

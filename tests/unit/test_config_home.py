@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.config import Config, load, template
+from node.disk import private_file, write_private
 from node.errors import ConfigError, DaemonRunningError
-from node.home import LEFT_AFTER_S, SOCKET_PATH_MAX, Home, private_file, write_private
+from node.home import LEFT_AFTER_S, SOCKET_PATH_MAX, Home
 from node.inference import EngineLimits
 from node.runs.budget import NodeLimits
 
@@ -312,8 +313,8 @@ def test_a_name_is_as_durable_as_what_it_names(
 ) -> None:
     """A power cut takes both or none."""
     synced: list[object] = []
-    monkeypatch.setattr("node.home.sync", lambda fd: synced.append(os.fstat(fd).st_size))
-    monkeypatch.setattr("node.home.sync_folder", lambda path: synced.append(os.listdir(path)))
+    monkeypatch.setattr("node.disk.sync", lambda fd: synced.append(os.fstat(fd).st_size))
+    monkeypatch.setattr("node.disk.sync_folder", lambda path: synced.append(os.listdir(path)))
     write_private(tmp_path / "f", b"one")
     assert synced == [3, ["f"]]
 

@@ -313,7 +313,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("node.home.sync", full)
+        patched.setattr("node.disk.sync", full)
         yield patched
 
 
@@ -332,7 +332,7 @@ def test_a_model_that_fills_the_disk_can_be_removed(
 ) -> None:
     full_disk.undo()
     file = store.path(store.add(gguf))
-    full_disk.setattr("node.home.sync", _full_while(file))
+    full_disk.setattr("node.disk.sync", _full_while(file))
     store.remove("tiny-model")
     assert (store.list(), file.exists()) == ([], False)
 

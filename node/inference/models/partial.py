@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from node.disk import sync
+from node.disk import sync, write_private
 from node.errors import DownloadError
-from node.home import write_private
 
 FOLDER: Final = ".partial"
 SYNC_BYTES: Final = 64 << 20

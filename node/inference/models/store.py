@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from node.clock import Clock, SystemClock
+from node.disk import is_unfinished, private_file, write_private
 from node.errors import ModelError
-from node.home import is_unfinished, private_file, write_private
 from node.inference.models.files import (
     KEEP_FREE_BYTES,
     Identity,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any, Final
 
 import httpx
 
+from node.disk import write_private
 from node.errors import ModelError
-from node.home import write_private
 from node.inference.models.files import changing
+from node.inference.models.pins import is_name
 
 REMOTE_FILE: Final = "remote.toml"
 MAX_CONTEXT_TOKENS: Final = 16_777_216
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _HEADER = "# Models on other machines, by name. `freehold model connect` adds one.\n"
 
 
@@ -52,7 +51,7 @@ class RemoteModel:
     ca_file: str = ""
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not is_name(self.name):
             raise ModelError(
                 f"{self.name!r} cannot be the name of a model",
                 hint="1 to 64 of a-z 0-9 . _ -, a letter or digit first.",
