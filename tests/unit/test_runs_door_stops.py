@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from node.clock import Clock, ManualClock, SystemClock
+from node.clock import Clock, ManualClock
 from node.errors import JournalWriteError, RunError, RunStoppedError
 from node.journal import Draft, MemoryLog
 from node.runs import (
@@ -181,7 +181,7 @@ async def test_a_run_that_is_being_parked_is_resumed_when_it_is() -> None:
 
 
 async def test_a_run_that_is_left_alone_comes_back_once_however_often_it_is_resumed(
-    monkeypatch: pytest.MonkeyPatch,
+    pass_time: Callable[[float], None],
 ) -> None:
     slow = writes()
     runs, log = make(ScriptedProgram(lambda _: [slow]))
@@ -193,12 +193,12 @@ async def test_a_run_that_is_left_alone_comes_back_once_however_often_it_is_resu
         await left.append(entry.draft)
     for _ in range(3):
         await left.append(Draft("run.resumed", run=run_id, agent="clerk"))
-    monkeypatch.setattr("node.runs.recover.FIRST_PAUSE_S", 0.02)
     again = writes()
-    after, _ = make(ScriptedProgram(lambda _: [again]), left, clock=SystemClock())
+    after, _ = make(ScriptedProgram(lambda _: [again]), left)
     assert await after.recover() == []
     await after.estop("uid:1")
     assert await after.resume("uid:1") == []
+    pass_time(60)
     await again.begun.wait()
     assert await after.resume("uid:1") == []
     again.release.set()
