@@ -276,7 +276,7 @@ async def test_a_lock_that_ran_out_opens_to_its_refund_key(purse: Purse, clock: 
 
 
 async def test_a_hash_lock_opens_to_its_preimage(client: MintClient, purse: Purse) -> None:
-    preimage = htlc.new_preimage()
+    preimage = bytes(range(32))
     lock = Lock((public(KEY),), hash=htlc.hash_of(preimage))
     locked = await purse.fill(4, lock=lock)
     assert await code_of(purse.redeem(locked, keys=[KEY])) == 10001

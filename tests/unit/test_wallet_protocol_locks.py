@@ -480,7 +480,5 @@ def test_slot_0_of_a_hash_lock_is_its_hash() -> None:
     assert lock.keys[0] == curve.to_bytes(curve.add(curve.point(KEYS[0]), r))
 
 
-def test_new_preimages_are_random() -> None:
-    assert htlc.new_preimage(bytes) == bytes(32)
-    assert htlc.new_preimage() != htlc.new_preimage()
+def test_a_lock_without_a_hash_needs_no_preimage() -> None:
     assert htlc.opens(Lock((KEYS[0],)), None)

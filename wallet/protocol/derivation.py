@@ -1,8 +1,9 @@
 """Secrets and blinding factors from a seed, so that words on paper restore the money (NUT-13).
 
 Keysets of version 2 use one HMAC-SHA256 a value; those of version 1 a BIP-32 path, whose part
-above the counter is kept, since it is the same for each output of a keyset. Keys that sign have
-paths of their own, as cashu-ts and cdk have them. The seed is never shown by `repr`.
+above the counter is kept, since it is the same for each output of a keyset. Keys for ecash that is
+locked to this wallet have a path of their own, as cashu-ts and cdk have it. The seed is never
+shown by `repr`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from wallet.protocol.keysets import version_of
 _HARD = 2**31
 _CASHU = (129372 + _HARD, 0 + _HARD)  # m/129372'/0'
 _P2PK = (129373 + _HARD, 10 + _HARD, 0 + _HARD, 0 + _HARD)  # m/129373'/10'/0'/0'
-_QUOTES = (129373 + _HARD, 20 + _HARD, 0 + _HARD, 0 + _HARD)  # m/129373'/20'/0'/0'
 _MOST_WORDS_TEXT = 1_000  # characters
 
 Node = tuple[bytes, bytes]  # private key, chain code
@@ -48,17 +48,6 @@ class Seed:
 
         return cls(bytes(Mnemonic.to_seed(check_words(words))))
 
-    @classmethod
-    def from_bytes(cls, value: bytes) -> Self:
-        """The seed as kept by the store.
-
-        Raises:
-            ParseError: it has not 64 bytes.
-        """
-        if len(value) != 64:
-            raise ParseError(f"a seed has 64 bytes, this has {len(value)}")
-        return cls(bytes(value))
-
     def derive(self, keyset_id: str, counter: int) -> tuple[str, bytes]:
         """The secret and the blinding factor `r` of a keyset's output number `counter`.
 
@@ -72,15 +61,8 @@ class Seed:
 
     def p2pk_key(self, counter: int) -> bytes:
         """The private key number `counter` for ecash locked to this wallet (NUT-11)."""
-        return self._signing_key(_P2PK, counter)
-
-    def quote_key(self, counter: int) -> bytes:
-        """The private key number `counter` that a mint quote is locked with (NUT-20)."""
-        return self._signing_key(_QUOTES, counter)
-
-    def _signing_key(self, path: tuple[int, ...], counter: int) -> bytes:
         _within(counter, _HARD)
-        parent = self._node(path)
+        parent = self._node(_P2PK)
         return _child(parent, counter, curve.public(parent[0]))[0]
 
     def _derive_hmac(self, keyset: bytes, counter: int) -> tuple[str, bytes]:

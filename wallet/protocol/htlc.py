@@ -5,16 +5,9 @@ All else about them (keys that must sign too, refund after a time) is a `p2pk.Lo
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
 from hashlib import sha256
 
 from wallet.protocol.p2pk import Lock
-
-
-def new_preimage(random: Callable[[int], bytes] = secrets.token_bytes) -> bytes:
-    """32 random bytes."""
-    return random(32)
 
 
 def hash_of(preimage: bytes) -> bytes:
