@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wallet.errors import ParseError, UnsupportedError
-from wallet.lightning import Bolt11, read_invoice
 from wallet.mint.testing import make_invoice
 from wallet.protocol import bech32, invoices
 
@@ -90,8 +89,8 @@ BAD = {
 def test_examples_of_bolt11(
     text: str, amount_msat: int | None, description: str | None, expiry_s: int
 ) -> None:
-    invoice = read_invoice(text)
-    assert invoice == Bolt11(
+    invoice = invoices.read(text)
+    assert invoice == invoices.Bolt11(
         text.lower(),
         "mainnet",
         amount_msat,
@@ -107,7 +106,7 @@ def test_examples_of_bolt11(
 
 
 def test_an_amount_in_pico() -> None:
-    invoice = read_invoice(PICO)
+    invoice = invoices.read(PICO)
     assert invoice.amount_msat == 967_878_534
     assert invoice.expires - invoice.created == 7 * 24 * 3_600
 
@@ -115,12 +114,12 @@ def test_an_amount_in_pico() -> None:
 @pytest.mark.parametrize("name", BAD)
 def test_invalid_examples_of_bolt11(name: str) -> None:
     with pytest.raises(ParseError):
-        read_invoice(BAD[name])
+        invoices.read(BAD[name])
 
 
 def test_a_feature_nobody_knows() -> None:
     with pytest.raises(UnsupportedError, match="100"):
-        read_invoice(UNKNOWN_FEATURE)
+        invoices.read(UNKNOWN_FEATURE)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +171,7 @@ def test_what_is_made_is_read(
         expiry_s=expiry_s,
         node=b"\3" * 32,
     )
-    invoice = read_invoice(f" lightning:{text}\n")
+    invoice = invoices.read(f" lightning:{text}\n")
     assert invoice.text == text
     assert (invoice.network, invoice.amount_msat) == ("regtest", amount_msat)
     assert description in (invoice.description, invoice.description_hash)
@@ -186,18 +185,18 @@ def test_what_is_made_is_read(
 
 def test_too_long_is_not_even_decoded() -> None:
     with pytest.raises(ParseError, match="long"):
-        read_invoice("lnbc1" + "q" * 5_000)
+        invoices.read("lnbc1" + "q" * 5_000)
 
 
 def test_an_expiry_out_of_bounds() -> None:
     with pytest.raises(ParseError, match="expiry"):
-        read_invoice(make_invoice(1, preimage=PREIMAGE, created=NOW, expiry_s=2**58))
+        invoices.read(make_invoice(1, preimage=PREIMAGE, created=NOW, expiry_s=2**58))
 
 
 @given(st.text(max_size=80))
 def test_invoices_of_anything(text: str) -> None:
     with pytest.raises(ParseError):
-        read_invoice(text)
+        invoices.read(text)
 
 
 @given(
@@ -208,7 +207,7 @@ def test_invoices_of_anything(text: str) -> None:
 def test_invoices_with_any_data(human: str, data: bytes) -> None:
     """The checksum is right; what it protects is noise."""
     with contextlib.suppress(ParseError, UnsupportedError):
-        invoice = read_invoice(bech32.encode(human, data, bech32.Variant.BECH32))
+        invoice = invoices.read(bech32.encode(human, data, bech32.Variant.BECH32))
         assert len(invoice.payment_hash) == 32
 
 
@@ -219,4 +218,4 @@ def test_one_letter_wrong(place: int, letter: str) -> None:
     altered = COFFEE[:at] + letter + COFFEE[at + 1 :]
     if altered.strip() != COFFEE:
         with pytest.raises(ParseError):
-            read_invoice(altered)
+            invoices.read(altered)

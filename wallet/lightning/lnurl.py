@@ -68,13 +68,6 @@ class PayTerms:
             raise RefusedError(f"{self.domain} takes comments of {self.comment} characters at most")
 
 
-def is_address(text: str) -> bool:
-    """Whether `text` looks like a Lightning address or an LNURL, and not like an invoice."""
-    plain = _bare(text).lower()
-    scheme = plain.partition(":")[0]
-    return bool(_ADDRESS.fullmatch(plain)) or plain.startswith("lnurl1") or scheme == "lnurlp"
-
-
 def url_of(text: str, *, loopback: bool = False) -> str:
     """The URL behind a Lightning address, an LNURL in any of its forms, or a link with one in it.
 

@@ -11,7 +11,7 @@ from wallet.nwc.events import Event, Filter
 from wallet.nwc.keys import SecretKey
 from wallet.nwc.messages import NotFoundError, Paid, ServiceInfo, Transaction
 from wallet.nwc.relay import Dial, Relay, Socket, Subscription
-from wallet.nwc.source import NwcSource, payable_msat
+from wallet.nwc.source import NwcSource
 from wallet.nwc.websocket import dial, dial_public
 
 __all__ = [
@@ -31,5 +31,4 @@ __all__ = [
     "Transaction",
     "dial",
     "dial_public",
-    "payable_msat",
 ]

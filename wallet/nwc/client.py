@@ -222,7 +222,6 @@ def _read_info(event: Event) -> ServiceInfo:
     return ServiceInfo(
         methods=frozenset(event.content.split()),
         encryptions=frozenset((event.tag("encryption") or "nip04").split()),
-        notifications=frozenset((event.tag("notifications") or "").split()),
     )
 
 

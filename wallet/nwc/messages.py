@@ -49,7 +49,6 @@ class ServiceInfo:
 
     methods: frozenset[str]
     encryptions: frozenset[str]
-    notifications: frozenset[str] = frozenset()
 
     def check(self, method: str) -> None:
         """Raises:
@@ -89,11 +88,6 @@ class Transaction:
     preimage: bytes | None = field(default=None, repr=False)
     created: int | None = None
     expires: int | None = None
-
-    @property
-    def settled(self) -> bool:
-        """Whether the money has moved."""
-        return self.state is State.SETTLED
 
 
 def request(method: str, params: dict[str, Any]) -> str:

@@ -66,7 +66,7 @@ class NwcSource:
             WalletError: it surely is not.
         """
         asked = self._now()
-        payable_msat(invoice, amount_msat, asked)
+        _check_payable(invoice, amount_msat, asked)
         try:
             paid = await self._client.pay_invoice(invoice.text, amount_msat=amount_msat)
         except OutcomeUnknownError as error:
@@ -147,8 +147,8 @@ class NwcSource:
         await self._client.aclose()
 
 
-def payable_msat(invoice: Bolt11, amount_msat: int | None, now: float) -> int:
-    """What paying this invoice moves, in msat.
+def _check_payable(invoice: Bolt11, amount_msat: int | None, now: float) -> None:
+    """Whether it can be paid, with that amount.
 
     Raises:
         ParseError: both or neither of invoice and payer name an amount.
@@ -160,7 +160,5 @@ def payable_msat(invoice: Bolt11, amount_msat: int | None, now: float) -> int:
         )
     if invoice.expired(now - CLOCK_S):
         raise RefusedError("the invoice has expired", hint="Ask the payee for a new one.")
-    chosen = invoice.amount_msat or amount_msat or 0
-    if chosen <= 0:
+    if (invoice.amount_msat or amount_msat or 0) <= 0:
         raise ParseError("an amount to pay is not above zero")
-    return chosen
