@@ -12,12 +12,12 @@ import pytest
 from node.cli.init import create
 from node.clock import SystemClock
 from node.config import load
-from node.daemon import compose, local_engine
 from node.errors import RunError
 from node.gateway import Control
 from node.home import Home
 from node.identity import HttpSecret, KeyStore
 from node.inference import Call, EngineLimits, Generation, Say, ScriptedEngine, ToolCall, Wait
+from node.rooms import compose, local_engine
 
 KEPT, TOKEN = "a-word-that-nobody-guesses", "another-word-of-thirty-two-letters"
 WORDS = {"kept": KEPT, "token": TOKEN}

@@ -12,11 +12,11 @@ import pytest
 from node.cli.init import create
 from node.clock import SystemClock
 from node.config import load
-from node.daemon import compose
 from node.home import Home
 from node.identity import HttpSecret, KeyStore
 from node.inference import RemoteModel, RemoteModels, RoutedEngine
 from node.inference.testing.server import ModelServer, say
+from node.rooms import compose
 
 KEY = "sk-very-secret-0123456789"
 

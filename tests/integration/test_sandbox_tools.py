@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from node.daemon import compile_tools
 from node.errors import ToolError, ToolLimitError
+from node.rooms import compile_tools
 from node.runs import AgentRegistry
 from node.sandbox import Grant, Limits, Sandbox, ToolStore
 from node.sandbox.testing import component_wat, write_tool
