@@ -7,18 +7,23 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from node.clock import Clock
-from node.errors import FreeholdError, ToolLimitError
+from node.errors import CapabilityError, FreeholdError, ToolLimitError
 from node.sandbox.limits import Limits
 from node.sandbox.network import Network
-from node.sandbox.types import Grant
+from node.sandbox.types import Capability, Grant
 
+_T = TypeVar("_T")
 _HINTS = {
     "stack_bytes": "Functions called each other, or data was nested, too deep: use a loop.",
 }
 READS_ONLY = "this function is one that only reads (read_only in its tool.toml)"
+
+
+class RefusedError(Exception):
+    """What the guest is told in place of an answer."""
 
 
 class Closable(Protocol):
@@ -75,6 +80,12 @@ class HostCall:
     chance: int = 0
     stdout: bytearray = field(default_factory=bytearray)
 
+    def require(self, capability: Capability, held: _T | None) -> _T:
+        """What the grant holds of a capability. Raises CapabilityError where that is nothing."""
+        if not held:
+            raise CapabilityError(f"tool {self.tool} was not granted {capability}")
+        return held
+
     def remaining_s(self) -> float:
         """Seconds left, never negative."""
         return max(0.0, self.deadline_s - self.clock.monotonic())
@@ -89,16 +100,17 @@ class HostCall:
         if self.is_cancelled:
             raise self.stop(ToolLimitError(f"the call of {self.tool} was cancelled"))
         if self.clock.monotonic() >= self.deadline_s:
-            raise self.stop(self.over("seconds", self.limits.seconds))
+            raise self.stop(self.over("seconds"))
 
     def count(self) -> None:
         """Counts a host call. Raises ToolLimitError past the limit."""
         self.host_calls += 1
         if self.host_calls > self.limits.host_calls:
-            raise self.stop(self.over("host_calls", self.limits.host_calls))
+            raise self.stop(self.over("host_calls"))
 
-    def over(self, limit: str, value: float) -> ToolLimitError:
-        """The error for a limit of `Limits` that was hit."""
+    def over(self, limit: str, value: float | None = None) -> ToolLimitError:
+        """The error for a limit that was hit: the one of `Limits`, where no `value` is given."""
+        value = getattr(self.limits, limit) if value is None else value
         return ToolLimitError(
             f"tool {self.tool} went over its limit {limit} = {_plain(value)} and was stopped",
             hint=_HINTS.get(limit, "Give it less to do in one call."),
@@ -108,7 +120,7 @@ class HostCall:
         """Counts a request. Raises ToolLimitError past the limit."""
         self.http_requests += 1
         if self.http_requests > self.limits.http_requests:
-            raise self.stop(self.over("http_requests", self.limits.http_requests))
+            raise self.stop(self.over("http_requests"))
 
     def count_bytes(self, sent: int) -> None:
         """Counts what is about to be sent. Raises ToolLimitError past the limit, and nothing is to

@@ -110,7 +110,7 @@ class Sandbox:
         call = self._host_call(manifest, grant)
         text = _input(manifest.name, function, arguments)
         if len(text) > self._limits.input_bytes:
-            raise call.over("input_bytes", self._limits.input_bytes)
+            raise call.over("input_bytes")
         if manifest.is_shipped and prepared.is_ready_inline and has_room(self._limits):
             await asyncio.sleep(0)  # calls one after the other let everything else have its turn
             result = self._run_inline(prepared, call, text)
@@ -193,7 +193,7 @@ class Sandbox:
         except wasmtime.WasmtimeError as error:
             raise translate(str(error), call) from None
         except TooLongError:
-            raise call.over("output_bytes", self._limits.output_bytes) from None
+            raise call.over("output_bytes") from None
         finally:
             self._ticker.leave()
             call.close()

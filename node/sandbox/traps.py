@@ -36,9 +36,9 @@ def translate(message: str, call: HostCall) -> FreeholdError:
     trap = _TRAP.search(message)
     reason = trap[1][:_LONGEST] if trap else _last_line(message)
     if "all fuel consumed" in reason:
-        return call.over("fuel", call.limits.fuel)
+        return call.over("fuel")
     if "call stack exhausted" in reason:
-        return call.over("stack_bytes", call.limits.stack_bytes)
+        return call.over("stack_bytes")
     if "fuel allocated for hostcalls" in message:
         return call.over("copied_bytes", WASMTIME_COPIED_BYTES)
     if "handle limit exceeded" in message:
@@ -47,7 +47,7 @@ def translate(message: str, call: HostCall) -> FreeholdError:
             hint="A tool must drop the resources that it makes.",
         )
     limit = static_limit(message)
-    return call.over(limit, getattr(call.limits, limit)) if limit else _trapped(reason, call)
+    return call.over(limit) if limit else _trapped(reason, call)
 
 
 def static_limit(message: str) -> str | None:

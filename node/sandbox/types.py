@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from node.errors import ToolError
 from node.types import Json, JsonObject
 
 Capability = Literal["workspace", "http", "knowledge", "store", "clock", "random"]
@@ -62,8 +63,6 @@ class ToolManifest:
         for function in self.functions:
             if function.name == name:
                 return function
-        from node.errors import ToolError
-
         raise ToolError(
             f"tool {self.name} has no function {name}",
             hint="Its functions: " + ", ".join(f.name for f in self.functions),

@@ -78,7 +78,7 @@ def _seed(call: HostCall) -> tuple[int, int]:
 def _write(call: HostCall, stream: int, content: bytes) -> None:
     call.stdout += content
     if len(call.stdout) > call.limits.stdout_bytes:
-        raise call.stop(call.over("stdout_bytes", call.limits.stdout_bytes))
+        raise call.stop(call.over("stdout_bytes"))
 
 
 def _room(call: HostCall, stream: int) -> int:

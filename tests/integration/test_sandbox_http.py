@@ -33,13 +33,12 @@ from node.sandbox.capabilities.allowlist import parse_url
 from node.sandbox.capabilities.charset import decode
 from node.sandbox.capabilities.http import (
     _next,
-    _RefusedError,
     _Request,
     _Response,
     _scrubber,
     http_functions,
 )
-from node.sandbox.hostcall import HostCall
+from node.sandbox.hostcall import HostCall, RefusedError
 from node.sandbox.network import SystemNetwork
 from node.sandbox.testing import component_wat, write_tool
 
@@ -320,7 +319,7 @@ def test_a_redirect_is_read_in_the_letters_it_is_written_in(server: Server, writ
 
 def test_a_redirect_from_https_to_http_is_refused() -> None:
     secure = _Request("GET", parse_url("https://a.example/"), {}, b"")
-    with pytest.raises(_RefusedError, match="from https to http"):
+    with pytest.raises(RefusedError, match="from https to http"):
         _next(secure, _Response(302, {"location": "http://a.example/"}, b""))
 
 

@@ -15,20 +15,27 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin
 
 import httpcore
 
-from node.errors import CapabilityError, FreeholdError
+from node.errors import FreeholdError
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
-from node.sandbox.capabilities.allowlist import Url, UrlError, is_public, parse_pattern, parse_url
+from node.sandbox.capabilities.allowlist import (
+    Pattern,
+    Url,
+    UrlError,
+    is_public,
+    parse_pattern,
+    parse_url,
+)
 from node.sandbox.capabilities.charset import decode
-from node.sandbox.hostcall import READS_ONLY, HostCall
+from node.sandbox.hostcall import READS_ONLY, HostCall, RefusedError
 from node.sandbox.limits import Limits
 from node.sandbox.network import Pinned
 from node.sandbox.spelling import spellings
@@ -51,10 +58,6 @@ _SECRET_CHARS = 4
 _HIDDEN = "[secret]"
 
 
-class _RefusedError(Exception):
-    """What the guest is told."""
-
-
 @dataclass(frozen=True)
 class _Request:
     method: str
@@ -72,7 +75,7 @@ class _Response:
 
 def _text(value: object, key: str) -> str:
     if not isinstance(value, str):
-        raise _RefusedError(f"{key} is text")
+        raise RefusedError(f"{key} is text")
     return value
 
 
@@ -80,12 +83,12 @@ def _parse(text: str) -> _Request:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
-        raise _RefusedError("a request is JSON") from None
+        raise RefusedError("a request is JSON") from None
     if not isinstance(given, dict) or not given.keys() <= {"method", "url", "headers", "body"}:
-        raise _RefusedError("a request is an object of method, url, headers and body")
+        raise RefusedError("a request is an object of method, url, headers and body")
     method = _text(given.get("method", "GET"), "method").upper()
     if method not in _METHODS:
-        raise _RefusedError(f"method is one of {', '.join(sorted(_METHODS))}")
+        raise RefusedError(f"method is one of {', '.join(sorted(_METHODS))}")
     url = parse_url(_text(given.get("url"), "url"))
     body = _text(given.get("body", ""), "body").encode(errors="replace")
     return _Request(method, url, _asked_headers(given.get("headers", {})), body)
@@ -93,44 +96,51 @@ def _parse(text: str) -> _Request:
 
 def _check_method(call: HostCall, request: _Request) -> None:
     if call.grant.read_only and request.method not in _READS:
-        raise _RefusedError(f"{READS_ONLY}: {' and '.join(sorted(_READS))} alone are for it")
+        raise RefusedError(f"{READS_ONLY}: {' and '.join(sorted(_READS))} alone are for it")
 
 
 def _check_sending(call: HostCall, request: _Request, read: tuple[str, ...]) -> None:
     """Refuses to send there what was made from what the call had `read`."""
     may_send = call.grant.may_send
     if may_send is not None and (why := may_send(str(request.url), read)):
-        raise _RefusedError(why)
+        raise RefusedError(why)
 
 
 def _asked_headers(given: object) -> dict[str, str]:
     if not isinstance(given, dict):
-        raise _RefusedError("headers is an object")
+        raise RefusedError("headers is an object")
     headers = {name.lower(): _text(value, "a header") for name, value in given.items()}
     for name, value in headers.items():
         if name not in _ASKED:
-            raise _RefusedError(
+            raise RefusedError(
                 f"header {name[:40]!r} may not be set; {', '.join(sorted(_ASKED))} may"
             )
         if not _HEADER_VALUE.fullmatch(value):
-            raise _RefusedError(f"header {name} has characters that a header cannot have")
+            raise RefusedError(f"header {name} has characters that a header cannot have")
     return headers
+
+
+def _allowing(call: HostCall, url: Url) -> list[Pattern]:
+    """The patterns of the grant that allow a URL."""
+    return [each for each in map(parse_pattern, call.grant.http) if each.matches(url)]
+
+
+def _is_local(allowing: Iterable[Pattern]) -> bool:
+    """Whether one of the patterns names, literally, a host of this machine or network."""
+    return any(each.may_be_private for each in allowing)
 
 
 def _addresses(call: HostCall, url: Url, remaining_s: float) -> list[str]:
     """Where to connect for a URL; every address that its name has must be allowed."""
-    allowed = [each for each in map(parse_pattern, call.grant.http) if each.matches(url)]
+    allowed = _allowing(call, url)
     if not allowed:
-        raise _RefusedError(f"{url.origin}{url.path} is not on the allow-list of the grant")
+        raise RefusedError(f"{url.origin}{url.path} is not on the allow-list of the grant")
     try:
         found = call.network.resolve(url.host, url.port, remaining_s)
     except OSError:
-        raise _RefusedError(f"{url.host} cannot be resolved") from None
-    is_private_allowed = any(each.may_be_private for each in allowed)
-    if not found or not (is_private_allowed or all(is_public(each) for each in found)):
-        raise _RefusedError(
-            f"{url.host} is not on the open internet, and the grant does not say so"
-        )
+        raise RefusedError(f"{url.host} cannot be resolved") from None
+    if not found or not (_is_local(allowed) or all(is_public(each) for each in found)):
+        raise RefusedError(f"{url.host} is not on the open internet, and the grant does not say so")
     return found
 
 
@@ -169,13 +179,13 @@ def _send(
 def _receive(limits: Limits, answer: httpcore.Response) -> _Response:
     headers = {_letters(name).lower(): _letters(value) for name, value in answer.headers}
     if headers.get("content-encoding", "identity") != "identity":
-        raise _RefusedError("the server compressed its answer, which it was not asked to")
+        raise RefusedError("the server compressed its answer, which it was not asked to")
     body = bytearray()
     for piece in answer.iter_stream():
         body += piece
         if len(body) > limits.http_response_bytes:
             limit = f"http_response_bytes = {limits.http_response_bytes}"
-            raise _RefusedError(f"the answer is larger than {limit}")
+            raise RefusedError(f"the answer is larger than {limit}")
     return _Response(answer.status, headers, bytes(body))
 
 
@@ -192,9 +202,9 @@ def _next(request: _Request, response: _Response) -> _Request:
     try:
         url = parse_url(urljoin(str(request.url), response.headers["location"]))
     except ValueError:
-        raise _RefusedError("the server redirects to what is no URL") from None
+        raise RefusedError("the server redirects to what is no URL") from None
     if request.url.scheme == "https" and url.scheme == "http":
-        raise _RefusedError("the server redirects from https to http")
+        raise RefusedError("the server redirects from https to http")
     if response.status in _KEEPS_METHOD or request.method in {"GET", "HEAD"}:
         return replace(request, url=url)
     headers = {name: value for name, value in request.headers.items() if name != "content-type"}
@@ -234,7 +244,7 @@ def _follow(call: HostCall, request: _Request) -> tuple[_Request, _Response]:
         if response.status not in _REDIRECTS or "location" not in response.headers:
             return request, response
         request = _next(request, response)
-    raise _RefusedError(f"more redirects than http_redirects = {call.limits.http_redirects}")
+    raise RefusedError(f"more redirects than http_redirects = {call.limits.http_redirects}")
 
 
 # ── answers that are sold ───────────────────────────────────────────────────────────────────
@@ -248,10 +258,10 @@ def _is_for_sale(call: HostCall, response: _Response) -> bool:
 def _buy(call: HostCall, request: _Request, price: str, timer: _Timer) -> _Response:
     """The answer to the same request with a token that pays for it."""
     call.check()  # nothing is bought for who does not wait any more
-    if request.url.scheme != "https" and not _is_local(call, request.url):
-        raise _RefusedError(f"{request.url.origin} wants to be paid over plain HTTP")
+    if request.url.scheme != "https" and not _is_local(_allowing(call, request.url)):
+        raise RefusedError(f"{request.url.origin} wants to be paid over plain HTTP")
     if call.payments >= call.limits.payments:
-        raise _RefusedError(f"more payments than payments = {call.limits.payments}")
+        raise RefusedError(f"more payments than payments = {call.limits.payments}")
     call.payments += 1  # one that fails takes time, too, which is not the call's
     go_on = timer.stop()
     try:
@@ -268,24 +278,18 @@ def _buy(call: HostCall, request: _Request, price: str, timer: _Timer) -> _Respo
     return response
 
 
-def _is_local(call: HostCall, url: Url) -> bool:
-    """Whether the grant names, literally, a host of this machine or network."""
-    patterns = map(parse_pattern, call.grant.http)
-    return any(each.may_be_private and each.matches(url) for each in patterns)
-
-
 def _ticket(call: HostCall, url: str, price: str) -> Ticket:
     """Has it paid, on the grant's event loop. What takes too long there is seen to its end."""
     payer, loop = call.grant.payer, call.loop
     if payer is None or loop is None:
-        raise _RefusedError("nothing can be paid outside of an event loop")
+        raise RefusedError("nothing can be paid outside of an event loop")
     paying = asyncio.run_coroutine_threadsafe(payer.pay(url, price), loop)
     try:
         return paying.result(call.limits.payment_seconds)
     except (TimeoutError, CancelledError):
-        raise _RefusedError(f"{url} wants to be paid, and paying took too long") from None
+        raise RefusedError(f"{url} wants to be paid, and paying took too long") from None
     except FreeholdError as error:
-        raise _RefusedError(f"{url} wants to be paid, and was not: {error.message}") from None
+        raise RefusedError(f"{url} wants to be paid, and was not: {error.message}") from None
 
 
 def _scrubber(call: HostCall) -> Callable[[str], str]:
@@ -316,11 +320,10 @@ def _told(request: _Request, response: _Response, scrub: Callable[[str], str]) -
 
 
 def _fetch(call: HostCall, text: str) -> str | Err:
-    if not call.grant.http:
-        raise CapabilityError(f"tool {call.tool} was not granted http")
+    call.require("http", call.grant.http)
     try:
         request, response = _follow(call, _parse(text))
-    except (_RefusedError, UrlError) as error:
+    except (RefusedError, UrlError) as error:
         return Err(_scrubber(call)(str(error)))
     except (httpcore.TimeoutException, TimeoutError):
         return Err(f"the server took longer than http_seconds = {call.limits.http_seconds:g}")

@@ -6,7 +6,7 @@ import asyncio
 import json
 from concurrent.futures import CancelledError
 
-from node.errors import CapabilityError, FreeholdError
+from node.errors import FreeholdError
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
@@ -16,13 +16,8 @@ from node.types import Json
 _QUERY_BYTES = 4096
 
 
-def _require(call: HostCall, capability: str, *, held: bool) -> None:
-    if not held:
-        raise CapabilityError(f"tool {call.tool} was not granted {capability}")
-
-
 def _now(call: HostCall) -> int:
-    _require(call, "clock", held=call.grant.clock)
+    call.require("clock", call.grant.clock)
     return int(call.clock.wall() * 1000)
 
 
@@ -32,7 +27,7 @@ def clock_functions() -> tuple[HostFunction, ...]:
 
 
 def _bits(call: HostCall) -> int:
-    _require(call, "random", held=call.grant.random)
+    call.require("random", call.grant.random)
     return int.from_bytes(call.entropy(8))
 
 
@@ -42,9 +37,8 @@ def random_functions() -> tuple[HostFunction, ...]:
 
 
 def _search(call: HostCall, query: str, limit: int) -> str | Err:
-    search, loop = call.grant.knowledge, call.loop
-    _require(call, "knowledge", held=search is not None)
-    if search is None or loop is None:
+    search, loop = call.require("knowledge", call.grant.knowledge), call.loop
+    if loop is None:
         return Err("knowledge cannot be searched outside of an event loop")
 
     async def ask() -> Json:

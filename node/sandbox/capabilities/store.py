@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from node.errors import CapabilityError
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
@@ -32,9 +31,7 @@ _USED = "SELECT count(*), coalesce(sum(length(CAST(value AS BLOB))), 0) FROM val
 
 
 def _open(call: HostCall) -> sqlite3.Connection:
-    folder = call.grant.store
-    if folder is None:
-        raise CapabilityError(f"tool {call.tool} was not granted store")
+    folder = call.require("store", call.grant.store)
     if call.database is None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         timeout = min(_BUSY_S, call.remaining_s())

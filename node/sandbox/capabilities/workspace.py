@@ -23,12 +23,11 @@ from itertools import count
 from pathlib import Path
 
 from node.disk import sync
-from node.errors import CapabilityError
 from node.names import OURS, is_reserved
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
-from node.sandbox.hostcall import READS_ONLY, HostCall, Usage
+from node.sandbox.hostcall import READS_ONLY, HostCall, RefusedError, Usage
 from node.sandbox.limits import Limits
 from node.sandbox.types import WorkspaceGrant
 
@@ -48,19 +47,15 @@ _PASSED_OVER = (FileNotFoundError, NotADirectoryError, PermissionError)  # gone,
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class _RefusedError(Exception):
-    """What the guest is told."""
-
-
 def _parts(path: str) -> list[str]:
-    """The components of a path, none of which leads up or out. Raises _RefusedError."""
+    """The components of a path, none of which leads up or out. Raises RefusedError."""
     if "\0" in path or path.startswith("/") or "\\" in path:
-        raise _RefusedError("a path is relative, with / between names")
+        raise RefusedError("a path is relative, with / between names")
     if len(path.encode()) > _PATH_BYTES:
-        raise _RefusedError(f"a path has at most {_PATH_BYTES} bytes")
+        raise RefusedError(f"a path has at most {_PATH_BYTES} bytes")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if len(parts) > _DEPTH:
-        raise _RefusedError(f"a path has at most {_DEPTH} names")
+        raise RefusedError(f"a path has at most {_DEPTH} names")
     for part in parts:
         _check_name(part)
     return parts
@@ -68,20 +63,20 @@ def _parts(path: str) -> list[str]:
 
 def _check_name(name: str) -> None:
     if name == "..":
-        raise _RefusedError("a path may not lead up (..)")
+        raise RefusedError("a path may not lead up (..)")
     if any(character < " " or character == "\x7f" for character in name):
-        raise _RefusedError("a name has no control characters")
+        raise RefusedError("a name has no control characters")
     if len(name.encode()) > _NAME_BYTES:
-        raise _RefusedError(f"a name has at most {_NAME_BYTES} bytes")
+        raise RefusedError(f"a name has at most {_NAME_BYTES} bytes")
     if is_reserved(name):
         raise FileNotFoundError(errno.ENOENT, "there is no such file", name)
 
 
 def _check_file(facts: os.stat_result) -> None:
     if not stat.S_ISREG(facts.st_mode):
-        raise _RefusedError("it is not a regular file")
+        raise RefusedError("it is not a regular file")
     if facts.st_nlink > 1:
-        raise _RefusedError("it is a hard link, which could lead out of the workspace")
+        raise RefusedError("it is a hard link, which could lead out of the workspace")
 
 
 @contextmanager
@@ -123,7 +118,7 @@ def _list(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
     with _folder(str(grant.root), parts) as fd, os.scandir(fd) as entries:
         for entry in entries:
             if len(names) >= _LISTED:
-                raise _RefusedError(f"the folder has more than {_LISTED} names")
+                raise RefusedError(f"the folder has more than {_LISTED} names")
             if not is_reserved(entry.name) and "\n" not in entry.name:
                 names.append(entry.name + ("/" if entry.is_dir(follow_symlinks=False) else ""))
     names = sorted(name for name in names if _is_text(name))
@@ -146,7 +141,7 @@ def _read(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise _RefusedError("the file is not UTF-8 text") from None
+        raise RefusedError("the file is not UTF-8 text") from None
 
 
 def _content(limit: int, grant: WorkspaceGrant, parts: list[str]) -> bytes:
@@ -154,7 +149,7 @@ def _content(limit: int, grant: WorkspaceGrant, parts: list[str]) -> bytes:
         _check_file(os.fstat(file))
         content = _read_all(file, limit + 1)
     if len(content) > limit:
-        raise _RefusedError(f"the file is larger than file_bytes = {limit}")
+        raise RefusedError(f"the file is larger than file_bytes = {limit}")
     return content
 
 
@@ -169,7 +164,7 @@ def _read_all(file: int, limit: int) -> bytes:
 def _file_parts(path: str) -> list[str]:
     parts = _parts(path)
     if not parts or path.endswith("/"):
-        raise _RefusedError("the path names a folder, not a file")
+        raise RefusedError("the path names a folder, not a file")
     return parts
 
 
@@ -177,7 +172,7 @@ def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> in
     _check_writable(call, grant)
     parts, data = _file_parts(path), content.encode()
     if len(data) > call.limits.file_bytes:
-        raise _RefusedError(f"a file has at most file_bytes = {call.limits.file_bytes}")
+        raise RefusedError(f"a file has at most file_bytes = {call.limits.file_bytes}")
     with _turn(grant, parts):
         try:
             return _put(call, grant, parts, data)
@@ -249,9 +244,9 @@ def _make_folder(
 
 def _check_writable(call: HostCall, grant: WorkspaceGrant) -> None:
     if call.grant.read_only:
-        raise _RefusedError(READS_ONLY)
+        raise RefusedError(READS_ONLY)
     if grant.mode != "rw":
-        raise _RefusedError("the workspace is granted read-only")
+        raise RefusedError("the workspace is granted read-only")
 
 
 def _replaceable(name: str, folder: int) -> os.stat_result | None:
@@ -290,9 +285,9 @@ def _opened_new(name: str, folder: int) -> Iterator[int]:
 
 def _check_quota(limits: Limits, usage: Usage, more_bytes: int, more_files: int) -> None:
     if more_bytes > 0 and usage.size + more_bytes > limits.workspace_bytes:
-        raise _RefusedError(f"the workspace is full: workspace_bytes = {limits.workspace_bytes}")
+        raise RefusedError(f"the workspace is full: workspace_bytes = {limits.workspace_bytes}")
     if more_files and usage.files + more_files > limits.workspace_files:
-        raise _RefusedError(f"the workspace is full: workspace_files = {limits.workspace_files}")
+        raise RefusedError(f"the workspace is full: workspace_files = {limits.workspace_files}")
 
 
 def _measure(root: str, limits: Limits) -> Usage:
@@ -320,7 +315,7 @@ def _remove(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
     _check_writable(call, grant)
     parts = _parts(path)
     if not parts:
-        raise _RefusedError("the workspace itself cannot be removed")
+        raise RefusedError("the workspace itself cannot be removed")
     with _turn(grant, parts), _folder(str(grant.root), parts[:-1]) as fd:
         facts = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
         _announcing(call, grant, "/".join(parts))()
@@ -347,12 +342,10 @@ _WORDS = {
 
 def _guarded(work: Callable[..., str | int]) -> Callable[..., str | int | Err]:
     def run(call: HostCall, *arguments: str) -> str | int | Err:
-        grant = call.grant.workspace
-        if grant is None:
-            raise CapabilityError(f"tool {call.tool} was not granted workspace")
+        grant = call.require("workspace", call.grant.workspace)
         try:
             return work(call, grant, *arguments)
-        except _RefusedError as error:
+        except RefusedError as error:
             return Err(f"{arguments[0][:200]}: {error}")
         except OSError as error:
             reason = _WORDS.get(error.errno or 0, "the host could not do it")
