@@ -22,7 +22,7 @@ _SHA256 = "0" * 64
 
 @dataclass(frozen=True)
 class Say:
-    """A plain answer. `raw` and `malformed` make it one that could not be read as a call."""
+    """A plain answer; with `malformed`, one that could not be read as a call, and why."""
 
     text: str
     malformed: str | None = None

@@ -24,7 +24,7 @@ from node.inference.embeddings.native import EmbeddingContext, Framing, normalis
 from node.inference.llama import protocol
 from node.inference.llama.native import Model
 from node.inference.llama.protocol import Frame
-from node.inference.models.files import identity
+from node.inference.models.files import check_unchanged
 
 _SEQUENCES: Final = 16
 
@@ -55,9 +55,10 @@ class EmbeddingRunner:
                 self._send(protocol.error_frame(frame["id"], error))
 
     def _load(self, load: EmbeddingLoad) -> Frame:
-        self._check(load)
+        path = Path(load.path)
+        check_unchanged(path, load.identity)
         model = Model(load.path)
-        self._check(load)
+        check_unchanged(path, load.identity)
         self._framing = Framing(model)
         self._context = EmbeddingContext(
             model,
@@ -72,11 +73,6 @@ class EmbeddingRunner:
             "dimensions": 0 if self._context.pooling == "rank" else self._context.width,
             "context_tokens": self._context.tokens,
         }
-
-    @staticmethod
-    def _check(load: EmbeddingLoad) -> None:
-        if identity(Path(load.path).stat()) != load.identity:
-            raise ModelError(f"{load.path} changed while it was being loaded", hint="Try again.")
 
     def _answer(self, frame: Frame) -> Frame:
         number, ranks = frame["id"], frame["op"] == "rank"

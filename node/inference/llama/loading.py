@@ -22,7 +22,7 @@ from node.inference.llama.native import LIBRARY, Context, Model
 from node.inference.llama.protocol import Load
 from node.inference.llama.scheduler import batch_tokens, most_at_once
 from node.inference.llama.states import StateStore, state_key
-from node.inference.models.files import identity
+from node.inference.models.files import check_unchanged
 from node.inference.prompts.prompt import Prompter
 from node.inference.prompts.template import DEADLINE_S, ChatTemplate
 from node.types import JsonObject
@@ -52,9 +52,10 @@ def load_model(load: Load) -> Loaded:
     Raises:
         ModelError, TemplateError: it cannot be used.
     """
-    _check(load)
+    path = Path(load.path)
+    check_unchanged(path, load.identity)
     model = Model(load.path)
-    _check(load)
+    check_unchanged(path, load.identity)
     source = model.template()
     if source is None or model.embeds:
         why = "makes vectors or ranks of texts" if model.embeds else "has no chat template"
@@ -131,11 +132,6 @@ def _prompter(model: Model, source: str, form: CallFormat) -> Prompter:
         bos=vocab.bos if vocab.adds_bos else None,
         form=form,
     )
-
-
-def _check(load: Load) -> None:
-    if identity(Path(load.path).stat()) != load.identity:
-        raise ModelError(f"{load.path} changed while it was being loaded", hint="Try again.")
 
 
 class _WatchedTemplate(ChatTemplate):

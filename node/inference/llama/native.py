@@ -45,17 +45,17 @@ def _log(level: int, text: bytes, _data: object) -> None:
 
 
 class Model:
-    """Weights and vocabulary. `gpu_layers` below 0 offloads all, where the build can.
+    """Weights and vocabulary; all layers go to a GPU where the build can.
 
     Raises:
         ModelError: libllama cannot load the file.
     """
 
-    def __init__(self, path: str, *, gpu_layers: int = -1) -> None:
+    def __init__(self, path: str) -> None:
         lib.llama_log_set(_log, ctypes.c_void_p())
         lib.llama_backend_init()
         params = lib.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers
+        params.n_gpu_layers = -1  # all
         self.pointer = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self.pointer:
             raise ModelError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from node.errors import RemoteError
+from node.inference.formats.marked import THINK
 from node.inference.formats.reader import first_mark
 from node.inference.grammar.fits import answer_fault
 from node.inference.grammar.gbnf import dumps
@@ -24,8 +25,7 @@ from node.inference.types import Finish, FinishReason, Generation, Token
 from node.types import Json, JsonObject
 
 T = TypeVar("T")
-_OPEN: Final = "<think>"
-_CLOSE: Final = "</think>"
+_OPEN, _CLOSE = THINK
 _MOST_BLANK: Final = 1000  # in front of a mark
 _LONGEST_NAME: Final = 1000
 _CUT: Final = ("length", "model_length")  # the second is Mistral's
