@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 
+from wallet import network
 from wallet.errors import (
     MintUnreachableError,
     OutcomeUnknownError,
@@ -21,7 +22,7 @@ from wallet.errors import (
     RefusedError,
     WalletError,
 )
-from wallet.mint import HttpTransport, Patience, is_loopback, mint_url
+from wallet.mint import HttpTransport, Patience, mint_url
 from wallet.mint.http import _trust
 from wallet.mint.limits import MOST_REPLY_BYTES
 from wallet.mint.urls import websocket_url
@@ -410,8 +411,8 @@ def test_any_text_is_an_address_or_an_error(text: str) -> None:
 
 
 def test_what_is_this_machine() -> None:
-    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]")))
-    assert not any(map(is_loopback, ("mint.example", "10.0.0.1", "", "0.0.0.0")))
+    assert all(map(network.is_here, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
+    assert not any(map(network.is_here, ("mint.example", "10.0.0.1", "", "0.0.0.0")))
     assert websocket_url("https://mint.example/a") == "wss://mint.example/a/v1/ws"
 
 

@@ -7,7 +7,7 @@ from wallet.mint.client import MintClient
 from wallet.mint.http import HttpTransport
 from wallet.mint.info import FOREVER, Method, MintInfo
 from wallet.mint.limits import Patience
-from wallet.mint.urls import is_loopback, mint_url
+from wallet.mint.urls import mint_url
 
 __all__ = [
     "FOREVER",
@@ -16,6 +16,5 @@ __all__ = [
     "MintClient",
     "MintInfo",
     "Patience",
-    "is_loopback",
     "mint_url",
 ]

@@ -6,9 +6,9 @@ services, which encrypt by themselves.
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import SplitResult, urlsplit
 
+from wallet import network
 from wallet.errors import ParseError, RefusedError
 
 _MOST_CHARACTERS = 512
@@ -23,7 +23,7 @@ def mint_url(text: str) -> str:
     """
     parts, port = _parts(text)
     host = (parts.hostname or "").lower()
-    if parts.scheme == "http" and not (is_loopback(host) or host.endswith(".onion")):
+    if parts.scheme == "http" and not (network.is_here(host) or host.endswith(".onion")):
         raise RefusedError(
             f"mint {text!r} would be spoken to without encryption",
             hint="Use its https:// address; http:// is for this machine and onion services only.",
@@ -32,16 +32,6 @@ def mint_url(text: str) -> str:
     usual = {"http": 80, "https": 443}[parts.scheme]
     suffix = "" if port in (None, usual) else f":{port}"
     return f"{parts.scheme}://{shown}{suffix}{parts.path.rstrip('/')}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def websocket_url(url: str) -> str:
