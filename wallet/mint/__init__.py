@@ -5,14 +5,12 @@
 
 from wallet.mint.client import MintClient
 from wallet.mint.http import HttpTransport
-from wallet.mint.info import FOREVER, Method, MintInfo
+from wallet.mint.info import MintInfo
 from wallet.mint.limits import Patience
 from wallet.mint.urls import mint_url
 
 __all__ = [
-    "FOREVER",
     "HttpTransport",
-    "Method",
     "MintClient",
     "MintInfo",
     "Patience",

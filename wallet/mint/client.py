@@ -276,7 +276,7 @@ class MintClient:
         it in `contextlib.aclosing`, and under a timeout of your own.
         """
         transport = self._mint.transport
-        told = self._mint.info is not None and self._mint.info.tells(kind)
+        told = self._mint.info is not None and kind in self._mint.info.updates
         return changes(
             source(self, kind, ids),
             transport if told and isinstance(transport, Subscribes) else None,

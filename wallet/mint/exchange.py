@@ -51,7 +51,7 @@ class Exchange:
     async def _again(
         self, request: TransportRequest, what: str, lost: OutcomeUnknownError
     ) -> bytes:
-        if self.info is None or self.info.replays(request.method, request.path) is None:
+        if self.info is None or (request.method, request.path) not in self.info.cached:
             raise lost
         try:
             return await self._success(request, what)

@@ -13,7 +13,6 @@ MOST_KEYSETS: Final = 2_000
 MOST_KEYS: Final = 512
 MOST_SIGNATURES: Final = 10_000
 MOST_INVOICE: Final = 8_192  # characters; BOLT11 invoices are 200-1,000
-MOST_TEXT: Final = 10_000
 LARGEST_FEE_PPK: Final = 1_000_000_000
 LATEST: Final = 2**53  # Unix seconds
 ASK_AT_ONCE: Final = 200  # Ys or outputs in one state check or restore; mints take 100-1,000
