@@ -17,19 +17,18 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from node import backup
-from node.errors import PolicyDeniedError
 from node.gateway.control import Control, control
-from node.gateway.http import actor
+from node.gateway.http import check_local
 
 CHUNK_BYTES = 256 * 1024
 
 
 async def download(request: Request) -> Response:
-    if actor(request) == "token":
-        raise PolicyDeniedError(
-            "an archive holds the node's keys, and is given over its own socket only",
-            hint="Run `freehold backup` on the machine itself.",
-        )
+    check_local(
+        request,
+        "an archive holds the node's keys, and is given over its own socket only",
+        hint="Run `freehold backup` on the machine itself.",
+    )
     return StreamingResponse(_archive(control(request)), media_type="application/gzip")
 
 

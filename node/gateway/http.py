@@ -104,6 +104,12 @@ def idempotency_key(request: Request) -> str:
     return check_key(request.headers.get(HEADER, ""))
 
 
+def check_local(request: Request, refusal: str, *, hint: str) -> None:
+    """Raises PolicyDeniedError where somebody asks over TCP for what never leaves this machine."""
+    if actor(request) == "token":
+        raise PolicyDeniedError(refusal, hint=hint)
+
+
 def _actor(scope: Scope) -> str:
     client = scope.get("client")
     name = client[0] if client else ""

@@ -14,14 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from node.errors import (
-    FreeholdError,
-    NotFoundError,
-    PolicyDeniedError,
-    WalletMissingError,
-)
+from node.errors import FreeholdError, NotFoundError, WalletMissingError
 from node.gateway.control import Control, control
-from node.gateway.http import Body, Nothing, actor, query_int, read
+from node.gateway.http import Body, Nothing, actor, check_local, query_int, read
 from node.gateway.wallet_replies import (
     MintReply,
     OperationReply,
@@ -215,11 +210,11 @@ async def remove_mint(request: Request) -> Response:
 
 
 async def words(request: Request) -> Response:
-    if actor(request) == "token":
-        raise PolicyDeniedError(
-            "the seed is told over the node's own socket only",
-            hint="Run `freehold wallet backup` on the machine itself.",
-        )
+    check_local(
+        request,
+        "the seed is told over the node's own socket only",
+        hint="Run `freehold wallet backup` on the machine itself.",
+    )
     await read(request, Nothing)
     wallet = control(request).keeper.wallet(stale=True)
     await note(request, "wallet.seed_shown", {})
