@@ -42,7 +42,7 @@ async def start(
 
 async def states(client: MintClient, mint: MemoryMint, quote: MintQuote) -> list[MintQuoteState]:
     """The two states that a quote goes through, as they are told."""
-    async with asyncio.timeout(20), aclosing(client.watch("bolt11_mint_quote", [quote.id])) as told:
+    async with asyncio.timeout(20), aclosing(client.watch(quote.id)) as told:
         first = await anext(told)
         mint.pay(quote.request)
         return [first.state, (await anext(told)).state]
@@ -82,7 +82,7 @@ async def test_a_mint_is_asked_less_and_less_often() -> None:
             mint.pay(quote.request)
 
     mint.hook = pay
-    async with aclosing(client.watch("bolt11_mint_quote", [quote.id])) as told:
+    async with aclosing(client.watch(quote.id)) as told:
         assert [(await anext(told)).state for _ in range(2)] == [UNPAID, PAID]
     assert waits.waited[0] == PATIENCE.poll_s
     assert waits.waited == sorted(waits.waited)
@@ -102,11 +102,11 @@ async def test_what_a_mint_says_no_to_is_not_asked_for_ever() -> None:
     mint = MemoryMint()
     mint.without.add(17)
     client, quote, _ = await start(mint)
-    async with aclosing(client.watch("bolt11_mint_quote", ["none"])) as told:
+    async with aclosing(client.watch("none")) as told:
         with pytest.raises(MintError):
             await anext(told)
     mint.faults.add(Fault.GARBAGE, "/v1/mint/quote/*")
-    async with aclosing(client.watch("bolt11_mint_quote", [quote.id])) as told:
+    async with aclosing(client.watch(quote.id)) as told:
         with pytest.raises(MintMisbehavedError):
             await anext(told)
 
@@ -122,7 +122,7 @@ async def test_a_websocket_that_is_silent_is_not_relied_on(monkeypatch: Any) -> 
 async def test_a_websocket_that_breaks_is_replaced_by_asking() -> None:
     mint = MemoryMint()
     client, quote, _ = await start(mint)
-    async with aclosing(client.watch("bolt11_mint_quote", [quote.id])) as told:
+    async with aclosing(client.watch(quote.id)) as told:
         assert (await anext(told)).state == UNPAID
         mint.hang_up()
         mint.lightning.pay(quote.request)
@@ -158,7 +158,7 @@ async def test_a_websocket_that_says_nonsense_is_left_for_asking(
     monkeypatch.setattr(MemorySocket, "tell", tell)
     mint = MemoryMint()
     client, quote, _ = await start(mint)
-    async with aclosing(client.watch("bolt11_mint_quote", [quote.id])) as told:
+    async with aclosing(client.watch(quote.id)) as told:
         assert (await anext(told)).state == UNPAID
     assert asked(mint) == 1
 
@@ -176,7 +176,7 @@ async def test_what_others_are_told_is_not_ours(monkeypatch: Any) -> None:
         tell(self)
 
     monkeypatch.setattr(MemorySocket, "tell", confuse)
-    async with aclosing(client.watch("bolt11_mint_quote", [quote.id])) as told:
+    async with aclosing(client.watch(quote.id)) as told:
         assert (await anext(told)).id == quote.id
     assert asked(mint) == 0
 
@@ -192,23 +192,11 @@ async def test_a_flood_of_the_same_news_is_cut_off(monkeypatch: Any) -> None:
             self.say(notice(subscription.id, self._state("bolt11_mint_quote", quote.id)))
 
     monkeypatch.setattr(MemorySocket, "tell", flood)
-    async with asyncio.timeout(20), aclosing(client.watch("bolt11_mint_quote", [quote.id])) as told:
+    async with asyncio.timeout(20), aclosing(client.watch(quote.id)) as told:
         assert (await anext(told)).state == UNPAID
         mint.lightning.pay(quote.request)
         assert (await anext(told)).state == PAID
     assert asked(mint) >= 1
-
-
-async def test_melt_quotes_and_proofs_are_asked_for_too() -> None:
-    mint = MemoryMint()
-    mint.without.add(17)
-    client, _, _ = await start(mint)
-    melt = await client.request_melt(mint.lightning.invoice(1_000), "sat")
-    async with aclosing(client.watch("bolt11_melt_quote", [melt.id])) as melts:
-        assert await anext(melts) == melt
-    y = b"\x02" + b"\x11" * 32
-    async with aclosing(client.watch("proof_state", [y])) as proofs:
-        assert (await anext(proofs))[0] == y
 
 
 async def test_a_subscription_can_be_given_up() -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar, overload
+from typing import TypeVar
 from urllib.parse import quote as escaped
 
 from wallet.errors import UnsupportedError, VerificationError
-from wallet.mint import limits, wire
+from wallet.mint import limits, updates, wire
 from wallet.mint.checks import Checks
 from wallet.mint.exchange import Exchange
 from wallet.mint.info import InfoReply, MintInfo, read_info
@@ -31,9 +31,7 @@ from wallet.mint.replies import (
     StatesReply,
     misbehaved,
 )
-from wallet.mint.updates import Kind, Sleep, Subscribes, changes
 from wallet.mint.urls import mint_url
-from wallet.mint.watching import source
 from wallet.protocol import keysets as keyset_rules
 from wallet.types import (
     BlindedMessage,
@@ -53,7 +51,10 @@ T = TypeVar("T")
 
 
 class MintClient:
-    """`wallet.types.MintApi` of one mint. Amounts are in the unit of the quote or keyset.
+    """One mint. Amounts are in the unit of the quote or keyset.
+
+    What asks the mint raises MintUnreachableError (nothing arrived), MintError (the mint said no),
+    OutcomeUnknownError or MintMisbehavedError (see `wallet.errors`).
 
     Args:
         transport: how requests get there; one with a `socket` is used for updates too.
@@ -66,7 +67,7 @@ class MintClient:
         transport: Transport,
         *,
         patience: Patience = PATIENCE,
-        sleep: Sleep = asyncio.sleep,
+        sleep: updates.Sleep = asyncio.sleep,
     ) -> None:
         self.url = mint_url(url)
         self._mint = Exchange(self.url, transport)
@@ -256,30 +257,18 @@ class MintClient:
 
     # ── changes as they happen ──────────────────────────────────────────────────────────────
 
-    @overload
-    def watch(
-        self, kind: Literal["bolt11_mint_quote"], ids: Sequence[str]
-    ) -> AsyncGenerator[MintQuote, None]: ...
-    @overload
-    def watch(
-        self, kind: Literal["bolt11_melt_quote"], ids: Sequence[str]
-    ) -> AsyncGenerator[MeltQuote, None]: ...
-    @overload
-    def watch(
-        self, kind: Literal["proof_state"], ids: Sequence[bytes]
-    ) -> AsyncGenerator[tuple[bytes, ProofState], None]: ...
-
-    def watch(self, kind: Kind, ids: Sequence[str] | Sequence[bytes]) -> AsyncGenerator[Any, None]:
-        """The present state of quotes or proofs (by their Ys), then each change, without end.
+    def watch(self, quote_id: str) -> AsyncGenerator[MintQuote, None]:
+        """The present state of a mint quote, then each change, without end.
 
         By websocket where the transport has one and `info` said so (NUT-17), else by asking. Use
         it in `contextlib.aclosing`, and under a timeout of your own.
         """
         transport = self._mint.transport
-        told = self._mint.info is not None and kind in self._mint.info.updates
-        return changes(
-            source(self, kind, ids),
-            transport if told and isinstance(transport, Subscribes) else None,
+        told = self._mint.info is not None and updates.KIND in self._mint.info.updates
+        return updates.changes(
+            quote_id,
+            lambda: self.mint_quote(quote_id),
+            transport if told and isinstance(transport, updates.Subscribes) else None,
             patience=self._patience,
             sleep=self._sleep,
         )

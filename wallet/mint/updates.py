@@ -1,4 +1,4 @@
-"""Changes of quotes and proofs as they happen: by websocket (NUT-17), else by asking.
+"""Changes of a mint quote as they happen: by websocket (NUT-17), else by asking.
 
 A subscription is a convenience, never the truth: what it says is parsed as strictly as any answer,
 and when it is silent, or breaks, the state is asked for. So a mint that loses a notification, as
@@ -11,21 +11,22 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from pydantic import ValidationError
 
 from wallet.errors import MintMisbehavedError, MintUnreachableError, OutcomeUnknownError
-from wallet.mint.limits import PATIENCE, Patience
-from wallet.mint.replies import SocketReply
+from wallet.mint.limits import Patience
+from wallet.mint.replies import MintQuoteReply, SocketReply
+from wallet.types import MintQuote
 
-Kind = Literal["bolt11_mint_quote", "bolt11_melt_quote", "proof_state"]
-T = TypeVar("T")
-Sleep = Callable[[float], Awaitable[None]]
+KIND: Final = "bolt11_mint_quote"  # of subscription
 _MOST_NEWS_WITHOUT_CHANGE = 10_000  # notifications; whoever floods is asked instead
+
+Ask = Callable[[], Awaitable[MintQuote]]
+Sleep = Callable[[float], Awaitable[None]]
 
 
 class Socket(Protocol):
@@ -49,66 +50,49 @@ class Subscribes(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Source(Generic[T]):
-    """What is watched, and the two ways to learn of it.
-
-    `ask` gives the present state of each filter; `read` takes one notification's payload. Both say
-    whose state it is, in the filter's words, and raise as `wallet.mint.MintClient` does.
-    """
-
-    kind: Kind
-    filters: tuple[str, ...]
-    ask: Callable[[], Awaitable[Sequence[tuple[str, T]]]]
-    read: Callable[[object], tuple[str, T]]
-
-
 async def changes(
-    source: Source[T],
-    transport: Subscribes | None,
-    *,
-    patience: Patience = PATIENCE,
-    sleep: Sleep = asyncio.sleep,
-) -> AsyncGenerator[T, None]:
-    """The state of each filter, and then each change of it, without end: the caller stops.
+    quote_id: str, ask: Ask, transport: Subscribes | None, *, patience: Patience, sleep: Sleep
+) -> AsyncGenerator[MintQuote, None]:
+    """The state of a quote, and then each change of it, without end: the caller stops.
 
     Args:
+        ask: gives the present state; raises as `wallet.mint.MintClient` does.
         transport: whose websocket to use; None: only ask.
 
     Raises:
         MintError, MintMisbehavedError: asked, the mint said no, or what cannot be.
     """
-    seen: dict[str, T] = {}
+    last: MintQuote | None = None
     if transport is not None:
         with contextlib.suppress(MintUnreachableError, MintMisbehavedError):
             async with (
                 transport.socket() as socket,
-                aclosing(_told(source, socket, patience)) as news,
+                aclosing(_told(quote_id, ask, socket, patience)) as news,
             ):
                 quiet = 0
-                async for key, state in news:
-                    quiet = quiet + 1 if seen.get(key) == state else 0
+                async for quote in news:
+                    quiet = quiet + 1 if quote == last else 0
                     if quiet > _MOST_NEWS_WITHOUT_CHANGE:
                         break
                     if not quiet:
-                        seen[key] = state
-                        yield state
+                        last = quote
+                        yield quote
     wait_s = patience.poll_s
     while True:
-        for key, state in await _asked(source):
-            if seen.get(key) != state:
-                seen[key], wait_s = state, patience.poll_s
-                yield state
+        asked = await _asked(ask)
+        if asked is not None and asked != last:
+            last, wait_s = asked, patience.poll_s
+            yield asked
         await sleep(wait_s)
         wait_s = min(wait_s * 1.5, patience.slowest_poll_s)
 
 
 async def _told(
-    source: Source[T], socket: Socket, patience: Patience
-) -> AsyncGenerator[tuple[str, T], None]:
+    quote_id: str, ask: Ask, socket: Socket, patience: Patience
+) -> AsyncGenerator[MintQuote, None]:
     """What the mint says by itself, and what it says when asked since it was silent for long."""
     subscription = str(uuid.uuid4())
-    await socket.send(_subscribe(source, subscription))
+    await socket.send(_subscribe(quote_id, subscription))
     silent_s = patience.silent_s
     while True:
         try:
@@ -116,43 +100,41 @@ async def _told(
                 message = await socket.recv()
         except TimeoutError:
             silent_s = min(silent_s * 2, patience.slowest_silent_s)
-            for answer in await _asked(source):
-                yield answer
+            if (asked := await _asked(ask)) is not None:
+                yield asked
             continue
-        payload = _payload(message, subscription)
-        if payload is not None:
-            key, state = source.read(payload)
-            if key in source.filters:
-                yield key, state
+        quote = _quote(message, subscription)
+        if quote is not None and quote.id == quote_id:
+            yield quote
 
 
-async def _asked(source: Source[T]) -> Sequence[tuple[str, T]]:
-    """The present states; nothing while the mint cannot be reached."""
+async def _asked(ask: Ask) -> MintQuote | None:
+    """The present state; None while the mint cannot be reached."""
     try:
-        return await source.ask()
+        return await ask()
     except MintMisbehavedError:
         raise
     except (MintUnreachableError, OutcomeUnknownError):
-        return ()
+        return None
 
 
-def _subscribe(source: Source[T], subscription: str) -> str:
-    params = {"kind": source.kind, "subId": subscription, "filters": list(source.filters)}
+def _subscribe(quote_id: str, subscription: str) -> str:
+    params = {"kind": KIND, "subId": subscription, "filters": [quote_id]}
     return json.dumps({"jsonrpc": "2.0", "method": "subscribe", "params": params, "id": 0})
 
 
-def _payload(message: str | bytes, subscription: str) -> object | None:
-    """What a notification is about; None for the answer to our command.
+def _quote(message: str | bytes, subscription: str) -> MintQuote | None:
+    """The quote of a notification; None for the answer to our command, or news for another.
 
     Raises:
         MintMisbehavedError: it is none of NUT-17's messages, or refuses the subscription.
     """
     try:
         read = SocketReply.model_validate_json(message)
+        if read.error is not None:
+            raise MintMisbehavedError("a mint's websocket refuses a subscription it announced")
+        if read.params is None or read.params.subscription != subscription:
+            return None
+        return MintQuoteReply.model_validate(read.params.payload).value()
     except ValidationError:
-        raise MintMisbehavedError("a mint's websocket says what is no message") from None
-    if read.error is not None:
-        raise MintMisbehavedError("a mint's websocket refuses a subscription it announced")
-    if read.params is None or read.params.subscription != subscription:
-        return None
-    return read.params.payload
+        raise MintMisbehavedError("a mint's websocket says what breaks the protocol") from None

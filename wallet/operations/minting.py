@@ -148,7 +148,7 @@ async def _wait(book: Book, record: Record, seconds: float) -> None:
     api, quote = book.api(record.operation.mint), record.body["quote"]["id"]
     try:
         async with asyncio.timeout(seconds):
-            async with aclosing(api.watch("bolt11_mint_quote", [quote])) as changes:
+            async with aclosing(api.watch(quote)) as changes:
                 async for change in changes:
                     if change.state != MintQuoteState.UNPAID:
                         return
