@@ -6,7 +6,7 @@ scalars 32 bytes big endian. Names follow the NUTs; `c` and `b` stand for `C`, `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -191,43 +191,3 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Lets go of connections."""
         ...
-
-
-class MintApi(Protocol):
-    """What a mint can be asked, parsed and checked; `wallet.mint.MintClient` is the real one.
-
-    Every method raises MintUnreachableError (nothing arrived), MintError (the mint said no),
-    OutcomeUnknownError or MintMisbehavedError (see `wallet.errors`).
-    """
-
-    url: str
-
-    async def keysets(self) -> tuple[KeysetInfo, ...]: ...
-    async def keys(self, keyset: KeysetInfo) -> Keyset: ...
-    async def swap(
-        self, inputs: Sequence[Proof], outputs: Sequence[BlindedMessage]
-    ) -> tuple[BlindSignature, ...]: ...
-    async def request_mint(
-        self, amount: int, unit: Unit, *, pubkey: bytes | None = None, description: str = ""
-    ) -> MintQuote: ...
-    async def mint_quote(self, quote_id: str) -> MintQuote: ...
-    async def mint(
-        self, quote_id: str, outputs: Sequence[BlindedMessage], *, signature: str | None = None
-    ) -> tuple[BlindSignature, ...]: ...
-    async def request_melt(
-        self,
-        request: str,
-        unit: Unit,
-        *,
-        mpp_msat: int | None = None,
-        amount_msat: int | None = None,
-    ) -> MeltQuote: ...
-    async def melt_quote(self, quote_id: str) -> MeltQuote: ...
-    async def melt(
-        self, quote_id: str, inputs: Sequence[Proof], outputs: Sequence[BlindedMessage]
-    ) -> MeltQuote: ...
-    async def check(self, ys: Sequence[bytes]) -> tuple[ProofState, ...]: ...
-    async def restore(
-        self, outputs: Sequence[BlindedMessage]
-    ) -> tuple[tuple[BlindedMessage, BlindSignature], ...]: ...
-    async def aclose(self) -> None: ...

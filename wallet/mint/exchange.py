@@ -33,7 +33,7 @@ class Exchange:
 
         Raises:
             MintUnreachableError, MintError, OutcomeUnknownError, MintMisbehavedError: see
-                `wallet.types.MintApi`.
+                `wallet.mint.MintClient`.
         """
         return await self._ask(TransportRequest("GET", path), model, what)
 

@@ -1,7 +1,7 @@
 """The least that holds ecash: somebody to pay, and to be paid by, in tests.
 
-Nothing is stored and nothing is settled later; secrets are random. It speaks to any mint through
-`wallet.types.MintApi`, the real ones too.
+Nothing is stored and nothing is settled later; secrets are random. It speaks to any mint, the real
+ones too.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from wallet.mint.client import MintClient
 from wallet.protocol import p2pk, quotes, witness
 from wallet.protocol.curve import public, random_scalar
 from wallet.protocol.keysets import fee, split
 from wallet.protocol.outputs import blank_count, finish, finish_blank, output
 from wallet.protocol.p2pk import Lock
-from wallet.types import Keyset, KeysetInfo, MeltQuote, MintApi, Output, Proof, Unit
+from wallet.types import Keyset, KeysetInfo, MeltQuote, Output, Proof, Unit
 
 Pay = Callable[[str], Awaitable[object] | object]
 
@@ -26,7 +27,7 @@ class Purse:
         pay: pays an invoice on the mint's network; None where the mint's backend does by itself.
     """
 
-    def __init__(self, mint: MintApi, *, unit: Unit = "sat", pay: Pay | None = None) -> None:
+    def __init__(self, mint: MintClient, *, unit: Unit = "sat", pay: Pay | None = None) -> None:
         self.mint, self.unit = mint, unit
         self._pay = pay
         self._infos: dict[str, KeysetInfo] = {}
