@@ -13,7 +13,7 @@ from node.lazy import lazily
 if TYPE_CHECKING:
     from node.sandbox.capabilities.allowlist import is_listed, parse_pattern
     from node.sandbox.limits import Limits
-    from node.sandbox.manifest import all_capabilities, parse_manifest, read_manifest
+    from node.sandbox.manifest import parse_manifest, read_manifest
     from node.sandbox.network import Network, SystemNetwork
     from node.sandbox.sandbox import Sandbox
     from node.sandbox.spelling import spellings
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         Grant,
         Payer,
         Ticket,
-        Tool,
         ToolManifest,
         ToolResult,
         WorkspaceGrant,
@@ -42,12 +41,10 @@ __all__ = [
     "Sandbox",
     "SystemNetwork",
     "Ticket",
-    "Tool",
     "ToolManifest",
     "ToolResult",
     "ToolStore",
     "WorkspaceGrant",
-    "all_capabilities",
     "is_listed",
     "parse_manifest",
     "parse_pattern",
@@ -60,14 +57,13 @@ __getattr__ = lazily(
     {
         "capabilities.allowlist": "is_listed parse_pattern",
         "limits": "Limits",
-        "manifest": "all_capabilities parse_manifest read_manifest",
+        "manifest": "parse_manifest read_manifest",
         "network": "Network SystemNetwork",
         "sandbox": "Sandbox",
         "spelling": "spellings",
         "store": "ToolStore",
         "types": (
-            "Capability Example Function Grant Payer Ticket Tool ToolManifest ToolResult "
-            "WorkspaceGrant"
+            "Capability Example Function Grant Payer Ticket ToolManifest ToolResult WorkspaceGrant"
         ),
     },
 )

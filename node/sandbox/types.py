@@ -1,4 +1,4 @@
-"""What the sandbox room's users see: tools, grants, results, and the `Tool` seam."""
+"""What the sandbox room's users see: tools, grants and results."""
 
 from __future__ import annotations
 
@@ -161,17 +161,3 @@ class ToolResult:
     fuel: int = 0
     egress_bytes: int = 0
     origins: tuple[str, ...] = ()
-
-
-class Tool(Protocol):
-    """One function of one tool, ready to be called with a grant."""
-
-    async def call(self, arguments: JsonObject, grant: Grant) -> ToolResult:
-        """Runs it in a fresh store.
-
-        Raises:
-            ToolLimitError: time, fuel, memory or output went over its limit.
-            ToolTrapError: the guest trapped.
-            CapabilityError: the component wants what the grant does not hold.
-        """
-        ...
