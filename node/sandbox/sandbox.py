@@ -1,41 +1,35 @@
 """Runs tools: each call in a fresh store, with what it was granted.
 
-A component is compiled once, kept on disk and in memory by its SHA-256, and instantiated anew for
-every call, so that nothing of one call is there in the next. Guests run on a few threads of this
-process, where wasmtime lets go of the interpreter's lock; only what is sure to be very short runs
-on the event loop's own (see `inline`).
+A component (see `components`) is instantiated anew for every call, so that nothing of one call is
+there in the next. Guests run on a few threads of this process, where wasmtime lets go of the
+interpreter's lock; only what is sure to be very short runs on the event loop's own (see `inline`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import math
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import wasmtime
-from wasmtime import component as wc
 
 from node.clock import Clock, SystemClock
-from node.errors import CapabilityError, FreeholdError, SandboxError, ToolError
+from node.errors import SandboxError, ToolError
 from node.sandbox.abi import Err, TooLongError
 from node.sandbox.binding import Guest
-from node.sandbox.compiler import Compiler
+from node.sandbox.components import Components, Prepared
 from node.sandbox.engine import Ticker, build_engine
 from node.sandbox.hostcall import HostCall
-from node.sandbox.inline import Turns, has_room
+from node.sandbox.inline import has_room
 from node.sandbox.limits import Limits
-from node.sandbox.linking import check_grant, empty_linker, full_linker, wanted
+from node.sandbox.linking import check_grant, empty_linker
 from node.sandbox.network import Network, SystemNetwork
-from node.sandbox.store import read_component
 from node.sandbox.threads import Threads
 from node.sandbox.traps import translate
 from node.sandbox.types import Capability, Grant, ToolManifest, ToolResult
@@ -43,24 +37,6 @@ from node.types import JSON_DEPTH, Json, JsonObject, canonical, deeper
 
 _T = TypeVar("_T")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A component that can be instantiated at once."""
-
-    component: wc.Component
-    imports: tuple[str, ...]
-    linker: wc.Linker
-    wants: frozenset[Capability]
-    describe: wc.ExportIndex
-    call: wc.ExportIndex
-    turns: Turns = field(default_factory=Turns, compare=False)
-
-    @property
-    def is_ready_inline(self) -> bool:
-        """Whether it reaches nothing outside and its last calls were short."""
-        return not self.wants and not self.turns.waits
 
 
 class Sandbox:
@@ -88,10 +64,8 @@ class Sandbox:
         self._network = network or SystemNetwork()
         self._engine = build_engine(self._limits)
         self._ticker = Ticker(self._engine)
-        self._compiler = Compiler(cache, self._engine, self._limits)
+        self._components = Components(cache, self._engine, self._limits)
         self._threads = Threads(self._limits.concurrency, "sandbox")
-        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
-        self._preparing: dict[str, asyncio.Task[Prepared]] = {}
 
     async def call(
         self, manifest: ToolManifest, function: str, arguments: JsonObject, grant: Grant
@@ -105,7 +79,7 @@ class Sandbox:
             ToolError: no such function, a changed component, or an answer that is not JSON.
         """
         manifest.function(function)
-        prepared = await self._prepare(manifest)
+        prepared = await self._components.get(manifest)
         check_grant(manifest.name, prepared.wants, grant)
         call = self._host_call(manifest, grant)
         text = _input(manifest.name, function, arguments)
@@ -130,7 +104,7 @@ class Sandbox:
 
         Raises: as `call`.
         """
-        prepared = await self._prepare(manifest)
+        prepared = await self._components.get(manifest)
         call = self._host_call(manifest, Grant())
         return await self._on_thread(call, lambda: self._describe(prepared, call))
 
@@ -139,25 +113,19 @@ class Sandbox:
 
         Raises: as `call`.
         """
-        return (await self._prepare(manifest)).wants
+        return (await self._components.get(manifest)).wants
 
     async def compile_ahead(self, manifests: Iterable[ToolManifest]) -> None:
         """Compiles what was never compiled here, one after the other, and keeps nothing loaded.
 
         A tool that cannot be compiled is left to the call that wants it, which can say so.
         """
-        for manifest in manifests:
-            if not self._compiler.holds(manifest.sha256):
-                with suppress(FreeholdError):
-                    await self._prepare_once(manifest)
+        await self._components.compile_ahead(manifests)
 
     async def aclose(self) -> None:
         """Ends compilations, waits for calls in flight and ends the threads."""
         self._threads.close()
-        waiting = list(self._preparing.values())
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await self._components.aclose()
         await asyncio.to_thread(self._threads.join)
         self._ticker.close()
 
@@ -234,69 +202,6 @@ class Sandbox:
         if not isinstance(told, dict):
             raise ToolError(f"tool {call.tool} describes itself as something that is no object")
         return told
-
-    async def _prepare(self, manifest: ToolManifest) -> Prepared:
-        if not manifest.is_shipped and not (manifest.folder / manifest.component).is_file():
-            raise ToolError(
-                f"tool {manifest.name} was removed", hint="Install it again: `freehold tool add`."
-            )
-        known = self._prepared.get(manifest.sha256)
-        if known is None:
-            known = await self._prepare_once(manifest)
-            self._prepared[manifest.sha256] = known
-            while len(self._prepared) > self._limits.kept_components:
-                self._prepared.popitem(last=False)
-        self._prepared.move_to_end(manifest.sha256)
-        if not known.wants <= manifest.capabilities:
-            extra = ", ".join(sorted(known.wants - manifest.capabilities))
-            raise CapabilityError(
-                f"tool {manifest.name} imports {extra}, which its tool.toml does not list",
-                hint="List it under capabilities, or use another build of the tool.",
-            )
-        return known
-
-    async def _prepare_once(self, manifest: ToolManifest) -> Prepared:
-        """One compilation for all who wait for the same component."""
-        task = self._preparing.get(manifest.sha256)
-        if task is None:
-            task = asyncio.create_task(self._compile(manifest))
-            self._preparing[manifest.sha256] = task
-            task.add_done_callback(lambda done: self._prepared_or_not(manifest.sha256, done))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            waits = asyncio.current_task()
-            if task.cancelled() and waits is not None and not waits.cancelling():
-                self._threads.check_open()  # it was `aclose`, and nobody cancelled who waits
-            raise
-
-    def _prepared_or_not(self, sha256: str, task: asyncio.Task[Prepared]) -> None:
-        self._preparing.pop(sha256, None)
-        if not task.cancelled():
-            task.exception()  # those who waited have it; nobody may be left
-
-    async def _compile(self, manifest: ToolManifest) -> Prepared:
-        path = manifest.folder / manifest.component
-        component = await asyncio.to_thread(read_component, path, self._limits)
-        if hashlib.sha256(component).hexdigest() != manifest.sha256:
-            raise ToolError(
-                f"tool {manifest.name}: {path} is not the file its tool.toml pins",
-                hint="Install it again, or rebuild it with scripts/build_tools.",
-            )
-        compiled = await self._compiler.get(manifest.sha256, component)
-        wants = wanted(manifest.name, compiled.imports)
-        exports = [compiled.component.get_export_index(name) for name in ("describe", "call")]
-        if exports[0] is None or exports[1] is None:
-            raise ToolError(f"tool {manifest.name} does not export describe and call")
-        imports = compiled.imports
-        try:
-            linker = full_linker(self._engine, compiled.component, imports, self._limits)
-        except wasmtime.WasmtimeError as error:
-            raise CapabilityError(
-                f"tool {manifest.name} imports what no tool can be given: {str(error)[:200]}",
-                hint="A tool imports functions and their types, and no code.",
-            ) from None
-        return Prepared(compiled.component, imports, linker, wants, exports[0], exports[1])
 
 
 def _input(tool: str, function: str, arguments: JsonObject) -> bytes:

@@ -22,6 +22,11 @@ _T = TypeVar("_T")
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
 
+def closed() -> SandboxError:
+    """What a call fails with where the sandbox is closed."""
+    return SandboxError("the sandbox is closed", hint="The node is stopping; ask it later.")
+
+
 class Threads:
     """At most `count` jobs at a time, in the order they came. Threads start as they are needed."""
 
@@ -50,7 +55,7 @@ class Threads:
     def check_open(self) -> None:
         """Raises SandboxError where the threads have ended."""
         if self._is_closed:
-            raise SandboxError("the sandbox is closed", hint="The node is stopping; ask it later.")
+            raise closed()
 
     def _start(self) -> None:
         name = f"{self._name}-{len(self._threads)}"
