@@ -17,7 +17,7 @@ from typing import Final
 
 from node.errors import InferenceError, ModelError, RunnerCrashedError
 from node.inference.llama.slot import EngineLimits, Slot
-from node.inference.llama.states import clear
+from node.inference.llama.state_files import clear
 from node.inference.models.memory import Room, room
 from node.inference.models.store import ModelStore
 from node.inference.types import Generation, ModelInfo, ModelStatus, Token

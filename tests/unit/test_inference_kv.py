@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -14,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.inference.llama import states
+from node.inference.llama import state_files, states
 from node.inference.llama.backend import ToyBackend
 from node.inference.llama.batch import Batch
 from node.inference.llama.kvcache import IDLE_S, KvCache
 from node.inference.llama.kvtree import KvTree, common
-from node.inference.llama.states import StateStore, clear, state_key
+from node.inference.llama.state_files import clear, read_tokens, state_key
+from node.inference.llama.states import StateStore
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "150"))
 KEY = state_key("model", "settings")
@@ -389,7 +391,7 @@ def test_as_a_disk_fills_up_the_states_make_way(
         os.utime(newest, ns=(first, first))
     one = newest.stat().st_size
     left = SimpleNamespace(free=states.KEEP_FREE_BYTES - one)
-    monkeypatch.setattr(states.shutil, "disk_usage", lambda _folder: left)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: left)
     made.save([5, *LONG], bytes(2000))
     made.flush()
     made.close()
@@ -464,7 +466,7 @@ def test_what_had_to_make_room_is_forgotten(folder: Path) -> None:
 
 
 def test_only_so_many_states_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(states, "MOST_STATES", 5)
+    monkeypatch.setattr(state_files, "MOST_STATES", 5)
     made = store(folder)
     for first in range(12):
         made.save([first, *LONG], b"small")
@@ -607,7 +609,7 @@ def test_what_is_forgotten_before_it_is_written_is_no_file(
     assert made.save([1, *LONG, 5], bytes(10))
     stopped[1].set()
     made.flush()
-    assert [states._read_tokens(path, KEY) for path in folder.iterdir()] == [[*LONG, 5]]
+    assert [read_tokens(path, KEY) for path in folder.iterdir()] == [[*LONG, 5]]
     made.close()
 
 
@@ -768,7 +770,7 @@ def test_at_a_shutdown_what_was_used_last_does_not_make_way(folder: Path) -> Non
     assert [first for first in range(10) if again.holds([first, *LONG])] == [2, 3, 4, 5]
     again.close()
     by_use = sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime_ns)
-    assert [(states._read_tokens(path, KEY) or [0])[0] for path in by_use] == [5, 4, 3, 2]
+    assert [(read_tokens(path, KEY) or [0])[0] for path in by_use] == [5, 4, 3, 2]
 
 
 def test_what_those_at_work_hold_does_not_count_as_unused(folder: Path) -> None:

@@ -18,7 +18,8 @@ from node.inference.llama.kvcache import KvCache
 from node.inference.llama.pace import AHEAD_TOKENS, CHUNK_TOKENS, PACED_TOKENS, Pace
 from node.inference.llama.sampler import Logits
 from node.inference.llama.scheduler import Job, Scheduler
-from node.inference.llama.states import StateStore, state_key
+from node.inference.llama.state_files import state_key
+from node.inference.llama.states import StateStore
 from node.inference.llama.waiting import PERSONS_IN_A_ROW, Waiting
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "60"))

@@ -22,7 +22,7 @@ from node.errors import (
 )
 from node.home import Home
 from node.identity.keystore import KeyStore
-from node.inference.llama.states import clear
+from node.inference.llama.state_files import clear
 from node.journal import Draft, Journal, Verdict, verify
 from node.runs.registry import AgentRegistry
 from node.sandbox import ToolStore

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from node.inference.llama.kvtree import Found, KvTree
-from node.inference.llama.states import Saved, State, StateStore
+from node.inference.llama.state_files import State
+from node.inference.llama.states import Saved, StateStore
 
 WORTH_SAVING_TOKENS: Final = 64
 WORTH_LOADING_TOKENS: Final = 64

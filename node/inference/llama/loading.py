@@ -21,7 +21,8 @@ from node.inference.llama.kvcache import KvCache
 from node.inference.llama.native import LIBRARY, Context, Model
 from node.inference.llama.protocol import Load
 from node.inference.llama.scheduler import batch_tokens, most_at_once
-from node.inference.llama.states import StateStore, state_key
+from node.inference.llama.state_files import state_key
+from node.inference.llama.states import StateStore
 from node.inference.models.files import check_unchanged
 from node.inference.prompts.prompt import Prompter
 from node.inference.prompts.template import DEADLINE_S, ChatTemplate

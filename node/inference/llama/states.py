@@ -1,49 +1,36 @@
 """States of sequences outside the KV cache: what lets a conversation go on at once.
 
-Up to so many bytes they are held in memory; what is over that goes to disk, those used longest ago
-first, as does everything at the end. So a conversation goes on after a restart, too.
-
-libllama ends the process on a state that is cut short, and takes one of another model of the same
-shape without a word. So a file here is bound to the model's digest and to the settings that change
-the layout, and its length and SHA-256 are verified before anything of it is shown to libllama.
-A file that is not right is removed and was never there: this is a cache.
-
-Whoever can read these files can read the conversations. They are 0600 in a 0700 folder, the oldest
-go when the folder is over its size, holds `MOST_STATES`, or the disk is wanted for the log, and
-`clear` forgets all of them.
-
-A file is: magic, four little-endian u64 (tokens, state bytes, 0, 0), 32 bytes of key, the tokens as
-i32, the state, and the SHA-256 of all before it. Its name is the SHA-256 of key and tokens.
+Up to so many bytes they are held in memory; what is over that goes to disk (`state_files`), those
+used longest ago first, as does everything at the end. So a conversation goes on after a restart,
+too. A file that is not right is removed and was never there: this is a cache.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import queue
-import shutil
-import struct
 import threading
 import time
-from array import array
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias
+from typing import Final
 
-from node.disk import listed
 from node.inference.llama.kvtree import KvTree
+from node.inference.llama.state_files import (
+    SUFFIX,
+    State,
+    make_room,
+    name_of,
+    read_state,
+    read_tokens,
+    size_of,
+    write_state,
+)
 from node.inference.models.files import KEEP_FREE_BYTES
 
-_MAGIC: Final = b"FHSTATE1"
-_HEAD: Final = struct.Struct("<8sQQQQ32s")
-_DIGEST_BYTES: Final = 32
-_MAX_TOKENS: Final = 1 << 22
 _WAITING: Final = 2  # states that may wait to be written: each is held in memory
-MOST_STATES: Final = 1024
-SUFFIX: Final = ".state"
-State: TypeAlias = bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -53,11 +40,6 @@ class Saved:
     path: Path
     length: int
     tokens: int
-
-
-def state_key(*parts: str) -> bytes:
-    """Names a model and the settings that its states depend on."""
-    return hashlib.sha256("\n".join(parts).encode()).digest()
 
 
 class StateStore:
@@ -90,7 +72,7 @@ class StateStore:
             with contextlib.suppress(OSError):  # then none is there, and none can be written
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for path in folder.glob(f"*{SUFFIX}"):
-                tokens = _read_tokens(path, key)
+                tokens = read_tokens(path, key)
                 if tokens is not None:
                     self._index.add(path, tokens)
         self._thread = threading.Thread(target=self._write_all, daemon=True)
@@ -119,7 +101,7 @@ class StateStore:
         hold = hold and len(state) <= self._most_held
         if not hold and not self._writable(kept, state):
             return False
-        name = hashlib.sha256(self._key + _pack(kept)).hexdigest() + SUFFIX
+        name = name_of(self._key, kept)
         path = self._folder / name if self._folder is not None else Path(name)
         self._forget_removed()
         older: dict[Path, int] = {}  # what is new holds all that they have
@@ -149,18 +131,13 @@ class StateStore:
         unwritten = self._unwritten.get(saved.path)
         if unwritten is not None:  # nobody waits for the disk
             return memoryview(unwritten)
-        try:
-            data = saved.path.read_bytes()
-        except (OSError, MemoryError):
-            data = b""
-        tokens = _pack(self._index.tokens(saved.path))
-        start = _HEAD.size + len(tokens)
-        if not _whole(data, self._key) or data[_HEAD.size : start] != tokens:
+        state = read_state(saved.path, self._key, self._index.tokens(saved.path))
+        if state is None:
             self._forget(saved.path)
             return None
         with contextlib.suppress(OSError):
             os.utime(saved.path)
-        return memoryview(data)[start:-_DIGEST_BYTES]
+        return state
 
     def flush(self) -> None:
         """Waits until all is written that is not held."""
@@ -186,7 +163,7 @@ class StateStore:
                 os.utime(path, ns=(now - place, now - place))
 
     def _fits(self, tokens: list[int], state: State) -> bool:
-        return _size(len(tokens), len(state)) <= self._max_bytes
+        return size_of(len(tokens), len(state)) <= self._max_bytes
 
     def _writable(self, tokens: list[int], state: State) -> bool:
         return self._fits(tokens, state) and not self._queue.full()
@@ -250,27 +227,10 @@ class StateStore:
         self._queue.task_done()
 
     def _write(self, path: Path, tokens: list[int], state: State) -> None:
-        body = memoryview(state)
-        size = _size(len(tokens), len(body))
+        size = size_of(len(tokens), len(state))
         free = size + KEEP_FREE_BYTES
-        if not make_room(path.parent, self._max_bytes - size, free=free, spare=self._ending):
-            return
-        partial = path.with_suffix(".part")
-        try:
-            self._fill(partial, tokens, body)
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-
-    def _fill(self, path: Path, tokens: list[int], body: memoryview) -> None:
-        head = _HEAD.pack(_MAGIC, len(tokens), len(body), 0, 0, self._key)
-        hasher = hashlib.sha256()
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            for part in (head, _pack(tokens), body):
-                hasher.update(part)
-                out.write(part)
-            out.write(hasher.digest())
+        if make_room(path.parent, self._max_bytes - size, free=free, spare=self._ending):
+            write_state(path, self._key, tokens, state)
 
 
 class _Index:
@@ -315,73 +275,3 @@ class _Index:
         if found is None:
             return None
         return Saved(self._paths[found.sequence], found.length, self._tree.length(found.sequence))
-
-
-def make_room(folder: Path, max_bytes: int, *, free: int = 0, spare: Container[Path] = ()) -> bool:
-    """Removes the states used longest ago until the others have `max_bytes`, so many bytes of the
-    disk are free, and one more of them may be written, or until only those to `spare` are left;
-    whether it may."""
-    files = []
-    for path in folder.glob("*"):
-        with contextlib.suppress(OSError):
-            stat = path.stat()
-            files.append((stat.st_mtime_ns, stat.st_size, path))
-    total, count = sum(size for _, size, _ in files), len(files)
-    max_bytes = min(max_bytes, total + shutil.disk_usage(folder).free - free)
-    for _, size, path in sorted(files):
-        if total <= max_bytes and count < MOST_STATES:
-            break
-        if path in spare:
-            continue
-        with contextlib.suppress(OSError):
-            path.unlink()
-        total, count = total - size, count - 1
-    return total <= max_bytes and count < MOST_STATES
-
-
-def clear(folder: Path) -> None:
-    """Removes every state in `folder`, whoever's, and what is not whole. Raises OSError."""
-    for path in listed(folder):
-        path.unlink(missing_ok=True)
-
-
-def _read_tokens(path: Path, key: bytes) -> list[int] | None:
-    """The tokens of a state of this key; None of another, or where its size is not right."""
-    try:
-        with path.open("rb") as file:
-            counts = _sizes(file.read(_HEAD.size), key)
-            if counts is None or path.stat().st_size != _size(*counts):
-                return None
-            return _read_array(file, counts[0])
-    except OSError:
-        return None
-
-
-def _read_array(file: BinaryIO, count: int) -> list[int] | None:
-    raw = file.read(4 * count)
-    return None if len(raw) != 4 * count else array("i", raw).tolist()
-
-
-def _sizes(head: bytes, key: bytes) -> tuple[int, int] | None:
-    if len(head) != _HEAD.size:
-        return None
-    magic, tokens, state, zero, none, named = _HEAD.unpack(head)
-    if magic != _MAGIC or named != key or zero or none or tokens > _MAX_TOKENS:
-        return None
-    return tokens, state
-
-
-def _size(tokens: int, state: int) -> int:
-    return _HEAD.size + 4 * tokens + state + _DIGEST_BYTES
-
-
-def _whole(data: bytes, key: bytes) -> bool:
-    counts = _sizes(data[: _HEAD.size], key)
-    if counts is None or len(data) != _size(*counts):
-        return False
-    body = memoryview(data)
-    return hashlib.sha256(body[:-_DIGEST_BYTES]).digest() == bytes(body[-_DIGEST_BYTES:])
-
-
-def _pack(tokens: Sequence[int]) -> bytes:
-    return array("i", tokens).tobytes()
