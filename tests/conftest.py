@@ -26,6 +26,7 @@ settings.register_profile("freehold", deadline=None, derandomize="CI" in os.envi
 settings.load_profile("freehold")
 
 TESTS = Path(__file__).parent
+sys.path.append(str(TESTS))  # where `helpers` is
 LIMIT_S = 30.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from helpers.runs import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,17 +80,8 @@ def test_every_dimension_of_a_run_is_limited() -> None:
     assert set(run_limits(agent(), NodeLimits())) == set(amounts(Usage()))
 
 
-async def run_one(program, *agents, log=None, **more) -> tuple[Runs, MemoryLog, str]:
-    clock = more.pop("clock", None) or ManualClock()
-    log = log or MemoryLog(clock=clock)
-    runs = Runs(
-        log=log,
-        program=program,
-        agents=MemoryAgents(*(agents or (agent(),))),
-        clock=clock,
-        guards=NoGuards(),
-        **more,
-    )
+async def run_one(program, *agents, **more) -> tuple[Runs, MemoryLog, str]:
+    runs, log = make(program, *agents, **more)
     await runs.recover()
     return runs, log, await runs.start("clerk", "go", actor="uid:1")
 
@@ -300,14 +292,8 @@ async def test_an_intent_without_a_result_counts_as_held_after_a_crash() -> None
     await effect.begun.wait()
     # the process "dies" here: another one reads the same log, and is stopped before it resumes
     await log.append(_estop())
-    after = Runs(
-        log=log,
-        program=one_step(PlainEffect(needs_usage=Usage(egress_bytes=30))),
-        agents=MemoryAgents(agent()),
-        clock=clock,
-        guards=NoGuards(),
-        limits=limits,
-    )
+    program = one_step(PlainEffect(needs_usage=Usage(egress_bytes=30)))
+    after, _ = make(program, log=log, clock=clock, limits=limits)
     await after.recover()
     pockets = after._door.ledger.pockets(agent())
     assert pockets[1].held().egress_bytes == 80

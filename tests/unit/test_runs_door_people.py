@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
+from helpers.runs import left_of, make, question_of, script, settled
 
 from node.clock import ManualClock
 from node.errors import ApprovalError, JournalError, RunStoppedError
-from node.journal import Draft, MemoryLog
+from node.journal import Draft, Entry, MemoryLog
 from node.runs import (
     Answer,
     GuardContext,
     GuardStage,
     GuardVerdict,
     NodeLimits,
-    NoGuards,
     ProgramRun,
     Runs,
     StepKind,
@@ -29,7 +29,6 @@ from node.runs.taint import covers
 from node.runs.testing import (
     CountingEffect,
     FixedGuards,
-    MemoryAgents,
     PlainEffect,
     ScriptedProgram,
     WaitingEffect,
@@ -40,38 +39,11 @@ from node.types import Json, digest
 ASKING = agent("clerk", tools=(ToolGrant("plain", approval="ask"), ToolGrant("counter")))
 
 
-def make(program, *agents, log=None, guards=None, **more) -> tuple[Runs, MemoryLog]:
-    clock = more.pop("clock", None) or ManualClock()
-    log = log or MemoryLog(clock=clock)
-    runs = Runs(
-        log=log,
-        program=program,
-        agents=MemoryAgents(*(agents or (agent(),))),
-        clock=clock,
-        guards=guards or NoGuards(),
-        **more,
-    )
-    return runs, log
-
-
-def script(*effects) -> ScriptedProgram:
-    return ScriptedProgram(lambda _: effects)
-
-
-async def asked(runs: Runs, run_id: str):
-    """The question, once it is on the log."""
-    async for event in runs.watch(run_id):
-        if event.type == "approval.asked":
-            (found,) = runs.approvals()
-            return found
-    raise AssertionError("nobody was asked")
-
-
 async def test_an_approved_step_happens_and_says_by_whom() -> None:
     effect = PlainEffect(args={"to": "all"}, value="done")
     runs, log = make(script(effect), ASKING)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     assert (question.name, question.args, question.rule) == (
         "plain.read",
         {"to": "all"},
@@ -94,7 +66,7 @@ async def test_a_denied_step_does_not_happen() -> None:
     effect = PlainEffect()
     runs, log = make(script(effect), ASKING)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     await runs.deny(question.id, "uid:1000", "too risky")
     assert (await runs.wait(run_id)).text == '[{"error":"PolicyDeniedError"}]'
     assert effect.performed == []
@@ -131,12 +103,6 @@ async def test_an_answer_that_comes_too_late_tells_the_run_no() -> None:
     assert result.text == '[{"error":"PolicyDeniedError"}]'
 
 
-async def settled() -> None:
-    """Whatever can go on by itself has."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
 class SlowLog(MemoryLog):
     """Takes its time over an answer; `meanwhile` comes first."""
 
@@ -157,7 +123,7 @@ async def test_an_answer_in_time_counts_however_long_it_takes_to_write(
     log.meanwhile = lambda: pass_time(NodeLimits().approval_seconds + 1)
     runs, _ = make(script(PlainEffect(value=1)), ASKING, log=log)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    await runs.approve((await asked(runs, run_id)).id, "uid:1")
+    await runs.approve((await question_of(runs, run_id)).id, "uid:1")
     assert (await runs.wait(run_id)).text == "[1]"
 
 
@@ -165,7 +131,7 @@ async def test_the_first_answer_counts_and_there_is_no_second() -> None:
     log = SlowLog(clock=ManualClock())
     runs, _ = make(script(PlainEffect(value=1)), ASKING, log=log)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = (await asked(runs, run_id)).id
+    question = (await question_of(runs, run_id)).id
     answers = (runs.deny(question, "uid:1"), runs.approve(question, "uid:2"))
     _, second = await asyncio.gather(*answers, return_exceptions=True)
     assert isinstance(second, ApprovalError)
@@ -176,7 +142,7 @@ async def test_the_first_answer_counts_and_there_is_no_second() -> None:
 async def test_an_answer_that_the_log_does_not_take_leaves_the_question_open() -> None:
     runs, _ = make(script(PlainEffect(value=1)), ASKING)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = (await asked(runs, run_id)).id
+    question = (await question_of(runs, run_id)).id
     with pytest.raises(JournalError):
         await runs.approve(question, "uid:1", "no text: \ud800")
     await runs.approve(question, "uid:1")
@@ -198,14 +164,13 @@ async def test_a_question_of_an_older_log_is_not_asked_again() -> None:
     await runs.start("clerk", "go", actor="uid:1")
     await settled()
     await runs.drain(0)
-    old = MemoryLog(clock=ManualClock())
-    old._blobs.update(log._blobs)
-    for entry in log.entries():
-        data = entry.data
-        if entry.type == "approval.asked":
-            data = {**data, "digest": digest({"to": "anna"})}
-        await old.append(replace(entry.draft, data=data))
-    after, _ = make(script(effect), ASKING, log=old)
+
+    def older(entry: Entry) -> Draft:
+        if entry.type != "approval.asked":
+            return entry.draft
+        return replace(entry.draft, data={**entry.data, "digest": digest({"to": "anna"})})
+
+    after, _ = make(script(effect), ASKING, log=await left_of(log, change=older))
     (run_id,) = await after.recover()
     (question,) = after.approvals()
     await after.approve(question.id, "uid:1")
@@ -218,7 +183,7 @@ async def test_a_question_survives_a_restart_and_may_be_answered_in_between() ->
     effect = PlainEffect(value="done")
     before, log = make(script(effect), ASKING, clock=clock)
     run_id = await before.start("clerk", "go", actor="uid:1")
-    question = await asked(before, run_id)
+    question = await question_of(before, run_id)
     await asyncio.wait_for(before.drain(1000), 5)  # nobody waits for a person
     assert before.show(run_id).status == "parked"
 
@@ -241,17 +206,12 @@ async def test_an_answer_does_not_cover_anything_else(other: PlainEffect) -> Non
     clock = ManualClock()
     before, log = make(script(PlainEffect(args="a")), ASKING, clock=clock)
     run_id = await before.start("clerk", "go", actor="uid:1")
-    question = await asked(before, run_id)
+    question = await question_of(before, run_id)
     await before.approve(question.id, "uid:1000")
     await before.wait(run_id)
-    entries = [e.draft for e in log.entries() if e.type != "run.finished"]
-    cut = MemoryLog(clock=clock)
-    for draft in entries:
-        if not draft.type.startswith("step."):
-            for ref in draft.blobs:
-                cut._blobs[ref.id] = log.blob(ref)
-            await cut.append(draft)
-
+    cut = await left_of(
+        log, "step.intent", "step.result", "run.finished", into=MemoryLog(clock=clock)
+    )
     after, _ = make(script(other), ASKING, log=cut, clock=clock)
     await after.recover()
     again = await asked_now(after, run_id)
@@ -267,7 +227,7 @@ async def test_a_question_that_needs_no_answer_any_more_is_closed() -> None:
     first = PlainEffect(args="a", destinations=("https://a.example",))
     before, log = make(script(*TAINTED, first), clerk)
     run_id = await before.start("clerk", "go", actor="uid:1")
-    await asked(before, run_id)
+    await question_of(before, run_id)
     await before.drain(5)
     slow = WaitingEffect("plain.slow")
     moved = PlainEffect(args="a", destinations=("https://b.example",))
@@ -292,7 +252,7 @@ async def test_a_question_about_a_step_that_the_budget_refuses_by_now_is_closed(
     clerk = agent(tools=grants, budget=BudgetLimits(sats=5, sats_per_day=5))
     runs, _ = make(ScriptedProgram(steps), clerk)
     first = await runs.start("clerk", "first", actor="uid:1")
-    question = await asked(runs, first)
+    question = await question_of(runs, first)
     late = await runs.start("clerk", "late", actor="uid:1")
     async for event in runs.watch(late):
         if event.type == "approval.asked":
@@ -361,7 +321,7 @@ async def test_a_run_with_both_labels_asks_before_it_sends() -> None:
     effect = send("https://a.example/*")
     runs, _ = make(script(*TAINTED, effect))
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     assert question.rule == "taint.send"
     assert question.reason == (
         "the run has read what is private and what others wrote; it can send to https://a.example/*"
@@ -390,7 +350,7 @@ async def test_what_a_branch_read_taints_its_parent_and_its_heirs() -> None:
 
     runs, _ = make(program)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     assert (question.rule, question.path) == ("taint.send", "2.writer.1")
     await runs.approve(question.id, "uid:1")
     assert (await runs.wait(run_id)).status == "completed"
@@ -407,7 +367,7 @@ async def test_labels_are_back_after_a_restart() -> None:
     free = PlainEffect(args="w")
     after, _ = make(script(*TAINTED, free, send("https://a.example/*")), log=log, clock=clock)
     await after.recover()
-    question = await asked(after, run_id)
+    question = await question_of(after, run_id)
     assert question.rule == "taint.send"
     await after.deny(question.id, "uid:1")
     await after.wait(run_id)
@@ -448,7 +408,7 @@ async def test_an_escalated_result_waits_for_a_person(yes: bool, restart: bool) 
     effect = PlainEffect(value="odd thing", traceless=False)
     runs, log = make(script(effect), guards=guards, clock=clock)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     if restart:
         await runs.drain(0)
         runs, _ = make(script(effect), guards=guards, log=log, clock=clock)
@@ -464,7 +424,7 @@ async def test_a_held_result_of_a_cancelled_run_is_one_result_and_counts_once() 
     effect = PlainEffect(value="odd thing", traceless=False)
     runs, log = make(script(effect), guards=guards)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    await asked(runs, run_id)
+    await question_of(runs, run_id)
     await runs.cancel(run_id)
     kinds = [e.type for e in log.run_entries(run_id) if e.draft.path == "1"]
     assert kinds.count("step.result") == 1
@@ -477,7 +437,7 @@ async def test_escalated_arguments_wait_for_a_person(yes: bool) -> None:
     effect = PlainEffect(args="odd", value="done")
     runs, _ = make(script(effect), guards=guards)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     await (runs.approve if yes else runs.deny)(question.id, "uid:1")
     await runs.wait(run_id)
     assert bool(effect.performed) is yes
@@ -509,7 +469,7 @@ async def test_what_guards_changed_is_what_a_person_is_asked_about_and_what_happ
     effect = Changing(args="odd secret")
     runs, _ = make(script(effect), guards=guards)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     assert (question.kind, question.args) == ("guard", "odd [hidden]")
     await runs.approve(question.id, "uid:1")
     await runs.wait(run_id)
@@ -522,7 +482,7 @@ async def test_policy_has_a_say_about_what_guards_changed() -> None:
     effect = Changing(args="secret", destinations=(listed,), then=then)
     runs, _ = make(script(*TAINTED, effect), agent(send_to=(listed,)), guards=REDACTS)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     assert (question.rule, question.args) == ("taint.send", "[hidden]")
     await runs.deny(question.id, "uid:1")
     await runs.wait(run_id)
@@ -542,7 +502,7 @@ async def test_an_escalated_prompt_waits_for_a_person() -> None:
 
     runs, _ = make(program, guards=guards)
     run_id = await runs.start("clerk", "odd", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     assert question.args == "odd"
     await runs.deny(question.id, "uid:1")
     assert (await runs.wait(run_id)).text == "fail"
@@ -687,7 +647,7 @@ async def test_the_network_without_a_named_place_is_anywhere() -> None:
     effect = PlainEffect(args=3, capabilities=frozenset({"http"}))
     runs, _ = make(script(*TAINTED, effect), clerk)
     run_id = await runs.start("clerk", "go", actor="uid:1")
-    question = await asked(runs, run_id)
+    question = await question_of(runs, run_id)
     assert question.rule == "taint.send"
     await runs.deny(question.id, "uid:1")
     await runs.wait(run_id)

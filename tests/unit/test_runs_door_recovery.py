@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.runs import finished, left_of, make, script
 
 from node.clock import ManualClock
 from node.errors import (
@@ -48,42 +49,6 @@ from node.runs.testing import (
     agent,
 )
 
-
-def make(program, log: MemoryLog | None = None, *agents, clock=None, **more):
-    clock = clock or ManualClock()
-    log = log or MemoryLog(clock=clock)
-    registry, more = MemoryAgents(*(agents or (agent(),))), {"guards": NoGuards(), **more}
-    runs = Runs(log=log, program=program, agents=registry, clock=clock, **more)
-    return runs, log
-
-
-def script(*effects: Effect) -> ScriptedProgram:
-    return ScriptedProgram(lambda _: effects)
-
-
-async def finished(runs: Runs, prompt: str = "go") -> str:
-    run_id = await runs.start("clerk", prompt, actor="uid:1")
-    await runs.wait(run_id)
-    return run_id
-
-
-async def cut(log: MemoryLog, keep, *, drop: str = "") -> MemoryLog:
-    """What a crash would have left: the entries that `keep` lets stay, and their blobs."""
-    left = MemoryLog(clock=ManualClock())
-    for entry in log.entries():
-        if not keep(entry):
-            continue
-        for ref in entry.draft.blobs:
-            if ref.role != drop and ref.id in log._blobs:
-                left._blobs[ref.id] = log.blob(ref)
-        await left.append(entry.draft)
-    return left
-
-
-def unfinished(entry) -> bool:
-    return entry.type != "run.finished"
-
-
 # ── recovery ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -100,7 +65,7 @@ async def test_recorded_steps_are_not_performed_again(tmp_path) -> None:
     run_id = await finished(runs)
     text = (await runs.wait(run_id)).text
     again = effects()
-    after, left = make(script(*again), await cut(log, unfinished))
+    after, left = make(script(*again), log=await left_of(log, "run.finished"))
     assert await after.recover() == [run_id]
     result = await after.wait(run_id)
     assert (result.status, result.text) == ("completed", text)
@@ -115,21 +80,20 @@ async def test_a_log_that_calls_functions_by_tool_and_function_is_taken_up() -> 
     step = PlainEffect(name="notes_read", tool="plain", value="one")
     runs, log = make(script(step))
     run_id = await finished(runs)
-    old = MemoryLog(clock=ManualClock())
-    old._blobs.update(log._blobs)
-    for entry in log.entries():
-        if entry.type == "step.intent":
-            named = {**entry.data, "name": "plain.notes_read"}
-            await old.append(replace(entry.draft, data=named))
-        else:
-            await old.append(entry.draft)
+
+    def older(entry: Entry) -> Draft:
+        if entry.type != "step.intent":
+            return entry.draft
+        return replace(entry.draft, data={**entry.data, "name": "plain.notes_read"})
+
+    old = await left_of(log, change=older)
     again = PlainEffect(name="notes_read", tool="plain", value="two")
-    after, _ = make(script(again), old)
+    after, _ = make(script(again), log=old)
     report = await after.replay(run_id)
     assert isinstance(report, ReplayReport)
     assert (report.ok, again.performed) == (True, [])
     for other in (PlainEffect(name="notes_read", tool="web"), PlainEffect(name="notes_find")):
-        diverged, _ = make(script(other), old)
+        diverged, _ = make(script(other), log=old)
         found = await diverged.replay(run_id)
         assert isinstance(found, ReplayReport)
         assert not found.ok
@@ -142,8 +106,8 @@ async def test_an_intent_without_a_result_is_settled(tmp_path, happened: bool) -
     run_id = await finished(runs)
     if not happened:
         effect.file.unlink()
-    left = await cut(log, lambda e: e.type in ("run.started", "step.intent"))
-    after, _ = make(script(effect), left)
+    left = await left_of(log, "step.result", "run.finished")
+    after, _ = make(script(effect), log=left)
     await after.recover()
     assert (await after.wait(run_id)).text == '[{"added":1}]'
     assert effect.happened(f"{run_id}:1") == 1
@@ -164,8 +128,8 @@ async def test_a_person_says_what_nothing_else_can(tmp_path, happened: bool) -> 
     run_id = await finished(runs)
     if not happened:
         effect.file.unlink()
-    left = await cut(log, lambda e: e.type in ("run.started", "step.intent"))
-    after, _ = make(script(effect), left, limits=NodeLimits(approval_seconds=0.001))
+    left = await left_of(log, "step.result", "run.finished")
+    after, _ = make(script(effect), log=left, limits=NodeLimits(approval_seconds=0.001))
     await after.recover()
     async for event in after.watch(run_id):
         if event.type == "approval.asked":
@@ -183,14 +147,15 @@ async def test_a_result_whose_blob_was_lost_counts_as_none(tmp_path) -> None:
     run_id = await finished(runs)
     effect = PlainEffect(args=1, value=value)
     after, left = make(
-        script(effect, CountingEffect(tmp_path / "n", 2)), await cut(log, unfinished, drop="value")
+        script(effect, CountingEffect(tmp_path / "n", 2)),
+        log=await left_of(log, "run.finished", drop="value"),
     )
     await after.recover()
     assert value in (await after.wait(run_id)).text
     assert effect.performed == [f"{run_id}:1"]
     assert CountingEffect(tmp_path / "n", 2).happened(f"{run_id}:2") == 1
     # and the second time it is known
-    last, _ = make(script(PlainEffect(args=1)), await cut(left, unfinished))
+    last, _ = make(script(PlainEffect(args=1)), log=await left_of(left, "run.finished"))
     await last.recover()
     assert value in (await last.wait(run_id)).text
 
@@ -206,7 +171,7 @@ async def test_a_result_whose_blob_was_lost_counts_as_none(tmp_path) -> None:
 async def test_another_step_than_the_recorded_one_diverges(other: PlainEffect) -> None:
     runs, log = make(script(PlainEffect(args=1)))
     run_id = await finished(runs)
-    after, _ = make(script(other), await cut(log, unfinished))
+    after, _ = make(script(other), log=await left_of(log, "run.finished"))
     await after.recover()
     result = await after.wait(run_id)
     assert result.status == "failed"
@@ -222,18 +187,18 @@ async def test_a_run_that_gets_nowhere_is_left_alone(tmp_path) -> None:
     await stuck.begun.wait()
     for _ in range(3):  # the process dies without a word, again and again
         again = WaitingEffect()
-        runs, _ = make(script(again), log, clock=clock)
+        runs, _ = make(script(again), log=log, clock=clock)
         assert await runs.recover() == [run_id]
         await again.begun.wait()
-    runs, _ = make(script(WaitingEffect()), log, clock=clock)
+    runs, _ = make(script(WaitingEffect()), log=log, clock=clock)
     assert await runs.recover() == []
     assert runs.show(run_id).status == "parked"
     assert "3 times" in runs.show(run_id).reason
 
-    early, _ = make(script(PlainEffect()), log, clock=clock)
+    early, _ = make(script(PlainEffect()), log=log, clock=clock)
     assert await early.recover() == []
     clock.advance(61)
-    late, _ = make(script(PlainEffect(value=1)), log, clock=clock)
+    late, _ = make(script(PlainEffect(value=1)), log=log, clock=clock)
     assert await late.recover() == [run_id]
     assert (await late.wait(run_id)).status == "completed"
     await early.drain(0)
@@ -244,7 +209,7 @@ async def parked_for_a_moment(clock: ManualClock) -> tuple[str, MemoryLog, float
     """A run that is parked, its log, and the time until which it is."""
     runs, log = make(script(PlainEffect(value=1)), clock=clock)
     run_id = await finished(runs)
-    left = await cut(log, unfinished)
+    left = await left_of(log, "run.finished")
     until = clock.wall() + 0.01
     await left.append(Draft("run.parked", run=run_id, data={"reason": "x", "until": until}))
     return run_id, left, until
@@ -263,7 +228,7 @@ def announced(begun: asyncio.Event) -> ScriptedProgram:
 async def test_a_parked_run_comes_back_by_itself_when_its_time_is_over() -> None:
     clock, begun = ManualClock(), asyncio.Event()
     run_id, left, _ = await parked_for_a_moment(clock)
-    after, _ = make(announced(begun), left, clock=clock)
+    after, _ = make(announced(begun), log=left, clock=clock)
     assert await after.recover() == []
     clock.advance(1)
     async with asyncio.timeout(5):
@@ -277,7 +242,7 @@ async def test_a_parked_run_comes_back_though_the_log_could_not_be_read_at_its_t
     monkeypatch.setattr("node.runs.lives.AGAIN_S", 0.01, raising=False)
     clock, begun = ManualClock(), asyncio.Event()
     run_id, left, _ = await parked_for_a_moment(clock)
-    after, _ = make(announced(begun), left, clock=clock)
+    after, _ = make(announced(begun), log=left, clock=clock)
     assert await after.recover() == []
     read, failures = left.run_entries, [JournalReadError("no file is left")]
 
@@ -317,7 +282,7 @@ async def test_a_run_that_is_on_the_log_begins_though_it_could_not_be_read_just_
 async def test_a_clock_that_was_set_back_does_not_keep_a_run_parked(restarted: bool) -> None:
     clock, begun = ManualClock(), asyncio.Event()
     run_id, left, until = await parked_for_a_moment(clock)
-    after, _ = make(announced(begun), left, clock=clock)
+    after, _ = make(announced(begun), log=left, clock=clock)
     if restarted:  # a board without a battery begins in 1970
         clock.wall_s = 0.0
     assert await after.recover() == ([run_id] if restarted else [])
@@ -330,7 +295,7 @@ async def test_a_clock_that_was_set_back_does_not_keep_a_run_parked(restarted: b
 async def test_a_run_whose_beginning_was_erased_fails_and_says_so() -> None:
     runs, log = make(script(PlainEffect()))
     run_id = await finished(runs)
-    after, _ = make(script(PlainEffect()), await cut(log, unfinished, drop="prompt"))
+    after, _ = make(script(PlainEffect()), log=await left_of(log, "run.finished", drop="prompt"))
     assert await after.recover() == []
     assert "cannot be resumed" in (await after.wait(run_id)).reason
 
@@ -338,7 +303,7 @@ async def test_a_run_whose_beginning_was_erased_fails_and_says_so() -> None:
 @pytest.mark.parametrize("at", range(1, 6))
 async def test_without_a_log_agents_stop(tmp_path, at: int) -> None:
     effects = [PlainEffect(args=1), CountingEffect(tmp_path / "n", 2), PlainEffect(args=3)]
-    runs, _ = make(script(*effects), MemoryLog(clock=ManualClock(), fail_at=at))
+    runs, _ = make(script(*effects), log=MemoryLog(clock=ManualClock(), fail_at=at))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     with pytest.raises(JournalWriteError):
         await runs.wait(run_id)
@@ -383,7 +348,7 @@ async def test_replay_compares_and_performs_nothing(tmp_path) -> None:
     run_id = await finished(runs)
     size = log.size
     fresh = [model("other"), PlainEffect(value=2), CountingEffect(tmp_path / "n", 1)]
-    after, _ = make(script(*fresh), log)
+    after, _ = make(script(*fresh), log=log)
     await after.recover()
     report = await after.replay(run_id)
     assert report == ReplayReport(run_id, ok=True, steps=3)
@@ -409,7 +374,7 @@ async def test_replay_compares_and_performs_nothing(tmp_path) -> None:
 async def test_replay_reports_the_first_divergence(effects, path, recorded, replayed) -> None:
     runs, log = make(script(PlainEffect(args=1), PlainEffect(args=2)))
     run_id = await finished(runs)
-    after, _ = make(script(*effects), log)
+    after, _ = make(script(*effects), log=log)
     report = await after.replay(run_id)
     assert isinstance(report, ReplayReport)
     assert not report.ok
@@ -426,7 +391,7 @@ async def test_replay_notices_another_answer() -> None:
         await run.step(PlainEffect())
         return Answer("completed", "something else")
 
-    after, _ = make(other, log)
+    after, _ = make(other, log=log)
     report = await after.replay(run_id)
     assert isinstance(report, ReplayReport)
     assert report.divergence is not None
@@ -438,7 +403,7 @@ async def test_a_fork_takes_over_earlier_steps_and_goes_live() -> None:
     runs, log = make(script(*effects))
     run_id = await finished(runs)
     live = [model("x", "a"), model("y", "b"), model("z", "c")]
-    after, _ = make(script(*live), log)
+    after, _ = make(script(*live), log=log)
     await after.recover()
     new = await after.replay(run_id, from_step="2", actor="uid:5")
     assert isinstance(new, str)
@@ -559,7 +524,7 @@ async def test_copied_steps_do_not_count_on_the_day_again() -> None:
     run_id = await finished(runs)
     new = await runs.replay(run_id, from_step="2")
     await runs.wait(str(new))
-    after, _ = make(script(), log, clock=clock)
+    after, _ = make(script(), log=log, clock=clock)
     await after.recover()
     for ledger in (runs._door.ledger, after._door.ledger):
         used = ledger.pockets(agent())[1].used
@@ -694,7 +659,7 @@ async def test_a_slow_watcher_holds_nothing_up_and_misses_no_step() -> None:
 async def test_a_finished_run_of_an_earlier_process_can_be_watched() -> None:
     runs, log = make(script(PlainEffect()))
     run_id = await finished(runs)
-    after, _ = make(script(), log)
+    after, _ = make(script(), log=log)
     await after.recover()
     kinds = [event.type for event in await collect(after, run_id)]
     assert kinds == ["run.started", "step.intent", "step.result", "run.finished"]
@@ -773,9 +738,11 @@ async def test_a_resumed_run_keeps_the_manifest_it_began_with() -> None:
         await run.step(PlainEffect())
         return Answer("completed", run.agent.instructions)
 
-    runs, log = make(program, None, replace(agent(), instructions="old"))
+    runs, log = make(program, replace(agent(), instructions="old"))
     run_id = await finished(runs)
-    after, _ = make(program, await cut(log, unfinished), replace(agent(), instructions="new"))
+    after, _ = make(
+        program, replace(agent(), instructions="new"), log=await left_of(log, "run.finished")
+    )
     await after.recover()
     assert (await after.wait(run_id)).text == "old"
 
@@ -787,11 +754,7 @@ async def test_paused_unknown_and_too_many() -> None:
 
     slow = WaitingEffect()
     runs, _ = make(
-        script(slow),
-        None,
-        agent(),
-        replace(agent("off"), paused=True),
-        limits=NodeLimits(runs_at_once=1),
+        script(slow), agent(), replace(agent("off"), paused=True), limits=NodeLimits(runs_at_once=1)
     )
     with pytest.raises(RunError, match="paused"):
         await runs.start("off", "go", actor="uid:1")

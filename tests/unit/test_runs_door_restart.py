@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
+from helpers.runs import left_of, make, script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,11 +28,9 @@ from node.runs import (
     GuardContext,
     GuardStage,
     GuardVerdict,
-    NoGuards,
     Outcome,
     ProgramRun,
     ReplayReport,
-    Runs,
     StepKind,
     Usage,
 )
@@ -39,7 +38,6 @@ from node.runs.coding import error_from, error_json, usage_from, usage_json
 from node.runs.testing import (
     CountingEffect,
     FixedGuards,
-    MemoryAgents,
     PlainEffect,
     ScriptedProgram,
     WaitingEffect,
@@ -48,14 +46,6 @@ from node.runs.testing import (
 from node.types import Json
 
 DAY_S = 86_400
-
-
-def make(program, log=None, *agents, clock=None, guards=None) -> tuple[Runs, MemoryLog]:
-    clock = clock or ManualClock()
-    log = log or MemoryLog(clock=clock)
-    registry = MemoryAgents(*(agents or (agent(), agent("other"))))
-    runs = Runs(log=log, program=program, agents=registry, clock=clock, guards=guards or NoGuards())
-    return runs, log
 
 
 def waits_if_slow(slow: WaitingEffect):
@@ -68,20 +58,20 @@ def waits_if_slow(slow: WaitingEffect):
 
 async def test_an_old_unfinished_run_is_found_behind_finished_ones() -> None:
     slow = WaitingEffect()
-    runs, log = make(waits_if_slow(slow))
+    runs, log = make(waits_if_slow(slow), agent(), agent("other"))
     first = await runs.start("clerk", "quick", actor="uid:1")
     await runs.wait(first)
     old = await runs.start("clerk", "slow", actor="uid:1")
     for _ in range(5):
         await runs.wait(await runs.start("other", "quick", actor="uid:1"))
-    after, _ = make(waits_if_slow(PlainEffect()), log)  # type: ignore[arg-type]
+    after, _ = make(waits_if_slow(PlainEffect()), log=log)  # type: ignore[arg-type]
     assert await after.recover() == [old]
     assert (await after.wait(old)).text == "slow"
     listed = [(run.agent, run.status) for run in after.list()]
     assert listed == [("other", "completed")] * 5 + [("clerk", "completed")] * 2
     assert [run.id for run in after.list(agent="clerk")] == [old, first]
     assert [run.id for run in after.list(agent="clerk", limit=1)] == [old]
-    third, _ = make(waits_if_slow(PlainEffect()), log)  # type: ignore[arg-type]
+    third, _ = make(waits_if_slow(PlainEffect()), log=log)  # type: ignore[arg-type]
     assert await third.recover() == []
     await runs.drain(0)
 
@@ -95,7 +85,7 @@ async def test_exactly_the_unfinished_runs_are_resumed(prompts: list[str]) -> No
     quick = [run_id for run_id, prompt in zip(ids, prompts, strict=True) if prompt == "quick"]
     for run_id in quick:
         await runs.wait(run_id)
-    after, _ = make(waits_if_slow(WaitingEffect()), log)
+    after, _ = make(waits_if_slow(WaitingEffect()), log=log)
     assert sorted(await after.recover()) == sorted(set(ids) - set(quick))
     await after.drain(0)
     await runs.estop("uid:1")
@@ -117,7 +107,7 @@ async def test_a_run_over_midnight_counts_on_both_days() -> None:
     runs, log = make(program, clock=clock)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     assert (await runs.wait(run_id)).usage.completion_tokens == 75
-    after, _ = make(program, log, clock=clock)
+    after, _ = make(program, log=log, clock=clock)
     await after.recover()
     for one in (runs, after):
         mine, node = one._door.ledger.pockets(agent())
@@ -158,7 +148,7 @@ async def test_a_step_over_midnight_counts_on_the_day_it_was_reserved(finished: 
     else:
         await runs.drain(0)
     assert [pocket.used.completion_tokens for pocket in before] == [70, 70]
-    after, _ = make(program, log, clock=clock)
+    after, _ = make(program, log=log, clock=clock)
     await after.recover()
     if not finished:
         waits.release.set()
@@ -198,7 +188,7 @@ async def test_rewritten_arguments_are_what_is_performed_and_settled(
 ) -> None:
     guards = FixedGuards({GuardStage.TOOL_ARGUMENTS: [Halves(), Halves()]})
     effect = RewritableCounter(tmp_path / "n", 40)
-    runs, log = make(ScriptedProgram(lambda _: [effect]), guards=guards)
+    runs, log = make(script(effect), guards=guards)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     result = await runs.wait(run_id)
     assert result.text == '[{"added":10}]'
@@ -213,7 +203,7 @@ async def test_rewritten_arguments_are_what_is_performed_and_settled(
             for ref in entry.draft.blobs:
                 left._blobs[ref.id] = log.blob(ref)
             await left.append(replace(entry.draft, cause=()))
-        after, _ = make(ScriptedProgram(lambda _: [effect]), left, guards=guards)
+        after, _ = make(script(effect), log=left, guards=guards)
         await after.recover()
         assert (await after.wait(run_id)).text == result.text
     assert RewritableCounter(effect.file, 10).happened(f"{run_id}:1") == 1
@@ -279,7 +269,7 @@ class Wary:
 async def test_an_answer_about_a_held_result_holds_for_rewritten_arguments_too(tmp_path) -> None:
     looks = {GuardStage.TOOL_ARGUMENTS: [Halves()], GuardStage.TOOL_RESULT: [Wary()]}
     effect = RewritableCounter(tmp_path / "n", 20)
-    runs, log = make(ScriptedProgram(lambda _: [effect]), guards=FixedGuards(looks))
+    runs, log = make(script(effect), guards=FixedGuards(looks))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     async for event in runs.watch(run_id):
         if event.type == "approval.asked":
@@ -287,7 +277,7 @@ async def test_an_answer_about_a_held_result_holds_for_rewritten_arguments_too(t
     (question,) = runs.approvals()
     assert question.args == {"number": 10}
     await runs.drain(0)
-    after, _ = make(ScriptedProgram(lambda _: [effect]), log, guards=FixedGuards(looks))
+    after, _ = make(script(effect), log=log, guards=FixedGuards(looks))
     await after.recover()
     await after.approve(question.id, "uid:1")
     assert (await after.wait(run_id)).text == '[{"added":10}]'
@@ -308,7 +298,7 @@ async def test_what_may_have_happened_counts_as_used() -> None:
             raise errors.OutcomeUnknownError("who knows")
 
     effect = Unknown(traceless=False, needs_usage=Usage(egress_bytes=500))
-    runs, _ = make(ScriptedProgram(lambda _: [effect]))
+    runs, _ = make(script(effect))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await begun.wait()
     await runs.cancel(run_id)
@@ -328,16 +318,12 @@ async def test_a_result_that_cannot_be_read_just_now_is_not_taken_for_lost(
     runs, log = make(ScriptedProgram(lambda _: [PlainEffect(value="x" * 5000)]))
     run = await runs.start("clerk", "go", actor="uid:1")
     await runs.wait(run)
-    left = MemoryLog(clock=ManualClock())
-    left._blobs = log._blobs
-    for entry in log.entries():
-        if entry.type != "run.finished":
-            await left.append(entry.draft)
+    left = await left_of(log, "run.finished")
     kept = {ref.id for entry in log.entries() for ref in entry.draft.blobs if ref.role == "value"}
     read = left.blob
     monkeypatch.setattr(left, "blob", lambda ref: unread() if ref.id in kept else read(ref))
     again = PlainEffect(value="x" * 5000)
-    after, _ = make(ScriptedProgram(lambda _: [again]), left)
+    after, _ = make(script(again), log=left)
     assert await after.recover() == [run]
     await after.wait(run)
     assert again.performed == [], "it may have been done"
@@ -367,7 +353,7 @@ async def test_a_log_that_cannot_be_read_forgets_no_run(
         yield from newest(*types, **which)
 
     monkeypatch.setattr(log, what, finds if what == "newest" else fails)
-    after, _ = make(waits_if_slow(PlainEffect()), log)  # type: ignore[arg-type]
+    after, _ = make(waits_if_slow(PlainEffect()), log=log)  # type: ignore[arg-type]
     if what == "blob" and error is JournalDamagedError:
         await after.recover()
         assert log.entry(log.size - 1).type == "run.finished", "what it began with is gone"
@@ -385,7 +371,7 @@ async def test_an_answer_that_cannot_be_read_just_now_is_not_told_as_empty(
     runs, log = make(waits_if_slow(PlainEffect()))  # type: ignore[arg-type]
     run = await runs.start("clerk", "quick", actor="uid:1")
     assert (await runs.wait(run)).text == "quick"
-    after, _ = make(waits_if_slow(PlainEffect()), log)  # type: ignore[arg-type]
+    after, _ = make(waits_if_slow(PlainEffect()), log=log)  # type: ignore[arg-type]
     await after.recover()
     with monkeypatch.context() as patched:
         patched.setattr(log, "blob", unread)
@@ -426,7 +412,7 @@ async def test_a_replay_that_leaves_something_out_is_noticed_behind_what_guards_
     runs, log = make(takes(judges=True, keeps=True), guards=guards)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.wait(run_id)
-    after, _ = make(takes(judges=judges, keeps=keeps), log, guards=guards)
+    after, _ = make(takes(judges=judges, keeps=keeps), log=log, guards=guards)
     report = await after.replay(run_id)
     assert isinstance(report, ReplayReport)
     assert (report.divergence and report.divergence.path) == missed
@@ -449,7 +435,7 @@ async def test_a_replay_that_has_more_judged_than_was_writes_nothing() -> None:
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.wait(run_id)
     size = log.size
-    report = await make(takes(judges=True), log, guards=guards)[0].replay(run_id)
+    report = await make(takes(judges=True), log=log, guards=guards)[0].replay(run_id)
     assert isinstance(report, ReplayReport)
     assert (report.divergence and report.divergence.path, log.size) == ("2", size)
 
@@ -474,7 +460,7 @@ async def test_guards_do_not_speak_where_a_step_was_nor_the_other_way_round(
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await stuck.begun.wait()
     effect.performed.clear()
-    after, _ = make(takes(judged=not judged), log, guards=guards)
+    after, _ = make(takes(judged=not judged), log=log, guards=guards)
     await after.recover()
     result = await asyncio.wait_for(after.wait(run_id), 20)
     assert (result.status, effect.performed) == ("failed", [])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from helpers.runs import make, script
 
 from node.clock import ManualClock
 from node.errors import BudgetExceededError, PolicyDeniedError, StepFailedError, ToolError
@@ -16,22 +17,17 @@ from node.runs import (
     GuardContext,
     GuardStage,
     GuardVerdict,
-    NoGuards,
     Outcome,
-    Program,
     ProgramRun,
     RunResult,
-    Runs,
     Usage,
 )
 from node.runs.agent import BudgetLimits, ToolGrant
-from node.runs.checks import Guards
 from node.runs.effect import Label
 from node.runs.testing import (
     CountingEffect,
     FailingEffect,
     FixedGuards,
-    MemoryAgents,
     PlainEffect,
     ScriptedProgram,
     agent,
@@ -40,20 +36,8 @@ from node.runs.testing import (
 from node.types import Json
 
 
-def make(program: Program, *agents, log=None, guards: Guards | None = None, **more) -> Runs:
-    clock = more.pop("clock", None) or ManualClock()
-    return Runs(
-        log=log or MemoryLog(clock=clock),
-        program=program,
-        agents=MemoryAgents(*(agents or (agent(),))),
-        clock=clock,
-        guards=guards or NoGuards(),
-        **more,
-    )
-
-
 async def run_script(log: MemoryLog, effects: Sequence[Effect], *agents, **more) -> RunResult:
-    runs = make(ScriptedProgram(lambda _: effects), *agents, log=log, **more)
+    runs, _ = make(script(*effects), *agents, log=log, **more)
     return await runs.wait(await runs.start("clerk", "go", actor="uid:1000"))
 
 
@@ -180,7 +164,7 @@ async def test_budget_refusal_names_the_dimension_and_what_was_done() -> None:
                 raise
         return Answer("completed", "")
 
-    runs = make(program, clerk, log=log)
+    runs, _ = make(program, clerk, log=log)
     result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
     assert result.status == "stopped"
     (error,) = caught
@@ -362,7 +346,7 @@ async def test_input_and_answer_guards_are_steps_of_the_run() -> None:
     looks = [Judge("never", GuardVerdict("fail"))]
     guards = FixedGuards({GuardStage.INPUT: looks, GuardStage.ANSWER: looks})
     program = ScriptedProgram(lambda _: [PlainEffect(value=1)], judged=True)
-    runs = make(program, log=log, guards=guards)
+    runs, _ = make(program, log=log, guards=guards)
     await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
     paths = [entry.draft.path for entry in of(log, "step.result")]
     assert paths == ["1.input.judge", "2", "3.answer.judge"]
@@ -388,7 +372,7 @@ async def test_policy_error_is_raised_to_the_program() -> None:
             caught.append(error)
         return Answer("could_not", "no")
 
-    runs = make(program)
+    runs, _ = make(program)
     result = await runs.wait(await runs.start("clerk", "go", actor="uid:1"))
     assert result.status == "could_not"
     assert "tools.not-granted" in caught[0].message
@@ -410,7 +394,7 @@ async def test_watchers_see_verdicts_that_are_not_a_pass_live_and_later() -> Non
     told = GuardVerdict("rewrite", "hidden", "the [key]")
     looks = [Judge("never", GuardVerdict("fail"), "calm"), Judge("secret", told)]
     guards = FixedGuards({GuardStage.TOOL_RESULT: looks})
-    runs = make(ScriptedProgram(lambda _: [PlainEffect(value="secret")]), log=log, guards=guards)
+    runs, _ = make(script(PlainEffect(value="secret")), log=log, guards=guards)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     live = [event async for event in runs.watch(run_id)]
     (verdict,) = [event for event in live if event.type == "guard"]
@@ -421,7 +405,7 @@ async def test_watchers_see_verdicts_that_are_not_a_pass_live_and_later() -> Non
         "verdict": "rewrite",
         "reason": "hidden",
     }
-    later = make(ScriptedProgram(lambda _: []), log=log)
+    later, _ = make(script(), log=log)
     await later.recover()
     again = [event async for event in later.watch(run_id)]
     assert [event.type for event in again] == [event.type for event in live]
@@ -444,7 +428,7 @@ async def test_words_of_any_length_are_cut_to_what_an_entry_holds() -> None:
 
     guards = FixedGuards({GuardStage.TOOL_RESULT: [Judge("odd", GuardVerdict("rewrite", long, 7))]})
     clerk = agent(tools=(ToolGrant("plain"), ToolGrant("asks", approval="ask")))
-    runs = make(program, clerk, guards=guards)
+    runs, _ = make(program, clerk, guards=guards)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     async for event in runs.watch(run_id):
         if event.type == "approval.asked":
@@ -467,6 +451,6 @@ async def test_guards_know_the_prompt_wherever_they_look() -> None:
 
     program = ScriptedProgram(lambda _: (PlainEffect(),), judged=True)
     guards = FixedGuards({stage: (Listening(),) for stage in GuardStage})
-    runs = make(program, guards=guards)
+    runs, _ = make(program, guards=guards)
     await runs.wait(await runs.start("clerk", "What is 1234 * 5678?", actor="uid:1"))
     assert known == [(stage, "What is 1234 * 5678?") for stage in GuardStage]

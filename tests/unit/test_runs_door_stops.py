@@ -12,26 +12,23 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from helpers.runs import left_of, make, question_of, script, settled
 
-from node.clock import Clock, ManualClock
+from node.clock import ManualClock
 from node.errors import JournalWriteError, RunError, RunStoppedError
 from node.journal import Draft, MemoryLog
 from node.runs import (
-    AgentManifest,
     Answer,
     GuardContext,
-    Guards,
     GuardStage,
     GuardVerdict,
     NodeLimits,
-    NoGuards,
     Outcome,
     ProgramRun,
     Runs,
     Usage,
 )
 from node.runs.agent import BudgetLimits
-from node.runs.approvals import Approval
 from node.runs.coding import usage_from
 from node.runs.program import Program
 from node.runs.run import Run
@@ -40,7 +37,6 @@ from node.runs.testing import (
     BoundedEffect,
     CountingEffect,
     FixedGuards,
-    MemoryAgents,
     PlainEffect,
     ScriptedProgram,
     WaitingEffect,
@@ -49,38 +45,11 @@ from node.runs.testing import (
 from node.types import Json
 
 
-def make(
-    program: Program,
-    log: MemoryLog | None = None,
-    clerk: AgentManifest | None = None,
-    *,
-    clock: Clock | None = None,
-    limits: NodeLimits | None = None,
-    guards: Guards | None = None,
-) -> tuple[Runs, MemoryLog]:
-    clock = clock or ManualClock()
-    log = log or MemoryLog(clock=clock)
-    runs = Runs(
-        log=log,
-        program=program,
-        agents=MemoryAgents(clerk or agent()),
-        clock=clock,
-        guards=guards or NoGuards(),
-        limits=limits,
-    )
-    return runs, log
-
-
 class Escalating:
     name = "escalating"
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
         return GuardVerdict("escalate", "who knows")
-
-
-async def settled() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -120,7 +89,7 @@ def writes() -> WaitingEffect:
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_resuming_takes_no_run_up_that_is_alive(stopped: bool) -> None:
     slow = writes()
-    runs, log = make(ScriptedProgram(lambda _: [slow]))
+    runs, log = make(script(slow))
     if stopped:
         await runs.estop("uid:1")
         await runs.resume("uid:1")
@@ -137,7 +106,7 @@ async def test_resuming_takes_no_run_up_that_is_alive(stopped: bool) -> None:
 
 async def test_a_run_that_was_stopped_and_resumed_often_is_not_taken_for_one_that_crashes() -> None:
     slow = writes()
-    runs, log = make(ScriptedProgram(lambda _: [slow]))
+    runs, log = make(script(slow))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     for _ in range(5):
         await slow.begun.wait()
@@ -145,7 +114,7 @@ async def test_a_run_that_was_stopped_and_resumed_often_is_not_taken_for_one_tha
         await runs.estop("uid:1")
         assert await runs.resume("uid:1") == [run_id]
     await slow.begun.wait()
-    again, _ = make(ScriptedProgram(lambda _: [PlainEffect("plain.write")]), await copied(log))
+    again, _ = make(ScriptedProgram(lambda _: [PlainEffect("plain.write")]), log=await left_of(log))
     assert await again.recover() == [run_id]  # once it did
     slow.release.set()
     for each in (runs, again):
@@ -184,17 +153,14 @@ async def test_a_run_that_is_left_alone_comes_back_once_however_often_it_is_resu
     pass_time: Callable[[float], None],
 ) -> None:
     slow = writes()
-    runs, log = make(ScriptedProgram(lambda _: [slow]))
+    runs, log = make(script(slow))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await slow.begun.wait()
-    left = MemoryLog(clock=ManualClock())
-    left._blobs.update(log._blobs)
-    for entry in log.entries():
-        await left.append(entry.draft)
+    left = await left_of(log)
     for _ in range(3):
         await left.append(Draft("run.resumed", run=run_id, agent="clerk"))
     again = writes()
-    after, _ = make(ScriptedProgram(lambda _: [again]), left)
+    after, _ = make(script(again), log=left)
     assert await after.recover() == []
     await after.estop("uid:1")
     assert await after.resume("uid:1") == []
@@ -209,7 +175,7 @@ async def test_a_run_that_is_left_alone_comes_back_once_however_often_it_is_resu
 
 
 async def test_a_stop_that_comes_while_another_is_lifted_stands() -> None:
-    runs, log = make(ScriptedProgram(lambda _: [PlainEffect()]), SlowLog(clock=ManualClock()))
+    runs, log = make(ScriptedProgram(lambda _: [PlainEffect()]), log=SlowLog(clock=ManualClock()))
     await runs.estop("uid:1")
     await asyncio.gather(runs.resume("uid:1"), runs.estop("uid:2"))
     with pytest.raises(RunStoppedError):
@@ -219,7 +185,7 @@ async def test_a_stop_that_comes_while_another_is_lifted_stands() -> None:
 
 async def test_a_run_that_was_stopped_as_it_started_is_resumed() -> None:
     step = PlainEffect()
-    runs, _ = make(ScriptedProgram(lambda _: [step]), SlowLog(clock=ManualClock()))
+    runs, _ = make(script(step), log=SlowLog(clock=ManualClock()))
     start = asyncio.create_task(runs.start("clerk", "go", actor="uid:1"))
     await asyncio.sleep(0)
     await runs.estop("uid:1")
@@ -232,40 +198,22 @@ async def test_a_run_that_was_stopped_as_it_started_is_resumed() -> None:
 # ── answers, stops and what is counted ──────────────────────────────────────────────────────
 
 
-async def copied(log: MemoryLog, *without: str) -> MemoryLog:
-    """What a crash leaves: the log but for entries of these types."""
-    left = MemoryLog(clock=ManualClock())
-    left._blobs.update(log._blobs)
-    for entry in log.entries():
-        if entry.type not in without:
-            await left.append(entry.draft)
-    return left
-
-
-async def question_of(runs: Runs, run_id: str) -> Approval:
-    async for event in runs.watch(run_id):
-        if event.type == "approval.asked" and runs.approvals():
-            (question,) = runs.approvals()
-            return question
-    raise AssertionError("nobody was asked")
-
-
 async def test_what_was_said_of_one_attempt_says_nothing_of_the_next(tmp_path) -> None:
     """It did not happen, so it was done; and the node died again before the log had the result."""
     step = CountingEffect(tmp_path / "n", 1, knows=False)
-    runs, log = make(ScriptedProgram(lambda _: [step]))
+    runs, log = make(script(step))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.wait(run_id)
     step.file.unlink()
-    first = await copied(log, "step.result", "run.finished")
-    runs, _ = make(ScriptedProgram(lambda _: [step]), first)
+    first = await left_of(log, "step.result", "run.finished")
+    runs, _ = make(script(step), log=first)
     await runs.recover()
     question = await question_of(runs, run_id)
     assert question.reason.endswith("Did it happen? If not, it is done now.")
     await runs.deny(question.id, "uid:1")
     await runs.wait(run_id)
-    second = await copied(first, "step.result", "run.finished")
-    runs, _ = make(ScriptedProgram(lambda _: [step]), second)
+    second = await left_of(first, "step.result", "run.finished")
+    runs, _ = make(script(step), log=second)
     await runs.recover()
     again = await question_of(runs, run_id)
     assert step.happened(f"{run_id}:1") == 1
@@ -276,13 +224,11 @@ async def test_what_was_said_of_one_attempt_says_nothing_of_the_next(tmp_path) -
 
 async def test_an_answer_that_came_while_the_run_was_parked_is_taken(tmp_path) -> None:
     step = CountingEffect(tmp_path / "n", 1, knows=False)
-    runs, log = make(ScriptedProgram(lambda _: [step]))
+    runs, log = make(script(step))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.wait(run_id)
     step.file.unlink()
-    runs, _ = make(
-        ScriptedProgram(lambda _: [step]), await copied(log, "step.result", "run.finished")
-    )
+    runs, _ = make(script(step), log=await left_of(log, "step.result", "run.finished"))
     await runs.recover()
     question = await question_of(runs, run_id)
     await runs.estop("uid:1")
@@ -296,7 +242,7 @@ async def test_an_answer_that_came_while_the_run_was_parked_is_taken(tmp_path) -
 async def test_a_stop_while_the_intent_is_written_stops_the_step(tmp_path, how: str) -> None:
     step = CountingEffect(tmp_path / "n", 1)
     log = SlowLog(clock=ManualClock())
-    runs, _ = make(ScriptedProgram(lambda _: [step]), log)
+    runs, _ = make(script(step), log=log)
     log.when = "step.intent"
     log.then = lambda: stopping.append(
         asyncio.ensure_future(runs.estop("uid:1") if how == "estop" else runs.cancel(run_id))
@@ -328,26 +274,17 @@ class Writing(CountingEffect):
         return await super().settle(key)
 
 
-def without_end(log: MemoryLog) -> SlowLog:
-    """The log as a crash in the middle of its step would have left it."""
-    left = SlowLog(clock=ManualClock())
-    left._blobs.update(log._blobs)
-    for entry in log.entries():
-        if entry.type not in ("step.result", "run.finished"):
-            left.append_sync(entry.draft)
-    return left
-
-
 async def interrupted(file: Path, *, knows: bool) -> tuple[Runs, SlowLog, Writing, str]:
     """A node that is about to take up a run whose step has an intent, and did not happen."""
     died = CountingEffect(file, 1)
-    runs, log = make(ScriptedProgram(lambda _: [died]))
+    runs, log = make(script(died))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.wait(run_id)
     died.file.unlink()
-    left = without_end(log)
+    left = SlowLog(clock=ManualClock())
+    await left_of(log, "step.result", "run.finished", into=left)
     step = Writing(file, 1, knows, left)
-    runs, _ = make(ScriptedProgram(lambda _: [step]), left)
+    runs, _ = make(script(step), log=left)
     return runs, left, step, run_id
 
 
@@ -421,7 +358,7 @@ async def test_what_is_stopped_anywhere_has_each_result_once_and_counts_it(
 
     moment, over = 0, False
     while not over:
-        runs, log = make(cast("Program", program), SlowLog(clock=ManualClock()))
+        runs, log = make(cast("Program", program), log=SlowLog(clock=ManualClock()))
         run_id = await runs.start("clerk", "go", actor="uid:1")
         for _ in range(moment):
             await asyncio.sleep(0)
@@ -460,7 +397,7 @@ async def test_what_cannot_be_found_out_in_time_counts_as_used(
 ) -> None:
     monkeypatch.setattr("node.runs.life.SETTLE_S", 0.01)
     step = Late(traceless=False, needs_usage=Usage(egress_bytes=500))
-    runs, log = make(ScriptedProgram(lambda _: [step]))
+    runs, log = make(script(step))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await until(lambda: step.performed)
     await runs.cancel(run_id)
@@ -477,7 +414,7 @@ async def test_who_asks_after_a_timeout_does_not_say_that_it_is_done_now(tmp_pat
 
     step = Slow(tmp_path / "n", 1, knows=False)
     clerk = agent(budget=BudgetLimits(seconds=0.01))
-    runs, _ = make(ScriptedProgram(lambda _: [step]), None, clerk)
+    runs, _ = make(script(step), clerk)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     question = await question_of(runs, run_id)
     assert question.reason.endswith("Did it happen?")
@@ -495,11 +432,11 @@ async def test_a_call_that_is_taken_up_sends_no_more_than_is_left() -> None:
 
     call = Died(traceless=False, needs_usage=Usage(egress_bytes=500), sends=500, most=500)
     clerk = agent(budget=BudgetLimits(egress_bytes=500))
-    runs, log = make(ScriptedProgram(lambda _: [call]), None, clerk)
+    runs, log = make(script(call), clerk)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await until(lambda: call.given)
     limits = NodeLimits(egress_bytes_per_day=0)  # others used up the node's day meanwhile
-    again, _ = make(ScriptedProgram(lambda _: [call]), await copied(log), clerk, limits=limits)
+    again, _ = make(script(call), clerk, log=await left_of(log), limits=limits)
     await again.recover()
     assert (await again.wait(run_id)).usage.egress_bytes == 0
     assert call.given == [-1, 0]
@@ -509,7 +446,7 @@ async def test_a_call_that_is_taken_up_sends_no_more_than_is_left() -> None:
 async def test_a_run_that_waited_for_a_person_is_cancelled_while_it_is_parked() -> None:
     escalates = FixedGuards({GuardStage.TOOL_RESULT: [Escalating()]})
     effect = PlainEffect(value="a letter")
-    runs, _ = make(ScriptedProgram(lambda _: [effect]), guards=escalates)
+    runs, _ = make(script(effect), guards=escalates)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await question_of(runs, run_id)
     await runs.estop("uid:1")
@@ -520,7 +457,7 @@ async def test_a_run_that_waited_for_a_person_is_cancelled_while_it_is_parked() 
 
 async def test_nothing_is_resumed_while_the_node_goes_down() -> None:
     slow = writes()
-    runs, _ = make(ScriptedProgram(lambda _: [slow]), SlowLog(clock=ManualClock()))
+    runs, _ = make(script(slow), log=SlowLog(clock=ManualClock()))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await slow.begun.wait()
     await runs.estop("uid:1")
@@ -538,12 +475,13 @@ async def test_a_stop_while_a_run_is_taken_up_leaves_its_step_for_later(
     tmp_path: Path, knows: bool
 ) -> None:
     step = CountingEffect(tmp_path / "n", 1, knows=knows)
-    runs, log = make(ScriptedProgram(lambda _: [step]))
+    runs, log = make(script(step))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.wait(run_id)
     step.file.unlink()
-    left = without_end(log)
-    runs, _ = make(ScriptedProgram(lambda _: [step]), left)
+    left = SlowLog(clock=ManualClock())
+    await left_of(log, "step.result", "run.finished", into=left)
+    runs, _ = make(script(step), log=left)
     stopping: list[asyncio.Task[None]] = []
     left.when = "run.resumed"
     left.then = lambda: stopping.append(asyncio.ensure_future(runs.estop("uid:1")))
@@ -562,7 +500,7 @@ async def test_a_stop_while_a_run_is_taken_up_leaves_its_step_for_later(
 async def test_no_more_runs_begin_at_once_than_the_node_keeps(forks: bool) -> None:
     """All of them look how many there are before the first is on the log."""
     slow, limits = writes(), NodeLimits(runs_at_once=3)
-    runs, log = make(ScriptedProgram(lambda _: [slow]), SlowLog(clock=ManualClock()), limits=limits)
+    runs, log = make(script(slow), log=SlowLog(clock=ManualClock()), limits=limits)
     first = await runs.start("clerk", "go", actor="uid:1")
     await slow.begun.wait()
     fork = partial(runs.replay, first, from_step="1")
@@ -594,7 +532,7 @@ async def test_a_run_that_is_cancelled_ends_though_all_are_stopped_meanwhile(
     how: str, cancelled_first: bool
 ) -> None:
     slow = Unwilling(name="plain.write", traceless=False)
-    runs, log = make(ScriptedProgram(lambda _: [slow]))
+    runs, log = make(script(slow))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await slow.begun.wait()
     stops = [runs.cancel(run_id), runs.estop("uid:1") if how == "estop" else runs.drain(0)]
@@ -605,7 +543,7 @@ async def test_a_run_that_is_cancelled_ends_though_all_are_stopped_meanwhile(
     slow.release.set()
     await asyncio.wait_for(asyncio.gather(*stopping), 5)
     assert (await runs.wait(run_id)).status == "stopped"
-    again, _ = make(ScriptedProgram(lambda _: [slow]), log)
+    again, _ = make(script(slow), log=log)
     await again.recover()
     assert await again.resume("uid:1") == []
 
@@ -615,7 +553,7 @@ async def test_a_shutdown_does_not_wait_for_ever_for_what_a_cancelled_run_finds_
 ) -> None:
     monkeypatch.setattr("node.runs.life.SETTLE_S", 0.01)
     step = Late(traceless=False)
-    runs, _ = make(ScriptedProgram(lambda _: [step]))
+    runs, _ = make(script(step))
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await until(lambda: step.performed)
     await runs.estop("uid:1")
@@ -646,7 +584,7 @@ async def test_an_answer_that_a_cancelled_run_had_by_then_is_its_answer() -> Non
 async def test_who_cancels_is_told_that_the_end_could_not_be_written() -> None:
     slow = writes()
     log = MemoryLog(clock=ManualClock())
-    runs, _ = make(ScriptedProgram(lambda _: [slow]), log)
+    runs, _ = make(script(slow), log=log)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await slow.begun.wait()
     log._fail_at = log.size

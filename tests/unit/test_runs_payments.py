@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from helpers.runs import left_of, settled
 
 from node.clock import ManualClock
 from node.errors import JournalWriteError, ManifestError, RunError, RunStoppedError
@@ -478,12 +478,9 @@ class Hanging(Node):
         run = await self.runs.start("clerk", "go", actor="uid:1")
         await self.asked(run)
         await self.runs.drain(0)
-        left = MemoryLog(clock=self.clock)
-        left._blobs.update(self.log._blobs)
-        for entry in self.log.entries():
-            if not entry.type.startswith("approval."):
-                await left.append(entry.draft)
-        self.log = left
+        self.log = await left_of(
+            self.log, "approval.asked", "approval.settled", into=MemoryLog(clock=self.clock)
+        )
         self.purse.expired.add(ANNA)
         self.runs = self.make()
         assert await self.runs.recover() == [run]
@@ -515,11 +512,6 @@ async def test_what_may_be_paid_yet_is_never_told_as_failed(locked: bool) -> Non
     (value,) = json.loads((await node.runs.wait(run)).text)
     assert value == {"error": "PaymentPendingError"}
     assert node.spent() == {ANNA: (90 + MOST_FEE_SAT) * 1000}
-
-
-async def settled() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def test_an_amount_that_a_model_writes_with_a_point_is_that_amount() -> None:
