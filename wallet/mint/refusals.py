@@ -1,7 +1,4 @@
-"""What a mint's refusal means and what to do next (NUT-00 errors, `error_codes.md`).
-
-The numbers that the wallet's operations decide by have names here.
-"""
+"""What a mint's refusal means and what to do next (NUT-00 errors, `error_codes.md`)."""
 
 from __future__ import annotations
 
@@ -9,49 +6,36 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from wallet import codes
 from wallet.errors import MintError
 from wallet.mint.replies import ErrorReply
 from wallet.mint.words import quoted
 
-ALREADY_SPENT: Final = 11001
-PROOFS_PENDING: Final = 11002
-OUTPUTS_ALREADY_SIGNED: Final = 11003
-NOT_BALANCED: Final = 11005
-KEYSET_UNKNOWN: Final = 12001
-KEYSET_INACTIVE: Final = 12002
-KEYSET_EXPIRED: Final = 12003
-QUOTE_NOT_PAID: Final = 20001
-ALREADY_ISSUED: Final = 20002
-PAYMENT_FAILED: Final = 20004
-QUOTE_PENDING: Final = 20005
-ALREADY_PAID: Final = 20006
-QUOTE_EXPIRED: Final = 20007
-
 _NEEDS_AUTH = "This mint wants authentication (NUT-21, NUT-22), which is not supported."
 _HINTS: Final = {
     10001: "The proofs are not this mint's, are locked, or lack a valid witness.",
-    ALREADY_SPENT: "The token was redeemed before.",
-    PROOFS_PENDING: "They are in a payment under way; try again when it has ended.",
-    OUTPUTS_ALREADY_SIGNED: "The mint answered this request before; restore finds its answer.",
-    OUTPUTS_ALREADY_SIGNED + 1: "The same request is still under way; try again later.",
-    NOT_BALANCED: "The mint's fees changed; load its keysets and try again.",
+    codes.ALREADY_SPENT: "The token was redeemed before.",
+    codes.PROOFS_PENDING: "They are in a payment under way; try again when it has ended.",
+    codes.SIGNED_BEFORE: "The mint answered this request before; restore finds its answer.",
+    11004: "The same request is still under way; try again later.",
+    codes.NOT_BALANCED: "The mint's fees changed; load its keysets and try again.",
     11006: "The mint takes larger or smaller amounts only.",
     11011: "Ask for an invoice with an amount.",
     11013: "Use another unit or another mint.",
     11014: "Swap in smaller parts.",
     11015: "Swap in smaller parts.",
     11017: "Mint in smaller batches.",
-    KEYSET_UNKNOWN: "Load the mint's keysets again.",
-    KEYSET_INACTIVE: "The mint's keysets changed; load them and try again.",
-    KEYSET_EXPIRED: "Ecash of this keyset has expired; the mint need not honour it any more.",
-    QUOTE_NOT_PAID: "Pay the invoice first.",
-    ALREADY_ISSUED: "This quote was minted before; restore finds what it gave.",
+    codes.KEYSET_UNKNOWN: "Load the mint's keysets again.",
+    codes.KEYSET_INACTIVE: "The mint's keysets changed; load them and try again.",
+    codes.KEYSET_EXPIRED: "Ecash of this keyset has expired; the mint need not honour it any more.",
+    codes.QUOTE_NOT_PAID: "Pay the invoice first.",
+    codes.ALREADY_ISSUED: "This quote was minted before; restore finds what it gave.",
     20003: "The mint does not issue ecash now.",
-    PAYMENT_FAILED: "Nothing was paid; try again or by another mint.",
-    QUOTE_PENDING: "The payment is under way; ask for its state later.",
-    ALREADY_PAID: "The invoice is paid already.",
-    QUOTE_EXPIRED: "Ask for a new quote.",
-    20008: "The quote is locked to another key.",
+    codes.PAYMENT_FAILED: "Nothing was paid; try again or by another mint.",
+    codes.QUOTE_PENDING: "The payment is under way; ask for its state later.",
+    codes.ALREADY_PAID: "The invoice is paid already.",
+    codes.QUOTE_EXPIRED: "Ask for a new quote.",
+    codes.SIGNATURE_INVALID: "The quote is locked to another key.",
     30001: _NEEDS_AUTH,
     30002: _NEEDS_AUTH,
     31001: _NEEDS_AUTH,

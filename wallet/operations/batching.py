@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
+from wallet import codes
 from wallet.errors import (
     MintError,
     MintMisbehavedError,
@@ -21,7 +22,7 @@ from wallet.errors import (
 )
 from wallet.operations import copies, locking, minting, restoring, unblinding
 from wallet.operations.book import Book, Snapshot, must
-from wallet.operations.swapping import SIGNED_BEFORE, unknown
+from wallet.operations.swapping import unknown
 from wallet.store import Kind, Record, State, Tables, codec
 from wallet.types import BlindedMessage, BlindSignature, MintQuoteState, Unit
 
@@ -187,7 +188,7 @@ async def _signed_before(
     book: Book, batch: Record, refusal: MintError, *, sent: bool
 ) -> tuple[BlindSignature, ...]:
     """See `restoring.signed_before`."""
-    if refusal.code != SIGNED_BEFORE:
+    if refusal.code != codes.SIGNED_BEFORE:
         return ()
     async with book.doubting(batch):
         outputs = codec.outputs_of(batch.body)

@@ -15,14 +15,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from wallet import codes
 from wallet.errors import MintError
 from wallet.operations.book import Book
 from wallet.store import Record
 
 LIVES_S: Final = 600  # how long a copy may be under way
-# refusals that say our picture of the mint's keysets or fees is old, and that a quote was minted,
-# was paid, or has expired
-_SAME_FOR_EACH: Final = frozenset({11005, 12001, 12002, 12003, 20002, 20006, 20007})
+_SAME_FOR_EACH: Final = codes.KEYSETS_CHANGED | {
+    codes.ALREADY_ISSUED,
+    codes.ALREADY_PAID,
+    codes.QUOTE_EXPIRED,
+}
 
 
 def first(book: Book, record: Record) -> Record:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
-from typing import Final, TypeVar
+from typing import TypeVar
 
+from wallet import codes
 from wallet.errors import MintError
 from wallet.operations.book import Book
 from wallet.protocol import quotes
 from wallet.types import BlindedMessage
 
 T = TypeVar("T")
-SIGNATURE_INVALID: Final = 20008
 
 
 class Form(Enum):
@@ -51,7 +51,7 @@ async def posted(book: Book, mint: str, post: Callable[[Form], Awaitable[T]], *,
         try:
             answer = await post(form)
         except MintError as refusal:
-            if refusal.code != SIGNATURE_INVALID or form is forms[-1]:
+            if refusal.code != codes.SIGNATURE_INVALID or form is forms[-1]:
                 raise
         else:
             break

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
+from wallet import codes
 from wallet.errors import (
     AlreadySpentError,
     FeeTooHighError,
@@ -33,10 +34,8 @@ from wallet.operations.bills import Bill
 from wallet.operations.book import Book, Snapshot
 from wallet.operations.swapping import (
     CLOCKS_DIFFER_S,
-    EXPIRED,
     MOST_TRIES,
     OUTDATED,
-    SIGNED_BEFORE,
     unknown,
 )
 from wallet.protocol import curve
@@ -44,7 +43,6 @@ from wallet.protocol import outputs as making
 from wallet.store import Coin, Hold, Kind, Record, State, Tables, codec, select_inputs, selection
 from wallet.types import BlindSignature, MeltQuote, MeltQuoteState, Output, Proof, ProofState, Unit
 
-_NOT_PAID: Final = 20004
 _OWED: Final = "paid; the mint owes the change of this payment"
 
 
@@ -203,7 +201,7 @@ async def _posted(book: Book, record: Record, *, again: bool) -> Record:
     if again and told.state == MeltQuoteState.PENDING:  # or was it, and the reply was kept? NUT-19
         told = await api.melt_quote(record.body["quote"]["id"])
     if told.state == MeltQuoteState.UNPAID:
-        raise MintError("the mint did not pay it", code=_NOT_PAID)
+        raise MintError("the mint did not pay it", code=codes.PAYMENT_FAILED)
     if told.state == MeltQuoteState.PENDING:
         record = await copies.answered(book, record, again=again)
     return await _told(book, record, told)
@@ -359,10 +357,10 @@ async def _plan_again(book: Book, record: Record, refusal: MintError) -> Record:
     operation = record.operation
     try:
         mint, unit = operation.mint, operation.unit
-        ahead_s = CLOCKS_DIFFER_S if refusal.code == EXPIRED else 0
+        ahead_s = CLOCKS_DIFFER_S if refusal.code == codes.KEYSET_EXPIRED else 0
         snapshot = await book.snapshot(mint, unit, fresh=True, ahead_s=ahead_s)
         blanks = codec.outputs_of(record.body)
-        if refusal.code == SIGNED_BEFORE and blanks:
+        if refusal.code == codes.SIGNED_BEFORE and blanks:
             await restoring.catch_up(book, operation.mint, blanks[0].message.id)
 
         def work(tables: Tables) -> Record:

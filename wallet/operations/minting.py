@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
+from wallet import codes
 from wallet.errors import (
     BalanceCapError,
     MintError,
@@ -25,7 +26,7 @@ from wallet.operations import copies, locking, restoring, unblinding
 from wallet.operations.book import Book, Snapshot, must
 from wallet.operations.results import Invoice
 from wallet.operations.sending import check_amount
-from wallet.operations.swapping import MOST_TRIES, OUTDATED, SIGNED_BEFORE
+from wallet.operations.swapping import MOST_TRIES, OUTDATED
 from wallet.protocol import curve, invoices
 from wallet.store import Kind, Operation, Record, State, Tables, codec
 from wallet.types import BlindSignature, MintQuote, MintQuoteState, Output, Proof, Unit
@@ -176,7 +177,7 @@ async def _drive(book: Book, record: Record) -> Record:
             lost, sent = error, True
         except MintError as refusal:
             record = await copies.answered(book, record, again=sent)
-            if refusal.code == SIGNED_BEFORE:
+            if refusal.code == codes.SIGNED_BEFORE:
                 outputs = codec.outputs_of(record.body)
                 signed = await restoring.signed_before(
                     book, record.operation.mint, outputs, sent=sent

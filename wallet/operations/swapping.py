@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from wallet import codes
 from wallet.errors import (
     AlreadySpentError,
     MintError,
@@ -38,11 +39,9 @@ from wallet.store import Hold, Kind, Record, State, Tables, codec
 from wallet.types import BlindSignature, Output, Proof, ProofState
 
 MOST_TRIES: Final = 3
-SIGNED_BEFORE: Final = 11003
-EXPIRED: Final = 12003
 CLOCKS_DIFFER_S: Final = 86_400  # by so much; a keyset that a mint calls expired is, then
-# refusals that say our picture of the mint's keysets or fees is old
-OUTDATED: Final = frozenset({11005, 12001, 12002, EXPIRED, SIGNED_BEFORE})
+# refusals that say our picture of the mint, or of our own counters, is old
+OUTDATED: Final = codes.KEYSETS_CHANGED | {codes.SIGNED_BEFORE}
 
 
 class Swapping(ABC):
@@ -234,9 +233,9 @@ async def _plan_again(book: Book, saga: Swapping, record: Record, refusal: MintE
     """
     mint, unit = record.operation.mint, record.operation.unit
     try:
-        ahead_s = CLOCKS_DIFFER_S if refusal.code == EXPIRED else 0
+        ahead_s = CLOCKS_DIFFER_S if refusal.code == codes.KEYSET_EXPIRED else 0
         snapshot = await book.snapshot(mint, unit, fresh=True, ahead_s=ahead_s)
-        if refusal.code == SIGNED_BEFORE:
+        if refusal.code == codes.SIGNED_BEFORE:
             await restoring.catch_up(book, mint, codec.outputs_of(record.body)[0].message.id)
 
         def work(tables: Tables) -> Record:
