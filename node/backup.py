@@ -75,19 +75,11 @@ def write(home: Home, name: str, entries: int, target: IO[bytes]) -> None:
             gzip.GzipFile(fileobj=target, mode="wb", compresslevel=COMPRESSION, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
-            _add_bytes(tar, MANIFEST, json.dumps(about).encode())
+            _add_bytes(tar, home, home.root / MANIFEST, json.dumps(about).encode())
             _add_journal(tar, home)
             _add_database(tar, home, home.wallet)
             _add_tools(tar, home)
-            marks = listed(home.workspaces, f"{_LABELS}*.json")
-            labels = {path: path.read_bytes() for path in marks if path.is_file()}
-            for path in _others(home):
-                if path in labels:
-                    _add_labels(tar, home, path, labels[path])
-                elif not (home.stores in path.parents and path.name.startswith(STORE_FILE)):
-                    _add(tar, home, path)
-                elif path.name == STORE_FILE:  # and not what lies beside it
-                    _add_store(tar, home, path)
+            _add_others(tar, home)
     except BrokenPipeError:
         raise
     except (OSError, sqlite3.Error, RecursionError) as error:
@@ -158,9 +150,9 @@ def _add_journal(tar: tarfile.TarFile, home: Home) -> None:
     for path, length in taken.segments:
         _add(tar, home, path, length=length)
     for path, content in taken.keys:
-        _add_bytes(tar, path.relative_to(home.root).as_posix(), content)
+        _add_bytes(tar, home, path, content)
     if taken.pruned is not None:
-        _add_bytes(tar, (home.journal / "pruned").relative_to(home.root).as_posix(), taken.pruned)
+        _add_bytes(tar, home, home.journal / "pruned", taken.pruned)
     done = {path for path, _ in (*taken.segments, *taken.keys)}
     rest = (path for path in _below(home, home.journal) if path not in done and not _derived(path))
     for path in sorted(rest, key=lambda path: (path.suffix == ".pack", "tree" in path.parts)):
@@ -168,7 +160,7 @@ def _add_journal(tar: tarfile.TarFile, home: Home) -> None:
             before = taken.slots.get(path, b"")
             slots = before + path.read_bytes()[len(before) :]
             whole = len(slots) - len(slots) % BLOB_SLOT_BYTES
-            _add_bytes(tar, path.relative_to(home.root).as_posix(), slots[:whole])
+            _add_bytes(tar, home, path, slots[:whole])
         else:
             _add(tar, home, path)
 
@@ -203,7 +195,7 @@ def _add_database(tar: tarfile.TarFile, home: Home, path: Path, *, mode: str = "
         source.backup(target)
         content = bytearray(target.serialize())
     content[18:20] = b"\1\1"  # not WAL: https://www.sqlite.org/fileformat.html, 1.3.3
-    _add_bytes(tar, path.relative_to(home.root).as_posix(), bytes(content))
+    _add_bytes(tar, home, path, bytes(content))
 
 
 # ── the rest ────────────────────────────────────────────────────────────────────────────────
@@ -222,6 +214,19 @@ def _add_tools(tar: tarfile.TarFile, home: Home) -> None:
                 files = [opened.enter_context(_opened(home, path)) for path in paths]
             for path, file in zip(paths, files, strict=True):
                 _add_file(tar, home, path, file)
+
+
+def _add_others(tar: tarfile.TarFile, home: Home) -> None:
+    """All that is left: files as they are, what tools store as databases."""
+    marks = listed(home.workspaces, f"{_LABELS}*.json")
+    labels = {path: path.read_bytes() for path in marks if path.is_file()}
+    for path in _others(home):
+        if path in labels:
+            _add_labels(tar, home, path, labels[path])
+        elif not (home.stores in path.parents and path.name.startswith(STORE_FILE)):
+            _add(tar, home, path)
+        elif path.name == STORE_FILE:  # and not what lies beside it
+            _add_store(tar, home, path)
 
 
 def _others(home: Home) -> Iterator[Path]:
@@ -276,7 +281,7 @@ def _add_labels(tar: tarfile.TarFile, home: Home, path: Path, before: bytes) -> 
         content = json.dumps(new).encode()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass  # as it is: what cannot be read labels everything
-    _add_bytes(tar, path.relative_to(home.root).as_posix(), content)
+    _add_bytes(tar, home, path, content)
 
 
 def _add(tar: tarfile.TarFile, home: Home, path: Path, *, length: int | None = None) -> None:
@@ -303,7 +308,7 @@ def _add_file(
     facts = os.fstat(file.fileno())
     if not stat.S_ISREG(facts.st_mode):
         return
-    member = tarfile.TarInfo(path.relative_to(home.root).as_posix())
+    member = tarfile.TarInfo(_name(home, path))
     member.mtime = int(facts.st_mtime)
     member.mode = 0o700 if facts.st_mode & 0o100 else 0o600
     member.size = facts.st_size if length is None else length
@@ -315,7 +320,12 @@ def _add_file(
         tar.addfile(member, file)
 
 
-def _add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
+def _add_bytes(tar: tarfile.TarFile, home: Home, path: Path, content: bytes) -> None:
+    member = tarfile.TarInfo(_name(home, path))
     member.size, member.mode, member.mtime = len(content), 0o600, int(time.time())
     tar.addfile(member, BytesIO(content))
+
+
+def _name(home: Home, path: Path) -> str:
+    """What a file of the home is called in the archive."""
+    return path.relative_to(home.root).as_posix()
