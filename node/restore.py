@@ -25,6 +25,7 @@ import shutil
 import tarfile
 import time
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from os.path import samestat
 from pathlib import Path, PurePosixPath
@@ -42,6 +43,10 @@ MANIFEST_MAX_BYTES = 64 * 1024
 HEADER_MAX_BYTES = 1024 * 1024
 MEMBERS_MAX = 2_000_000
 TOTAL_MAX_BYTES = 256 * 1024**3
+_CHUNK_BYTES = 1 << 20
+_YEAR_3000 = 32_503_680_000  # in seconds since 1970
+_BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
+_HINT = "Is it a file that `freehold backup` wrote?"
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,8 @@ def restore(archive: Path, home: Home, *, force: bool = False) -> tuple[Archive,
         raise BackupError(
             f"{home.root} is not empty", hint="Set FREEHOLD_HOME to a new folder, or use --force."
         )
-    if occupied and home.run.is_dir():
-        with home.hold():
-            return _restore(archive, home, occupied)
-    return _restore(archive, home, occupied)
+    with home.hold() if occupied and home.run.is_dir() else nullcontext():
+        return _restore(archive, home, occupied)
 
 
 def _restore(archive: Path, home: Home, occupied: bool) -> tuple[Archive, Path | None]:
@@ -159,7 +162,7 @@ class _Stream(io.BufferedIOBase):
 
     def finish(self, end: int) -> None:
         """Reads to the checksum. Raises ValueError if there is more than zeros after `end`."""
-        while self.read(_CHUNK):
+        while self.read(_CHUNK_BYTES):
             pass
         if self._last > end:
             raise ValueError("it goes on behind what can be read")
@@ -302,9 +305,3 @@ def _put_back(kept: Path, root: Path) -> None:
             f"cannot restore: something else is at {root} now",
             hint=f"The node that was there is in {kept}: move it back.",
         ) from error
-
-
-_BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
-_CHUNK = 1 << 20
-_YEAR_3000 = 32_503_680_000
-_HINT = "Is it a file that `freehold backup` wrote?"
