@@ -203,7 +203,7 @@ async def _settled(book: Book, record: Record, quote: MintQuote) -> Record | Non
         return await _unpaid(book, record)
     async with book.doubting(record):
         for outputs in _all_outputs(record):
-            signed = await _signed(book, record.operation.mint, outputs)
+            signed = await restoring.signed(book, record.operation.mint, outputs)
             if signed:
                 return await _finish(book, record, outputs, signed)
         if "outputs" in record.body and copies.may_come(book, record):
@@ -214,17 +214,6 @@ async def _settled(book: Book, record: Record, quote: MintQuote) -> Record | Non
     return await book.keep(
         book.changed(record, state=State.FAILED, error="the mint gave its ecash to somebody else")
     )
-
-
-async def _signed(book: Book, mint: str, outputs: Sequence[Output]) -> list[BlindSignature]:
-    """What the mint signed of a request: all or nothing."""
-    found = dict(await book.api(mint).restore([made.message for made in outputs]))
-    if found and len(found) < len(outputs):
-        raise MintMisbehavedError(
-            f"mint {mint} restores {len(found)} of {len(outputs)} outputs",
-            hint="Run `recover` later; if it stays so, do not use this mint.",
-        )
-    return [found[made.message] for made in outputs] if found else []
 
 
 async def _unpaid(book: Book, record: Record) -> Record:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from wallet.errors import UnsupportedError
+from wallet.errors import MintMisbehavedError, UnsupportedError
 from wallet.operations import unblinding
 from wallet.operations.book import Book
 from wallet.operations.results import Restored
@@ -82,6 +82,21 @@ async def catch_up(book: Book, mint: str, keyset: str) -> bool:
         return behind
 
     return await book.store.write("counter", work)
+
+
+async def signed(book: Book, mint: str, outputs: Sequence[Output]) -> tuple[BlindSignature, ...]:
+    """What the mint signed of a request: all of it, or nothing.
+
+    Raises:
+        MintMisbehavedError: some of it.
+    """
+    found = dict(await book.api(mint).restore([made.message for made in outputs]))
+    if found and len(found) < len(outputs):
+        raise MintMisbehavedError(
+            f"mint {mint} restores {len(found)} of {len(outputs)} outputs",
+            hint="Run `recover` later; if it stays so, do not use this mint.",
+        )
+    return tuple(found[made.message] for made in outputs) if found else ()
 
 
 async def signed_before(

@@ -27,7 +27,6 @@ from wallet import codes
 from wallet.errors import (
     AlreadySpentError,
     MintError,
-    MintMisbehavedError,
     MintUnreachableError,
     OutcomeUnknownError,
     WalletError,
@@ -196,15 +195,8 @@ async def _states(
     spent = tuple(proof for proof, state in pairs if state == ProofState.SPENT)
     if len(spent) < len(inputs):
         return _Looked(spent=spent)
-    found = dict(await book.api(mint).restore([made.message for made in outputs]))
-    if not found:
-        return _Looked(spent=spent)
-    if len(found) < len(outputs):
-        raise MintMisbehavedError(
-            f"mint {mint} restores {len(found)} of {len(outputs)} outputs",
-            hint="Run `recover` later; if it stays so, do not use this mint.",
-        )
-    return _Looked(done=tuple(found[made.message] for made in outputs))
+    done = await restoring.signed(book, mint, outputs)
+    return _Looked(done=done) if done else _Looked(spent=spent)
 
 
 async def _failed(
