@@ -1,4 +1,5 @@
-"""Names of files in a workspace: which ones are nobody's to use, and which ones a history can hold.
+"""Names that agents have, and those of files in a workspace: which ones are nobody's to use, and
+which ones a history can hold.
 
 Rooms share one rule, since what a tool could write and no version kept, a rollback would not undo.
 
@@ -11,6 +12,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+
+AGENT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+"""An agent's name, of which the names of its files and folders are made."""
 
 OURS = ".freehold-"
 """What the names begin with that the node itself writes in a workspace."""

@@ -5,7 +5,6 @@ A value is never taken from the command line, where every user of the machine co
 
 from __future__ import annotations
 
-import re
 import sys
 
 import click
@@ -13,8 +12,7 @@ import click
 from node.cli._shared import hidden, home, json_option, note, print_json, table
 from node.errors import IdentityError
 from node.identity import HttpSecret, HttpSecrets, KeyStore
-
-_AGENT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+from node.names import AGENT
 
 
 @click.group()
@@ -38,7 +36,7 @@ def set_(name: str, url: str, header: str, agents: tuple[str, ...]) -> None:
     home().require()
     parse_pattern(url)
     for agent in agents:
-        if not _AGENT.fullmatch(agent):
+        if not AGENT.fullmatch(agent):
             raise IdentityError(
                 f"{agent!r} cannot be an agent's name",
                 hint="Use a-z 0-9 _ - and begin with a letter.",

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from node.errors import CapabilityError
+from node.names import AGENT
 from node.runs.agent import NODE_AGENT, Approval
 from node.runs.guards import check_guard_name
 from node.sandbox import parse_pattern
@@ -22,7 +23,6 @@ UNSUPPORTED = {
     "team": "teams of agents",
 }
 
-_AGENT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _TOOL = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NPUB = re.compile(r"npub1[02-9ac-hj-np-z]{58}")
@@ -38,7 +38,7 @@ _PAYEE = re.compile(
 
 
 def _agent_name(value: str) -> str:
-    if not _AGENT.fullmatch(value):
+    if not AGENT.fullmatch(value):
         raise ValueError("must be 1-32 of a-z 0-9 _ - and start with a letter")
     if value == NODE_AGENT:
         raise ValueError(f"cannot be {NODE_AGENT!r}: what the node itself does is logged under it")

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from typing import Any, TypeVar
 
 from node.clock import Clock
 from node.errors import WorkspaceError
+from node.names import AGENT
 from node.runs.effect import Needs, Outcome, StepKind, Usage
 from node.runs.git import ConfigLevel, pygit2
 from node.runs.workspace_files import each_file, read_file, remove_left, restore_files
@@ -54,7 +54,6 @@ from node.runs.workspace_packs import LOOSE, pack_loose, remove_unfinished
 from node.types import Json
 
 logger = logging.getLogger(__name__)
-_AGENT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _SETTLE_DEPTH = 1000
 _DIFF_CHARS = 1_000_000
 _SHOWN_PATHS = 100
@@ -96,7 +95,7 @@ class Workspaces:
 
     def root(self, agent: str) -> Path:
         """The agent's folder; need not exist."""
-        if not _AGENT.fullmatch(agent):
+        if not AGENT.fullmatch(agent):
             raise WorkspaceError(
                 f"{agent!r} is not the name of an agent", hint="`freehold agent list` shows them."
             )
