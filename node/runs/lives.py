@@ -69,7 +69,7 @@ class Lives:
 
     async def resume_all(self) -> list[str]:
         """Resumes the unfinished runs that may be; returns their ids."""
-        return [line.id for line in self._survey.unfinished() if await self.resume(line)]
+        return [line.id for line in [*self._survey.runs.values()] if await self.resume(line)]
 
     async def resume(self, line: RunLine) -> bool:
         """Resumes a run, or leaves it alone for a while if it keeps going down with the process.

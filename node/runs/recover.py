@@ -27,8 +27,6 @@ TURNS = (
     "run.resumed",
     "run.parked",
     "run.finished",
-    "approval.asked",
-    "approval.settled",
     "node.estop",
     "node.resumed",
 )
@@ -46,13 +44,13 @@ def read_log(log: RunLog, survey: Survey, door: Door) -> None:
     since a clock may be set: those of today end where many in a row are not.
     """
     _look_over(log, survey)
-    for line in survey.unfinished():
+    for line in [*survey.runs.values()]:
         entries = log.run_entries(line.id)
         survey.recount(line, entries)
         _count(door, entries)
+        for asked in _unanswered(entries):
+            door.approvals.restore(asked)
     _count_finished(log, door)
-    for asked in survey.questions.values():
-        door.approvals.restore(asked)
 
 
 def needed_from(log: RunLog) -> int:
@@ -61,7 +59,7 @@ def needed_from(log: RunLog) -> int:
     """
     survey = Survey()
     _look_over(log, survey)
-    ends = [line.index for line in survey.unfinished()]
+    ends = [line.index for line in survey.runs.values()]
     for entry in islice(log.newest("node.estop", "node.resumed"), 1):
         if entry.type == "node.estop":
             ends.append(entry.index)
@@ -86,6 +84,19 @@ def _horizon(log: RunLog) -> int:
             oldest = entry.data.get("oldest")
             return oldest if isinstance(oldest, int) else index
     return 0
+
+
+def _unanswered(entries: list[Entry]) -> list[Entry]:
+    """The questions of a run that are open: neither settled, nor needless since their step has its
+    result, as where the process died while it ended the run."""
+    settled = {i for each in entries if each.type == "approval.settled" for i in each.draft.cause}
+    done = {each.draft.path: each.index for each in entries if each.type == "step.result"}
+    asked = [each for each in entries if each.type == "approval.asked"]
+    return [
+        each
+        for each in asked
+        if each.index not in settled and each.index > done.get(each.draft.path, -1)
+    ]
 
 
 def _count(door: Door, entries: list[Entry]) -> None:
@@ -140,7 +151,7 @@ def run_pocket(door: Door, started: Started) -> Pocket:
 
 def pause_s(line: RunLine) -> float | None:
     """How long a run that keeps going down with the process is left alone; None: not at all."""
-    if line.status != "running" or line.fruitless < FRUITLESS:
+    if line.parked or line.fruitless < FRUITLESS:
         return None
     return min(FIRST_PAUSE_S * 2.0 ** (line.fruitless - FRUITLESS), LONGEST_PAUSE_S)
 

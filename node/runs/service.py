@@ -207,8 +207,7 @@ class Runs:
 
     def is_unfinished(self, run_id: str) -> bool:
         """Whether a run has no end yet."""
-        line = self._survey.runs.get(run_id)
-        return line is not None and line.unfinished
+        return run_id in self._survey.runs
 
     # ── stopping ────────────────────────────────────────────────────────────────────────────
 
@@ -233,7 +232,7 @@ class Runs:
         why = reason if actor == "node" else f"{reason} ({actor})"
         if life is None or life.over.is_set():
             line = self._survey.runs.get(run_id)
-            if line is None or not line.unfinished:
+            if line is None:
                 self._entries(run_id)
                 return
             try:
@@ -391,7 +390,7 @@ class Runs:
         """
         async with self._starting:  # no fork begins meanwhile
             content = content_of(self._entries(run_id))
-            for line in self._survey.unfinished():
+            for line in self._survey.runs.values():
                 if line.id == run_id or content & content_of(self._log.run_entries(line.id)):
                     raise RunError(
                         f"run {line.id} is not over, and needs what would be erased",
@@ -421,7 +420,7 @@ class Runs:
         self._door.check()
         if self._draining:
             raise RunStoppedError("the node is shutting down", hint="Start it again first.")
-        unfinished = len(self._survey.unfinished())
+        unfinished = len(self._survey.runs)
         if unfinished >= self._limits.runs_at_once:
             raise RunError(
                 f"{unfinished} runs are unfinished, the most this node keeps",

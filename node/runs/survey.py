@@ -1,7 +1,4 @@
-"""What the log says about all runs, read once on start: who is unfinished, who waits, who crashes.
-
-Kept up to date from then on, so that a list of runs never reads the log again.
-"""
+"""What the log says about the runs that have not ended: read on start, kept up to date then."""
 
 from __future__ import annotations
 
@@ -10,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from node.journal import BlobRef, Entry, Log
-
-KEPT = 1000
 
 
 class RunLog(Log, Protocol):
@@ -36,36 +31,28 @@ class RunLog(Log, Protocol):
 
 @dataclass
 class RunLine:
-    """One run in one line. Times in ms since 1970.
+    """One run in one line, from its first entry, at `index`, to its `last`.
 
-    `status` is `running` or `parked` while the run is unfinished, then that of its answer.
+    One that is `parked` was left for a `reason`, maybe `until` a time in seconds since 1970.
     `fruitless` counts the times it was resumed without getting any further.
     """
 
     id: str
     agent: str
-    actor: str
-    started: int
     index: int
-    status: str = "running"
+    last: int
+    parked: bool = False
     reason: str = ""
-    finished: int | None = None
     until: float | None = None
     fruitless: int = 0
-    last: int = 0
-    forked_from: str | None = None
-
-    @property
-    def unfinished(self) -> bool:
-        return self.finished is None
+    unfinished: bool = True
 
 
 @dataclass
 class Survey:
-    """The runs by id, in the order they started; finished ones only up to `KEPT`."""
+    """The runs that have no end yet, by id, in the order they started."""
 
     runs: dict[str, RunLine] = field(default_factory=dict)
-    questions: dict[int, Entry] = field(default_factory=dict)
     stopped: str = ""
 
     def add(self, entry: Entry) -> None:
@@ -79,13 +66,9 @@ class Survey:
         elif entry.draft.run in self.runs:
             self._advance(self.runs[entry.draft.run], entry)
 
-    def unfinished(self) -> list[RunLine]:
-        """The runs that have no end yet."""
-        return [line for line in self.runs.values() if line.unfinished]
-
     def oldest(self) -> int | None:
-        """Where the oldest unfinished run started."""
-        return min((line.index for line in self.unfinished()), default=None)
+        """Where the oldest of them started."""
+        return min((line.index for line in self.runs.values()), default=None)
 
     def recount(self, line: RunLine, entries: Iterable[Entry]) -> None:
         """Takes in all entries of one run again, its steps too."""
@@ -94,51 +77,23 @@ class Survey:
             self._advance(line, entry)
 
     def _start(self, entry: Entry) -> None:
-        draft, forked = entry.draft, entry.data.get("forked_from")
-        origin = str(forked.get("run")) if isinstance(forked, dict) else None
-        run = draft.run or ""
-        self.runs[run] = RunLine(
-            run,
-            draft.agent or "",
-            draft.actor,
-            entry.ts,
-            entry.index,
-            last=entry.index,
-            forked_from=origin,
-        )
-        if len(self.runs) > KEPT * 2:
-            self._forget()
-
-    def _forget(self) -> None:
-        old = [run for run, line in self.runs.items() if not line.unfinished][:-KEPT]
-        for run in old:
-            del self.runs[run]
+        run = entry.draft.run or ""
+        self.runs[run] = RunLine(run, entry.draft.agent or "", entry.index, last=entry.index)
 
     def _advance(self, line: RunLine, entry: Entry) -> None:
         line.last = entry.index
         match entry.type:
-            case "step.result":
+            case "step.result" | "approval.asked":
                 line.fruitless = 0
             case "run.resumed":
-                line.status, line.until = "running", None
+                line.parked, line.until = False, None
                 line.fruitless += 1
             case "run.parked":
-                line.status, line.reason = "parked", str(entry.data.get("reason", ""))
+                line.parked, line.reason = True, str(entry.data.get("reason", ""))
                 until = entry.data.get("until")
                 line.until = float(until) if isinstance(until, int | float) else None
                 if entry.data.get("in_order"):
                     line.fruitless = 0
-            case "approval.asked":
-                line.fruitless = 0
-                self.questions[entry.index] = entry
-            case "approval.settled":
-                for index in entry.draft.cause:
-                    self.questions.pop(index, None)
             case "run.finished":
-                self._finish(line, entry)
-
-    def _finish(self, line: RunLine, entry: Entry) -> None:
-        line.finished = entry.ts
-        line.status, line.reason = (str(entry.data.get(key, "")) for key in ("status", "reason"))
-        for index in [i for i, q in self.questions.items() if q.draft.run == line.id]:
-            del self.questions[index]
+                line.unfinished = False
+                del self.runs[line.id]

@@ -222,7 +222,8 @@ class Door(RuleBasedStateMachine):
         return sum(used, NONE), sum(held, NONE)
 
     def left(self, run: Known) -> dict[str, float]:
-        return amounts(Usage(4, 50, 0, 1000, 0, 120, 5000) - run.used)
+        most, used = amounts(Usage(4, 50, 0, 1000, 0, 120, 5000)), amounts(run.used)
+        return {name: most[name] - used[name] for name in most}
 
     def decide(self, run: Known) -> tuple[str, str]:
         """The rule for a run's next step, and its verdict."""
@@ -321,6 +322,7 @@ class Door(RuleBasedStateMachine):
             assert run.said == "happened"
         found = plain(entry.data["usage"]), entry.data["labels"], entry.data.get("day")
         assert found == (used, labels, day)
+        self.asked = {k: v for k, v in self.asked.items() if v[0] != run.key}
         run.results.append(entry)
         run.intent, run.said, run.left = None, "", False
 

@@ -238,6 +238,25 @@ async def test_an_answer_that_came_while_the_run_was_parked_is_taken(tmp_path) -
     assert step.happened(f"{run_id}:1") == 1
 
 
+async def test_a_step_with_its_result_is_not_asked_about_any_more(tmp_path) -> None:
+    """The run was cancelled while it was asked, and the node died before the run had its end."""
+    step, waiting = CountingEffect(tmp_path / "n", 1, knows=False), WaitingEffect()
+    runs, log = make(script(step))
+    run_id = await runs.start("clerk", "go", actor="uid:1")
+    await runs.wait(run_id)
+    first = await left_of(log, "step.result", "run.finished")
+    runs, _ = make(script(step), log=first)
+    await runs.recover()
+    await question_of(runs, run_id)
+    await runs.cancel(run_id)
+    runs, _ = make(script(step, waiting), log=await left_of(first, "run.finished"))
+    await runs.recover()
+    await waiting.begun.wait()
+    assert runs.approvals() == []
+    waiting.release.set()
+    assert (await runs.wait(run_id)).status == "completed"
+
+
 @pytest.mark.parametrize("how", ["estop", "cancel"])
 async def test_a_stop_while_the_intent_is_written_stops_the_step(tmp_path, how: str) -> None:
     step = CountingEffect(tmp_path / "n", 1)
