@@ -52,20 +52,6 @@ class Usage:
             self.msat + other.msat,
         )
 
-    def __neg__(self) -> Usage:
-        return Usage(
-            -self.steps,
-            -self.tool_calls,
-            -self.prompt_tokens,
-            -self.completion_tokens,
-            -self.seconds,
-            -self.egress_bytes,
-            -self.msat,
-        )
-
-    def __sub__(self, other: Usage) -> Usage:
-        return self + -other
-
 
 @dataclass(frozen=True)
 class Needs:

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
 
 from node.errors import DivergenceError, RunError, RunStoppedError
 from node.journal import Draft
@@ -35,9 +34,6 @@ from node.runs.program import RunEvent
 from node.runs.record import Record
 from node.runs.state import RunState
 from node.types import Json
-
-Verdict = Literal["pass", "fail", "rewrite", "escalate"]
-
 
 _STAGES = frozenset(GuardStage)
 
