@@ -449,7 +449,7 @@ def test_a_file_whose_bytes_the_disk_does_not_keep_is_not_replaced(
     def fail(_fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("node.sandbox.capabilities.workspace.sync", fail)
+    monkeypatch.setattr("node.sandbox.capabilities.paths.sync", fail)
     assert refused(host_call(root), "write", "a", "y")
     assert (root / "a").read_text() == "x"
     assert os.listdir(root) == ["a"]

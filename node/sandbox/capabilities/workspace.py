@@ -1,121 +1,49 @@
-"""The `workspace` capability: an agent's files, opened one component at a time.
+"""The `workspace` capability: an agent's files, within a quota, reached as `paths` opens them.
 
-A path is never handed to the kernel whole. Each component is opened relative to the folder before
-it with O_NOFOLLOW, so a symbolic link is refused wherever it points and whoever planted it, and one
-swapped in while we look changes nothing. Hard links, devices, sockets and pipes are refused, as
-they are ways out of the folder. `.git` does not exist here: version control lies beside the files;
-nor do names that it leaves out, since a rollback would not touch them.
-
-Writing goes to a temporary name and is renamed into place, so a file is never half written.
+`.git` does not exist here: version control lies beside the files; nor do names that it leaves out,
+since a rollback would not touch them. A file is never half written.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
 
-from node.disk import sync
-from node.names import OURS, is_reserved
+from node.names import is_reserved
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
+from node.sandbox.capabilities.paths import (
+    file_parts,
+    folder_at,
+    parts_of,
+    read_file,
+    replace,
+    replaceable,
+)
 from node.sandbox.hostcall import READS_ONLY, HostCall, RefusedError, Usage
 from node.sandbox.limits import Limits
 from node.sandbox.types import WorkspaceGrant
 
-_Make = Callable[[str, int], None]
-_PATH_BYTES = 1024
-_NAME_BYTES = 255
-_DEPTH = 32
 _LISTED = 10_000
 _HIDDEN = ".git"
-_TEMPORARY = f"{OURS}tmp-"
 _TURNS = tuple(threading.Lock() for _ in range(64))
 _STAMPS = count(1)
 _LAST: dict[Path, int] = {}  # by workspace: the stamp of its last change
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _PASSED_OVER = (FileNotFoundError, NotADirectoryError, PermissionError)  # gone, swapped, not ours
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def _parts(path: str) -> list[str]:
-    """The components of a path, none of which leads up or out. Raises RefusedError."""
-    if "\0" in path or path.startswith("/") or "\\" in path:
-        raise RefusedError("a path is relative, with / between names")
-    if len(path.encode()) > _PATH_BYTES:
-        raise RefusedError(f"a path has at most {_PATH_BYTES} bytes")
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if len(parts) > _DEPTH:
-        raise RefusedError(f"a path has at most {_DEPTH} names")
-    for part in parts:
-        _check_name(part)
-    return parts
-
-
-def _check_name(name: str) -> None:
-    if name == "..":
-        raise RefusedError("a path may not lead up (..)")
-    if any(character < " " or character == "\x7f" for character in name):
-        raise RefusedError("a name has no control characters")
-    if len(name.encode()) > _NAME_BYTES:
-        raise RefusedError(f"a name has at most {_NAME_BYTES} bytes")
-    if is_reserved(name):
-        raise FileNotFoundError(errno.ENOENT, "there is no such file", name)
-
-
-def _check_file(facts: os.stat_result) -> None:
-    if not stat.S_ISREG(facts.st_mode):
-        raise RefusedError("it is not a regular file")
-    if facts.st_nlink > 1:
-        raise RefusedError("it is a hard link, which could lead out of the workspace")
-
-
-@contextmanager
-def _opened(name: str, flags: int, folder: int | None = None) -> Iterator[int]:
-    fd = os.open(name, flags, dir_fd=folder)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _folder(root: str, parts: list[str], make: _Make | None = None) -> Iterator[int]:
-    """The descriptor of the folder `parts` below `root`; `make` is asked for a missing one."""
-    fd = os.open(root, _FOLDER)
-    try:
-        for part in parts:
-            inner = _enter(part, fd, make)
-            os.close(fd)
-            fd = inner
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _enter(name: str, folder: int, make: _Make | None) -> int:
-    try:
-        return os.open(name, _FOLDER, dir_fd=folder)
-    except FileNotFoundError:
-        if make is None:
-            raise
-    make(name, folder)
-    return os.open(name, _FOLDER, dir_fd=folder)
 
 
 def _list(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
     names: list[str] = []
-    parts = _parts(path)
-    with _folder(str(grant.root), parts) as fd, os.scandir(fd) as entries:
+    parts = parts_of(path)
+    with folder_at(str(grant.root), parts) as fd, os.scandir(fd) as entries:
         for entry in entries:
             if len(names) >= _LISTED:
                 raise RefusedError(f"the folder has more than {_LISTED} names")
@@ -132,7 +60,7 @@ def _is_text(name: str) -> bool:
 
 
 def _read(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
-    parts = _file_parts(path)
+    parts = file_parts(path)
     with _turn(grant, parts):
         content = _content(call.limits.file_bytes, grant, parts)
         marks = grant.marks("/".join(parts)) if grant.marks else ()
@@ -145,32 +73,16 @@ def _read(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
 
 
 def _content(limit: int, grant: WorkspaceGrant, parts: list[str]) -> bytes:
-    with _folder(str(grant.root), parts[:-1]) as fd, _opened(parts[-1], _FILE, fd) as file:
-        _check_file(os.fstat(file))
-        content = _read_all(file, limit + 1)
+    with folder_at(str(grant.root), parts[:-1]) as fd:
+        content = read_file(parts[-1], fd, limit + 1)
     if len(content) > limit:
         raise RefusedError(f"the file is larger than file_bytes = {limit}")
     return content
 
 
-def _read_all(file: int, limit: int) -> bytes:
-    pieces, size = [], 0
-    while size < limit and (piece := os.read(file, limit - size)):
-        pieces.append(piece)
-        size += len(piece)
-    return b"".join(pieces)
-
-
-def _file_parts(path: str) -> list[str]:
-    parts = _parts(path)
-    if not parts or path.endswith("/"):
-        raise RefusedError("the path names a folder, not a file")
-    return parts
-
-
 def _write(call: HostCall, grant: WorkspaceGrant, path: str, content: str) -> int:
     _check_writable(call, grant)
-    parts, data = _file_parts(path), content.encode()
+    parts, data = file_parts(path), content.encode()
     if len(data) > call.limits.file_bytes:
         raise RefusedError(f"a file has at most file_bytes = {call.limits.file_bytes}")
     with _turn(grant, parts):
@@ -190,12 +102,12 @@ def _put(call: HostCall, grant: WorkspaceGrant, parts: list[str], data: bytes) -
     usage = _usage(call, grant)
     announce = _announcing(call, grant, "/".join(parts))
     make = partial(_make_folder, call.limits, usage, announce)
-    with _folder(str(grant.root), parts[:-1], make) as fd:
-        old = _replaceable(parts[-1], fd)
+    with folder_at(str(grant.root), parts[:-1], make) as fd:
+        old = replaceable(parts[-1], fd)
         grows = len(data) - (old.st_size if old else 0)
         _check_quota(call.limits, usage, grows, int(old is None))
         announce()
-        _replace(parts[-1], fd, data, stat.S_IMODE(old.st_mode) & 0o777 if old else 0o600)
+        replace(parts[-1], fd, data, stat.S_IMODE(old.st_mode) & 0o777 if old else 0o600)
         if grant.after_write is not None:
             grant.after_write("/".join(parts), tuple(call.origins))
     usage.size += grows
@@ -249,40 +161,6 @@ def _check_writable(call: HostCall, grant: WorkspaceGrant) -> None:
         raise RefusedError("the workspace is granted read-only")
 
 
-def _replaceable(name: str, folder: int) -> os.stat_result | None:
-    """The file that would be replaced, None where there is none."""
-    try:
-        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    _check_file(facts)
-    return facts
-
-
-def _replace(name: str, folder: int, data: bytes, mode: int) -> None:
-    temporary = _TEMPORARY + secrets.token_hex(8)
-    with _opened_new(temporary, folder) as fd:
-        with suppress(OSError):  # a file system that has no modes
-            os.fchmod(fd, mode)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        sync(fd)
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-
-
-@contextmanager
-def _opened_new(name: str, folder: int) -> Iterator[int]:
-    fd = os.open(name, _NEW, 0o600, dir_fd=folder)
-    try:
-        yield fd
-    except BaseException:
-        os.unlink(name, dir_fd=folder)
-        raise
-    finally:
-        os.close(fd)
-
-
 def _check_quota(limits: Limits, usage: Usage, more_bytes: int, more_files: int) -> None:
     if more_bytes > 0 and usage.size + more_bytes > limits.workspace_bytes:
         raise RefusedError(f"the workspace is full: workspace_bytes = {limits.workspace_bytes}")
@@ -313,10 +191,10 @@ def _count(entry: os.DirEntry[str], usage: Usage) -> list[str]:
 
 def _remove(call: HostCall, grant: WorkspaceGrant, path: str) -> str:
     _check_writable(call, grant)
-    parts = _parts(path)
+    parts = parts_of(path)
     if not parts:
         raise RefusedError("the workspace itself cannot be removed")
-    with _turn(grant, parts), _folder(str(grant.root), parts[:-1]) as fd:
+    with _turn(grant, parts), folder_at(str(grant.root), parts[:-1]) as fd:
         facts = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
         _announcing(call, grant, "/".join(parts))()
         if stat.S_ISDIR(facts.st_mode):
