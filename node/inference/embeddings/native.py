@@ -10,15 +10,14 @@ and document is that of llama-server's `/rerank`.
 
 from __future__ import annotations
 
-import ctypes
 import re
-from typing import Any, Final
+from typing import Final
 
-import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
 from node.errors import InferenceError, ModelError
+from node.inference.llama.library import lib
 from node.inference.llama.native import Model
 
 POOLING: Final = {
@@ -115,7 +114,7 @@ class Framing:
     def __init__(self, model: Model) -> None:
         self._vocab = model.vocab
         self._pointer = lib.llama_model_get_vocab(model.pointer)
-        around = self._special("")
+        around = self._vocab.tokenize("", add_special=True)
         only_end = len(around) == 1 and not lib.llama_vocab_get_add_bos(self._pointer)
         self._front = [] if only_end else around[:1]
         self._back = around if only_end else around[1:]
@@ -150,7 +149,10 @@ class Framing:
         given = {"{query}": query, "{document}": document}
         tokens: list[int] = []
         for part in _PLACES.split(template):
-            tokens += self._content(given[part]) if part in given else self._markup_text(part)
+            if part in given:
+                tokens += self._content(given[part])
+            else:
+                tokens += self._vocab.tokenize(part, parse_special=True)
         return tokens
 
     def _content(self, text: str) -> list[int]:
@@ -161,23 +163,6 @@ class Framing:
             tokens += self._vocab.tokenize(text[start : match.start() + 1])
             start = match.start() + 1
         return tokens + (self._vocab.tokenize(text[start:]) if start < len(text) else [])
-
-    def _special(self, text: str) -> list[int]:
-        return self._tokenize(text, add_special=True, parse_special=False)
-
-    def _markup_text(self, text: str) -> list[int]:
-        return self._tokenize(text, add_special=False, parse_special=True)
-
-    def _tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        raw = text.encode()
-        room = len(raw) + 16
-        buffer: Any = (ctypes.c_int32 * room)()
-        made = lib.llama_tokenize(
-            self._pointer, raw, len(raw), buffer, room, add_special, parse_special
-        )
-        if made < 0:
-            raise InferenceError("libllama could not tokenise a text")
-        return list(buffer[:made])
 
 
 def normalised(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

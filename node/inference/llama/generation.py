@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from node.errors import ContextOverflowError, InferenceError, TemplateError
 from node.inference.formats import Asked, CallFormat, Reader
 from node.inference.llama.forced import Forcing
-from node.inference.llama.native import Grammar, Vocab
 from node.inference.llama.sampler import Logits, Sampler
+from node.inference.llama.vocab import Grammar, Vocab
 from node.inference.prompts.prompt import Prompter
 from node.inference.types import Finish, FinishReason, Generation
 

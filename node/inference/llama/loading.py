@@ -18,7 +18,8 @@ from node.errors import ModelError
 from node.inference.formats import CallFormat, recognise
 from node.inference.llama.generation import Preparer
 from node.inference.llama.kvcache import KvCache
-from node.inference.llama.native import LIBRARY, Context, Model
+from node.inference.llama.library import LIBRARY
+from node.inference.llama.native import Context, Model
 from node.inference.llama.protocol import Load
 from node.inference.llama.scheduler import batch_tokens, most_at_once
 from node.inference.llama.state_files import state_key

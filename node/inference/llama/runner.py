@@ -27,8 +27,8 @@ from node.inference.llama import protocol
 from node.inference.llama.barriers import Barriers, CrowdedLibgomp
 from node.inference.llama.generation import Answer, Preparer
 from node.inference.llama.kvcache import KvCache
+from node.inference.llama.library import LIBRARY
 from node.inference.llama.loading import Loaded, load_model
-from node.inference.llama.native import LIBRARY
 from node.inference.llama.protocol import Frame, Load
 from node.inference.llama.scheduler import Job, Scheduler
 from node.inference.types import Generation

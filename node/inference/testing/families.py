@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from node.inference.testing.gguf import CONTROL, NORMAL, USER_DEFINED, TinyModel
 
 if TYPE_CHECKING:
-    from node.inference.llama.native import Vocab
+    from node.inference.llama.vocab import Vocab
 
 _CHATML = (("<|im_start|>", CONTROL), ("<|im_end|>", CONTROL))
 _HERMES_CALLS = (("<tool_call>", USER_DEFINED), ("</tool_call>", USER_DEFINED))
