@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 Unit = Literal["sat", "msat"]
 MAX_AMOUNT = 2**63 - 1  # the most any amount, or sum of amounts, may be
+CLOCK_S = 86_400  # how far a clock, ours or another's, may be off
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from wallet.errors import (
 from wallet.lightning import WebReply, fetch_invoice, fetch_terms, url_of
 from wallet.lightning.testing import MemoryPayee, MemoryWeb
 from wallet.mint.testing import MemoryLightning
-from wallet.protocol import bech32, invoices
+from wallet.protocol import bech32
+from wallet.types import CLOCK_S
 
 NOW = 1_700_000_000
 # of LUD-01
@@ -273,7 +274,7 @@ async def test_invoices_that_are_not_what_was_asked_for(
     for name, value in spoil.items():
         setattr(payee, name, value)
     with pytest.raises(PayeeError, match=why):
-        await fetch_invoice(web, terms, 21_000, now=NOW + 3_000 + invoices.CLOCK_S)
+        await fetch_invoice(web, terms, 21_000, now=NOW + 3_000 + CLOCK_S)
 
 
 async def test_metadata_that_changed_meanwhile(web: MemoryWeb, payee: MemoryPayee) -> None:

@@ -35,6 +35,7 @@ from wallet.nwc.messages import NotFoundError, State
 from wallet.nwc.source import NwcSource
 from wallet.nwc.testing import Fault, MemoryService
 from wallet.protocol import invoices
+from wallet.types import CLOCK_S
 
 NOW = 1_700_000_000
 PREIMAGE = b"\5" * 32
@@ -141,7 +142,7 @@ async def test_amounts_that_cannot_be(world: World, named: bool, amount_msat: in
 
 
 async def test_an_expired_invoice_is_not_even_asked_for(world: World) -> None:
-    world.clock.now = world.invoice.expires + invoices.CLOCK_S
+    world.clock.now = world.invoice.expires + CLOCK_S
     with pytest.raises(RefusedError, match="expired"):
         await world.source.pay_invoice(world.invoice)
     assert world.service.asked == []
@@ -278,7 +279,7 @@ async def test_a_payment_under_way_that_comes_back(world: World) -> None:
 async def test_never_asked_and_expired_is_never_paid(world: World) -> None:
     await world.source.pay_invoice(world.open, amount_msat=1_000)
     lost = invoices.read(world.lightning.invoice(2_000))
-    world.clock.now = NOW + 5 + invoices.CLOCK_S
+    world.clock.now = NOW + 5 + CLOCK_S
     with pytest.raises(OutcomeUnknownError):  # the request may still be under way
         await world.source.settle(lost, asked=NOW, known=world.open.payment_hash)
     world.clock.now += 1

@@ -26,7 +26,7 @@ from wallet.errors import (
 from wallet.lightning.web import MAX_URL, Web, WebRequest, check_url
 from wallet.protocol import bech32, invoices
 from wallet.protocol.invoices import Bolt11
-from wallet.types import MAX_AMOUNT
+from wallet.types import CLOCK_S, MAX_AMOUNT
 
 MAX_ENTRIES = 64  # of metadata
 _ADDRESS = re.compile(r"([a-z0-9_.+-]{1,64})@([a-z0-9.-]{1,253})(:[0-9]{1,5})?")
@@ -211,7 +211,7 @@ async def fetch_invoice(
         raise _senseless(url, f"its invoice is for {invoice.amount_msat} msat, not {amount_msat}")
     if invoice.description_hash != sha256(terms.metadata.encode()).digest():
         raise _senseless(url, "its invoice does not commit to what it said it is for")
-    if invoice.expired(now - invoices.CLOCK_S):
+    if invoice.expired(now - CLOCK_S):
         raise _senseless(url, "its invoice has expired already")
     return invoice
 

@@ -21,7 +21,8 @@ from wallet.errors import (
 )
 from wallet.nwc.client import NwcClient
 from wallet.nwc.messages import NotFoundError, Paid, State, Transaction
-from wallet.protocol.invoices import CLOCK_S, Bolt11
+from wallet.protocol.invoices import Bolt11
+from wallet.types import CLOCK_S
 
 _SLACK_S = 600.0  # how much later than it should a service may still act on a request
 _LATER = "Do not pay it again: `recover` asks the wallet service what became of it."

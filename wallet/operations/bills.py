@@ -11,10 +11,9 @@ from wallet.operations.results import Rules
 from wallet.protocol import invoices
 from wallet.protocol.invoices import Bolt11
 from wallet.store import Kind, Tables
-from wallet.types import MAX_AMOUNT, Unit
+from wallet.types import CLOCK_S, MAX_AMOUNT, Unit
 
 _PAYMENTS: Final = (Kind.MELT, Kind.MULTIPATH, Kind.SOURCE, Kind.EXCHANGE)
-_GRACE_S: Final = 86_400  # a clock may be off by a day; the mint knows better
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def bill(asked: dict[str, Any], now: float) -> Bill:
     """
     _refuse_others(asked["invoice"])
     invoice = invoices.read(asked["invoice"])
-    if invoice.expired(now - _GRACE_S):
+    if invoice.expired(now - CLOCK_S):
         raise RefusedError("the invoice has expired", hint="Ask the payee for a new one.")
     amount_msat = _payable(invoice, asked["amount_msat"])
     return Bill(invoice, amount_msat, asked["max_fee"], asked)

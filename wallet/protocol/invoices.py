@@ -21,7 +21,6 @@ Network = Literal["mainnet", "testnet", "signet", "regtest"]
 MAX_LENGTH = 4_096  # characters; usual ones have 200-1,000
 MAX_MSAT = 21_000_000 * 10**11  # all there will ever be
 LATEST = 2**53 - 1  # Unix seconds
-CLOCK_S = 86_400  # how far a clock may be off: whoever pays knows better what has expired
 _NETWORKS: dict[str, Network] = {
     "bc": "mainnet",
     "tb": "testnet",
