@@ -22,7 +22,7 @@ from wallet.errors import (
 )
 from wallet.operations import copies, locking, minting, restoring, unblinding
 from wallet.operations.book import Book, Snapshot, must
-from wallet.operations.swapping import unknown
+from wallet.operations.failures import unknown
 from wallet.store import Kind, Record, State, Tables, codec
 from wallet.types import BlindedMessage, BlindSignature, MintQuoteState, Unit
 

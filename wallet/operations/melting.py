@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from wallet import codes
 from wallet.errors import (
-    AlreadySpentError,
     FeeTooHighError,
     InsufficientFundsError,
     MintError,
@@ -29,15 +28,11 @@ from wallet.errors import (
     PaymentFailedError,
     WalletError,
 )
-from wallet.operations import bills, copies, restoring, unblinding
+from wallet.operations import bills, copies, unblinding
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book, Snapshot
-from wallet.operations.swapping import (
-    CLOCKS_DIFFER_S,
-    MOST_TRIES,
-    OUTDATED,
-    unknown,
-)
+from wallet.operations.failures import spent_elsewhere, unknown
+from wallet.operations.replanning import MOST_TRIES, OUTDATED, looked_anew
 from wallet.protocol import curve
 from wallet.protocol import outputs as making
 from wallet.store import Coin, Hold, Kind, Record, State, Tables, codec, select_inputs, selection
@@ -184,7 +179,7 @@ async def _drive(book: Book, record: Record, *, sent: bool) -> Record:
         if isinstance(looked, Record):
             return looked
         if looked:
-            raise await _failed(book, record, _spent(), looked)
+            raise await _failed(book, record, spent_elsewhere(), looked)
         if refusal is not None and (refusal.code not in OUTDATED or number == MOST_TRIES - 1):
             raise await _failed(book, record, _refused(refusal))
         if refusal is not None:
@@ -356,19 +351,14 @@ async def _plan_again(book: Book, record: Record, refusal: MintError) -> Record:
     """Other inputs and blanks for the same quote: the mint's keysets or fees changed."""
     operation = record.operation
     try:
-        mint, unit = operation.mint, operation.unit
-        ahead_s = CLOCKS_DIFFER_S if refusal.code == codes.KEYSET_EXPIRED else 0
-        snapshot = await book.snapshot(mint, unit, fresh=True, ahead_s=ahead_s)
-        blanks = codec.outputs_of(record.body)
-        if refusal.code == codes.SIGNED_BEFORE and blanks:
-            await restoring.catch_up(book, operation.mint, blanks[0].message.id)
+        snapshot = await looked_anew(book, record, refusal)
 
         def work(tables: Tables) -> Record:
             tables.proofs.release(record.key)
             planned = _plan(book, tables, record, snapshot)
             if "part" in record.body["asked"] and planned.operation.fee > operation.fee:
                 raise FeeTooHighError(
-                    f"mint {mint} takes more now than its part may cost",
+                    f"mint {operation.mint} takes more now than its part may cost",
                     hint="Pay again: the parts are chosen anew, or raise `max_fee`.",
                 )
             tables.operations.update(planned)
@@ -383,11 +373,4 @@ def _refused(refusal: MintError) -> WalletError:
     return PaymentFailedError(
         f"the payment failed: {refusal.message}",
         hint=refusal.hint or "Nothing was paid; the ecash is spendable again.",
-    )
-
-
-def _spent() -> WalletError:
-    return AlreadySpentError(
-        "this wallet's proofs were spent elsewhere",
-        hint="Is a copy of this wallet in use? Only one may be.",
     )

@@ -24,14 +24,13 @@ from wallet.errors import (
 )
 from wallet.operations import copies, locking, restoring, unblinding
 from wallet.operations.book import Book, Snapshot, must
+from wallet.operations.replanning import MOST_TRIES, OUTDATED
 from wallet.operations.results import Invoice
 from wallet.operations.sending import check_amount
-from wallet.operations.swapping import MOST_TRIES, OUTDATED
 from wallet.protocol import curve, invoices
 from wallet.store import Kind, Operation, Record, State, Tables, codec
-from wallet.types import BlindSignature, MintQuote, MintQuoteState, Output, Proof, Unit
+from wallet.types import CLOCK_S, BlindSignature, MintQuote, MintQuoteState, Output, Proof, Unit
 
-GRACE_S: Final = 86_400  # a clock may be off by a day
 _NEVER_TOLD_S: Final = 7 * 86_400  # how long an invoice without an expiry is waited for
 
 
@@ -218,7 +217,7 @@ async def _settled(book: Book, record: Record, quote: MintQuote) -> Record | Non
 
 async def _unpaid(book: Book, record: Record) -> Record:
     operation, expiry = record.operation, record.body["quote"]["expiry"]
-    end = expiry + GRACE_S if expiry else operation.when + _NEVER_TOLD_S
+    end = expiry + CLOCK_S if expiry else operation.when + _NEVER_TOLD_S
     was_paid = "outputs" in record.body  # the mint once said so
     if operation.state.final or was_paid or book.now() <= end:
         return record

@@ -21,9 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from wallet import codes
 from wallet.errors import (
     AlreadySpentError,
     MintError,
@@ -33,14 +31,11 @@ from wallet.errors import (
 )
 from wallet.operations import copies, restoring, unblinding
 from wallet.operations.book import Book, Snapshot
+from wallet.operations.failures import spent_elsewhere, unknown
+from wallet.operations.replanning import MOST_TRIES, OUTDATED, looked_anew
 from wallet.protocol import curve
 from wallet.store import Hold, Kind, Record, State, Tables, codec
 from wallet.types import BlindSignature, Output, Proof, ProofState
-
-MOST_TRIES: Final = 3
-CLOCKS_DIFFER_S: Final = 86_400  # by so much; a keyset that a mint calls expired is, then
-# refusals that say our picture of the mint, or of our own counters, is old
-OUTDATED: Final = codes.KEYSETS_CHANGED | {codes.SIGNED_BEFORE}
 
 
 class Swapping(ABC):
@@ -143,11 +138,6 @@ async def _drive(book: Book, saga: Swapping, record: Record, *, sent: bool) -> R
     raise lost
 
 
-def unknown(error: WalletError) -> OutcomeUnknownError:
-    """An error that leaves open what became of the request."""
-    return OutcomeUnknownError(error.message, hint=error.hint)
-
-
 async def _post(book: Book, saga: Swapping, record: Record) -> Record:
     inputs, outputs = codec.proofs_of(record.body, "inputs"), codec.outputs_of(record.body)
     messages = [made.message for made in outputs]
@@ -223,12 +213,8 @@ async def _plan_again(book: Book, saga: Swapping, record: Record, refusal: MintE
     Raises:
         WalletError: there is no such plan any more; the operation is failed.
     """
-    mint, unit = record.operation.mint, record.operation.unit
     try:
-        ahead_s = CLOCKS_DIFFER_S if refusal.code == codes.KEYSET_EXPIRED else 0
-        snapshot = await book.snapshot(mint, unit, fresh=True, ahead_s=ahead_s)
-        if refusal.code == codes.SIGNED_BEFORE:
-            await restoring.catch_up(book, mint, codec.outputs_of(record.body)[0].message.id)
+        snapshot = await looked_anew(book, record, refusal)
 
         def work(tables: Tables) -> Record:
             tables.proofs.release(record.key)
@@ -250,8 +236,6 @@ def _written(tables: Tables, record: Record) -> Record:
 
 
 def _spent(record: Record) -> WalletError:
-    own = record.operation.kind in (Kind.SEND, Kind.CONSOLIDATE)
-    return AlreadySpentError(
-        "this wallet's proofs were spent elsewhere" if own else "the token was redeemed before",
-        hint="Is a copy of this wallet in use? Only one may be." if own else "",
-    )
+    if record.operation.kind in (Kind.SEND, Kind.CONSOLIDATE):
+        return spent_elsewhere()
+    return AlreadySpentError("the token was redeemed before")
