@@ -1,8 +1,6 @@
 """Requests as bytes (NUT-00), the same bytes for the same request whenever it is made again.
 
-That is what NUT-19 asks of who repeats a request. A proof goes to the mint without its DLEQ, whose
-blinding factor would tell the mint which signature it came from (NUT-12), and without NUT-28's
-ephemeral key, which is between payer and payee.
+That is what NUT-19 asks of who repeats a request.
 """
 
 from __future__ import annotations
@@ -10,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from wallet.protocol.proofs import to_mint
 from wallet.types import BlindedMessage, Proof
 
 
@@ -21,21 +20,9 @@ def body(fields: Mapping[str, object]) -> bytes:
 
 def inputs(proofs: Sequence[Proof]) -> list[dict[str, object]]:
     """Proofs as the mint is to see them."""
-    return [_input(proof) for proof in proofs]
+    return [to_mint(proof) for proof in proofs]
 
 
 def outputs(messages: Sequence[BlindedMessage]) -> list[dict[str, object]]:
     """Blinded messages, in order."""
     return [{"amount": each.amount, "id": each.id, "B_": each.b.hex()} for each in messages]
-
-
-def _input(proof: Proof) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "amount": proof.amount,
-        "id": proof.id,
-        "secret": proof.secret,
-        "C": proof.c.hex(),
-    }
-    if proof.witness is not None:
-        fields["witness"] = proof.witness
-    return fields
