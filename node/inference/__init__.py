@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from node.inference.engine import LlamaEngine
     from node.inference.formats import recognise
     from node.inference.llama.build import Build, inspect
-    from node.inference.llama.slot import EngineLimits
+    from node.inference.llama.limits import EngineLimits
     from node.inference.models.bench import Bench, run_bench
     from node.inference.models.download import Download, Wanted
     from node.inference.models.exam_cases import KINDS
@@ -127,7 +127,7 @@ __getattr__ = lazily(
         "engine": "LlamaEngine",
         "formats": "recognise",
         "llama.build": "Build inspect",
-        "llama.slot": "EngineLimits",
+        "llama.limits": "EngineLimits",
         "models.bench": "Bench run_bench",
         "models.download": "Download Wanted",
         "models.exam_cases": "KINDS",

@@ -16,7 +16,8 @@ from dataclasses import replace
 from typing import Final
 
 from node.errors import InferenceError, ModelError, RunnerCrashedError
-from node.inference.llama.slot import EngineLimits, Slot
+from node.inference.llama.limits import EngineLimits
+from node.inference.llama.slot import Slot
 from node.inference.llama.state_files import clear
 from node.inference.models.memory import Room, room
 from node.inference.models.store import ModelStore

@@ -23,8 +23,8 @@ from node.inference.embeddings.load import EmbeddingLoad
 from node.inference.embeddings.process import EmbeddingProcess
 from node.inference.engine import LlamaEngine
 from node.inference.llama import protocol
+from node.inference.llama.limits import default_threads
 from node.inference.llama.protocol import Frame
-from node.inference.llama.slot import default_threads
 from node.inference.models.store import CheckedFile, ModelStore
 from node.inference.types import EmbedderInfo, Vectors
 

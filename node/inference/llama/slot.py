@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import fields
 from typing import Any, Final
-
-import psutil
 
 from node.errors import RunnerCrashedError
 from node.inference import child
+from node.inference.llama.limits import EngineLimits, default_threads
 from node.inference.llama.process import RunnerProcess
 from node.inference.llama.protocol import KEPT_SEQUENCES, PERSONS_MORE, Load
 from node.inference.models.gguf_header import MAX_CONTEXT
@@ -22,46 +19,9 @@ from node.inference.models.memory import Room, fits, need
 from node.inference.models.store import CheckedFile, ModelStore
 from node.inference.types import ModelStatus
 
-SMALL_MODEL_BYTES: Final = 64 * 1024 * 1024
 SAVING_S: Final = 15.0
 FIRST_DELAY_S: Final = 0.25
 LONGEST_DELAY_S: Final = 30.0
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """Bounds of the local engine.
-
-    Attributes:
-        context_tokens: the most context given to a model, whatever it was trained for.
-        max_running: generations that one model decodes at once; a person's may be two more.
-        max_waiting: generations that may wait for one model before it answers "busy"; two more for
-            a person.
-        kv_tokens: cells of one model's KV cache, for all its sequences; 0 lets the runner choose:
-            two contexts, less where memory is short, never under one.
-        idle_unload_s: a model unused for this long is unloaded; None keeps it.
-        threads: of one runner; None is one for small models and the physical cores for others.
-        reuse_prefix: begin where another sequence has been; off only to show what it saves.
-        state_folder: where states of sequences go that are not held in memory; None loses them.
-        state_bytes: the most that folder may hold.
-        memory_bytes: what all loaded models together may take; None is no cap.
-        load_s: a model that has not loaded after this long is given up.
-        silent_s: a runner that owes an answer and says nothing for so long hangs, and is ended. One
-            step takes a part of it at most, however slow the machine.
-    """
-
-    context_tokens: int = 16_384
-    max_running: int = 8
-    max_waiting: int = 32
-    idle_unload_s: float | None = None
-    threads: int | None = None
-    reuse_prefix: bool = True
-    kv_tokens: int = 0
-    state_folder: Path | None = None
-    state_bytes: int = 2 * 1024**3
-    memory_bytes: int | None = None
-    load_s: float = 1800.0
-    silent_s: float = 600.0
 
 
 class Slot:
@@ -301,12 +261,3 @@ def _look_at(task: asyncio.Task[RunnerProcess]) -> None:
     """Takes the outcome, so that one nobody waits for any more is not reported as lost."""
     if not task.cancelled():
         task.exception()
-
-
-def default_threads(size_bytes: int) -> int:
-    """Threads for a model of this size: one where the work a token is too small to share."""
-    if size_bytes < SMALL_MODEL_BYTES:
-        return 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    physical = psutil.cpu_count(logical=False) or 1
-    return min(physical, allowed or physical)
