@@ -8,7 +8,6 @@ only, unless the entry says otherwise; a key is named here and kept in the keyst
 from __future__ import annotations
 
 import ipaddress
-import os
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,7 +17,7 @@ import httpx
 
 from node.disk import write_private
 from node.errors import ModelError
-from node.inference.models.files import changing
+from node.inference.models.files import changing, identity
 from node.inference.models.pins import is_name
 
 REMOTE_FILE: Final = "remote.toml"
@@ -116,8 +115,7 @@ class RemoteModels:
 
     def _read(self) -> dict[str, RemoteModel]:
         try:
-            stat = os.stat(self._path)
-            now = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            now = identity(self._path.stat())
             if now != self._seen:
                 self._known = _parse(self._path, self._path.read_bytes())
                 self._seen = now
