@@ -1,9 +1,8 @@
 """One answer out of a stream of OpenAI's chunks, or out of a whole reply.
 
 Nothing a server sends is believed: every field is checked for its kind, counts of tokens for being
-possible, and calls are judged by `remote_calls`. Reasoning, whether in a field of its own
-(`reasoning_content`, `reasoning`) or in front of the answer between `<think>` marks, never becomes
-part of the answer; nor where only its end is marked, as of a model whose prompt began the thoughts.
+possible, and calls are judged by `calls`. Reasoning, whether in a field of its own
+(`reasoning_content`, `reasoning`) or in front of the answer (`answer`), never becomes part of it.
 
 Spec: OpenAI API reference, "Streaming".
 """
@@ -14,10 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from node.errors import RemoteError
-from node.inference.formats.marked import THINK
-from node.inference.formats.reader import first_mark
 from node.inference.grammar.fits import answer_fault
 from node.inference.grammar.gbnf import dumps
+from node.inference.remote.answer import Answer
 from node.inference.remote.calls import MAX_CALLS, read_calls
 from node.inference.remote.errors import Conceal, server_error
 from node.inference.remote.request import STOPS_SENT
@@ -25,8 +23,6 @@ from node.inference.types import Finish, FinishReason, Generation, Token
 from node.types import Json, JsonObject
 
 T = TypeVar("T")
-_OPEN, _CLOSE = THINK
-_MOST_BLANK: Final = 1000  # in front of a mark
 _LONGEST_NAME: Final = 1000
 _CUT: Final = ("length", "model_length")  # the second is Mistral's
 _FAILED: Final = ("error", "abort", "insufficient_system_resource")  # vLLM's, SGLang's, DeepSeek's
@@ -63,10 +59,10 @@ class Reply:
     _reasoned: list[str] = field(default_factory=list)
     _calls: list[_Call] = field(default_factory=list)
     _by_index: dict[int, _Call] = field(default_factory=dict)
-    _answer: _Answer = field(init=False)
+    _answer: Answer = field(init=False)
 
     def __post_init__(self) -> None:
-        self._answer = _Answer(self.request.sampling.stop[STOPS_SENT:])
+        self._answer = Answer(self.request.sampling.stop[STOPS_SENT:])
 
     def add(self, chunk: JsonObject, part: str = "delta") -> Token:
         """Takes one chunk in; what of the answer and of the thoughts before it may be shown now.
@@ -235,83 +231,6 @@ class Reply:
 
     def _error(self, what: str) -> RemoteError:
         return RemoteError(f"{self.who} sent {what}", hint=_HINT)
-
-
-class _Answer:
-    """The text of an answer, apart from thoughts in front of it, up to its stop strings."""
-
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self.bytes = 0
-        self.stopped = False
-        self.thoughts: list[str] = []
-        self.closing: tuple[str, ...] = (_CLOSE,)  # what may end thoughts that nobody saw begin
-        self._stops = tuple(filter(None, stops))
-        self._shown: list[str] = []
-        self._told = 0  # thoughts that were told as such
-        self._held = ""
-        self._mark: str | None = _OPEN  # what is looked for; None when no thoughts can begin
-        self._trims = False
-
-    @property
-    def text(self) -> str:
-        return "".join(self._shown)
-
-    def add(self, text: str) -> Token:
-        self.bytes += len(text.encode())
-        self._held += text
-        if self._mark == _OPEN:
-            self._look_for_thoughts()
-        if self._mark == _CLOSE:
-            self._think()
-        return self._token("" if self._mark else self._show(final=False))
-
-    def end(self) -> Token:
-        if self._mark == _CLOSE:  # it never stopped thinking: there is no answer
-            self.thoughts.append(self._held)
-            return self._token("")
-        self._mark = None
-        return self._token(self._show(final=True))
-
-    def _token(self, text: str) -> Token:
-        new, self._told = self.thoughts[self._told :], len(self.thoughts)
-        return Token(text, reasoning="".join(new))
-
-    def _look_for_thoughts(self) -> None:
-        begun = self._held.lstrip()
-        if begun.startswith(_OPEN):
-            self._held, self._mark = begun[len(_OPEN) :], _CLOSE
-        elif not _OPEN.startswith(begun) or len(self._held) > _MOST_BLANK:
-            self._mark = None
-
-    def _think(self) -> None:
-        """Takes what is held, up to where the thoughts end or may be about to."""
-        thought, found, rest = self._held.partition(_CLOSE)
-        if found:
-            self._end_thoughts(rest)
-        else:
-            kept = len(_CLOSE) - 1
-            thought, self._held = self._held[:-kept], self._held[-kept:]
-        self.thoughts.append(thought)
-
-    def _end_thoughts(self, rest: str) -> None:
-        self._held, self._mark, self._trims = rest, None, True
-        self.closing = ()
-
-    def _show(self, *, final: bool) -> str:
-        if self._trims:
-            self._held = self._held.lstrip()
-            self._trims = not self._held
-        at, mark = first_mark(self._held, (*self._stops, *self.closing))
-        if mark in self.closing:
-            self.thoughts += [*self._shown, self._held[:at]]
-            self._shown = []
-            self._end_thoughts(self._held[at + len(mark) :])
-            return self._show(final=final)
-        self.stopped = bool(mark)
-        ready = at if mark or not final else len(self._held)
-        shown, self._held = self._held[:ready], self._held[ready:]
-        self._shown.append(shown)
-        return shown
 
 
 def _natural(value: Json) -> int:
