@@ -573,6 +573,20 @@ async def test_a_batch_stays_while_the_mint_is_silent(world: World, ann: Wallet)
     assert (ann.balance(), ann.pending()) == (111, ())
 
 
+@pytest.mark.parametrize("fault", [Fault.UNREACHABLE, Fault.LOST_REQUEST])
+async def test_a_batch_of_which_nobody_knows_is_pending(
+    world: World, ann: Wallet, fault: Fault
+) -> None:
+    for amount in (5, 6):
+        world.lightning.pay((await ann.request_invoice(amount)).bolt11)
+    world.mint.faults.add(Fault.LOST_REPLY, "/v1/mint/bolt11/batch")
+    world.mint.faults.add(fault, "/v1/mint/quote/bolt11/*-*", times=99)
+    assert await ann.recover() == ()
+    (batch,) = (each for each in ann.pending() if each.kind == Kind.BATCH)
+    assert batch.state == State.PENDING
+    assert batch.error
+
+
 # ── tokens of foreign mints ─────────────────────────────────────────────────────────────────
 
 

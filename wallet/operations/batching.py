@@ -15,7 +15,6 @@ from typing import Any
 from wallet import codes
 from wallet.errors import (
     MintError,
-    MintMisbehavedError,
     MintUnreachableError,
     OutcomeUnknownError,
     UnsupportedError,
@@ -165,23 +164,14 @@ async def _issued(book: Book, batch: Record) -> tuple[BlindSignature, ...] | Non
 
     None where it never will: another request took one of its quotes.
     """
-    api, outputs = book.api(batch.operation.mint), codec.outputs_of(batch.body)
-    try:
-        told = [await api.mint_quote(kept["id"]) for kept in batch.body["quotes"].values()]
+    mint, quotes = batch.operation.mint, batch.body["quotes"]
+    async with book.doubting(batch):
+        told = [await book.api(mint).mint_quote(kept["id"]) for kept in quotes.values()]
         if any(quote.state == MintQuoteState.UNPAID for quote in told):
             return None
         if all(quote.state == MintQuoteState.PAID for quote in told):
             return ()
-        found = dict(await api.restore([made.message for made in outputs]))
-    except (MintError, MintUnreachableError) as error:
-        lost = OutcomeUnknownError(error.message, hint="Run `recover` when the mint is back.")
-        await book.doubt(batch, lost)
-        raise lost from error
-    if found and len(found) < len(outputs):
-        odd = MintMisbehavedError(f"mint {batch.operation.mint} restores part of a batch")
-        await book.doubt(batch, odd)
-        raise odd
-    return tuple(found[made.message] for made in outputs) if found else None
+        return await restoring.signed(book, mint, codec.outputs_of(batch.body)) or None
 
 
 async def _signed_before(
