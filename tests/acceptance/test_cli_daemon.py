@@ -10,14 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from helpers.node import Node
 
 from node.cli.ask import Watcher
-
-if TYPE_CHECKING:
-    from tests.conftest import Node
 
 
 def asking(node: Node) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import pty
@@ -12,30 +11,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from helpers.node import Node, make_node
 
 from node.client import Client
 from node.identity import KeyStore
 from wallet.mint.testing import ServedMint
 from wallet.protocol import requests
 
-if TYPE_CHECKING:
-    from tests.conftest import Node
-
 KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
-
-
-def make_node(folder: Path) -> Node:
-    """As tests/conftest.py makes one."""
-    path = Path(__file__).parents[1] / "conftest.py"
-    spec = importlib.util.spec_from_file_location("conftest_of_tests", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault("conftest_of_tests", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module.make_node(folder)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")

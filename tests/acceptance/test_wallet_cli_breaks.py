@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.node import Node
 
 from node.client import Client
 from wallet.mint.testing import Outcome, ServedMint
 from wallet.types import MintQuoteState
 
 if TYPE_CHECKING:
-    from tests.conftest import Node
     from wallet.types import TransportRequest
 
 KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"

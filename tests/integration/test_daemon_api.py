@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from helpers.node import Node
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from node.gateway.replies import Event
-    from tests.conftest import Node
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 

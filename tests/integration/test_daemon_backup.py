@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from helpers.node import Node
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,9 +38,6 @@ from node.errors import (
 from node.home import SOCKET_PATH_MAX, Home
 from node.journal import Draft, Journal
 from node.runs.workspace_labels import FileLabels
-
-if TYPE_CHECKING:
-    from tests.conftest import Node
 
 
 def client(node: Node) -> Client:

@@ -11,9 +11,9 @@ import socket
 import stat
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from helpers.node import Node
 
 from node.client import Client
 from node.errors import (
@@ -25,9 +25,6 @@ from node.errors import (
     UnknownRunError,
 )
 from node.home import Home
-
-if TYPE_CHECKING:
-    from tests.conftest import Node
 
 
 def client(node: Node) -> Client:

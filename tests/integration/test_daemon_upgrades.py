@@ -7,12 +7,10 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from helpers.node import Node
 
 from node.backup import MANIFEST
-
-if TYPE_CHECKING:
-    from tests.conftest import Node
 
 
 def install(folder: Path, version: str) -> None:

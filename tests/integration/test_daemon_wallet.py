@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers.node import Node
 
 from node.client import Client
 from node.errors import (
@@ -40,7 +41,6 @@ from wallet.types import TransportRequest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Node
 
 KEY = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 BUDGET = "[budget]\nsats = 200\nsats_per_day = 300\n"

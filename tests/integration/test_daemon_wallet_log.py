@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from helpers.node import Node
 
 from node.client import Client
 from node.errors import FreeholdError
@@ -14,9 +15,6 @@ from wallet.mint import HttpTransport, MintClient
 from wallet.mint.testing import Purse, ServedMint
 from wallet.protocol import tokens
 from wallet.types import Token
-
-if TYPE_CHECKING:
-    from tests.conftest import Node
 
 
 def client(node: Node) -> Client:
