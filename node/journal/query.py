@@ -94,7 +94,7 @@ def why(
         The entry and its causes, depth first, each once, ending with the run's start.
     """
     seen: set[int] = set()
-    found = list(_causes(index, 0, read, seen))
+    found = list(_causes(index, read, seen))
     first = found[0].entry
     if first is None:
         raise JournalError(f"entry {index} was pruned away or is not there")
@@ -105,10 +105,8 @@ def why(
     ]
 
 
-def _causes(
-    index: int, depth: int, read: Callable[[int], Entry], seen: set[int]
-) -> Iterator[Reason]:
-    waiting = [(index, depth)]
+def _causes(index: int, read: Callable[[int], Entry], seen: set[int]) -> Iterator[Reason]:
+    waiting = [(index, 0)]
     while waiting and len(seen) < _MAX_CAUSES:
         at, deep = waiting.pop()
         if at in seen:
