@@ -14,13 +14,11 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from node.journal.blobs import TAG_BYTES, BlobReader, Slot
+from node.journal.blobs import ERASING, TAG_BYTES, BlobReader, Slot
 from node.journal.entry import parse
 
 _CHUNK = 1 << 20
 _NAMED = 20
-_UNDER_WAY = 1000
-"""Among so many of the last entries of a log that is open an erasure may be announced, not done."""
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
 _REF = rb'\{"id":"[0-9a-f]{64}","len":\d+,"role":T\}'
 _BEFORE = re.compile(
@@ -117,7 +115,7 @@ class BlobAudit:
             erased = identity in self._erasures
             self._count(BlobState.ERASED if erased else BlobState.MISSING, identity, index)
         self._emptied = {}
-        done = size - _UNDER_WAY if live else size
+        done = size - ERASING if live else size
         said = {identity: at for identity, at in self._erasures.items() if at < done}
         for segment in self._reader.segments() if said else ():
             for slot in self._reader.slots(segment, said):

@@ -6,44 +6,39 @@ segment: `blobs/<first index>.pack` holds ciphertext, `blobs/<first index>.keys`
 bytes a blob with salt and key. Erasing overwrites salt and key in place: what is left can neither
 be read nor matched against a guess, and the log stays valid.
 
-Content put waits in memory until an entry that names it is committed; then pack and keys are
-written and synced at the same time as the segment, so that a commit costs one sync's time with or
-without blobs.
-
     slot: id 32 | salt 32 | key 32 | offset u64 | length u64 | place 8 | secret 8   (big endian)
     place = first 8 bytes of SHA-256(id || offset || length), secret = of SHA-256(salt || key)
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import mmap
 import os
 import re
 import secrets
 import struct
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from node.disk import listed, sync
+from node.disk import listed
 from node.errors import JournalErasedError, JournalError, JournalReadError
-from node.journal.storage import READ_HINT, AppendFile, Storage, make_folder
-from node.journal.types import BlobRef
+from node.journal.storage import READ_HINT
 
-MAX_BLOB_BYTES = 256 * 1024 * 1024
 SLOT_BYTES = 128
 TAG_BYTES = 16
+BLOB_ID = re.compile("[0-9a-f]{64}")
+ERASED = bytes(64)
+"""Salt and key of a blob that was erased."""
+ERASING = 1000
+"""Among so many of a log's last entries there may be an erasure that is announced and not done."""
+RESTORE_HINT = "Restore the blobs folder from a backup; the log itself does not depend on it."
 _NEAR = 512  # slots, to either side
 _NONCE = bytes(12)
-_ERASED = bytes(64)
 _SLOT = struct.Struct(">32s32s32sQQ8s8s")
-_ID = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -64,18 +59,15 @@ class Sealed:
 
     def content(self) -> bytes:
         """Decrypts. Raises JournalErasedError, or JournalError if it is not what its id says."""
-        if self.salt + self.key == _ERASED:
+        if self.salt + self.key == ERASED:
             raise JournalErasedError(f"blob {self.id.hex()} was erased")
         if blob_id(self.salt, self.ciphertext) != self.id:
-            raise JournalError(f"blob {self.id.hex()} is not what the log says", hint=_RESTORE)
+            raise JournalError(f"blob {self.id.hex()} is not what the log says", hint=RESTORE_HINT)
         try:
             return ChaCha20Poly1305(self.key).decrypt(_NONCE, self.ciphertext, None)
         except InvalidTag as error:
             text = f"blob {self.id.hex()} has a damaged key"
-            raise JournalError(text, hint=_RESTORE) from error
-
-
-_RESTORE = "Restore the blobs folder from a backup; the log itself does not depend on it."
+            raise JournalError(text, hint=RESTORE_HINT) from error
 
 
 @dataclass(frozen=True)
@@ -97,7 +89,7 @@ class Slot:
     @property
     def erased(self) -> bool:
         """Whether salt and key are gone."""
-        return self.salt + self.key == _ERASED
+        return self.salt + self.key == ERASED
 
 
 def blob_id(salt: bytes, ciphertext: bytes) -> bytes:
@@ -129,7 +121,7 @@ class BlobReader:
         raw = path.read_bytes() if path.is_file() else b""
         for at in range(0, len(raw), SLOT_BYTES):
             if wanted is None or raw[at : at + 32] in wanted:
-                slot = _slot(segment, at // SLOT_BYTES, raw[at : at + SLOT_BYTES])
+                slot = parse_slot(segment, at // SLOT_BYTES, raw[at : at + SLOT_BYTES])
                 if slot is not None:
                     yield slot
 
@@ -168,9 +160,9 @@ class BlobReader:
         except FileNotFoundError:
             raw = b""
         except OSError as error:
-            raise _unread(slot.id.hex(), error) from error
+            raise cannot_read(slot.id.hex(), error) from error
         if len(raw) != slot.length:
-            raise JournalError(f"blob {slot.id.hex()} is missing its content", hint=_RESTORE)
+            raise JournalError(f"blob {slot.id.hex()} is missing its content", hint=RESTORE_HINT)
         return Sealed(slot.id, slot.salt, slot.key, raw)
 
     def content(self, identity: str) -> bytes:
@@ -181,210 +173,24 @@ class BlobReader:
             JournalError: it is not there.
             JournalReadError: that cannot be told.
         """
-        raw = _identity(identity)
+        raw = raw_id(identity)
         try:
             slot = self.find(raw)
         except OSError as error:
-            raise _unread(identity, error) from error
+            raise cannot_read(identity, error) from error
         if slot is None:
-            raise JournalError(f"blob {identity} is not in this log", hint=_RESTORE)
+            raise JournalError(f"blob {identity} is not in this log", hint=RESTORE_HINT)
         return self.sealed(slot).content()
 
 
-class BlobStore(BlobReader):
-    """The writer's side: content waiting for its entry, and the files of the current segment."""
-
-    def __init__(self, folder: Path, storage: Storage) -> None:
-        super().__init__(folder)
-        self._storage = storage
-        self._waiting: dict[str, Sealed] = {}
-        self._segment = -1
-        self._files: tuple[AppendFile, AppendFile] | None = None
-        self._sizes = self._grown = (0, 0)  # of what is durable, and with what was written since
-
-    def put(self, content: bytes, role: str) -> BlobRef:
-        """Encrypts and keeps in memory until an entry that names it is committed."""
-        if len(content) > MAX_BLOB_BYTES:
-            raise JournalError(f"a blob of {len(content)} bytes is over {MAX_BLOB_BYTES}")
-        sealed = Sealed.of(content)
-        name = sealed.id.hex()
-        self._waiting[name] = sealed
-        return BlobRef(name, len(content), role)
-
-    def waiting(self, refs: Iterable[BlobRef]) -> list[Sealed]:
-        """Those of the blobs that are not yet written, each once."""
-        found = {ref.id: self._waiting.get(ref.id) for ref in refs}
-        return [sealed for sealed in found.values() if sealed is not None]
-
-    def content(self, identity: str) -> bytes:
-        sealed = self._waiting.get(identity)
-        return sealed.content() if sealed else super().content(identity)
-
-    def write(self, segment: int, blobs: list[Sealed]) -> tuple[AppendFile, AppendFile]:
-        """Appends blobs to a segment's files. Raises OSError.
-
-        Returns:
-            The files to sync before the commit is acknowledged.
-        """
-        files = self._open(segment)
-        slots, packs, offset = [], [], self._sizes[0]
-        for blob in blobs:
-            length = len(blob.ciphertext)
-            checks = _place(blob.id, offset, length), _secret(blob.salt, blob.key)
-            slots.append(_SLOT.pack(blob.id, blob.salt, blob.key, offset, length, *checks))
-            packs.append(blob.ciphertext)
-            offset += length
-        for file, data in zip(files, (b"".join(packs), b"".join(slots)), strict=True):
-            file.write(data)
-        self._grown = offset, self._sizes[1] + SLOT_BYTES * len(slots)
-        return files
-
-    def written(self, blobs: list[Sealed]) -> None:
-        """Forgets blobs from memory; they are durable now."""
-        self._sizes = self._grown
-        for blob in blobs:
-            self._waiting.pop(blob.id.hex(), None)
-
-    def undo(self) -> None:
-        """Cuts the files back to what was durable. Raises OSError."""
-        self._grown = self._sizes
-        for file, size in zip(self._files or (), self._sizes, strict=False):
-            file.truncate(size)
-
-    def check_key(self, identity: str) -> None:
-        """That there is a key of this blob to destroy, be the content whole or damaged.
-
-        Raises:
-            JournalErasedError: it was destroyed.
-            JournalError: there is no such blob.
-            JournalReadError: that cannot be told.
-        """
-        raw = _identity(identity)
-        if identity in self._waiting:
-            return
-        try:
-            slots = list(self._slots_of(raw))
-        except OSError as error:
-            raise _unread(identity, error) from error
-        if not slots:
-            raise JournalError(f"blob {identity} is not in this log", hint=_RESTORE)
-        if all(slot.erased for slot in slots):
-            raise JournalErasedError(f"blob {identity} was erased")
-
-    def erase(self, identity: str) -> None:
-        """Destroys a blob's key and salt, durably, wherever they are.
-
-        Raises:
-            JournalError: there is none, or the disk refuses.
-        """
-        raw = _identity(identity)
-        if self._waiting.pop(identity, None):
-            return
-        try:
-            slots = list(self._slots_of(raw))
-            for slot in slots:
-                self._wipe(slot)
-        except OSError as error:
-            raise JournalError(
-                f"the key of blob {identity} cannot be destroyed: {error.strerror}",
-                hint="Check the disk and start the node again: it takes this up where it can.",
-            ) from error
-        if not slots:
-            raise JournalError(f"blob {identity} is not in this log")
-
-    def erase_all(self, identities: Iterable[str]) -> None:
-        """Destroys what is left of these blobs' keys, as far as the disk lets it."""
-        wanted = {bytes.fromhex(one) for one in identities if _ID.fullmatch(one)}
-        with contextlib.suppress(OSError):
-            for segment in self.segments() if wanted else ():
-                for slot in self.slots(segment, wanted):
-                    if not slot.erased:
-                        self._wipe(slot)
-
-    def forget_unnamed(self, segment: int, entries: Path) -> None:
-        """Destroys the keys at a segment's end that none of its entries names: a commit that was
-        cut off left them, and nobody could ever ask to erase that content. Raises OSError.
-
-        Args:
-            entries: the segment's file, without what no commit covers.
-        """
-        keys = self.path(segment, "keys")
-        raw = keys.read_bytes() if keys.is_file() else b""
-        slots = (
-            _slot(segment, number, raw[number * SLOT_BYTES : (number + 1) * SLOT_BYTES])
-            for number in reversed(range(len(raw) // SLOT_BYTES))
-        )
-        with _mapped(entries) as lines:
-
-            def is_unnamed(slot: Slot) -> bool:
-                return not slot.erased and lines.rfind(slot.id.hex().encode()) < 0
-
-            unnamed = list(takewhile(is_unnamed, filter(None, slots)))
-        for slot in reversed(unnamed):  # the last one last: it is where the next look begins
-            self._wipe(slot)
-
-    def _wipe(self, slot: Slot) -> None:
-        fd = os.open(self.path(slot.segment, "keys"), os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.pwrite(fd, _ERASED, slot.number * SLOT_BYTES + 32)
-            sync(fd)
-        finally:
-            os.close(fd)
-
-    def before(self, size: int) -> list[int]:
-        """The segments before entry `size` that have a pack or keys, in order. Raises OSError."""
-        paths = [*listed(self.folder, "*.keys"), *listed(self.folder, "*.pack")]
-        names = {path.stem for path in paths if path.stem.isdecimal()}
-        return sorted(first for first in map(int, names) if first < size)
-
-    def remove(self, segment: int) -> None:
-        """Deletes a segment's blobs, keys first, which are overwritten as those of one that is
-        erased. Raises OSError."""
-        with contextlib.suppress(FileNotFoundError), self.path(segment, "keys").open("r+b") as keys:
-            keys.write(bytes(os.fstat(keys.fileno()).st_size))
-            keys.flush()
-            sync(keys.fileno())
-        for kind in ("keys", "pack"):
-            self.path(segment, kind).unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Closes the files."""
-        for file in self._files or ():
-            file.close()
-        self._files, self._segment = None, -1
-
-    def _open(self, segment: int) -> tuple[AppendFile, AppendFile]:
-        if self._files and segment == self._segment:
-            return self._files
-        self.close()
-        make_folder(self.folder)
-        pack, keys = (self.path(segment, kind) for kind in ("pack", "keys"))
-        files = self._storage.open_append(pack), self._storage.open_append(keys)
-        whole = keys.stat().st_size // SLOT_BYTES * SLOT_BYTES
-        if whole != keys.stat().st_size:
-            files[1].truncate(whole)
-        self._files, self._segment = files, segment
-        self._sizes = self._grown = pack.stat().st_size, whole
-        return files
-
-
-@contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
-    """A file's bytes, of which a look from the end reads few."""
-    with path.open("rb") as file:
-        if not os.fstat(file.fileno()).st_size:  # which cannot be mapped
-            yield b""
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            yield mapped
-
-
-def _unread(identity: str, error: OSError) -> JournalReadError:
+def cannot_read(identity: str, error: OSError) -> JournalReadError:
+    """The error of a blob of which the disk does not tell whether it is there."""
     return JournalReadError(f"blob {identity} cannot be read: {error.strerror}", hint=READ_HINT)
 
 
-def _identity(identity: str) -> bytes:
-    if not _ID.fullmatch(identity):
+def raw_id(identity: str) -> bytes:
+    """The 32 bytes of a blob's hex id. Raises JournalError where it is none."""
+    if not BLOB_ID.fullmatch(identity):
         raise JournalError(f"not a blob id: {identity[:80]!r}", hint="It is 64 hex digits.")
     return bytes.fromhex(identity)
 
@@ -402,12 +208,20 @@ def _slots_in(raw: bytes, identity: bytes, segment: int, first: int = 0) -> Iter
     at = raw.find(identity)
     while at >= 0:
         number, odd = divmod(at, SLOT_BYTES)
-        if not odd and (slot := _slot(segment, first + number, raw[at : at + SLOT_BYTES])):
+        if not odd and (slot := parse_slot(segment, first + number, raw[at : at + SLOT_BYTES])):
             yield slot
         at = raw.find(identity, at + 1)
 
 
-def _slot(segment: int, number: int, raw: bytes) -> Slot | None:
+def pack_slot(blob: Sealed, offset: int) -> bytes:
+    """The slot of a blob whose ciphertext begins at `offset` of the pack."""
+    length = len(blob.ciphertext)
+    place, secret = _place(blob.id, offset, length), _secret(blob.salt, blob.key)
+    return _SLOT.pack(blob.id, blob.salt, blob.key, offset, length, place, secret)
+
+
+def parse_slot(segment: int, number: int, raw: bytes) -> Slot | None:
+    """The slot in `raw`; None where the bytes are none."""
     if len(raw) != SLOT_BYTES:
         return None
     identity, salt, key, offset, length, place, secret = _SLOT.unpack(raw)

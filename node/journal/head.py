@@ -19,6 +19,11 @@ from node.journal.note import Checkpoint, Note, VerifierKey
 _SLOT_BYTES = 2048
 
 
+def head_beside(folder: Path) -> Path:
+    """Where the head of the log in a folder is kept, unless another place is given."""
+    return folder.with_name(f"{folder.name}.head")
+
+
 class KeptHead:
     """The file that keeps the head.
 

@@ -12,15 +12,17 @@ from threading import Lock
 from node.clock import Clock, SystemClock
 from node.disk import sync_folder
 from node.errors import JournalError
-from node.journal.blobs import BlobStore
+from node.journal.blobs import ERASING
+from node.journal.blobstore import BlobStore
 from node.journal.entry import Prepared, prepare
 from node.journal.group import MAX_GROUP_ENTRIES, Group, committed
 from node.journal.hashes import HashFiles
-from node.journal.head import KeptHead
+from node.journal.head import KeptHead, head_beside
 from node.journal.index import Index
 from node.journal.keys import EpochKeys, FolderKeys
+from node.journal.lock import FolderLock
 from node.journal.note import Checkpoint, VerifierKey
-from node.journal.opening import FolderLock, open_log
+from node.journal.opening import open_log
 from node.journal.proof import prove, prove_consistency
 from node.journal.prune import finish, prunable, prune
 from node.journal.pruned import read_pruned
@@ -31,7 +33,6 @@ from node.journal.types import BlobRef, Draft, Entry
 from node.journal.writer import Call, Writer, fits_commit
 
 _PAGE = 256  # entries that `newest` asks the index for at a time
-_RECENT = 1000  # entries among which an erasure that a crash interrupted is looked for
 
 
 class Journal:
@@ -103,7 +104,7 @@ class Journal:
         try:
             keys = keys or FolderKeys(folder / "keys")
             storage = storage or FileStorage()
-            head = head or folder.with_name(folder.name + ".head")
+            head = head or head_beside(folder)
             hashes, blobs = HashFiles(folder / "tree"), BlobStore(folder / "blobs", storage)
             opened, signer = open_log(folder, origin, keys, hashes, head)
             writer = Writer(
@@ -306,7 +307,7 @@ class Journal:
         tip = self._writer.tip
         if self.size > tip.first:
             tip.since_ms = self.entry(tip.first).ts
-        announced = self.entries(self.size - _RECENT, types=("blob.erased",))
+        announced = self.entries(self.size - ERASING, types=("blob.erased",))
         self._blobs.erase_all(str(entry.data.get("id")) for entry in announced)
 
     async def _erase(self, identity: str, actor: str) -> None:

@@ -11,10 +11,10 @@ the lines before it and a verifier need not check each. `next` hands over to the
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import re
+from base64 import b64decode
 from binascii import b2a_base64
 from dataclasses import dataclass
 
@@ -36,13 +36,18 @@ _NO_NAME = re.compile(r"[\s+]")  # what no other signer's has, either
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 
 
+def to_base64(raw: bytes) -> str:
+    """Standard base64, padded."""
+    return b2a_base64(raw, newline=False).decode()
+
+
 def unbase64(text: str) -> bytes:
     """Bytes of canonical standard base64. Raises JournalDamagedError."""
     try:
-        raw = base64.b64decode(text.encode("ascii"), validate=True)
+        raw = b64decode(text.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
         raise JournalDamagedError(f"not base64: {text[:40]!r}") from error
-    if base64.b64encode(raw).decode() != text:
+    if to_base64(raw) != text:
         raise JournalDamagedError(f"not canonical base64: {text[:40]!r}")
     return raw
 
@@ -82,7 +87,7 @@ class VerifierKey:
         return key_id(self.name, self.public)
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.id.hex()}+{_b64(_ED25519 + self.public)}"
+        return f"{self.name}+{self.id.hex()}+{to_base64(_ED25519 + self.public)}"
 
     def verifies(self, text: bytes, signature: bytes) -> bool:
         """Whether the 64-byte signature is this key's over the text."""
@@ -183,7 +188,7 @@ def commit_text(
 ) -> bytes:
     """The text of a commit's note: a checkpoint, `prev`, and in a seal `next`."""
     seal = f"next {following}\n" if following else ""
-    return f"{origin}\n{size}\n{_b64(root)}\nprev {_b64(previous)}\n{seal}".encode()
+    return f"{origin}\n{size}\n{to_base64(root)}\nprev {to_base64(previous)}\n{seal}".encode()
 
 
 def commit_line(note: bytes) -> bytes:
@@ -203,10 +208,6 @@ def handed_over(seal: Checkpoint, key: VerifierKey) -> VerifierKey:
     if parsed.name != key.name:
         raise JournalDamagedError(f"the seal at {seal.size} names a key of {parsed.name!r}")
     return parsed
-
-
-def _b64(raw: bytes) -> str:
-    return b2a_base64(raw, newline=False).decode()
 
 
 def _signature(line: str) -> tuple[str, bytes]:

@@ -7,22 +7,15 @@ root that the last seal signed, or from reading everything where they are missin
 
 from __future__ import annotations
 
-import fcntl
-import os
-import secrets
 from array import array
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
 
-from node.disk import lock, sync
 from node.errors import (
-    JournalBusyError,
     JournalDamagedError,
     JournalError,
     JournalRollbackError,
-    JournalVersionError,
 )
 from node.journal.hashes import HashFiles
 from node.journal.head import believed, read_head
@@ -30,24 +23,19 @@ from node.journal.keys import RELINK, EpochKeys
 from node.journal.note import Checkpoint, Signer, VerifierKey, handed_over
 from node.journal.pruned import Pruned, read_pruned
 from node.journal.segment import (
-    COMMIT_LINE_BYTES,
+    GENESIS,
     Batch,
     Scan,
-    is_newer,
     last_commit,
     previous_hash,
     scan,
     segment_path,
     segments,
-    signed_commit,
-    unfinished,
 )
-from node.journal.storage import make_folder, write_durably
+from node.journal.storage import write_durably
+from node.journal.tail import DAMAGED, damaged, mend, set_aside, unfinished, unreadable
 from node.journal.tree import Frontier
 from node.journal.writer import Tip
-
-GENESIS = bytes(32)
-"""What the first commit's `prev` says."""
 
 
 @dataclass
@@ -65,45 +53,6 @@ class Opened:
         return self.keys[-1]
 
 
-class FolderLock:
-    """One writer: an exclusive lock on `<folder>/lock`, held as long as this object."""
-
-    def __init__(self, folder: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._fd = os.open(folder / "lock", flags, 0o600)
-        if not lock(self._fd):
-            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
-            os.close(self._fd)
-            raise JournalBusyError(
-                f"the log in {folder} is being written by process {holder or 'unknown'}",
-                hint="Stop that process (freehold down), or use another home.",
-            )
-        with suppress(OSError):  # on a full disk: the lock holds all the same
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        """Lets others in."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a writer has the log open."""
-    try:
-        fd = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
 def first_key(folder: Path) -> VerifierKey | None:
     """The key of the first epoch, from `log.vkey`; None in a folder without a log."""
     path = folder / "log.vkey"
@@ -118,7 +67,7 @@ def first_key(folder: Path) -> VerifierKey | None:
             raise JournalError("it does not end with a newline")
         return VerifierKey.parse(text[:-1])
     except JournalError as error:
-        raise JournalError(f"{path}: {error.message}", hint=_DAMAGED) from error
+        raise JournalError(f"{path}: {error.message}", hint=DAMAGED) from error
 
 
 def check_origin(folder: Path, found: str, origin: str) -> None:
@@ -146,7 +95,7 @@ def open_log(
     if genesis is None:
         if firsts:
             text = f"{folder} holds segments but no log.vkey"
-            raise JournalDamagedError(text, hint=_DAMAGED)
+            raise JournalDamagedError(text, hint=DAMAGED)
         return _new_log(folder, origin, keys, head)
     check_origin(folder, genesis.name, origin)
     opened = read_tree(folder, genesis, hashes, repair=True)
@@ -182,7 +131,7 @@ def read_tree(
     for first, following in zip(firsts, [*firsts[1:], None], strict=False):
         if first != (seals[-1].size if seals else 0):
             text = f"the segment before entry {first} is missing"
-            raise JournalDamagedError(text, hint=_DAMAGED)
+            raise JournalDamagedError(text, hint=DAMAGED)
         if following is None:
             break
         line, seal = last_commit(segment_path(folder, first))
@@ -257,7 +206,7 @@ def _start(
         here, chain = found.frontier, found.chain
     if here.root() != seal.root:
         text = f"the log before entry {seal.size} is not what was signed"
-        raise JournalDamagedError(text, hint=_DAMAGED)
+        raise JournalDamagedError(text, hint=DAMAGED)
     return here
 
 
@@ -269,7 +218,7 @@ def _last_segment(
     if found.last and not found.last.checkpoint().signed_by(key):
         raise JournalDamagedError(
             f"the commit of entries {found.doubtful} to {found.frontier.size} is not the log's",
-            hint=_DAMAGED,
+            hint=DAMAGED,
         )
     if not found.wrong:
         return found, hashed
@@ -280,32 +229,6 @@ def _last_segment(
     if repair:
         set_aside(path, found.end)
     return found, hashed
-
-
-def mend(path: Path, key: VerifierKey) -> bool:
-    """Adds the newline to a last commit line that lacks nothing else; says whether it did."""
-    with path.open("r+b") as file:
-        file.seek(max(0, path.stat().st_size - COMMIT_LINE_BYTES))
-        line = file.read().rpartition(b"\n")[2]
-        if not signed_commit(line, key):
-            return False
-        file.write(b"\n")
-        file.flush()
-        sync(file.fileno())
-    return True
-
-
-def set_aside(path: Path, end: int) -> None:
-    """Moves what follows the last commit out of a segment, into a file beside it."""
-    with path.open("r+b") as file:
-        file.seek(end)
-        tail = file.read()
-        folder = path.parent / "quarantine"
-        make_folder(folder)
-        name = f"{path.stem}.{end}.{secrets.token_hex(4)}"
-        write_durably(folder / name, tail)
-        file.truncate(end)
-        sync(file.fileno())
 
 
 def _check_head(folder: Path, path: Path, opened: Opened, hashes: HashFiles) -> None:
@@ -332,24 +255,4 @@ def rolled_back(kept: Checkpoint, size: int) -> JournalRollbackError:
     )
 
 
-def unreadable(path: Path, found: Scan, key: VerifierKey) -> JournalError:
-    """The refusal of a log that goes on with neither entries nor a write that was cut short."""
-    if is_newer(path, found, key):
-        return JournalVersionError(
-            f"entries from {found.frontier.size} on are of a newer version of Freehold",
-            hint="Use that version on this log, or a backup from before it in a home of its own.",
-        )
-    return damaged(found)
-
-
-def damaged(found: Scan) -> JournalDamagedError:
-    """The refusal of a log whose committed part was changed."""
-    return JournalDamagedError(
-        f"the log is damaged at entry {found.frontier.size} "
-        f"(segment {found.first}, byte {found.wrong_at}): {found.wrong}",
-        hint=_DAMAGED,
-    )
-
-
-_DAMAGED = f"Restore the journal from a backup, or {RELINK}."
 _ROLLBACK = f"Restore the newer journal. If it is lost, {RELINK}."

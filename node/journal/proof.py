@@ -13,7 +13,6 @@ checkpoint (C2SP tlog-witness): `old N`, the hashes, an empty line, the checkpoi
 
 from __future__ import annotations
 
-import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from node.errors import JournalDamagedError, JournalError, JournalVersionError
 from node.journal.entry import MAX_ENTRY_BYTES, is_later, parse
 from node.journal.hashes import HashFiles
-from node.journal.note import Checkpoint, VerifierKey, handed_over, unbase64
+from node.journal.note import Checkpoint, VerifierKey, handed_over, to_base64, unbase64
 from node.journal.tree import (
     Subtree,
     check_consistency,
@@ -119,11 +118,11 @@ def prove(
         raise _stale()
     about = {
         "entry": leaf.decode(),
-        "seals": [_b64(seal.note) for seal in seals],
-        "paths": [list(map(_b64, hashes)) for hashes in paths],
+        "seals": [to_base64(seal.note) for seal in seals],
+        "paths": [list(map(to_base64, hashes)) for hashes in paths],
     }
     extra = json.dumps(about, ensure_ascii=False)
-    head = [_HEADER, f"extra {_b64(extra.encode())}", f"index {index}", *map(_b64, path)]
+    head = [_HEADER, f"extra {to_base64(extra.encode())}", f"index {index}", *map(to_base64, path)]
     return "\n".join(head).encode() + b"\n\n" + point.note
 
 
@@ -138,7 +137,7 @@ def prove_consistency(old: int, point: Checkpoint, hashes: HashFiles) -> bytes:
     path = consistency_proof(old, point.size, hashes.subtree) if old else []
     if old and not check_consistency(old, point.size, hashes.root(old), point.root, path):
         raise _stale()
-    return "\n".join([f"old {old}", *map(_b64, path)]).encode() + b"\n\n" + point.note
+    return "\n".join([f"old {old}", *map(to_base64, path)]).encode() + b"\n\n" + point.note
 
 
 def check_extension(raw: bytes, old: Checkpoint, key: VerifierKey) -> Checkpoint:
@@ -210,10 +209,6 @@ def _hash(text: str) -> bytes:
     if len(raw) != 32:
         raise JournalDamagedError(f"not a hash: {text[:60]!r}")
     return raw
-
-
-def _b64(raw: bytes) -> str:
-    return binascii.b2a_base64(raw, newline=False).decode()
 
 
 def _stale() -> JournalError:

@@ -14,13 +14,14 @@ from pathlib import Path
 from node.disk import sync_folder
 from node.errors import JournalError
 from node.journal.blobaudit import referred
-from node.journal.blobs import BlobStore
+from node.journal.blobstore import BlobStore
 from node.journal.hashes import HashFiles
 from node.journal.note import Checkpoint, VerifierKey, commit_line
-from node.journal.opening import damaged, first_key
+from node.journal.opening import first_key
 from node.journal.pruned import checked, read_pruned, write_pruned
 from node.journal.reader import LogReader
 from node.journal.segment import previous_hash, scan, segment_path, segments
+from node.journal.tail import damaged
 from node.journal.tree import Frontier, ranges
 
 

@@ -8,14 +8,13 @@ of the first commit kept says.
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from node.errors import JournalDamagedError, JournalError
-from node.journal.note import Checkpoint, VerifierKey, commit_line, handed_over, unbase64
-from node.journal.segment import previous_hash
+from node.journal.note import Checkpoint, VerifierKey, commit_line, handed_over, to_base64, unbase64
+from node.journal.segment import GENESIS, previous_hash
 from node.journal.storage import write_durably
 from node.journal.tree import Frontier
 
@@ -30,23 +29,13 @@ class Pruned:
     seals: tuple[Checkpoint, ...]
     keys: tuple[VerifierKey, ...]
 
-    @property
-    def seal(self) -> Checkpoint | None:
-        """The last pruned segment's."""
-        return self.seals[-1] if self.seals else None
-
-    @property
-    def key(self) -> VerifierKey:
-        """The key of the epoch that begins here."""
-        return self.keys[-1]
-
 
 def read_pruned(folder: Path, genesis: VerifierKey) -> Pruned:
     """Reads and checks the file `pruned`. Raises JournalDamagedError."""
     try:
         raw = (folder / "pruned").read_bytes()
     except FileNotFoundError:
-        return Pruned(0, Frontier(), bytes(32), (), (genesis,))
+        return Pruned(0, Frontier(), GENESIS, (), (genesis,))
     except OSError as error:
         raise JournalError(f"cannot read {folder / 'pruned'}: {error.strerror}") from error
     try:
@@ -87,7 +76,7 @@ def _encoded(pruned: Pruned) -> bytes:
         "v": 1,
         "size": pruned.size,
         "frontier": [peak.hex() for peak in pruned.frontier.peaks],
-        "seals": [base64.b64encode(seal.note).decode() for seal in pruned.seals],
+        "seals": [to_base64(seal.note) for seal in pruned.seals],
         "chain": pruned.chain.hex(),
     }
     return json.dumps(value).encode() + b"\n"

@@ -11,40 +11,29 @@ again.
 
 from __future__ import annotations
 
-import base64
 import shutil
 from contextlib import closing, suppress
 from pathlib import Path
 
-from node.clock import Clock
 from node.disk import sync_folder
 from node.errors import JournalError
-from node.journal.head import read_head
+from node.journal.head import head_beside, read_head
 from node.journal.journal import Journal
-from node.journal.keys import EpochKeys
-from node.journal.note import VerifierKey
-from node.journal.opening import FolderLock, first_key
+from node.journal.lock import FolderLock
+from node.journal.note import VerifierKey, to_base64
+from node.journal.opening import first_key
 from node.journal.reader import tip_checkpoint
 from node.journal.types import Draft
 from node.types import Json
 
 
-def relink(
-    folder: Path,
-    *,
-    origin: str,
-    head: Path | None = None,
-    clock: Clock | None = None,
-    keys: EpochKeys | None = None,
-    actor: str = "node",
-) -> Journal:
+def relink(folder: Path, *, origin: str, actor: str = "node") -> Journal:
     """Sets a log aside as `<folder>.old-<n>` and begins a new one that links it.
 
     Args:
-        folder: of the old log; of the new one afterwards. Where the old one is gone, its kept head
-            is linked.
+        folder: of the old log; of the new one afterwards. Where the old one is gone, its kept head,
+            the file beside it, is linked.
         origin: the new log's; not the old one's.
-        head: the file of the kept head; by default beside the folder.
 
     Returns:
         The new log, open.
@@ -54,17 +43,17 @@ def relink(
         JournalError: there is neither an old log nor its kept head, or it has this origin; or the
             disk refuses.
     """
-    head = head or folder.with_name(folder.name + ".head")
-    made, old, aside = _beside(folder, "new"), _old(folder, head), _free(folder)
+    head, made = head_beside(folder), _beside(folder, "new")
+    old, aside = _old(folder), _asides(folder)[-1]
     _linked(old, head, origin)  # before a lock is put where there is nothing
     try:
         lock = FolderLock(folder) if folder.is_dir() else None
         try:
             shutil.rmtree(made, ignore_errors=True)
-            _head(made).unlink(missing_ok=True)
+            head_beside(made).unlink(missing_ok=True)
             data = _linked(old, head, origin)
             data["folder"] = (aside if old == folder else old).name
-            with closing(Journal.open_sync(made, origin=origin, clock=clock, keys=keys)) as journal:
+            with closing(Journal.open_sync(made, origin=origin)) as journal:
                 journal.append_sync(Draft("log.linked", actor=actor, data=data))
             if lock:
                 folder.rename(aside)
@@ -73,15 +62,16 @@ def relink(
                 lock.release()
         made.rename(folder)
         with suppress(FileNotFoundError):
-            shutil.copyfile(head, _head(aside if old == folder else old))
-        _head(made).replace(head)  # until here the old head is there, and binds no other origin
+            shutil.copyfile(head, head_beside(aside if old == folder else old))
+        # until here the old head is there, and binds no other origin
+        head_beside(made).replace(head)
         sync_folder(folder.parent)
     except OSError as error:
         raise JournalError(
             f"the log in {folder} cannot be linked: {error.strerror or error}",
             hint="Free some space, or check the disk, and do it again.",
         ) from error
-    return Journal.open_sync(folder, origin=origin, clock=clock, keys=keys, head=head)
+    return Journal.open_sync(folder, origin=origin)
 
 
 def _linked(old: Path, head: Path, origin: str) -> dict[str, Json]:
@@ -97,8 +87,8 @@ def _linked(old: Path, head: Path, origin: str) -> dict[str, Json]:
     return {
         "origin": name,
         "vkey": str(key) if key else None,
-        "kept": _b64(heads[0].note) if heads else None,
-        "found": _b64(_found(old)),
+        "kept": to_base64(heads[0].note) if heads else None,
+        "found": to_base64(_found(old)),
     }
 
 
@@ -115,28 +105,17 @@ def _found(folder: Path) -> bytes:
         return b""
 
 
-def _b64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
-
-
 def _beside(folder: Path, what: str) -> Path:
     return folder.with_name(f"{folder.name}.{what}")
 
 
-def _head(folder: Path) -> Path:
-    return _beside(folder, "head")
-
-
-def _old(folder: Path, head: Path) -> Path:
+def _old(folder: Path) -> Path:
     """Where the old log is: where an attempt that was interrupted has put it, or in its place."""
     before = [path for path in _asides(folder) if path.exists()]
-    if before and _key(folder) is None and head.exists() and not _head(before[-1]).exists():
+    is_cut_off = _key(folder) is None and head_beside(folder).exists()
+    if before and is_cut_off and not head_beside(before[-1]).exists():
         return before[-1]
     return folder
-
-
-def _free(folder: Path) -> Path:
-    return _asides(folder)[-1]
 
 
 def _asides(folder: Path) -> list[Path]:

@@ -18,17 +18,20 @@ from typing import BinaryIO, Protocol
 
 from node.disk import listed
 from node.errors import JournalDamagedError, JournalError, JournalReadError
-from node.journal.entry import MAX_ENTRY_BYTES, is_later
-from node.journal.note import Checkpoint, VerifierKey, commit_line, commit_text
+from node.journal.entry import MAX_ENTRY_BYTES
+from node.journal.note import Checkpoint, commit_line, commit_text
 from node.journal.storage import READ_HINT
-from node.journal.tree import Frontier
+from node.journal.tree import Frontier, leaf_hashes
 
 SEGMENT_ENTRIES = 65_536
 MAX_COMMIT_BYTES = 16 * 1024 * 1024
 """Most bytes of entries in one commit."""
 COMMIT_LINE_BYTES = 8192
 """More than a commit's line has."""
-_MAX_WRITE = MAX_COMMIT_BYTES + SEGMENT_ENTRIES + COMMIT_LINE_BYTES
+GENESIS = bytes(32)
+"""What the first commit's `prev` says."""
+MAX_WRITE_BYTES = MAX_COMMIT_BYTES + SEGMENT_ENTRIES + COMMIT_LINE_BYTES
+"""Most bytes of one commit's write."""
 _CHUNK = 1 << 20
 _START = b'{"v":1,"i":%d,"ts":'
 _NAME = re.compile(r"[0-9]{12}\Z")
@@ -37,7 +40,6 @@ _SHAPE = (
     + "\n\N{EM DASH} ".encode()
     + rb"NAME [A-Za-z0-9+/]{91}=\n"
 )  # of a commit's note, after `prev`
-_sha256 = hashlib.sha256
 
 
 def segment_path(folder: Path, first: int) -> Path:
@@ -130,7 +132,7 @@ def scan(
     Args:
         path: the segment file.
         start: the tree before the segment's first entry.
-        chain: hash of the commit line before it; 32 zero bytes in a new log.
+        chain: hash of the commit line before it; `GENESIS` in a new log.
         origin: the log's.
         watch: sees entries and commits.
 
@@ -147,7 +149,7 @@ def scan(
 
 
 def _scan(file: BinaryIO, found: Scan, origin: str, watch: Watch | None) -> None:
-    scanner = _Scanner(found, origin, watch)
+    scanner = Scanner(found, origin, watch)
     rest = b""
     while chunk := file.read(_CHUNK):
         lines = (rest + chunk).split(b"\n")
@@ -162,7 +164,7 @@ def _scan(file: BinaryIO, found: Scan, origin: str, watch: Watch | None) -> None
         found.wrong, found.wrong_at = "entries without a commit", found.end
 
 
-class _Scanner:
+class Scanner:
     """Takes lines, gathers the entries of a commit, and checks them together."""
 
     def __init__(self, found: Scan, origin: str, watch: Watch | None) -> None:
@@ -194,7 +196,7 @@ class _Scanner:
         found.wrong, found.wrong_at = self._entries(lines, first), offset
         if found.wrong:
             return found.wrong
-        leaves = [_sha256(b"\0" + x).digest() for x in lines]
+        leaves = leaf_hashes(lines)
         if self.watch:
             self.watch.batch(running, Batch(first, lines, leaves, offset, line))
         else:
@@ -278,54 +280,3 @@ def last_commit(path: Path) -> tuple[bytes, Checkpoint]:
     if tail[-1:] != b"\n" or line[:1] != b"=":
         raise JournalDamagedError(f"{path.name} is not sealed by a commit")
     return line, read_commit(line)
-
-
-def unfinished(path: Path, found: Scan, key: VerifierKey) -> bool:
-    """Whether what follows the last good commit can be a write cut short.
-
-    A cut write is the beginning of a commit: whole entries in their places, then at most part of
-    a line; or, after a power cut, blocks of zeros. A commit that lacks only its newline is one,
-    too. Anything else, and any other commit that the epoch's key signed, means that what was once
-    whole was changed; so does what follows a seal, or is more than a write.
-    """
-    tail = _tail(path, found)
-    if len(tail) > _MAX_WRITE or (found.last and found.last.sealed):
-        return False
-    *lines, rest = tail.split(b"\n")
-    if any(signed_commit(line, key) for line in [*lines, rest[:-1]]):
-        return False
-    if signed_commit(rest, key):
-        again = Scan(found.frontier.size, found.frontier, found.chain, found.last)
-        _Scanner(again, key.name, None).take([*lines, rest])
-        return not again.wrong
-    if any(b"\0" in line for line in [*lines, rest]):
-        return True
-    return all(not check_entry(x, found.frontier.size + n) for n, x in enumerate(lines))
-
-
-def is_newer(path: Path, found: Scan, key: VerifierKey) -> bool:
-    """Whether entries of a later version of the format follow the last good commit. The epoch's key
-    signed them, so that no change to an entry passes for one."""
-    lines = _tail(path, found).split(b"\n")
-    end = next((n for n, line in enumerate(lines) if signed_commit(line, key)), 0)
-    tree, point = found.frontier.copy(), read_commit(lines[end]) if end else None
-    tree.extend([_sha256(b"\0" + line).digest() for line in lines[:end]])
-    whole = point is not None and (point.size, point.root) == (tree.size, tree.root())
-    return whole and any(map(is_later, lines[:end]))
-
-
-def _tail(path: Path, found: Scan) -> bytes:
-    with path.open("rb") as file:
-        file.seek(found.end)
-        most = _MAX_WRITE + 1
-        return file.read(most if found.read is None else min(most, found.read - found.end))
-
-
-def signed_commit(line: bytes, key: VerifierKey) -> bool:
-    """Whether a line, without its newline, is a commit that `key` signed."""
-    if line[:1] != b"=":
-        return False
-    try:
-        return read_commit(line).signed_by(key)
-    except JournalDamagedError:
-        return False

@@ -19,9 +19,10 @@ from pathlib import Path
 from node.errors import JournalDamagedError, JournalError, JournalVersionError
 from node.journal.blobaudit import BlobAudit, BlobReport
 from node.journal.entry import parse
-from node.journal.head import believed, read_head
+from node.journal.head import believed, head_beside, read_head
+from node.journal.lock import is_locked
 from node.journal.note import Checkpoint, VerifierKey, handed_over
-from node.journal.opening import damaged, first_key, is_locked, unreadable
+from node.journal.opening import first_key
 from node.journal.pruned import Pruned, read_pruned
 from node.journal.segment import (
     Batch,
@@ -30,8 +31,8 @@ from node.journal.segment import (
     scan,
     segment_path,
     segments,
-    unfinished,
 )
+from node.journal.tail import damaged, unfinished, unreadable
 from node.journal.tree import Frontier
 
 
@@ -105,7 +106,7 @@ def verify(
         thorough: whether to verify every commit's signature and parse every entry.
     """
     report = AuditReport(str(folder))
-    beside = folder.with_name(folder.name + ".head")
+    beside = head_beside(folder)
     try:
         _no_pipes([beside, *folder.rglob("*")])
         run = _Verification(folder, vkey, report)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from node.clock import Clock
 from node.errors import JournalError, JournalWriteError
-from node.journal.blobs import BlobStore, Sealed
+from node.journal.blobs import Sealed
+from node.journal.blobstore import BlobStore
 from node.journal.entry import Prepared, line, stamp
 from node.journal.hashes import HashFiles
 from node.journal.head import KeptHead

@@ -214,7 +214,7 @@ def test_what_cannot_be_set_aside_stays_where_it_is(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("node.journal.opening.write_durably", full)
+        patch.setattr("node.journal.tail.write_durably", full)
         assert reopened(small) is None
     assert segment(small).read_bytes() == torn
     assert reopened(small) == 8

@@ -19,7 +19,8 @@ from node.errors import JournalDamagedError
 from node.journal import Draft, Journal, Verdict, verify
 from node.journal.entry import line, prepare, stamp
 from node.journal.note import Checkpoint, Signer, commit_line, commit_text
-from node.journal.segment import previous_hash, scan, segment_path, segments, unfinished
+from node.journal.segment import previous_hash, scan, segment_path, segments
+from node.journal.tail import unfinished
 from node.journal.tree import Frontier, leaf_hash
 from node.journal.types import BlobRef
 from node.types import JsonObject

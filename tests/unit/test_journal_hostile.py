@@ -41,7 +41,8 @@ from node.journal import (
     relink,
     verify,
 )
-from node.journal.blobs import BlobReader, BlobStore, Slot
+from node.journal.blobs import BlobReader, Slot
+from node.journal.blobstore import BlobStore
 from node.journal.hashes import HashFiles
 from node.journal.note import commit_line
 from node.journal.opening import first_key, read_tree
@@ -389,7 +390,7 @@ def test_an_erasure_that_the_disk_refuses_is_told_and_taken_up_again(
         ref, other = (log.put_blob(b"secret", "x") for _ in range(2))
         log.append_sync(Draft("a.b", blobs=(ref, other)))
         with monkeypatch.context() as patch:
-            patch.setattr("node.journal.blobs.sync", fails)
+            patch.setattr("node.journal.blobstore.sync", fails)
             with pytest.raises(JournalError, match="cannot be destroyed"):
                 asyncio.run(log.erase(ref))
         log.append_sync(Draft("blob.erased", data={"id": other.id}))

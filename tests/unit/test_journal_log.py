@@ -34,7 +34,8 @@ from node.journal import (
     relink,
     verify,
 )
-from node.journal.blobs import BlobReader, BlobStore, Sealed
+from node.journal.blobs import BlobReader, Sealed
+from node.journal.blobstore import BlobStore
 from node.journal.entry import parse
 from node.journal.reader import LogReader
 from node.journal.storage import FileStorage

@@ -1,0 +1,124 @@
+"""What follows the last good commit of a log: a write that was cut short, or damage.
+
+Only the first is mended or set aside; anything else is refused. Verification judges by the same.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from node.disk import sync
+from node.errors import JournalDamagedError, JournalError, JournalVersionError
+from node.journal.entry import is_later
+from node.journal.keys import RELINK
+from node.journal.note import VerifierKey
+from node.journal.segment import (
+    COMMIT_LINE_BYTES,
+    MAX_WRITE_BYTES,
+    Scan,
+    Scanner,
+    check_entry,
+    read_commit,
+)
+from node.journal.storage import make_folder, write_durably
+from node.journal.tree import leaf_hashes
+
+DAMAGED = f"Restore the journal from a backup, or {RELINK}."
+"""What to do about a log that is not what was signed."""
+
+
+def unfinished(path: Path, found: Scan, key: VerifierKey) -> bool:
+    """Whether what follows the last good commit can be a write cut short.
+
+    A cut write is the beginning of a commit: whole entries in their places, then at most part of
+    a line; or, after a power cut, blocks of zeros. A commit that lacks only its newline is one,
+    too. Anything else, and any other commit that the epoch's key signed, means that what was once
+    whole was changed; so does what follows a seal, or is more than a write.
+    """
+    tail = _tail(path, found)
+    if len(tail) > MAX_WRITE_BYTES or (found.last and found.last.sealed):
+        return False
+    *lines, rest = tail.split(b"\n")
+    if any(signed_commit(line, key) for line in [*lines, rest[:-1]]):
+        return False
+    if signed_commit(rest, key):
+        again = Scan(found.frontier.size, found.frontier, found.chain, found.last)
+        Scanner(again, key.name, None).take([*lines, rest])
+        return not again.wrong
+    if any(b"\0" in line for line in [*lines, rest]):
+        return True
+    return all(not check_entry(x, found.frontier.size + n) for n, x in enumerate(lines))
+
+
+def is_newer(path: Path, found: Scan, key: VerifierKey) -> bool:
+    """Whether entries of a later version of the format follow the last good commit. The epoch's key
+    signed them, so that no change to an entry passes for one."""
+    lines = _tail(path, found).split(b"\n")
+    end = next((n for n, line in enumerate(lines) if signed_commit(line, key)), 0)
+    tree, point = found.frontier.copy(), read_commit(lines[end]) if end else None
+    tree.extend(leaf_hashes(lines[:end]))
+    whole = point is not None and (point.size, point.root) == (tree.size, tree.root())
+    return whole and any(map(is_later, lines[:end]))
+
+
+def _tail(path: Path, found: Scan) -> bytes:
+    with path.open("rb") as file:
+        file.seek(found.end)
+        most = MAX_WRITE_BYTES + 1
+        return file.read(most if found.read is None else min(most, found.read - found.end))
+
+
+def signed_commit(line: bytes, key: VerifierKey) -> bool:
+    """Whether a line, without its newline, is a commit that `key` signed."""
+    if line[:1] != b"=":
+        return False
+    try:
+        return read_commit(line).signed_by(key)
+    except JournalDamagedError:
+        return False
+
+
+def mend(path: Path, key: VerifierKey) -> bool:
+    """Adds the newline to a last commit line that lacks nothing else; says whether it did."""
+    with path.open("r+b") as file:
+        file.seek(max(0, path.stat().st_size - COMMIT_LINE_BYTES))
+        line = file.read().rpartition(b"\n")[2]
+        if not signed_commit(line, key):
+            return False
+        file.write(b"\n")
+        file.flush()
+        sync(file.fileno())
+    return True
+
+
+def set_aside(path: Path, end: int) -> None:
+    """Moves what follows the last commit out of a segment, into a file beside it."""
+    with path.open("r+b") as file:
+        file.seek(end)
+        tail = file.read()
+        folder = path.parent / "quarantine"
+        make_folder(folder)
+        name = f"{path.stem}.{end}.{secrets.token_hex(4)}"
+        write_durably(folder / name, tail)
+        file.truncate(end)
+        sync(file.fileno())
+
+
+def unreadable(path: Path, found: Scan, key: VerifierKey) -> JournalError:
+    """The refusal of a log that goes on with neither entries nor a write that was cut short."""
+    if is_newer(path, found, key):
+        return JournalVersionError(
+            f"entries from {found.frontier.size} on are of a newer version of Freehold",
+            hint="Use that version on this log, or a backup from before it in a home of its own.",
+        )
+    return damaged(found)
+
+
+def damaged(found: Scan) -> JournalDamagedError:
+    """The refusal of a log whose committed part was changed."""
+    return JournalDamagedError(
+        f"the log is damaged at entry {found.frontier.size} "
+        f"(segment {found.first}, byte {found.wrong_at}): {found.wrong}",
+        hint=DAMAGED,
+    )
