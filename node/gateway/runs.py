@@ -21,7 +21,6 @@ from node.gateway.trace import trace
 from node.runs import Runs, RunSummary
 
 LIST_MAX = 1_000
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 
 class Start(Body):
