@@ -37,7 +37,7 @@ from node.disk import sync, sync_folder, write_private
 from node.errors import BackupError, ConfigError, JournalDamagedError, JournalRollbackError
 from node.home import Home
 from node.journal import Journal, verify
-from node.money.types import STALE
+from node.money.types import stale_mark
 
 MANIFEST_MAX_BYTES = 64 * 1024
 HEADER_MAX_BYTES = 1024 * 1024
@@ -102,8 +102,7 @@ def _restore(archive: Path, home: Home, occupied: bool) -> tuple[Archive, Path |
         staging.make_folders()
         _check(home, staging, about)
         if staging.wallet.exists():
-            mark = staging.wallet.with_name(staging.wallet.name + STALE)
-            write_private(mark, f"{about.created}\n".encode())
+            write_private(stale_mark(staging.wallet), f"{about.created}\n".encode())
         return about, _swap(home, staging, occupied)
     except OSError as error:
         mounted = f" A disk is mounted there: set FREEHOLD_HOME to a folder in {home.root}."

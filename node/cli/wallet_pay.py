@@ -22,11 +22,12 @@ from node.cli._shared import (
     yes_option,
 )
 from node.errors import PaymentPendingError, RequestError
+from node.money.types import ALL_SATS
 
 if TYPE_CHECKING:
     from node.gateway.wallet_replies import OperationReply
 
-Amount = click.IntRange(1, 21_000_000 * 100_000_000)
+Amount = click.IntRange(1, ALL_SATS)
 WAIT_S = 50
 
 mint_option = click.option("--mint", default="", help="Of this mint.")

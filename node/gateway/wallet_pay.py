@@ -35,12 +35,13 @@ from node.gateway.wallet_replies import (
     TokenReply,
 )
 from node.money import BEARER, Payment, got_sat, in_sat, translated
+from node.money.types import ALL_SATS
 from node.types import JsonObject
 from wallet.protocol import requests
 
 CLAIM_MAX_S = 50
 TEXT_MAX = 2_000_000
-Amount = Annotated[int, Field(ge=1, le=21_000_000 * 100_000_000)]
+Amount = Annotated[int, Field(ge=1, le=ALL_SATS)]
 Token = Annotated[str, Field(min_length=1, max_length=TEXT_MAX)]
 
 

@@ -24,7 +24,7 @@ from node.errors import (
 from node.money.key import KEY_LOST, WalletKey
 from node.money.nwc import NwcLink
 from node.money.translate import translated
-from node.money.types import STALE
+from node.money.types import stale_mark
 
 if TYPE_CHECKING:
     from wallet.mint import MintClient
@@ -89,16 +89,12 @@ class Keeper:
     @property
     def is_stale(self) -> bool:
         """Whether it came out of an archive and was not held against its mints since."""
-        return self._mark.exists()
+        return stale_mark(self.path).exists()
 
     @property
     def problem(self) -> FreeholdError | None:
         """Why it is not open, where there is one."""
         return self._broken
-
-    @property
-    def _mark(self) -> Path:
-        return self.path.with_name(self.path.name + STALE)
 
     async def start(self) -> None:
         """Opens what is there, if that is possible; says so on the node's own log where not."""
@@ -173,7 +169,7 @@ class Keeper:
 
     def reconciled(self) -> None:
         """The mints were asked: it may pay again."""
-        self._mark.unlink(missing_ok=True)
+        stale_mark(self.path).unlink(missing_ok=True)
 
     async def connect_source(self, uri: str) -> None:
         """Connects the owner's other wallet, with one of ours made if there is none; or with ""

@@ -7,14 +7,20 @@ or the Lightning network said how it ended, and one key is one payment, however 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal, Protocol
 
 from node.types import Json, JsonObject
 
 Kind = Literal["invoice", "address", "request", "peer", "paywall", "bearer"]
 NWC = "nwc"  # in a mint's place: the owner's other wallet pays
-STALE = ".restored"  # beside the wallet's file: it came out of an archive, no mint was asked yet
 BEARER = "bearer"  # pays whoever holds the token; an owner's own send, never an agent's
+ALL_SATS = 21_000_000 * 100_000_000  # that there will ever be
+
+
+def stale_mark(wallet: Path) -> Path:
+    """What lies beside a wallet's file that came out of an archive, until its mints were asked."""
+    return wallet.with_name(f"{wallet.name}.restored")
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ import json
 from typing import cast
 
 from node.money import Payment, Purse
+from node.money.types import ALL_SATS
 from node.runs.agent import NODE_AGENT, AgentManifest, BudgetLimits
 from node.runs.payment_effect import OWNER, PaymentEffect
 from node.runs.program import Answer, Program, ProgramRun
 from node.types import JsonObject, canonical, digest
-
-ALL_SATS = 21_000_000 * 100_000_000
 
 NODE_MANIFEST = AgentManifest(
     name=NODE_AGENT,
