@@ -7,10 +7,61 @@ from collections.abc import Callable
 from typing import Any
 
 from node.clock import Clock, ManualClock
+from node.errors import JournalWriteError, ToolError
 from node.journal import Draft, Entry, MemoryLog
 from node.runs import AgentManifest, Effect, Guards, NoGuards, Program, Runs
 from node.runs.approvals import Approval
+from node.runs.steady import steadily
 from node.runs.testing import MemoryAgents, ScriptedProgram, agent
+from node.sandbox import ToolManifest
+from node.sandbox.testing import MemorySandbox
+
+
+class SlowLog(MemoryLog):
+    """Writes `moments` turns of the loop after it was asked to, as a disk does; `then` comes while
+    an entry of the type `when` is written."""
+
+    moments = 2
+    when = ""
+    then: Callable[[], object] = staticmethod(lambda: None)
+
+    async def append(self, *drafts: Draft) -> tuple[int, ...]:
+        return await steadily(self._in_a_moment(*drafts))
+
+    async def _in_a_moment(self, *drafts: Draft) -> tuple[int, ...]:
+        if any(draft.type == self.when for draft in drafts):
+            self.when = ""
+            self.then()
+        for _ in range(self.moments):
+            await asyncio.sleep(0)
+        return self.append_sync(*drafts)
+
+
+class DyingLog(MemoryLog):
+    """Takes no entry past `last`."""
+
+    last = 10**9
+
+    async def append(self, *drafts: Draft) -> tuple[int, ...]:
+        if self.size + len(drafts) > self.last:
+            raise JournalWriteError("the process died")
+        return await super().append(*drafts)
+
+
+class Shelf:
+    """The tools of a sandbox in memory, as installed."""
+
+    def __init__(self, sandbox: MemorySandbox) -> None:
+        self._sandbox = sandbox
+
+    def names(self) -> list[str]:
+        return sorted(self._sandbox.tools)
+
+    def get(self, name: str) -> ToolManifest:
+        try:
+            return self._sandbox.tools[name].manifest()
+        except KeyError:
+            raise ToolError(f"there is no tool {name}") from None
 
 
 def make(

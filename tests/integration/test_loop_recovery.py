@@ -6,10 +6,12 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from helpers.runs import DyingLog
+
 from node.clock import ManualClock
-from node.errors import JournalWriteError, ToolError
+from node.errors import ToolError
 from node.inference import Call, Generation, Say, ScriptedEngine, ToolCall
-from node.journal import Draft, MemoryLog
+from node.journal import MemoryLog
 from node.runs import (
     AgentChange,
     AgentLoop,
@@ -36,19 +38,6 @@ AGENT = AgentManifest(
     temperature=0.7,
     digest="0" * 64,
 )
-
-
-class DyingLog(MemoryLog):
-    """Takes no entry past `last`."""
-
-    def __init__(self, last: int, clock: ManualClock) -> None:
-        super().__init__(clock=clock)
-        self.last = last
-
-    async def append(self, *drafts: Draft) -> tuple[int, ...]:
-        if self.size + len(drafts) > self.last:
-            raise JournalWriteError("the process died")
-        return await super().append(*drafts)
 
 
 class Agents:
@@ -148,7 +137,8 @@ async def test_a_run_ends_the_same_wherever_its_process_died(tmp_path: Path) -> 
     deaths = 0
     for last in range(1, whole.size, STRIDE):
         home = tmp_path / str(last)
-        log = DyingLog(last, clock)
+        log = DyingLog(clock=clock)
+        log.last = last
         dying = Process(home, log, clock)
         run_id = await dying.runs.start("clerk", "Look", actor="uid:1000")
         await dying.runs.failed.wait()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.runs import Shelf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ from node.runs.replay import ReplayReport
 from node.runs.service import Runs
 from node.runs.toolset import Places, Toolset
 from node.runs.workspace import Workspaces
-from node.sandbox import Grant, ToolManifest
+from node.sandbox import Grant
 from node.sandbox.testing import FunctionTool, MemorySandbox
 from node.types import Json, JsonObject
 
@@ -41,22 +42,6 @@ class Agents:
 
     async def refresh(self) -> tuple[AgentChange, ...]:
         return ()
-
-
-class Shelf:
-    """A tool source over doubles."""
-
-    def __init__(self, sandbox: MemorySandbox) -> None:
-        self._sandbox = sandbox
-
-    def names(self) -> list[str]:
-        return sorted(self._sandbox.tools)
-
-    def get(self, name: str) -> ToolManifest:
-        try:
-            return self._sandbox.tools[name].manifest()
-        except KeyError:
-            raise ToolError(f"there is no tool {name}") from None
 
 
 def schema(**properties: str) -> JsonObject:

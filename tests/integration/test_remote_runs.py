@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.runs import Shelf
 
 from node.clock import ManualClock
 from node.errors import JournalWriteError
@@ -53,17 +54,6 @@ class Origins(MemorySandbox):
     ) -> ToolResult:
         result = await super().call(manifest, function, arguments, grant)
         return replace(result, origins=(str(arguments["at"]),))
-
-
-class Shelf:
-    def __init__(self, sandbox: MemorySandbox) -> None:
-        self._sandbox = sandbox
-
-    def names(self) -> list[str]:
-        return sorted(self._sandbox.tools)
-
-    def get(self, name: str) -> ToolManifest:
-        return self._sandbox.tools[name].manifest()
 
 
 class DyingLog(MemoryLog):

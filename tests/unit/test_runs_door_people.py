@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
-from helpers.runs import left_of, make, question_of, script, settled
+from helpers.runs import SlowLog, left_of, make, question_of, script, settled
 
 from node.clock import ManualClock
 from node.errors import ApprovalError, JournalError, RunStoppedError
@@ -103,24 +103,13 @@ async def test_an_answer_that_comes_too_late_tells_the_run_no() -> None:
     assert result.text == '[{"error":"PolicyDeniedError"}]'
 
 
-class SlowLog(MemoryLog):
-    """Takes its time over an answer; `meanwhile` comes first."""
-
-    meanwhile: Callable[[], None] = staticmethod(lambda: None)
-
-    async def append(self, *drafts: Draft) -> tuple[int, ...]:
-        if drafts[0].type == "approval.settled":
-            self.meanwhile()
-            await settled()
-        return await super().append(*drafts)
-
-
 async def test_an_answer_in_time_counts_however_long_it_takes_to_write(
     pass_time: Callable[[float], None],
 ) -> None:
     """The time of its question is over by then."""
     log = SlowLog(clock=ManualClock())
-    log.meanwhile = lambda: pass_time(NodeLimits().approval_seconds + 1)
+    log.moments, log.when = 20, "approval.settled"
+    log.then = lambda: pass_time(NodeLimits().approval_seconds + 1)
     runs, _ = make(script(PlainEffect(value=1)), ASKING, log=log)
     run_id = await runs.start("clerk", "go", actor="uid:1")
     await runs.approve((await question_of(runs, run_id)).id, "uid:1")
@@ -144,7 +133,7 @@ async def test_an_answer_that_the_log_does_not_take_leaves_the_question_open() -
     run_id = await runs.start("clerk", "go", actor="uid:1")
     question = (await question_of(runs, run_id)).id
     with pytest.raises(JournalError):
-        await runs.approve(question, "uid:1", "no text: \ud800")
+        await runs.deny(question, "uid:1", "no text: \ud800")
     await runs.approve(question, "uid:1")
     assert (await runs.wait(run_id)).text == "[1]"
 

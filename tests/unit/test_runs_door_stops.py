@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from helpers.runs import left_of, make, question_of, script, settled
+from helpers.runs import SlowLog, left_of, make, question_of, script, settled
 
 from node.clock import ManualClock
 from node.errors import JournalWriteError, RunError, RunStoppedError
@@ -32,7 +32,6 @@ from node.runs.agent import BudgetLimits
 from node.runs.coding import usage_from
 from node.runs.program import Program
 from node.runs.run import Run
-from node.runs.steady import steadily
 from node.runs.testing import (
     BoundedEffect,
     CountingEffect,
@@ -61,25 +60,6 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 # ── one life a run ──────────────────────────────────────────────────────────────────────────
-
-
-class SlowLog(MemoryLog):
-    """Writes a moment after it was asked to, as a disk does; `then` comes while an entry of the
-    type `when` is written."""
-
-    when = ""
-    then: Callable[[], object] = staticmethod(lambda: None)
-
-    async def append(self, *drafts: Draft) -> tuple[int, ...]:
-        return await steadily(self._in_a_moment(*drafts))
-
-    async def _in_a_moment(self, *drafts: Draft) -> tuple[int, ...]:
-        if any(draft.type == self.when for draft in drafts):
-            self.when = ""
-            self.then()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        return self.append_sync(*drafts)
 
 
 def writes() -> WaitingEffect:

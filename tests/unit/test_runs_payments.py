@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from helpers.runs import left_of, settled
+from helpers.runs import DyingLog, left_of, settled
 
 from node.clock import ManualClock
 from node.errors import JournalWriteError, ManifestError, RunError, RunStoppedError
-from node.journal import Draft, MemoryLog, spend
+from node.journal import MemoryLog, spend
 from node.money import Payment
 from node.money.testing import FEE_SAT, MOST_FEE_SAT, MemoryPurse
 from node.runs import AgentManifest, GuardSet, NodeLimits, Runs, programs
@@ -352,17 +352,6 @@ async def test_a_stopped_run_says_that_it_may_have_paid() -> None:
 
 
 # ── crashes ─────────────────────────────────────────────────────────────────────────────────
-
-
-class DyingLog(MemoryLog):
-    """Takes no entry past `last`."""
-
-    last = 10**9
-
-    async def append(self, *drafts: Draft) -> tuple[int, ...]:
-        if self.size + len(drafts) > self.last:
-            raise JournalWriteError("the process died")
-        return await super().append(*drafts)
 
 
 async def test_dying_at_any_entry_pays_once() -> None:

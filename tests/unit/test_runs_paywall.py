@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from helpers.runs import DyingLog, SlowLog
 
 from node.clock import ManualClock
 from node.errors import FreeholdError, JournalWriteError, PaymentError, ToolError
 from node.gateway.trace import trace
-from node.journal import Draft, MemoryLog, spend
+from node.journal import MemoryLog, spend
 from node.money import Bill, Found, Payment
 from node.money.testing import FEE_SAT, MOST_FEE_SAT, MemoryPurse
 from node.runs import (
@@ -28,7 +29,6 @@ from node.runs import (
 from node.runs.agent import BudgetLimits, PaymentGrant, ToolGrant
 from node.runs.payment_effect import OWNER, PAYWALL, PaymentEffect
 from node.runs.policy import ManifestPolicy
-from node.runs.steady import steadily
 from node.runs.testing import MemoryAgents, agent
 from node.sandbox import Grant, ToolManifest
 from node.sandbox.testing import FunctionTool, MemorySandbox
@@ -318,18 +318,6 @@ async def test_a_payment_still_under_way_is_waited_for(tmp_path: Path) -> None:
     assert node.purse.taken_back == [f"{run.id}:1.402.1"]
 
 
-class SlowLog(MemoryLog):
-    """Writes a moment after it was asked to, as a disk does."""
-
-    async def append(self, *drafts: Draft) -> tuple[int, ...]:
-        return await steadily(self._later(*drafts))
-
-    async def _later(self, *drafts: Draft) -> tuple[int, ...]:
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        return self.append_sync(*drafts)
-
-
 async def test_nothing_is_bought_once_the_call_is_over(tmp_path: Path) -> None:
     """A guest's thread asks for it at the very moment at which the call's time is over."""
     node, asked = Node(tmp_path), []
@@ -496,17 +484,6 @@ async def test_what_was_bought_in_vain_comes_back_where_the_budget_is_spent(tmp_
 
 
 # ── crashes ─────────────────────────────────────────────────────────────────────────────────
-
-
-class DyingLog(MemoryLog):
-    """Takes no entry past `last`."""
-
-    last = 10**9
-
-    async def append(self, *drafts: Draft) -> tuple[int, ...]:
-        if self.size + len(drafts) > self.last:
-            raise JournalWriteError("the process died")
-        return await super().append(*drafts)
 
 
 @pytest.mark.parametrize("read_only", [True, False])
