@@ -7,15 +7,13 @@ class it was there, so that a caller (and a command's exit code) need not know w
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 import httpx
 
-import node.errors
 from node.disk import private_file
 from node.errors import (
     ControlError,
@@ -26,9 +24,10 @@ from node.errors import (
     RequestError,
 )
 from node.idempotency import HEADER, check_key
-from node.types import Json, JsonObject
+from node.types import JsonObject
 from node.unix import UnixTransport, connected
 from node.wallet_client import WalletClient
+from node.wire import encoded, error_of, events_of, object_of
 
 if TYPE_CHECKING:
     from node.gateway.replies import (
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 CONNECT_S = 5.0
 ANSWER_S = 60.0
-REPLY_MAX_BYTES = 256 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -206,7 +204,7 @@ class Client:
 
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> JsonObject:
         with self._open("GET", path, query=query) as response:
-            return _object(response)
+            return object_of(response)
 
     def _post(
         self,
@@ -218,14 +216,11 @@ class Client:
     ) -> JsonObject:
         given = {} if body is None else body
         with self._open("POST", path, body=given, timeout=timeout, key=key) as response:
-            return _object(response)
+            return object_of(response)
 
     def _stream(self, path: str, query: Mapping[str, str]) -> Iterator[Event]:
         with self._open("GET", path, query=query, timeout=None) as response:
-            for event in _frames(_lines(response.iter_bytes())):
-                if event["type"] == "error":
-                    raise _error(event["data"])
-                yield event
+            yield from events_of(response.iter_bytes())
 
     @contextlib.contextmanager
     def _open(
@@ -238,7 +233,7 @@ class Client:
         timeout: float | None = ANSWER_S,
         key: str = "",
     ) -> Iterator[httpx.Response]:
-        content = None if body is None else _encoded(body)
+        content = None if body is None else encoded(body)
         headers = {} if content is None else {"content-type": "application/json"}
         try:
             with self._http.stream(
@@ -250,7 +245,7 @@ class Client:
                 timeout=httpx.Timeout(timeout, connect=CONNECT_S),
             ) as response:
                 if not response.is_success:
-                    raise _error(_object(response))
+                    raise error_of(object_of(response))
                 yield response
         except httpx.InvalidURL as error:
             raise RequestError(
@@ -280,16 +275,6 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _encoded(body: Mapping[str, object]) -> bytes:
-    """A request's body. Raises RequestError if a text in it is not Unicode."""
-    try:
-        return json.dumps(dict(body), ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise RequestError(
-            "what you typed is not UTF-8", hint="Check the terminal's encoding."
-        ) from error
-
-
 def _not_running(where: object, error: BaseException) -> FreeholdError:
     if isinstance(error, PermissionError):
         return ControlError(
@@ -314,65 +299,3 @@ def _part(name: str) -> str:
             hint="Names are of letters, digits, `.`, `_` and `-`, at most 128.",
         )
     return name
-
-
-class _Reply(dict[str, Json]):
-    """An object of a reply. The daemon may be of before an upgrade, and leave out what is new."""
-
-    def __missing__(self, key: str) -> NoReturn:
-        raise ControlError(
-            f"the daemon's answer has no {key!r}: it is of another version than this command",
-            hint="Start it anew: `freehold down`, then `freehold up`.",
-        )
-
-
-def _object(response: httpx.Response) -> JsonObject:
-    """The JSON object of a reply. Raises ControlError if it is something else."""
-    content = bytearray()
-    for chunk in response.iter_bytes():
-        content += chunk
-        if len(content) > REPLY_MAX_BYTES:
-            break
-    try:
-        value = json.loads(bytes(content), object_hook=_Reply)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise ControlError(
-            f"the daemon answered {response.status_code} with something that is not JSON",
-            hint="Is another program on that address?",
-        )
-    return value
-
-
-def _error(body: JsonObject) -> FreeholdError:
-    """The daemon's error as the class it was there."""
-    kind = getattr(node.errors, str(body.get("code", "")), ControlError)
-    if not (isinstance(kind, type) and issubclass(kind, FreeholdError)):
-        kind = ControlError
-    return kind(str(body.get("error", "the daemon refused")), hint=str(body.get("hint", "")))
-
-
-def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
-    """A stream's lines. What else ends lines in Unicode, as U+2028, is of the text they hold."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.removesuffix(b"\r").decode(errors="replace")
-
-
-def _frames(lines: Iterator[str]) -> Iterator[Event]:
-    """Server-sent events out of a stream's lines. Broken ones are passed over."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(":")
-            fields[name] = value.removeprefix(" ")
-            continue
-        event, fields = fields, {}
-        with contextlib.suppress(ValueError):
-            data = json.loads(event.get("data", ""))
-            if isinstance(data, dict):
-                position = int(event.get("id", "0"))
-                yield {"id": position, "type": event.get("event", "message"), "data": data}
