@@ -11,7 +11,6 @@ import base64
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -22,9 +21,8 @@ from node.inference import child
 from node.inference.embeddings.load import EmbeddingLoad
 from node.inference.embeddings.native import EmbeddingContext, Framing, normalised
 from node.inference.llama import protocol
-from node.inference.llama.native import Model
+from node.inference.llama.native import unchanged_model
 from node.inference.llama.protocol import Frame
-from node.inference.models.files import check_unchanged
 
 _SEQUENCES: Final = 16
 
@@ -55,10 +53,7 @@ class EmbeddingRunner:
                 self._send(protocol.error_frame(frame["id"], error))
 
     def _load(self, load: EmbeddingLoad) -> Frame:
-        path = Path(load.path)
-        check_unchanged(path, load.identity)
-        model = Model(load.path)
-        check_unchanged(path, load.identity)
+        model = unchanged_model(load.path, load.identity)
         self._framing = Framing(model)
         self._context = EmbeddingContext(
             model,

@@ -19,12 +19,11 @@ from node.inference.formats import CallFormat, recognise
 from node.inference.llama.generation import Preparer
 from node.inference.llama.kvcache import KvCache
 from node.inference.llama.library import LIBRARY
-from node.inference.llama.native import Context, Model
+from node.inference.llama.native import Context, Model, unchanged_model
 from node.inference.llama.protocol import Load
 from node.inference.llama.scheduler import batch_tokens, most_at_once
 from node.inference.llama.state_files import state_key
 from node.inference.llama.states import StateStore
-from node.inference.models.files import check_unchanged
 from node.inference.prompts.prompt import Prompter
 from node.inference.prompts.template import DEADLINE_S, ChatTemplate
 from node.types import JsonObject
@@ -54,17 +53,8 @@ def load_model(load: Load) -> Loaded:
     Raises:
         ModelError, TemplateError: it cannot be used.
     """
-    path = Path(load.path)
-    check_unchanged(path, load.identity)
-    model = Model(load.path)
-    check_unchanged(path, load.identity)
-    source = model.template()
-    if source is None or model.embeds:
-        why = "makes vectors or ranks of texts" if model.embeds else "has no chat template"
-        raise ModelError(
-            f"{load.path} {why}",
-            hint="Use a model made for conversation (an `instruct` or `chat` version).",
-        )
+    model = unchanged_model(load.path, load.identity)
+    source = _template(model, load.path)
     size = min(load.context_tokens, model.context_train)
     sequences = most_at_once(load.max_running) + load.kept_sequences
     context = Context(
@@ -80,12 +70,6 @@ def load_model(load: Load) -> Loaded:
         context, cells=context.cells, sequences=sequences, reuse=load.reuse, states=states
     )
     form = recognise(source, model.vocab.specials)
-    facts: JsonObject = {
-        "context_tokens": size,
-        "kv_tokens": context.cells,
-        "architecture": model.architecture,
-        "format": form.name,
-    }
     preparer = Preparer(
         vocab=model.vocab,
         prompter=_prompter(model, source, form),
@@ -94,7 +78,25 @@ def load_model(load: Load) -> Loaded:
         sha256=load.sha256,
     )
     context.ban(preparer.banned)
+    facts: JsonObject = {
+        "context_tokens": size,
+        "kv_tokens": context.cells,
+        "architecture": model.architecture,
+        "format": form.name,
+    }
     return Loaded(context, cache, states, preparer, load.max_running, facts)
+
+
+def _template(model: Model, path: str) -> str:
+    """The chat template. Raises ModelError where the model is none for conversation."""
+    source = model.template()
+    if source is None or model.embeds:
+        why = "makes vectors or ranks of texts" if model.embeds else "has no chat template"
+        raise ModelError(
+            f"{path} {why}",
+            hint="Use a model made for conversation (an `instruct` or `chat` version).",
+        )
+    return source
 
 
 def pool_tokens(context_tokens: int, bytes_per_cell: int) -> int:

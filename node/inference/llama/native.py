@@ -20,6 +20,7 @@ from node.inference.llama.batch import Batch
 from node.inference.llama.library import lib
 from node.inference.llama.sampler import Logits, Places, places
 from node.inference.llama.vocab import Vocab
+from node.inference.models.files import Identity, identity
 
 _WARN = 3
 _SHARED_CELLS: Final = b"possible training context overflow"  # of all sequences, not of one
@@ -72,6 +73,23 @@ class Model:
         """The chat template in the file's metadata."""
         raw = lib.llama_model_chat_template(self.pointer, None)
         return None if raw is None else bytes(raw).decode(errors="replace")
+
+
+def unchanged_model(path: str, known: Identity) -> Model:
+    """The model in a file that is the one that was hashed, before it is loaded and after.
+
+    Raises:
+        ModelError: it is another one, or libllama cannot load it.
+    """
+    _check_same(path, known)
+    model = Model(path)
+    _check_same(path, known)
+    return model
+
+
+def _check_same(path: str, known: Identity) -> None:
+    if identity(os.stat(path)) != known:
+        raise ModelError(f"{path} changed while it was being loaded", hint="Try again.")
 
 
 class Context:

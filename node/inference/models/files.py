@@ -24,12 +24,6 @@ def identity(stat: os.stat_result) -> Identity:
     return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
-def check_unchanged(path: Path, before: Identity) -> None:
-    """Raises ModelError where a file that is being loaded is not the one that was checked."""
-    if identity(path.stat()) != before:
-        raise ModelError(f"{path} changed while it was being loaded", hint="Try again.")
-
-
 @contextlib.contextmanager
 def changing(path: Path) -> Iterator[None]:
     """One process at a time changes the file; the others wait. Its folder is made.

@@ -19,7 +19,7 @@ from node.inference.remote.answer import Answer
 from node.inference.remote.calls import MAX_CALLS, read_calls
 from node.inference.remote.errors import Conceal, server_error
 from node.inference.remote.request import STOPS_SENT
-from node.inference.types import Finish, FinishReason, Generation, Token
+from node.inference.types import Finish, FinishReason, Generation, Token, ToolCall
 from node.types import Json, JsonObject
 
 T = TypeVar("T")
@@ -105,8 +105,31 @@ class Reply:
             prompt_estimate: prompt tokens, where the server does not say.
 
         Raises:
-            RemoteError: the server's filter cut the answer.
+            RemoteError: the server failed, or its filter cut the answer.
         """
+        self._check_end()
+        prompt, made, estimated = self._tokens(prompt_estimate, context_tokens)
+        text = self._answer.text.strip()
+        cut = self.ended in _CUT
+        calls, malformed = self._judged(text, made, cut=cut)
+        reason: FinishReason = "length" if cut else "tool_calls" if calls else "stop"
+        return Finish(
+            reason=reason,
+            text="" if malformed else text,
+            raw=text + "".join(_as_text(call) for call in self._calls),
+            tool_calls=calls,
+            prompt_tokens=prompt,
+            completion_tokens=made,
+            seconds=seconds,
+            malformed=malformed,
+            prompt_tokens_cached=min(prompt, self._cached()),
+            sampling=self.request.sampling,
+            estimated=estimated,
+            reasoning=self._reasoning,
+            reasoning_tokens=self._reasoning_tokens(made),
+        )
+
+    def _check_end(self) -> None:
         if self.ended in _FAILED:
             raise RemoteError(f"{self.who} failed in the middle of its answer", hint=_HINT)
         if self.ended == "content_filter":
@@ -114,32 +137,18 @@ class Reply:
                 f"{self.who} withheld the answer: its filter objected",
                 hint="Ask in other words, or use a model of your own.",
             )
-        tokens = self._tokens(prompt_estimate, context_tokens)
-        text = self._answer.text.strip()
-        raw = text + "".join(_as_text(call) for call in self._calls)
+
+    def _judged(
+        self, text: str, made: int, *, cut: bool
+    ) -> tuple[tuple[ToolCall, ...], str | None]:
+        """The calls, and what is wrong with them or with the answer, of `made` tokens."""
         written = [(call.name, call.arguments) for call in self._calls]
-        cut = self.ended in _CUT
-        calls, malformed = read_calls(self.request, written)
         if cut and written:
-            calls, malformed = (), f"the tool call was cut off after {tokens[1]} tokens"
-        elif not (malformed or written or cut) and self.request.answer_schema is not None:
+            return (), f"the tool call was cut off after {made} tokens"
+        calls, malformed = read_calls(self.request, written)
+        if not (malformed or written or cut) and self.request.answer_schema is not None:
             malformed = answer_fault(self.request.answer_schema, text)
-        reason: FinishReason = "length" if cut else "tool_calls" if calls else "stop"
-        return Finish(
-            reason=reason,
-            text="" if malformed else text,
-            raw=raw,
-            tool_calls=calls,
-            prompt_tokens=tokens[0],
-            completion_tokens=tokens[1],
-            seconds=seconds,
-            malformed=malformed,
-            prompt_tokens_cached=min(tokens[0], self._cached()),
-            sampling=self.request.sampling,
-            estimated=tokens[2],
-            reasoning=self._reasoning,
-            reasoning_tokens=self._reasoning_tokens(tokens[1]),
-        )
+        return calls, malformed
 
     @property
     def _reasoning(self) -> str:
