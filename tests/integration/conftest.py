@@ -8,38 +8,22 @@ whole session, and skip, saying why, where Nutshell is not set up.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-HELPER = ROOT / "scripts" / "_mint.py"
-
-
-def helper() -> ModuleType:
-    """scripts/_mint.py, whose `Nutshell` is a mint as a process."""
-    if "_mint" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("_mint", HELPER)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules["_mint"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["_mint"])
-    return sys.modules["_mint"]
+from helpers.scripts import script
 
 
 @pytest.fixture(scope="session")
 def nutshells() -> Iterator[Callable[..., Any]]:
     """`nutshells(fee_ppk, payments="settled")`: the mint with that fee, started when first asked
     for."""
-    module = helper()
+    module = script("_mint")
     if module.missing():
         pytest.skip(module.missing())
     started: dict[tuple[int, str], Any] = {}

@@ -21,12 +21,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from helpers.sandbox import call_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.clock import SystemClock
 from node.errors import ToolLimitError, ToolTrapError
-from node.sandbox import Grant, Limits, Sandbox
+from node.sandbox import Grant, Sandbox
 from node.sandbox import network as sandbox_network
 from node.sandbox.abi import Err
 from node.sandbox.capabilities.allowlist import parse_url
@@ -116,16 +117,8 @@ def host_call(
     *patterns: str, network: object = None, granted: int | None = None, **more: object
 ) -> HostCall:
     limits = {key: more.pop(key) for key in list(more) if key.startswith(("http_", "egress"))}
-    return HostCall(
-        tool="tool",
-        seed="",
-        grant=Grant(http=patterns, egress_bytes=granted, **more),
-        limits=Limits(**limits),
-        clock=SystemClock(),
-        network=network or SystemNetwork(),
-        entropy=os.urandom,
-        deadline_s=SystemClock().monotonic() + 30,
-    )
+    grant = Grant(http=patterns, egress_bytes=granted, **more)
+    return call_with(grant, clock=SystemClock(), network=network, **limits)
 
 
 def fetch(call: HostCall, url: str, **request: object) -> dict:

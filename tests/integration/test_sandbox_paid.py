@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+from helpers.sandbox import call_with
 
-from node.clock import Clock, ManualClock, SystemClock
+from node.clock import Clock, ManualClock
 from node.errors import PaymentError, ToolLimitError
 from node.sandbox import Grant, Limits, Ticket
 from node.sandbox.abi import Err
@@ -75,17 +75,12 @@ def server(listen: Callable[[type[BaseHTTPRequestHandler]], int]) -> Server:
 def host_call(
     pattern: str, payer: object, clock: Clock | None = None, **limits: object
 ) -> HostCall:
-    clock = clock or SystemClock()
-    return HostCall(
-        tool="tool",
-        seed="",
-        grant=Grant(http=(pattern,), payer=payer),  # type: ignore[arg-type]
-        limits=Limits(**limits),  # type: ignore[arg-type]
+    return call_with(
+        Grant(http=(pattern,), payer=payer),  # type: ignore[arg-type]
         clock=clock,
         network=Here(),
-        entropy=os.urandom,
-        deadline_s=clock.monotonic() + 30,
         loop=asyncio.get_running_loop(),
+        **limits,  # type: ignore[arg-type]
     )
 
 
@@ -219,17 +214,8 @@ async def test_nothing_is_paid_over_plain_http_to_the_internet(server: Server) -
             return super().connect("127.0.0.1", port, timeout_s)
 
     patterns = (f"http://shop.example.org:{server.port}/*", f"http://box.local:{server.port}/*")
-    call = HostCall(
-        tool="tool",
-        seed="",
-        grant=Grant(http=patterns, payer=payer),
-        limits=Limits(),
-        clock=SystemClock(),
-        network=Open(),
-        entropy=os.urandom,
-        deadline_s=SystemClock().monotonic() + 30,
-        loop=asyncio.get_running_loop(),
-    )
+    grant = Grant(http=patterns, payer=payer)
+    call = call_with(grant, network=Open(), loop=asyncio.get_running_loop())
     asked = json.dumps({"url": f"http://shop.example.org:{server.port}/sold"})
     answer = await asyncio.to_thread(http_functions(call.limits)[0].run, call, asked)
     assert isinstance(answer, Err)

@@ -6,14 +6,12 @@ skipped; `scripts/interop --setup-only` sets both up.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.scripts import script
 
 from wallet.errors import AlreadySpentError, UnverifiedError, VerificationError
 from wallet.protocol import requests, tokens
@@ -21,7 +19,6 @@ from wallet.protocol.conditions import Condition
 from wallet.protocol.requests import PaymentRequest, Transport
 from wallet.wallet import Wallet
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 NAMES = ("nutshell", "cashu-ts")
 GENERATOR = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
 FEE = 1  # of up to ten inputs at this mint
@@ -31,20 +28,10 @@ NPROFILE = (
 )
 
 
-def peers() -> ModuleType:
-    if "_peers" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("_peers", SCRIPTS / "_peers.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules["_peers"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["_peers"])
-    return sys.modules["_peers"]
-
-
 @pytest.fixture(scope="module")
 def started(nutshell: Any) -> Iterator[dict[str, Any]]:
     """Both peers, started side by side; those that are missing, by the reason why."""
-    module = peers()
+    module = script("_peers")
     running = {name: module.missing(name) or module.Peer(name, nutshell.url) for name in NAMES}
     yield running
     for peer in running.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing, nullcontext
@@ -11,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.sandbox import call_with
 
 from node.clock import ManualClock
 from node.errors import CapabilityError
-from node.sandbox import Capability, Grant, Limits, Sandbox, SystemNetwork, WorkspaceGrant
+from node.sandbox import Capability, Grant, Limits, Sandbox, WorkspaceGrant
 from node.sandbox.abi import Err
 from node.sandbox.capabilities.http import http_functions
 from node.sandbox.capabilities.small import (
@@ -68,16 +68,7 @@ async def sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[San
 
 def test_a_store_that_cannot_be_used_is_not_kept_open(tmp_path: Path) -> None:
     (tmp_path / STORE_FILE).write_bytes(b"no database" * 100)
-    call = HostCall(
-        tool="tool",
-        seed="",
-        grant=Grant(store=tmp_path),
-        limits=Limits(),
-        clock=ManualClock(),
-        network=SystemNetwork(),
-        entropy=os.urandom,
-        deadline_s=1e9,
-    )
+    call = call_with(Grant(store=tmp_path))
     for _ in range(3):
         assert isinstance(store_functions(call.limits)[0].run(call, "key"), Err)
     assert call.resources is None
@@ -116,16 +107,7 @@ async def test_knowledge_is_asked_on_the_loop(sandbox: Sandbox, tmp_path: Path) 
 
 
 def host_call(store: Path | None, tool: str = "tool", **limits: int) -> HostCall:
-    return HostCall(
-        tool=tool,
-        seed="",
-        grant=Grant(store=store),
-        limits=Limits(**limits),
-        clock=ManualClock(),
-        network=SystemNetwork(),
-        entropy=os.urandom,
-        deadline_s=1e9,
-    )
+    return call_with(Grant(store=store), tool=tool, **limits)
 
 
 def do(call: HostCall, name: str, *arguments: str) -> object:

@@ -13,31 +13,21 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers.sandbox import call_with
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node.clock import ManualClock
 from node.errors import ToolLimitError
-from node.sandbox import Grant, Limits, WorkspaceGrant
+from node.sandbox import Grant, WorkspaceGrant
 from node.sandbox.abi import Err
 from node.sandbox.capabilities.workspace import workspace_functions
 from node.sandbox.hostcall import HostCall
-from node.sandbox.network import SystemNetwork
 
 PIECES = ["..", ".", "a", "link", "", "~", "%2e%2e", "\0"]
 
 
 def host_call(root: Path, mode: str = "rw", **limits: int) -> HostCall:
-    return HostCall(
-        tool="tool",
-        seed="",
-        grant=Grant(workspace=WorkspaceGrant(root, mode)),
-        limits=Limits(**limits),
-        clock=ManualClock(),
-        network=SystemNetwork(),
-        entropy=os.urandom,
-        deadline_s=1e9,
-    )
+    return call_with(Grant(workspace=WorkspaceGrant(root, mode)), **limits)
 
 
 def do(call: HostCall, name: str, *arguments: str) -> object:
