@@ -548,8 +548,8 @@ async def test_a_payment_whose_end_could_not_be_logged_is_not_told_as_failed(
 @pytest.mark.parametrize(
     ("status", "begun", "kind", "said"),
     [
-        ("stopped", None, PaymentError, "cancelled"),
-        ("stopped", "failed", PaymentError, "cancelled"),
+        ("stopped", None, RunStoppedError, "it was stopped, and nothing was paid"),
+        ("stopped", "failed", RunStoppedError, "it was stopped, and nothing was paid"),
         ("stopped", "pending", PaymentPendingError, "cancelled; the payment is under way"),
         ("stopped", "done", PaymentPendingError, "cancelled; the payment is under way"),
         ("failed", None, PaymentError, "cancelled"),
@@ -585,7 +585,8 @@ async def test_a_payment_is_told_as_not_made_only_where_it_was_not(
     with pytest.raises(kind) as caught:
         await _paid(node, Payment(to="lnbc1"), "uid:0")
     assert caught.value.message.startswith(said)
-    advice = "Do this. `freehold trace r-1`" if kind is PaymentError else "do not pay again"
+    pending = kind is PaymentPendingError
+    advice = "do not pay again" if pending else "Do this. `freehold trace r-1`"
     assert advice in caught.value.hint
 
 
