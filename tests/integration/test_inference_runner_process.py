@@ -12,19 +12,22 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from node.errors import InferenceError, RunnerCrashedError
-from node.inference import child
+from node.inference import LlamaEngine, ModelStore, child
 from node.inference.llama import protocol
 from node.inference.llama.process import RunnerProcess
 from node.inference.llama.protocol import Load
 from node.inference.llama.watch import Watch
+from node.inference.testing.gguf import write_tiny_gguf
 from node.inference.types import Finish, Generation, Message, Sampling
 
 READY = {
@@ -59,10 +62,10 @@ take()
 HANG = "time.sleep(600)\n"
 
 
-@asynccontextmanager
-async def runner(
-    script: str, monkeypatch: pytest.MonkeyPatch, *, load_s: float = 30, silent_s: float = 30
-) -> AsyncIterator[RunnerProcess]:
+@contextmanager
+def instead(script: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs a script in a runner's place; none is left at the end."""
+
     async def start(
         _module: str, **_environment: str
     ) -> tuple[asyncio.subprocess.Process, socket.socket]:
@@ -80,6 +83,16 @@ async def runner(
     started: list[int] = []
     monkeypatch.setattr(child, "start", start)
     try:
+        yield
+    finally:
+        assert not any(map(psutil.pid_exists, started))
+
+
+@asynccontextmanager
+async def runner(
+    script: str, monkeypatch: pytest.MonkeyPatch, *, load_s: float = 30, silent_s: float = 30
+) -> AsyncIterator[RunnerProcess]:
+    with instead(script, monkeypatch):
         process = await RunnerProcess.start(
             LOAD, name="m", max_waiting=4, load_s=load_s, silent_s=silent_s
         )
@@ -87,8 +100,6 @@ async def runner(
             yield process
         finally:
             await process.aclose()
-    finally:
-        assert not any(map(psutil.pid_exists, started))
 
 
 def says(*frames: object) -> str:
@@ -172,6 +183,22 @@ async def test_what_is_no_answer_is_an_error(
     async with runner(says(frame), monkeypatch) as process:
         with pytest.raises(InferenceError):
             await asyncio.wait_for(whole(process), 20)
+
+
+async def test_what_is_known_here_of_a_model_at_work_its_runner_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = {"model": 1, "pid": 2, "crashes": 3, "rss_bytes": 4, "running": 5}
+    answers = ({"event": "stats", "stats": stats}, {"event": "counted", "id": 1, "tokens": 1})
+    store = ModelStore(tmp_path / "models")
+    store.add(write_tiny_gguf(tmp_path / "tiny.gguf"), "tiny")
+    with instead(says(*answers), monkeypatch):
+        async with aclosing(LlamaEngine(store)) as engine:
+            await engine.count(replace(ASK, model="tiny"))
+            (status,) = engine.metrics()
+            assert (status.model, status.pid) == ("tiny", engine.loaded()["tiny"])
+            assert (status.crashes, status.running) == (0, 5)
+            assert status.rss_bytes > 4
 
 
 @pytest.mark.parametrize(

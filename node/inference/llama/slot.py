@@ -104,23 +104,20 @@ class Slot:
         runner = self._runner
         if runner is None or not runner.alive:
             return None
-        known = {field.name: field.type for field in fields(ModelStatus)}
-        stats: dict[str, Any] = {
-            key: value if known[key] == "float" else int(value)
+        kinds = {field.name: field.type for field in fields(ModelStatus)}
+        said: dict[str, Any] = {
+            key: value if kinds[key] == "float" else int(value)
             for key, value in runner.stats.items()
-            if key in known
+            if key in kinds
         }
-        return ModelStatus(
-            model=self._name,
-            pid=runner.pid,
-            **{
-                "context_tokens": runner.context_tokens,
-                "kv_tokens": runner.kv_tokens,
-                **stats,
-                "crashes": self._crashes,
-                "rss_bytes": self.memory_bytes,
-            },
-        )
+        known = {
+            "model": self._name,
+            "pid": runner.pid,
+            "crashes": self._crashes,
+            "rss_bytes": self.memory_bytes,
+        }
+        sizes = {"context_tokens": runner.context_tokens, "kv_tokens": runner.kv_tokens}
+        return ModelStatus(**{**sizes, **said, **known})
 
     async def running(self) -> RunnerProcess:
         """The runner, started if there is none or the last one died; one start for all who wait.
