@@ -380,7 +380,7 @@ class Wallet(Flows):
 
     def operation(self, key: str) -> Operation | None:
         """The operation of this key."""
-        return self._book.store.read(lambda tables: tables.operations.operation(key))
+        return self._book.operation(key)
 
     def sent(self, key: str) -> Sent | None:
         """The token of a send that is done, without sending anything; None where it is not."""
@@ -398,7 +398,7 @@ class Wallet(Flows):
 
     def pending(self) -> tuple[Operation, ...]:
         """Operations that are not final, oldest first."""
-        return self._book.store.read(lambda tables: tables.operations.pending())
+        return self._book.pending()
 
     def outbox(self) -> tuple[Operation, ...]:
         """Sends whose token was not seen spent, nor taken back, oldest first."""

@@ -41,7 +41,7 @@ from wallet.store import (
     Tables,
 )
 from wallet.store.proofs import MOST_ALIKE
-from wallet.types import MAX_AMOUNT, Keyset, KeysetInfo, Output, Unit
+from wallet.types import MAX_AMOUNT, Keyset, KeysetInfo, Output, Proof, Unit
 
 if TYPE_CHECKING:
     from wallet.mint import MintClient, MintInfo
@@ -141,6 +141,18 @@ class Book(Turns):
     def record(self, key: str) -> Record | None:
         """An operation with its body, as committed."""
         return self.store.read(lambda tables: tables.operations.get(key))
+
+    def operation(self, key: str) -> Operation | None:
+        """The same without its body."""
+        return self.store.read(lambda tables: tables.operations.operation(key))
+
+    def pending(self) -> tuple[Operation, ...]:
+        """Those that are not final, oldest first."""
+        return self.store.read(lambda tables: tables.operations.pending())
+
+    def held(self, key: str) -> tuple[Proof, ...]:
+        """The proofs that an operation holds, in whatever state."""
+        return self.store.read(lambda t: tuple(each.proof for each in t.proofs.held(key)))
 
     def same(self, key: str, kind: Kind, asked: Mapping[str, Any]) -> Record | None:
         """The operation of this key, if there is one and it is this very wish.

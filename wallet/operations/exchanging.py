@@ -289,7 +289,7 @@ async def _pay(book: Book, record: Record, foreign: str) -> None:
 
 
 def _paid_fee(book: Book, record: Record) -> int:
-    paid = book.store.read(lambda tables: tables.operations.operation(f"{record.key}/pay"))
+    paid = book.operation(f"{record.key}/pay")
     return paid.fee if paid else 0
 
 
@@ -320,8 +320,7 @@ def _token(kept: dict[str, Any]) -> Token:
 
 def _is_redeemed(book: Book, record: Record) -> bool:
     """Whether the token is, or may be, ours already."""
-    key = f"{record.key}/receive"
-    found = book.store.read(lambda tables: tables.operations.operation(key))
+    found = book.operation(f"{record.key}/receive")
     return found is not None and found.state != State.FAILED
 
 

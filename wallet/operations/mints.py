@@ -49,8 +49,7 @@ async def remove(book: Book, url: str, *, force: bool) -> None:
     """See `Wallet.remove_mint`."""
     row = book.mint(url)
     kept = book.store.read(lambda tables: tables.proofs.kept(row.url))
-    open_ones = book.store.read(lambda tables: tables.operations.pending())
-    if not force and (kept or any(each.mint == row.url for each in open_ones)):
+    if not force and (kept or any(each.mint == row.url for each in book.pending())):
         raise RefusedError(
             f"mint {row.url} holds money of this wallet, or an operation is open there",
             hint="Spend it first; with `force` it stays in the file and is back when it is added.",

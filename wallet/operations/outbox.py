@@ -9,7 +9,7 @@ from wallet.operations import receiving, swapping
 from wallet.operations.book import Book, must
 from wallet.operations.ownkeys import OwnKeys
 from wallet.protocol import curve
-from wallet.store import Held, Kind, Operation, Outbox, Record, State, Tables, codec
+from wallet.store import Kind, Operation, Outbox, Record, State, Tables, codec
 from wallet.types import ProofState, Token
 
 
@@ -20,11 +20,11 @@ async def reclaim(book: Book, own: OwnKeys, key: str) -> Operation:
         if send is None or send.operation.kind != Kind.SEND:
             raise RefusedError(f"{key!r} is no send of this wallet")
         while send.operation.outbox == Outbox.OPEN:
-            held = _held(book, key)
+            held = book.held(key)
             try:
                 back = await _go_on(book, key) or await _take_back(book, own, send)
             except AlreadySpentError:  # of all, or of some, of its proofs
-                if _held(book, key) == held:  # this wallet is receiving them
+                if book.held(key) == held:  # this wallet is receiving them
                     raise
             else:
                 return back
@@ -64,10 +64,10 @@ async def _refresh(book: Book, mint: str, sends: Sequence[Operation]) -> list[Op
     """Not while a restore looks at the mint: it would bring back what is taken out here. What this
     wallet is taking in itself is that operation's to settle."""
     async with book.at_work(mint):
-        held = [each for send in sends for each in _held(book, send.key)]
-        states = await book.api(mint).check([curve.y_of(each.proof.secret) for each in held])
+        held = [proof for send in sends for proof in book.held(send.key)]
+        states = await book.api(mint).check([curve.y_of(proof.secret) for proof in held])
         pairs = zip(held, states, strict=True)
-        spent = [each.proof for each, state in pairs if state == ProofState.SPENT]
+        spent = [proof for proof, state in pairs if state == ProofState.SPENT]
         if not spent:
             return []
 
@@ -82,7 +82,7 @@ async def _refresh(book: Book, mint: str, sends: Sequence[Operation]) -> list[Op
 
 async def _take_back(book: Book, own: OwnKeys, send: Record) -> Operation:
     operation = send.operation
-    proofs = tuple(each.proof for each in _held(book, send.key))
+    proofs = book.held(send.key)
     snapshot = await book.snapshot(operation.mint, operation.unit)
     token = Token(operation.mint, operation.unit, proofs)
     keys = own.opening(proofs)
@@ -109,15 +109,5 @@ async def _take_back(book: Book, own: OwnKeys, send: Record) -> Operation:
 
 def _begun(book: Book, parent: str) -> str | None:
     """The operation that is taking a token back."""
-
-    def work(tables: Tables) -> str | None:
-        for operation in tables.operations.pending():
-            if operation.parent == parent and operation.kind == Kind.RECLAIM:
-                return operation.key
-        return None
-
-    return book.store.read(work)
-
-
-def _held(book: Book, key: str) -> tuple[Held, ...]:
-    return book.store.read(lambda tables: tables.proofs.held(key))
+    of_it = (each for each in book.pending() if each.parent == parent)
+    return next((each.key for each in of_it if each.kind == Kind.RECLAIM), None)

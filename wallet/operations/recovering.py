@@ -41,8 +41,7 @@ async def recover(
     key: str | None = None,
 ) -> tuple[Operation, ...]:
     """See `Wallet.recover`."""
-    pending = book.store.read(lambda tables: tables.operations.pending())
-    before = tuple(each for each in pending if key in (None, each.key))
+    before = tuple(each for each in book.pending() if key in (None, each.key))
     whole = [each for each in before if each.kind == Kind.MULTIPATH]
     parts = {each.key for each in before if each.parent in {one.key for one in whole}}
     by_mint: dict[str, list[Operation]] = {}
@@ -50,7 +49,7 @@ async def recover(
         if operation.key not in parts:
             by_mint.setdefault(operation.mint, []).append(operation)
     await asyncio.gather(*(_at(book, own, funding, mint, by_mint[mint]) for mint in by_mint))
-    now = (_operation(book, operation.key) for operation in before)
+    now = (book.operation(operation.key) for operation in before)
     return tuple(operation for operation in now if operation and operation.state.final)
 
 
@@ -104,7 +103,7 @@ async def _invoices(book: Book, mint: str, unit: Unit, keys: list[str]) -> None:
     """Claims what is paid, together where the mint does that (NUT-29)."""
     try:
         if await batching.claim_paid(book, mint, unit, keys):
-            now = {key: _operation(book, key) for key in keys}
+            now = {key: book.operation(key) for key in keys}
             keys = [key for key, operation in now.items() if operation and operation.pending]
     except WalletError as error:
         if _is_away(error):
@@ -124,7 +123,3 @@ def _is_away(error: WalletError) -> bool:
     return isinstance(error, MintUnreachableError) or isinstance(
         error.__cause__, MintUnreachableError
     )
-
-
-def _operation(book: Book, key: str) -> Operation | None:
-    return book.store.read(lambda tables: tables.operations.operation(key))

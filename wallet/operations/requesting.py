@@ -162,9 +162,7 @@ async def _again(book: Book, known: Record, *, amount: int, unit: Unit, lock: _L
 
 def payload_of(book: Book, request: PaymentRequest, sent: Sent) -> PaymentPayload:
     """What a transport carries: the proofs with their whole keyset ids."""
-    held = book.store.read(lambda tables: tables.proofs.held(sent.operation))
-    proofs = tuple(each.proof for each in held)
-    return PaymentPayload(sent.mint, sent.unit, proofs, id=request.id)
+    return PaymentPayload(sent.mint, sent.unit, book.held(sent.operation), id=request.id)
 
 
 def amount_of(request: PaymentRequest, amount: int | None) -> int:

@@ -148,8 +148,7 @@ def sent(book: Book, record: Record) -> Sent:
     operation = record.operation
     proofs = record.made
     if not proofs and operation.outbox == Outbox.OPEN:
-        held = book.store.read(lambda tables: tables.proofs.held(record.key))
-        proofs = tuple(each.proof for each in held)
+        proofs = book.held(record.key)
     proofs = tuple(sorted(proofs, key=lambda proof: (proof.amount, proof.secret)))
     asked, text = record.body["asked"], ""
     if operation.outbox == Outbox.OPEN and proofs:
