@@ -80,7 +80,7 @@ async def _reserve(book: Book, key: str, snapshot: Snapshot, paid: Sequence[Reco
     total = sum(record.operation.amount for record in paid)
 
     def work(tables: Tables) -> Record:
-        outputs = minting.outputs_for(book, tables, snapshot, total)
+        outputs = book.new_ecash(tables, snapshot, total)
         names = {record.key: record.body["quote"] for record in paid}
         body: dict[str, Any] = {
             "quotes": names,

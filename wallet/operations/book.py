@@ -373,6 +373,12 @@ class Book(Turns):
             for number, amount in enumerate(amounts)
         ]
 
+    def new_ecash(self, tables: Tables, now: Snapshot, amount: int) -> list[Output]:
+        """Outputs for ecash that comes in, with the small change that lacks."""
+        have = tables.proofs.counts(now.mint, now.unit)
+        parts = self.change.split(amount, have, now.active.info, tuple(now.active.keys))
+        return self.derive(tables, now.active.id, parts)
+
     def quote_key(self, operation: str) -> bytes:
         """The private key that locks an operation's mint quote (NUT-20): one for each."""
         label = b"freehold wallet: quote key\0" + operation.encode()

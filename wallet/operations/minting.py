@@ -232,7 +232,7 @@ async def _prepare(book: Book, record: Record, *, fresh: bool = False) -> Record
     snapshot = await book.snapshot(operation.mint, operation.unit, fresh=fresh)
 
     def work(tables: Tables) -> Record:
-        outputs = outputs_for(book, tables, snapshot, operation.amount)
+        outputs = book.new_ecash(tables, snapshot, operation.amount)
         before = [*record.body.get("before", []), record.body.get("outputs", [])]
         body = {**record.body, "outputs": codec.from_outputs(outputs), "before": before}
         planned = copies.first(book, book.changed(record, state=State.PREPARED, body=body))
@@ -240,13 +240,6 @@ async def _prepare(book: Book, record: Record, *, fresh: bool = False) -> Record
         return planned
 
     return await book.store.write("reserve", work)
-
-
-def outputs_for(book: Book, tables: Tables, now: Snapshot, amount: int) -> list[Output]:
-    """Outputs of the seed for new ecash, with the small change that lacks."""
-    have = tables.proofs.counts(now.mint, now.unit)
-    parts = book.change.split(amount, have, now.active.info, tuple(now.active.keys))
-    return book.derive(tables, now.active.id, parts)
 
 
 async def _post(book: Book, record: Record) -> Record:

@@ -49,9 +49,7 @@ class Receiving(swapping.Swapping):
                 f"the mint's fee for this token is {fee}, all it is worth",
                 hint="Receive it together with others of this mint.",
             )
-        have = tables.proofs.counts(now.mint, now.unit)
-        parts = book.change.split(amount, have, now.active.info, tuple(now.active.keys))
-        outputs = book.derive(tables, now.active.id, parts)
+        outputs = book.new_ecash(tables, now, amount)
         keys = [bytes.fromhex(key) for key in body["keys"]]
         preimage = bytes.fromhex(body["preimage"]) if body["preimage"] else None
         messages = [made.message for made in outputs]
