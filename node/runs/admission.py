@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from node.errors import FreeholdError, GuardRefusedError, PolicyDeniedError
 from node.journal import Draft, PolicyVerdict
+from node.runs.agent import ASK, DENY
 from node.runs.approvals import Answered, Ask, QuestionKind
 from node.runs.checks import Checked, check, verdict_drafts
 from node.runs.effect import (
@@ -20,7 +21,7 @@ from node.runs.effect import (
     Rewritable,
     StepKind,
 )
-from node.runs.policy import ASK, DENY, WARNINGS
+from node.runs.policy import WARNINGS
 from node.types import Json
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 Approval = Literal["allow", "ask", "deny"]
+ALLOW, ASK, DENY = "allow", "ask", "deny"
 NODE_AGENT = "node"  # under this name the log keeps what the node does for its owner
 
 

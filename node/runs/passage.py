@@ -24,6 +24,7 @@ from node.errors import (
 )
 from node.journal import Draft, PolicyVerdict
 from node.runs.admission import Admission, Admitted, Refused, is_called
+from node.runs.agent import DENY
 from node.runs.approvals import Answered
 from node.runs.budget import Hold, Pocket, clamp, reserve
 from node.runs.checks import Checked, verdict_drafts
@@ -40,7 +41,6 @@ from node.runs.effect import (
 from node.runs.entries import StepEntries
 from node.runs.ledger import day_of
 from node.runs.performing import Performed, Result, perform
-from node.runs.policy import DENY
 from node.runs.record import StepRecord, compare, diverged
 from node.runs.steady import within
 from node.types import canonical

@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from node.journal import PolicyVerdict
-from node.runs.agent import AgentManifest, ToolGrant
+from node.runs.agent import ALLOW, ASK, DENY, AgentManifest, ToolGrant
 from node.runs.effect import Effect, Label, StepKind
 from node.runs.payment_effect import TAKE_BACK
 from node.runs.policy_payments import decide_payment
-from node.runs.taint import unlisted
+from node.runs.taint import BOTH, unlisted
 from node.sandbox.types import Capability
 
-ALLOW, ASK, DENY = "allow", "ask", "deny"
 # what a person is told who is asked by one of these rules, so that it looks like no routine
 WARNINGS = {
     "taint.send": "the run has read what is private and what others wrote",
@@ -112,6 +111,6 @@ def granted(grant: ToolGrant) -> frozenset[Capability]:
 def _sending(effect: Effect, agent: AgentManifest) -> PolicyVerdict:
     """A message or a job for a peer goes where the owner listed; anywhere else a person says."""
     places = effect.needs.destinations
-    if places and not unlisted(frozenset({"untrusted", "private"}), places, agent.send_to):
+    if places and not unlisted(BOTH, places, agent.send_to):
         return PolicyVerdict("send_to", ALLOW)
     return PolicyVerdict(f"kind.{effect.kind}", ASK)

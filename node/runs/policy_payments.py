@@ -8,12 +8,10 @@ before it pays one that only a `*` covers, whoever chose that.
 from __future__ import annotations
 
 from node.journal import PolicyVerdict
-from node.runs.agent import NODE_AGENT, AgentManifest
+from node.runs.agent import ALLOW, ASK, DENY, NODE_AGENT, AgentManifest
 from node.runs.effect import Effect, Label
 from node.runs.payment_effect import OWNER, PAYWALL
 from node.sandbox import is_listed
-
-ALLOW, ASK, DENY = "allow", "ask", "deny"
 
 
 def decide_payment(

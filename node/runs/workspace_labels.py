@@ -26,8 +26,8 @@ from typing import Any, cast
 
 from node.disk import sync, sync_folder
 from node.runs.effect import Label
+from node.runs.taint import BOTH
 
-_BOTH: frozenset[Label] = frozenset({"untrusted", "private"})
 _ANY = ""  # no file has this name
 _ONCE_ANY = "*"  # some file may have this one
 _LOCK = threading.Lock()  # several objects may keep one file
@@ -53,7 +53,7 @@ class _Book:
         return found
 
 
-_UNREAD = _Book({_ANY: _BOTH}, {})
+_UNREAD = _Book({_ANY: BOTH}, {})
 _READ: dict[Path, tuple[_Stamp, _Book]] = {}  # as they were last read
 
 
@@ -186,7 +186,7 @@ def folded(path: str) -> str:
 def _marks(data: Any) -> Marks:
     marks = {}
     for path, labels in data.items():
-        if not set(labels) <= _BOTH:
+        if not set(labels) <= BOTH:
             raise ValueError(f"{path} has labels that do not exist")
         marks[str(path)] = frozenset(cast("list[Label]", labels))
     return marks
