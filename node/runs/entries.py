@@ -8,7 +8,7 @@ from node.errors import FreeholdError, PolicyDeniedError, StepFailedError
 from node.journal import Draft, PolicyVerdict
 from node.runs.checks import Checked
 from node.runs.effect import Effect, StepKind, Usage
-from node.runs.events import result_shape
+from node.runs.events import intent_shape, result_shape
 from node.runs.performing import Result
 from node.runs.program import RunEvent
 from node.types import JsonObject, canonical
@@ -78,14 +78,9 @@ class StepEntries:
 
     def show_intent(self, decision: PolicyVerdict, index: int | None = None) -> None:
         """Tells watchers, before the effect is performed."""
-        data: JsonObject = {
-            "path": self._path,
-            "kind": str(self._effect.kind),
-            "name": self._effect.name,
-            "rule": decision.rule,
-            "verdict": decision.verdict,
-        }
-        self._run.stream.emit(RunEvent("step.intent", data), index=index)
+        effect = self._effect
+        shape = intent_shape(self._path, str(effect.kind), effect.name, decision)
+        self._run.stream.emit(RunEvent("step.intent", shape), index=index)
 
     def show_result(self, entry: Draft, index: int) -> None:
         """Tells watchers, once the result is durable."""

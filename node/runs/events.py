@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
-from node.journal import Draft, Entry
+from node.journal import Draft, Entry, PolicyVerdict
 from node.runs.effect import GuardStage
 from node.runs.program import RunEvent
-from node.types import JsonObject
+from node.types import Json, JsonObject
 
 _STAGES = frozenset(GuardStage)
 RING = 1024
@@ -124,15 +124,22 @@ def _started(entry: Entry) -> JsonObject:
     return {"run": entry.draft.run, "agent": entry.draft.agent}
 
 
-def _intent(entry: Entry) -> JsonObject:
-    policy = entry.draft.policy
+def intent_shape(
+    path: str | None, kind: Json, name: Json, policy: PolicyVerdict | None
+) -> JsonObject:
+    """A `step.intent` as watchers see it."""
     return {
-        "path": entry.draft.path,
-        "kind": entry.data.get("kind"),
-        "name": entry.data.get("name"),
+        "path": path,
+        "kind": kind,
+        "name": name,
         "rule": policy.rule if policy else None,
         "verdict": policy.verdict if policy else None,
     }
+
+
+def _intent(entry: Entry) -> JsonObject:
+    draft, data = entry.draft, entry.data
+    return intent_shape(draft.path, data.get("kind"), data.get("name"), draft.policy)
 
 
 def result_shape(result: Draft) -> JsonObject:
