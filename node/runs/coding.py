@@ -223,6 +223,12 @@ def needs_json(needs: Needs) -> JsonObject:
     }
 
 
+def needs_in(intent: Entry) -> Usage:
+    """The most a `step.intent` let its step use."""
+    needs = intent.data.get("needs")
+    return usage_from(needs.get("usage") if isinstance(needs, dict) else None)
+
+
 def places_of(needs: Needs) -> list[str]:
     """Where an effect can send, as the log keeps it."""
     return [place[:200] for place in needs.destinations[:50]]

@@ -17,9 +17,8 @@ from node.clock import Clock
 from node.journal import Entry
 from node.runs.agent import NODE_AGENT, AgentManifest
 from node.runs.budget import Hold, NodeLimits, Pocket
-from node.runs.coding import usage_from
+from node.runs.coding import needs_in, usage_from
 from node.runs.effect import Usage
-from node.types import JsonObject
 
 DAY_S = 86_400
 
@@ -97,7 +96,7 @@ class Ledger:
         step, agent = (draft.run, draft.path or ""), draft.agent or ""
         if entry.type == "step.intent":  # one that was refused has its result in the same commit
             held = self._pockets_of(agent, self._today())
-            self.keep(*step, Hold(held, usage_from(_needs(data)) + Usage(steps=1)))
+            self.keep(*step, Hold(held, needs_in(entry) + Usage(steps=1)))
         elif entry.type == "step.result":
             self.take_over(*step)
             Hold(self._pockets_of(agent, day_of(entry)), Usage()).reconcile(
@@ -136,8 +135,3 @@ class Ledger:
 
     def _today(self) -> str:
         return _named(int(self._clock.wall() // DAY_S))
-
-
-def _needs(data: JsonObject) -> object:
-    needs = data.get("needs")
-    return needs.get("usage") if isinstance(needs, dict) else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from node.errors import DivergenceError, FreeholdError, JournalError, JournalReadError
 from node.journal import Entry, Log
-from node.runs.coding import Scribe, error_of, outcome_of, places_of, usage_from
+from node.runs.coding import Scribe, error_of, needs_in, outcome_of, places_of, usage_from
 from node.runs.effect import Effect, GuardStage, Needs, Outcome, StepKind, Usage
 from node.types import Json, JsonObject
 
@@ -44,8 +44,7 @@ class StepRecord:
     @property
     def needs(self) -> Usage:
         """The most the step was let through to use."""
-        needs = self.intent.data.get("needs")
-        return usage_from(needs.get("usage") if isinstance(needs, dict) else None)
+        return needs_in(self.intent)
 
     def lets(self, needs: Needs) -> bool:
         """Whether the step was let through to send where it would now."""
@@ -57,6 +56,11 @@ class StepRecord:
     def held(self) -> bool:
         """Whether a person must let the result into the run."""
         return bool(self.results and self.results[-1].data.get("held"))
+
+    @property
+    def is_verdict(self) -> bool:
+        """Whether it is what a guard said of another step."""
+        return self.intent.data.get("kind") == StepKind.GUARD
 
     @property
     def copied(self) -> bool:
@@ -122,7 +126,7 @@ class Record:
         new = path not in self.steps
         step = self.steps.setdefault(path, StepRecord(path, entry))
         under, *more = path.rsplit(".", 2)
-        if entry.data.get("kind") == StepKind.GUARD:
+        if step.is_verdict:
             stage, guard = more
             self.verdicts.setdefault((under, stage), {})[guard] = step
         elif new and more and under in self.steps:

@@ -121,17 +121,13 @@ def _compared(run: Run) -> set[str]:
     return steps.union(step.path for verdicts in judged for step in verdicts.values())
 
 
-def _is_verdict(run: Run, path: str) -> bool:
-    return run.record.steps[path].intent.data.get("kind") == "guard"
-
-
 def _as_divergence(error: DivergenceError) -> Divergence:
     return Divergence(error.path, error.recorded, error.taken)
 
 
 def _check_whole(log: Log, run: Run) -> None:
     for path, step in run.record.steps.items():
-        if step.results and step.outcome(log) is None and not _is_verdict(run, path):
+        if step.results and step.outcome(log) is None and not step.is_verdict:
             raise RunError(
                 f"run {run.id} cannot be replayed: content of step {path} was erased or is lost",
                 hint="`freehold audit log --type blob.erased` says by whom it was; `freehold audit "
@@ -223,8 +219,7 @@ def _check_value(path: str, value: Json) -> None:
 def _check_readable(log: Log, taken: list[Entry], edit: Edit) -> None:
     """What cannot be read any more would be done again under the fork's own key: a payment, say."""
     for path, step in Record(taken).steps.items():
-        is_verdict = step.intent.data.get("kind") == "guard"
-        if not is_verdict and path not in edit.results and step.outcome(log) is None:
+        if not step.is_verdict and path not in edit.results and step.outcome(log) is None:
             raise RunError(
                 f"the run cannot be forked: content of step {path} was erased or is lost",
                 hint="Give the step a result with --edit, or fork from an earlier one.",
