@@ -159,20 +159,17 @@ def pause_s(line: RunLine) -> float | None:
 def crash_loop_draft(line: RunLine, until: float) -> Draft:
     """`run.parked` of a run that is left alone for a while."""
     reason = f"resumed {line.fruitless} times without getting any further"
-    data: JsonObject = {"reason": reason, "until": until, "in_order": False}
-    return Draft("run.parked", run=line.id, agent=line.agent, cause=(line.last,), data=data)
+    return _draft(line, "run.parked", {"reason": reason, "until": until, "in_order": False})
 
 
 def left_draft(line: RunLine, error: JournalError) -> Draft:
     """`run.parked` of a run that waits for another version."""
-    data: JsonObject = {"reason": error.message, "in_order": True}
-    return Draft("run.parked", run=line.id, agent=line.agent, cause=(line.last,), data=data)
+    return _draft(line, "run.parked", {"reason": error.message, "in_order": True})
 
 
 def resumed_draft(line: RunLine) -> Draft:
     """`run.resumed`."""
-    data: JsonObject = {"attempt": line.fruitless + 1}
-    return Draft("run.resumed", run=line.id, agent=line.agent, cause=(line.last,), data=data)
+    return _draft(line, "run.resumed", {"attempt": line.fruitless + 1})
 
 
 def unreadable_draft(line: RunLine, error: JournalError) -> Draft:
@@ -183,4 +180,8 @@ def unreadable_draft(line: RunLine, error: JournalError) -> Draft:
         "citations": [],
         "usage": {},
     }
-    return Draft("run.finished", run=line.id, agent=line.agent, cause=(line.last,), data=data)
+    return _draft(line, "run.finished", data)
+
+
+def _draft(line: RunLine, kind: str, data: JsonObject) -> Draft:
+    return Draft(kind, run=line.id, agent=line.agent, cause=(line.last,), data=data)
