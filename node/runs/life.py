@@ -30,8 +30,7 @@ SETTLE_S = 10.0
 class Life:
     """Drives a run's program in a task of its own.
 
-    `parked` is why the run is to be left unfinished; the log says so before the task ends, unless
-    `announced` says that it does already.
+    The log says of a run that is parked that it is before the task ends, unless it was `announced`.
     """
 
     def __init__(self, run: Run, program: Program) -> None:
@@ -39,7 +38,6 @@ class Life:
         self.over = asyncio.Event()
         self.result: RunResult | FreeholdError | None = None
         self._program = program
-        self._parked = ""
         self._announced = False
         self._abandoned: JournalWriteError | None = None
         self._entered = False
@@ -59,7 +57,7 @@ class Life:
     @property
     def parked(self) -> bool:
         """Whether it is, or is about to be, left unfinished to be resumed."""
-        return bool(self._parked)
+        return bool(self.run.state.parked)
 
     @property
     def waiting(self) -> bool:
@@ -77,8 +75,7 @@ class Life:
         that was cancelled, or whose end is being written: it ends."""
         if self._cancelled or self.run.state.ended:
             return False
-        self._parked, self._announced = reason, announced
-        self.run.state.parked = True
+        self.run.state.parked, self._announced = reason, announced
         self._stop(reason)
         return True
 
@@ -137,7 +134,7 @@ class Life:
             answer = answer_for(divergence)
         run.state.stopped = run.state.stopped or ("the run has ended" if answer else "cancelled")
         await self._end_left()
-        if self._parked:
+        if run.state.parked:
             await self._put_parked()
             return
         await self._settle_flying()
@@ -153,11 +150,12 @@ class Life:
         )
 
     async def _put_parked(self) -> None:
+        reason = self.run.state.parked
         if not self._announced:
-            data: JsonObject = {"reason": self._parked, "in_order": True}
+            data: JsonObject = {"reason": reason, "in_order": True}
             await self.run.commit(self.run.scribe.draft("run.parked", None, data, actor="node"))
         self.result = RunStoppedError(
-            f"run {self.run.id} is parked: {self._parked}",
+            f"run {self.run.id} is parked: {reason}",
             hint="It goes on where it was when the node does.",
         )
 

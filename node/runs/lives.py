@@ -38,7 +38,7 @@ class Lives:
         self._lives: dict[str, Life] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[bool]] = set()
-        self._no_more = False
+        self.closed = False  # for good: nothing is begun or resumed any more
 
     def get(self, run_id: str) -> Life | None:
         """The run's life in this process, over or not."""
@@ -111,11 +111,11 @@ class Lives:
         """Whether the run has neither an end nor a life, and the door is open."""
         life = self._lives.get(line.id)
         alive = life is not None and not life.over.is_set()
-        return line.unfinished and not alive and not self._door.shut and not self._no_more
+        return line.unfinished and not alive and not self._door.shut and not self.closed
 
-    def no_more(self) -> None:
+    def close(self) -> None:
         """Resumes nothing from now on, and drops what was to be resumed later."""
-        self._no_more = True
+        self.closed = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -150,5 +150,5 @@ class Lives:
 
     def _again(self, line: RunLine, error: JournalReadError) -> None:
         logger.warning("run %s: %s", line.id, error.message)
-        if not self._no_more:
+        if not self.closed:
             self._later(line, AGAIN_S)

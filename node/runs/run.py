@@ -217,7 +217,7 @@ class Run:
     @property
     def parked(self) -> bool:
         """Whether it is left unfinished, to be resumed."""
-        return self.state.parked or not self.state.stopped
+        return bool(self.state.parked) or not self.state.stopped
 
     @property
     def ending(self) -> bool:

@@ -83,7 +83,6 @@ class Runs:
         self._agent_log = AgentLog(self._log)
         self._random = random
         self._survey = Survey()
-        self._draining = False
         self._stops = 0
         self._starting = asyncio.Lock()  # what a run says of older ones must hold when it starts
         self.failure: JournalWriteError | None = None
@@ -273,15 +272,14 @@ class Runs:
             if stops != self._stops:  # somebody stopped it again meanwhile
                 return []
             self._door.shut = ""
-        return [] if self._draining else await self._lives.resume_all()
+        return [] if self._lives.closed else await self._lives.resume_all()
 
     async def drain(self, seconds: float) -> None:
         """Takes no more runs; lets those under way finish for `seconds`, then parks them.
 
         A run that waits for a person is parked at once.
         """
-        self._draining = True
-        self._lives.no_more()
+        self._lives.close()
         lives = self._lives.alive()
         for life in lives:
             if life.waiting:
@@ -304,9 +302,9 @@ class Runs:
         """How many questions people have not answered yet."""
         return len(self._door.approvals.open())
 
-    async def approve(self, approval: str, actor: str, reason: str = "") -> None:
+    async def approve(self, approval: str, actor: str) -> None:
         """Says yes; to "did it happen?", that it did. Raises ApprovalError."""
-        await self._door.approvals.reply(approval, yes=True, actor=actor, reason=reason)
+        await self._door.approvals.reply(approval, yes=True, actor=actor)
 
     async def deny(self, approval: str, actor: str, reason: str = "") -> None:
         """Says no; to "did it happen?", that it did not, so that it is done now."""
@@ -418,7 +416,7 @@ class Runs:
         if self.failure is not None:
             raise self.failure
         self._door.check()
-        if self._draining:
+        if self._lives.closed:
             raise RunStoppedError("the node is shutting down", hint="Start it again first.")
         unfinished = len(self._survey.runs)
         if unfinished >= self._limits.runs_at_once:
@@ -433,7 +431,7 @@ class Runs:
 
     def _bring_up(self, run_id: str) -> None:
         """Begins a run that is on the log; one that was stopped meanwhile is resumed later."""
-        if not (self._door.shut or self._draining):
+        if not (self._door.shut or self._lives.closed):
             self._lives.begin(self._survey.runs[run_id])
 
     def _startable(self, agent: str) -> AgentManifest:

@@ -23,8 +23,8 @@ class RunState:
     """The state of a run in this process.
 
     `replaying`: only the record may answer; nothing is performed and nothing written. `stopped`
-    says why no further step may be taken, `parked` that the run is to go on later; `ended`: the
-    log has the run's end, or is about to. `compared` are the paths answered from the record.
+    says why no further step may be taken, `parked` why the run is left, to go on later; `ended`:
+    the log has the run's end, or is about to. `compared` are the paths answered from the record.
     `spent` is what the run used itself, by UTC day. `taking` are the tasks that take a step now.
     """
 
@@ -37,7 +37,7 @@ class RunState:
     replaying: bool = False
     divergence: DivergenceError | None = None
     stopped: str = ""
-    parked: bool = False
+    parked: str = ""
     ended: bool = False
     results: list[Json] = field(default_factory=list)
     flying: dict[str, Passage] = field(default_factory=dict)
