@@ -8,7 +8,6 @@ the power cut?) stays open until a person says.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -140,36 +139,30 @@ class Approvals:
         asked = earlier.asked if earlier else await self._put(scribe, ask)
         return await self._wait(asked)
 
-    async def reply(self, question: str, *, yes: bool, actor: str, reason: str = "") -> Answered:
-        """Answers an open question with its own word for yes or no. Raises ApprovalError."""
-        kind = str(self._find(question).asked.data.get("kind"))
+    async def reply(self, question: str, *, yes: bool, actor: str, reason: str = "") -> None:
+        """Answers an open question with its own word for yes or no; durable before this returns.
+
+        Raises:
+            ApprovalError: there is no such question, or no answer to it.
+        """
+        item = self._find(question)
+        kind = str(item.asked.data.get("kind"))
         if kind not in ANSWERS:
             raise ApprovalError(
                 f"approval {question} is of a kind that this version does not know: {kind}",
                 hint="Answer it under the version of Freehold that asked.",
             )
-        verdict = ANSWERS[kind][0 if yes else 1]
-        return await self.settle(question, verdict, actor=actor, reason=reason)
-
-    async def settle(
-        self, question: str, verdict: str, *, actor: str, reason: str = ""
-    ) -> Answered:
-        """Answers an open question; the answer is durable before this returns.
-
-        Raises:
-            ApprovalError: there is no such open question, or that is no answer to it.
-        """
-        item = self._find(question)
-        answers = ANSWERS.get(str(item.asked.data.get("kind")), ())
-        if verdict not in (*answers, "expired"):
-            raise ApprovalError(
-                f"approval {question} cannot be answered with {verdict}",
-                hint="Answer it with one of: " + ", ".join(answers),
-            )
         left_s = self._left_s(item.asked)
-        if verdict != "expired" and left_s is not None and left_s <= 0:
-            await self.settle(question, "expired", actor="node", reason=_TOO_LATE)
+        if left_s is not None and left_s <= 0:
+            await self._expire(item, _TOO_LATE)
             raise ApprovalError(f"approval {question} has expired", hint="The run was told no.")
+        await self._settle(item, ANSWERS[kind][0 if yes else 1], actor, reason)
+
+    async def _expire(self, item: _Question, why: str) -> Answered:
+        return await self._settle(item, "expired", "node", why)
+
+    async def _settle(self, item: _Question, verdict: str, actor: str, reason: str) -> Answered:
+        """Answers a question that nobody is answering; durable before this returns."""
         item.settling = True
         try:
             item.answer = await self._record(item.asked, verdict, actor, reason)
@@ -181,10 +174,10 @@ class Approvals:
 
     async def withdraw(self, run: str, path: str) -> None:
         """Closes what was asked about a step before that is another one now, or needs no answer."""
-        for index, item in [*self._questions.items()]:
-            if (item.asked.draft.run, item.asked.draft.path) == (run, path):
-                with suppress(ApprovalError):  # somebody answers it just now
-                    await self.settle(str(index), "expired", actor="node", reason=_CHANGED)
+        for item in [*self._questions.values()]:
+            about = item.asked.draft.run, item.asked.draft.path
+            if about == (run, path) and not item.settling:  # else somebody answers it just now
+                await self._expire(item, _CHANGED)
 
     async def _put(self, scribe: Scribe, ask: Ask) -> Entry:
         lasting, raw = ask.kind == "outcome_unknown", canonical(ask.args)
@@ -212,8 +205,7 @@ class Approvals:
                 await item.told.wait()
         except TimeoutError:
             if not item.settling:
-                question = str(asked.index)
-                return await self.settle(question, "expired", actor="node", reason=_TOO_LATE)
+                return await self._expire(item, _TOO_LATE)
             await item.told.wait()
         return item.answer or Answered("expired", "node", "", asked.index)
 
