@@ -17,17 +17,26 @@ MAX_DEPTH = 64
 TOO_DEEP = "[nested too deep]"
 
 
-def map_text(value: Json, change: Callable[[str], str], depth: int = 0) -> Json:
-    """The same value with `change` applied to every string, keys too."""
+def map_text(value: Json, change: Callable[[str], str]) -> Json:
+    """The same value with `change` applied to every string, keys too; what is nested more than 64
+    deep becomes a note."""
+    return _mapped(value, change, lambda number: number)
+
+
+def _mapped(
+    value: Json, text: Callable[[str], str], number: Callable[[float], Json], depth: int = 0
+) -> Json:
     if isinstance(value, str):
-        return change(value)
+        return text(value)
+    if isinstance(value, float):
+        return number(value)
     if not isinstance(value, list | dict):
         return value
     if depth >= MAX_DEPTH:
         return TOO_DEEP
     if isinstance(value, list):
-        return [map_text(item, change, depth + 1) for item in value]
-    return {change(key): map_text(item, change, depth + 1) for key, item in value.items()}
+        return [_mapped(item, text, number, depth + 1) for item in value]
+    return {text(key): _mapped(item, text, number, depth + 1) for key, item in value.items()}
 
 
 def scalars(value: Json) -> Iterator[str | int | float]:
@@ -44,20 +53,10 @@ def scalars(value: Json) -> Iterator[str | int | float]:
             stack.extend((part, depth + 1) for part in reversed(inner))
 
 
-def clean(value: Json, depth: int = 0) -> Json:
+def clean(value: Json) -> Json:
     """The value as it can be stored and hashed: lone surrogates become U+FFFD, NaN and the
     infinities null, and what is nested more than 64 deep a note."""
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if not isinstance(value, list | dict):
-        return value
-    if depth >= MAX_DEPTH:
-        return TOO_DEEP
-    if isinstance(value, list):
-        return [clean(item, depth + 1) for item in value]
-    return {clean_text(key): clean(item, depth + 1) for key, item in value.items()}
+    return _mapped(value, clean_text, lambda number: number if math.isfinite(number) else None)
 
 
 def clean_text(text: str) -> str:

@@ -23,12 +23,7 @@ from node.types import Json
 ALWAYS = ("size", "schema", "secrets")
 SELECTABLE = ("citations",)
 
-_LIMITS = {
-    GuardStage.INPUT: 262_144,
-    GuardStage.TOOL_ARGUMENTS: 262_144,
-    GuardStage.TOOL_RESULT: 262_144,
-    GuardStage.ANSWER: 262_144,
-}
+_MOST_BYTES = 262_144
 _CUT_TEXT = 65_536
 Checkers: TypeAlias = Callable[[str, str], Checker | None]
 
@@ -53,15 +48,14 @@ class SizeGuard:
     name = "size"
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
-        limit = _LIMITS[stage]
         size, deep = text_bytes(content), _depth_over(content, MAX_DEPTH)
-        if size <= limit and not deep:
+        if size <= _MOST_BYTES and not deep:
             return PASS
-        reason = f"nested over {MAX_DEPTH} deep" if deep else f"{size} bytes, at most {limit}"
+        reason = f"nested over {MAX_DEPTH} deep" if deep else f"{size} bytes, at most {_MOST_BYTES}"
         if stage is not GuardStage.TOOL_RESULT:
             return GuardVerdict("fail", reason)
         cut = map_text(content, lambda text: cut_text(text, _CUT_TEXT))
-        if text_bytes(cut) > limit:
+        if text_bytes(cut) > _MOST_BYTES:
             return GuardVerdict("rewrite", reason, {"error": f"the result is too large: {reason}"})
         return GuardVerdict("rewrite", reason, cut)
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 
 from node.runs.content import scalars
-from node.runs.effect import GuardContext, GuardStage, GuardVerdict
+from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict
 from node.runs.figures import Figure, figures
 from node.types import Json
 
@@ -41,23 +41,23 @@ class CitationsGuard:
 
     def check(self, stage: GuardStage, content: Json, context: GuardContext) -> GuardVerdict:
         if stage is not GuardStage.ANSWER or not context.results:
-            return GuardVerdict("pass")
+            return PASS
         claims = [claim for claim in _figures([content]) if claim.digits > 1]
         if not claims:
-            return GuardVerdict("pass")
+            return PASS
         seen = _values([context.prompt, *context.results])
         if any(_LESS.search(text) for text in scalars(content) if isinstance(text, str)):
             seen |= {value.copy_negate() for value in seen}
         missing = _missing(claims, seen)
         if not missing:
-            return GuardVerdict("pass")
+            return PASS
         shown = ", ".join(claim[:40] for claim in missing[:_SHOWN])
         return GuardVerdict("fail", f"no tool result holds {shown}")
 
 
 def _missing(claims: Iterable[Figure], seen: set[Decimal]) -> list[str]:
     """The claims, as written, that are no seen value, exactly or rounded."""
-    percents = seen | {_context_scaled(value, 2) for value in seen}
+    percents = seen | {_scaled(value, 2) for value in seen}
     left = [c for c in claims if c.value not in (percents if c.percent else seen)]
     sought = {
         percent: sorted(percents if percent else seen) for percent in {c.percent for c in left}
@@ -73,7 +73,7 @@ def _values(contents: Iterable[Json]) -> set[Decimal]:
         values.add(figure.value)
         values.update(figure.parts)
         if figure.percent:
-            values.add(_context_scaled(figure.value, -2))
+            values.add(_scaled(figure.value, -2))
     return values
 
 
@@ -92,7 +92,7 @@ def _text(value: int | float) -> str:
     return repr(value) if isinstance(value, float) or value.bit_length() < 10_000 else ""
 
 
-def _context_scaled(value: Decimal, places: int) -> Decimal:
+def _scaled(value: Decimal, places: int) -> Decimal:
     sign, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
     return Decimal((sign, digits, exponent + places))
