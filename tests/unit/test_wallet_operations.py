@@ -648,6 +648,17 @@ async def test_a_cap_on_what_is_kept_at_one_mint(world: World) -> None:
     assert (await wallet.request_invoice(11)).mint == world.mints[1].url
 
 
+async def test_a_part_of_a_sat_over_the_cap_is_over_it(tmp_path: Path) -> None:
+    world = World(tmp_path, units=("sat", "msat"))
+    ann = await world.funded("ann", 64, rules=Rules(cap_sat=64))
+    bob = await world.funded("bob", 0)
+    await world.fill(bob, 8_000, unit="msat")
+    got = await ann.receive((await bob.send(500, unit="msat")).token)
+    assert got.over_cap
+    assert ann.mints()[0].over_cap
+    await world.close()
+
+
 async def test_millisats(tmp_path: Path) -> None:
     world = World(tmp_path, units=("sat", "msat"))
     wallet = await world.funded("ann", 10)

@@ -279,6 +279,10 @@ class Book(Turns):
         now = self.now()
         return self.store.read(lambda tables: tables.proofs.balances(now))
 
+    def cap(self, unit: Unit) -> int:
+        """The most that the wallet should keep at one mint, in the unit."""
+        return self.rules.cap_sat * (1000 if unit == "msat" else 1)
+
     # ── keysets ─────────────────────────────────────────────────────────────────────────────
 
     def infos(self, mint: str) -> dict[str, KeysetInfo]:

@@ -152,7 +152,7 @@ async def _exchange(
             record = await settle(book, own, record)
         operation, verified = record.operation, bool(record.body["verified"])
         memo = record.body["token"]["memo"] or ""
-        over = receiving.over_cap(book, operation.mint)
+        over = mints.over_cap(book, operation.mint, book.balances())
         amount, fee, unit = operation.amount, operation.fee, operation.unit
         return Received(key, amount, fee, unit, operation.mint, memo, verified, over)
 
@@ -304,7 +304,7 @@ async def _ours(book: Book, unit: Unit, amount: int) -> Snapshot:
         raise RefusedError("this wallet has no mint to swap to", hint="Add one first.")
     free = book.balances()
     least = min(rows, key=lambda row: free.get((row.url, unit), 0))
-    cap = book.rules.cap_sat * (1000 if unit == "msat" else 1)
+    cap = book.cap(unit)
     if free.get((least.url, unit), 0) + amount > cap:
         raise BalanceCapError(
             f"with {amount} {unit} more, mint {least.url} would hold more than {cap} of yours",

@@ -86,7 +86,7 @@ async def _receiver(book: Book, amount: int, unit: Unit, mint: str | None) -> Sn
     if not rows:
         raise RefusedError("this wallet has no mint to receive at", hint="Add one first.")
     free = book.balances()
-    cap = book.rules.cap_sat * (1000 if unit == "msat" else 1)
+    cap = book.cap(unit)
     for row in rows:
         if free.get((row.url, unit), 0) + amount <= cap:
             return await book.snapshot(row.url, unit)

@@ -63,9 +63,14 @@ def record(book: Book, row: MintRow, free: Mapping[tuple[str, str], int]) -> Min
         unit: free[row.url, unit] for unit in UNITS if (row.url, unit) in free
     }
     units = tuple(unit for unit in UNITS if _issues(book, row.url, unit))
-    held_msat = balance.get("sat", 0) * 1000 + balance.get("msat", 0)
-    over = held_msat > book.rules.cap_sat * 1000
+    over = over_cap(book, row.url, free)
     return MintRecord(row.url, row.name, row.spend, row.accept, units, balance, over)
+
+
+def over_cap(book: Book, url: str, free: Mapping[tuple[str, str], int]) -> bool:
+    """Whether a mint holds more than the rules want, of what is `free` by mint and unit."""
+    held_msat = free.get((url, "sat"), 0) * 1000 + free.get((url, "msat"), 0)
+    return held_msat > book.cap("msat")
 
 
 def _issues(book: Book, url: str, unit: str) -> bool:

@@ -22,7 +22,7 @@ from wallet.errors import (
     UnverifiedError,
     VerificationError,
 )
-from wallet.operations import failures, swapping
+from wallet.operations import failures, mints, swapping
 from wallet.operations.book import UNITS, Book, Snapshot
 from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import Received
@@ -142,7 +142,7 @@ def received(book: Book, record: Record) -> Received:
         operation.mint,
         record.body["memo"],
         record.body["verified"],
-        over_cap(book, operation.mint),
+        mints.over_cap(book, operation.mint, book.balances()),
     )
 
 
@@ -244,13 +244,6 @@ def claim_once(tables: Tables, once: str | None, key: str) -> None:
     """
     if once is not None and tables.operations.claim(once, key) is not None:
         raise AlreadySpentError(f"{once} was paid already", hint="Make a new request.")
-
-
-def over_cap(book: Book, mint: str) -> bool:
-    """Whether a mint holds more of this wallet's money than the rules want."""
-    free = book.balances()
-    held = free.get((mint, "sat"), 0) + free.get((mint, "msat"), 0) // 1000
-    return held > book.rules.cap_sat
 
 
 def fingerprint(token: Token) -> str:
