@@ -26,11 +26,6 @@ class ToolchainError(Exception):
     """A compiler is missing or refused the source; the message is for the person building."""
 
 
-def ready() -> bool:
-    """Whether both environments are there and made from the present locks."""
-    return _current(VENV, "requirements.lock") and _current(NODE_MODULES, "package-lock.json")
-
-
 def ensure() -> None:
     """Makes what is missing. Raises ToolchainError when a registry's client fails."""
     if not _current(VENV, "requirements.lock"):
