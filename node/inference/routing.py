@@ -7,7 +7,7 @@ and a file the user pinned is refused: nobody should have to guess where prompts
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from node.errors import ModelError
 from node.inference.engine import LlamaEngine
@@ -49,7 +49,7 @@ class RoutedEngine:
             refuse_both(self._pins, model)
         return found
 
-    def generate(self, request: Generation) -> AsyncIterator[Token]:
+    def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
         """As the model's own engine does. Raises ModelError as `destination`, and where the model
         is not where the request is bound for."""
         return self._for(request).generate(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -190,7 +190,7 @@ class ModelStatus:
 class Engine(Protocol):
     """Where tokens come from. `LlamaEngine` is the real one, `ScriptedEngine` the double."""
 
-    def generate(self, request: Generation) -> AsyncIterator[Token]:
+    def generate(self, request: Generation) -> AsyncGenerator[Token, None]:
         """Streams tokens; closing the iterator cancels within 50 ms.
 
         Raises:

@@ -19,7 +19,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any, Final, cast
+from typing import Final
 
 from node.clock import Clock, SystemClock
 from node.errors import InferenceError
@@ -267,7 +267,7 @@ class _Bench:
 
     async def _ask(self, request: Generation) -> _Timed:
         start, first = self._clock.monotonic(), 0.0
-        async with aclosing(cast("Any", self._engine.generate(request))) as tokens:
+        async with aclosing(self._engine.generate(request)) as tokens:
             async for token in tokens:
                 first = first or self._clock.monotonic() - start
                 if token.finish is not None:

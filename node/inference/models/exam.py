@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final
 
 import jsonschema
 
@@ -175,10 +175,10 @@ async def _mark(engine: Engine, model: str, case: Case, constrained: bool, max_t
 async def _ask(engine: Engine, request: Generation) -> Finish | None:
     """How the answer ended; None if it was left because it went on and on."""
     length = 0
-    async with aclosing(cast("Any", engine.generate(request))) as tokens:
+    async with aclosing(engine.generate(request)) as tokens:
         async for token in tokens:
             if token.finish is not None:
-                return cast("Finish", token.finish)
+                return token.finish
             length += len(token.text)
             if length > MAX_CHARS:
                 return None
