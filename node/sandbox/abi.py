@@ -56,6 +56,12 @@ class GuestTypeError(Exception):
     """A guest used a host function as it cannot be used; the guest traps with these words."""
 
 
+def check(error: Any) -> None:
+    """Raises WasmtimeError where wasmtime's C API answered with an error."""
+    if error:
+        raise wasmtime.WasmtimeError._from_ptr(error)
+
+
 @dataclass(frozen=True)
 class Err:
     """The `err` case of a result; anything else a handler returns is its `ok` case."""
@@ -266,8 +272,7 @@ def put_handle(resource_type: int) -> Lower:
         out = ctypes.POINTER(ffi.wasmtime_component_resource_any_t)()
         error = ffi.wasmtime_component_resource_host_to_any(context, host, byref(out))
         ffi.wasmtime_component_resource_host_delete(host)
-        if error:
-            raise wasmtime.WasmtimeError._from_ptr(error)
+        check(error)
         val.kind, val.of.resource = _RESOURCE, out
 
     return lower

@@ -18,7 +18,7 @@ from wasmtime import _ffi as ffi
 from wasmtime import component as wc
 
 from node.errors import FreeholdError, SandboxError
-from node.sandbox.abi import Err, GuestTypeError, Lift, Lower, TooLongError, Value, put_utf8
+from node.sandbox.abi import Err, GuestTypeError, Lift, Lower, TooLongError, Value, check, put_utf8
 from node.sandbox.abi import text as take_text
 from node.sandbox.hostcall import HostCall
 
@@ -146,11 +146,11 @@ def link(
         for name, number in numbers.items():
             data = name.encode()
             buffer = ctypes.create_string_buffer(data)
-            error = ffi.wasmtime_component_linker_instance_add_func(
-                instance.ptr(), buffer, len(data), _callback, number, _NO_FINALIZER
+            check(
+                ffi.wasmtime_component_linker_instance_add_func(
+                    instance.ptr(), buffer, len(data), _callback, number, _NO_FINALIZER
+                )
             )
-            if error:
-                raise wasmtime.WasmtimeError._from_ptr(error)
 
 
 class Guest:
@@ -195,8 +195,7 @@ class Guest:
             error = run()
         finally:
             _current.call = None
-        if error:
-            raise wasmtime.WasmtimeError._from_ptr(error)
+        check(error)
 
     def _function(self, export: wc.ExportIndex) -> Any:
         function = ffi.wasmtime_component_func_t()

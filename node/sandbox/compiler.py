@@ -28,6 +28,7 @@ from wasmtime import component as wc
 
 from node.disk import write_private
 from node.errors import SandboxError, ToolError, ToolLimitError
+from node.sandbox.abi import check
 from node.sandbox.compile_worker import REFUSED, UNWRITTEN
 from node.sandbox.engine import fingerprint
 from node.sandbox.limits import Limits
@@ -193,11 +194,9 @@ def _deserialize(engine: wasmtime.Engine, code: bytes) -> wc.Component:
     """As `Component.deserialize`, which would copy the code twice. Raises WasmtimeError."""
     pointer = ctypes.POINTER(ffi.wasmtime_component_t)()
     source = ctypes.cast(ctypes.c_char_p(code), ctypes.POINTER(ctypes.c_uint8))
-    error = ffi.wasmtime_component_deserialize(
-        engine.ptr(), source, len(code), ctypes.byref(pointer)
+    check(
+        ffi.wasmtime_component_deserialize(engine.ptr(), source, len(code), ctypes.byref(pointer))
     )
-    if error:
-        raise wasmtime.WasmtimeError._from_ptr(error)
     return wc.Component._from_ptr(pointer)
 
 
