@@ -377,7 +377,7 @@ async def events_of(raw: bytes, cuts: list[int]) -> list[str] | str:
     )
     response = httpx.Response(200, content=pieces())
     try:
-        return [each async for each in server.events(response, Deadline(limits), 400)]
+        return [each async for each in server.reader.events(response, Deadline(limits), 400)]
     except RemoteError as error:
         return error.message
     finally:

@@ -6,7 +6,7 @@ a kept one that the server has just closed would leave it unknown whether the re
 leaving a reply early closes the connection, which is how servers notice a cancel. Redirects,
 proxies of the environment, cookies and compressed replies are not followed, used, kept or unpacked.
 
-Spec: RFC 9110 (Retry-After), WHATWG HTML "Server-sent events".
+Spec: RFC 9110 (Retry-After).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import email.utils
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
@@ -33,10 +33,10 @@ from node.errors import (
     RemoteRefusedError,
 )
 from node.inference.grammar.gbnf import dumps
-from node.inference.grammar.strict_json import StrictJsonError, parse_prefix
 from node.inference.remote.entries import RemoteModel
 from node.inference.remote.errors import server_error
 from node.inference.remote.limits import NOT_AGAIN, Deadline, RemoteLimits
+from node.inference.remote.reading import ReplyReader, broken
 from node.types import Json, JsonObject
 
 Headers = Callable[[RemoteModel], Mapping[str, str]]
@@ -49,7 +49,12 @@ _ANSWER_BYTES: Final = 16  # for each byte asked about: a token may be one, and 
 
 
 class Server:
-    """One model's server. `headers` gives what authenticates, asked anew for each request."""
+    """One model's server. `headers` gives what authenticates, asked anew for each request.
+
+    Attributes:
+        who: names it in errors.
+        reader: reads its replies.
+    """
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class Server:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.who = f"the server of model {remote.name} ({remote.host})"
+        self.reader = ReplyReader(self.who, limits)
         self._remote = remote
         self._headers = headers
         self._limits = limits
@@ -97,7 +103,7 @@ class Server:
                 await self._check(response)
                 sent = len(response.request.content)
                 most = self._limits.line_bytes + _ANSWER_BYTES * sent
-                return self.parse(await self._all(response, most))
+                return self.reader.parse(await self.reader.short(response, most))
         except TimeoutError:
             raise RemoteError(
                 f"{self.who} did not answer within {most_s:g} s",
@@ -120,44 +126,6 @@ class Server:
                 response = await stack.enter_async_context(self._opened(url, body, deadline))
                 await self._check(response)
             yield response
-
-    async def events(
-        self, response: httpx.Response, deadline: Deadline, most_bytes: int
-    ) -> AsyncGenerator[str, None]:
-        """The data of each server-sent event, of no more bytes than one line may have.
-
-        Raises:
-            RemoteError: too slow, too long, cut off.
-        """
-        data: list[str] = []
-        size = 0
-        async for line in self._lines(response, deadline, most_bytes):
-            name, _, value = line.partition(":")
-            if name in ("data", "error"):  # llama-server has sent errors under that name
-                data.append(value.removeprefix(" "))
-                size += len(line)
-                if size > self._limits.line_bytes:
-                    raise self._broken(f"sent an event of over {self._limits.line_bytes} bytes")
-            elif not line and data:
-                yield "\n".join(data)
-                data, size = [], 0
-        if data:
-            yield "\n".join(data)
-
-    async def whole(self, response: httpx.Response, deadline: Deadline, most_bytes: int) -> str:
-        """All of a reply that is no stream. Raises RemoteError as `events`."""
-        parts = [part async for part in self._chunks(response, deadline, most_bytes)]
-        return b"".join(parts).decode(errors="replace")
-
-    def parse(self, text: str) -> Json:
-        """One JSON value. Raises RemoteError if it is none."""
-        try:
-            value, end = parse_prefix(text.strip())
-        except StrictJsonError as error:
-            raise self._broken(f"sent what is not JSON ({error.message})") from error
-        if text.strip()[end:]:
-            raise self._broken("sent what is not JSON (there is more behind it)")
-        return value
 
     def conceal(self, text: str) -> str:
         """The text without the server's key, should the server have repeated it."""
@@ -187,7 +155,7 @@ class Server:
             encoding = response.headers.get("content-encoding", "identity").lower()
             if encoding != "identity":
                 told = ascii(self.conceal(encoding))[:20]
-                raise self._broken(f"sent a reply in an encoding, unasked: {told}")
+                raise broken(self.who, f"sent a reply in an encoding, unasked: {told}")
             yield response
         finally:
             await response.aclose()
@@ -259,8 +227,6 @@ class Server:
     def _backoff(attempt: int) -> float:
         return 0.5 * float(2**attempt)
 
-    # ── reading ─────────────────────────────────────────────────────────────────────────────
-
     async def _check(self, response: httpx.Response) -> None:
         """Raises what a status other than 200 means."""
         status = response.status_code
@@ -268,73 +234,13 @@ class Server:
             return
         if 300 <= status < 400:
             told = f"redirects elsewhere (status {status}), which is not followed"
-            raise self._broken(told, RemoteRefusedError)
-        text = await self._all(response, self._limits.line_bytes)
+            raise broken(self.who, told, RemoteRefusedError)
+        text = await self.reader.short(response, self._limits.line_bytes)
         try:
-            body = self.parse(text)
+            body = self.reader.parse(text)
         except RemoteError:
             body = text
         raise server_error(self.who, body, status, conceal=self.conceal)
-
-    async def _all(self, response: httpx.Response, most: int) -> str:
-        """A small reply whole."""
-        size, parts = 0, []
-        with self._told():
-            async for part in response.aiter_raw():
-                size += len(part)
-                if size > most:
-                    raise self._broken(f"sent over {most} bytes for a short answer")
-                parts.append(part)
-        return b"".join(parts).decode(errors="replace")
-
-    async def _lines(
-        self, response: httpx.Response, deadline: Deadline, most_bytes: int
-    ) -> AsyncIterator[str]:
-        held = bytearray()
-        async for part in self._chunks(response, deadline, most_bytes):
-            held += part
-            if b"\n" in part:
-                *lines, held = held.split(b"\n")
-                for line in lines:
-                    yield self._line(line)
-            self._check_line(held)
-        if held:
-            yield self._line(held)
-
-    def _check_line(self, raw: bytearray) -> None:
-        if len(raw) > self._limits.line_bytes:
-            raise self._broken(f"sent a line of over {self._limits.line_bytes} bytes")
-
-    def _line(self, raw: bytearray) -> str:
-        self._check_line(raw)
-        return raw.decode(errors="replace").removesuffix("\r")
-
-    async def _chunks(
-        self, response: httpx.Response, deadline: Deadline, most_bytes: int
-    ) -> AsyncIterator[bytes]:
-        size = 0
-        parts = aiter(response.aiter_raw())
-        while True:
-            async with deadline.hold(self.who):
-                with self._told():
-                    part = await anext(parts, None)
-            if part is None:
-                return
-            size += len(part)
-            if size > most_bytes:
-                raise self._broken(f"sent over {most_bytes} bytes, far more than was asked for")
-            yield part
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """What goes wrong with a connection, as an error of the node's."""
-        try:
-            yield
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise RemoteError(
-                f"{self.who} broke off in the middle of its answer ({type(error).__name__})",
-                hint=NOT_AGAIN,
-            ) from error
 
     def _unreachable(self, error: httpx.HTTPError) -> RemoteError:
         if _of_kind(error, ssl.SSLError):
@@ -350,12 +256,6 @@ class Server:
         return RemoteError(
             f"{self.who} closed the connection without an answer ({type(error).__name__})",
             hint=NOT_AGAIN,
-        )
-
-    def _broken(self, what: str, kind: type[RemoteError] = RemoteError) -> RemoteError:
-        return kind(
-            f"{self.who} {what}",
-            hint="Is this the address of an OpenAI-compatible API, most often ending in /v1?",
         )
 
 

@@ -86,10 +86,10 @@ class Peer:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "text/event-stream":
                 most = limits.line_bytes + tokens * limits.whole_token_bytes
-                text = await self.server.whole(response, deadline, most)
+                text = await self.server.reader.whole(response, deadline, most)
                 yield self._add(reply, self._chunk(text), "message", deadline)
             else:
-                async with aclosing(self.server.events(response, deadline, most)) as events:
+                async with aclosing(self.server.reader.events(response, deadline, most)) as events:
                     while (chunk := await self._next(events, reply)) is not None:
                         yield self._add(reply, chunk, "delta", deadline)
                         if reply.is_stopped:
@@ -131,7 +131,7 @@ class Peer:
             return None
 
     def _chunk(self, text: str) -> JsonObject:
-        chunk = self.server.parse(text)
+        chunk = self.server.reader.parse(text)
         if not isinstance(chunk, dict):
             raise RemoteError(
                 f"{self.server.who} sent a chunk that is not an object",
