@@ -20,7 +20,8 @@ from wallet.errors import (
     UnsupportedError,
 )
 from wallet.operations import copies, locking, minting, restoring, unblinding
-from wallet.operations.book import Book, Snapshot, must
+from wallet.operations.book import Book, must
+from wallet.operations.directory import Snapshot
 from wallet.operations.failures import unknown
 from wallet.store import Kind, Record, State, Tables, codec
 from wallet.types import BlindedMessage, BlindSignature, MintQuoteState, Unit

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wallet.errors import ParseError, RefusedError, UnsupportedError
-from wallet.operations.book import UNITS, Book
+from wallet.operations.book import Book
+from wallet.operations.directory import UNITS
 from wallet.operations.results import Rules
 from wallet.protocol import invoices
 from wallet.protocol.invoices import Bolt11

@@ -7,7 +7,8 @@ nothing to gain the operation is done at once, with an amount of 0.
 from __future__ import annotations
 
 from wallet.operations import swapping
-from wallet.operations.book import UNITS, Book, Snapshot
+from wallet.operations.book import Book
+from wallet.operations.directory import UNITS, Snapshot
 from wallet.store import Coin, Hold, Kind, Operation, Record, State, Tables, codec, selection
 from wallet.types import Proof, Unit
 

@@ -25,7 +25,8 @@ from wallet.errors import (
     WalletError,
 )
 from wallet.operations import bills, failures, melting, minting, mints, paying, quoting, receiving
-from wallet.operations.book import Book, Snapshot, must
+from wallet.operations.book import Book, must
+from wallet.operations.directory import Snapshot
 from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import Received
 from wallet.store import Kind, MintRow, Record, State, Tables, codec

@@ -30,7 +30,8 @@ from wallet.errors import (
 )
 from wallet.operations import bills, copies, unblinding
 from wallet.operations.bills import Bill
-from wallet.operations.book import Book, Snapshot
+from wallet.operations.book import Book
+from wallet.operations.directory import Snapshot
 from wallet.operations.failures import spent_elsewhere, unknown
 from wallet.operations.replanning import MOST_TRIES, OUTDATED, looked_anew
 from wallet.protocol import curve

@@ -23,7 +23,8 @@ from wallet.errors import (
     RefusedError,
 )
 from wallet.operations import copies, locking, restoring, unblinding
-from wallet.operations.book import Book, Snapshot, must
+from wallet.operations.book import Book, must
+from wallet.operations.directory import Snapshot
 from wallet.operations.replanning import MOST_TRIES, OUTDATED
 from wallet.operations.results import Invoice
 from wallet.operations.sending import check_amount

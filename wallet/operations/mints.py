@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wallet.errors import RefusedError, UnsupportedError, WalletError
-from wallet.operations.book import UNITS, Book
+from wallet.operations.book import Book
+from wallet.operations.directory import UNITS
 from wallet.store import MintRecord, MintRow
 
 

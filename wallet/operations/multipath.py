@@ -11,7 +11,8 @@ import asyncio
 from wallet.errors import FeeTooHighError, PaymentFailedError, WalletError
 from wallet.operations import bills, melting, quoting
 from wallet.operations.bills import Bill
-from wallet.operations.book import Book, Snapshot, must
+from wallet.operations.book import Book, must
+from wallet.operations.directory import Snapshot
 from wallet.store import Kind, Record, State, Tables
 from wallet.types import MeltQuote
 

@@ -20,7 +20,8 @@ from wallet.errors import (
 )
 from wallet.operations import bills, failures, melting, multipath, quoting
 from wallet.operations.bills import Bill
-from wallet.operations.book import UNITS, Book
+from wallet.operations.book import Book
+from wallet.operations.directory import UNITS
 from wallet.operations.results import Payment
 from wallet.store import Kind, Record, State
 from wallet.types import Unit

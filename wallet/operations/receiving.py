@@ -23,7 +23,8 @@ from wallet.errors import (
     VerificationError,
 )
 from wallet.operations import failures, mints, swapping
-from wallet.operations.book import UNITS, Book, Snapshot
+from wallet.operations.book import Book
+from wallet.operations.directory import UNITS, Snapshot
 from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.results import Received
 from wallet.protocol import dleq, tokens, witness

@@ -11,7 +11,8 @@ from typing import Final
 from wallet import codes
 from wallet.errors import MintError
 from wallet.operations import restoring
-from wallet.operations.book import Book, Snapshot
+from wallet.operations.book import Book
+from wallet.operations.directory import Snapshot
 from wallet.store import Record, codec
 from wallet.types import CLOCK_S
 

@@ -24,7 +24,8 @@ from wallet.errors import (
     WalletError,
 )
 from wallet.operations import delivery, sending
-from wallet.operations.book import UNITS, Book, must
+from wallet.operations.book import Book, must
+from wallet.operations.directory import UNITS
 from wallet.operations.requests import lock_of, url_of
 from wallet.operations.results import Sent
 from wallet.protocol import requests

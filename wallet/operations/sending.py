@@ -14,7 +14,8 @@ from typing import Any
 
 from wallet.errors import FeeTooHighError, InsufficientFundsError, RefusedError, UnsupportedError
 from wallet.operations import failures, swapping
-from wallet.operations.book import Book, Snapshot
+from wallet.operations.book import Book
+from wallet.operations.directory import Snapshot
 from wallet.operations.results import Sent
 from wallet.protocol import blindkeys, curve, p2pk, tokens
 from wallet.protocol import keysets as keyset_rules
