@@ -10,7 +10,7 @@ can reach it. Files are walked by `workspace_files` and handed to git as blobs: 
 would do by itself with a name, a link, an attribute or a filter in the tree happens. Links,
 devices and what is too large are left out of the history and stay as they are.
 
-A commit is an effect: its message carries the step's key, by which an interrupted one is settled.
+A commit's message carries the key of the step that made it, by which it is found again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,8 +29,8 @@ from typing import Any, TypeVar
 from node.clock import Clock
 from node.errors import WorkspaceError
 from node.names import AGENT
-from node.runs.effect import Needs, Outcome, StepKind, Usage
 from node.runs.git import ConfigLevel, pygit2
+from node.runs.workspace_effect import Commit
 from node.runs.workspace_files import each_file, read_file, remove_left, restore_files
 from node.runs.workspace_history import (
     BRANCH,
@@ -51,12 +50,10 @@ from node.runs.workspace_history import (
 )
 from node.runs.workspace_labels import FileLabels
 from node.runs.workspace_packs import LOOSE, pack_loose, remove_unfinished
-from node.types import Json
 
 logger = logging.getLogger(__name__)
 _SETTLE_DEPTH = 1000
 _DIFF_CHARS = 1_000_000
-_SHOWN_PATHS = 100
 _OBJECTS = 3  # of most commits: a blob, a tree and the commit
 _PARTS = ("HEAD", "objects", "refs")  # the last is empty before a first commit: not in archives
 _T = TypeVar("_T")
@@ -340,42 +337,3 @@ class Workspaces:
         self._labels.put_back(agent, differ)
         restore_files(self.root(agent), wanted)
         return self._commit_all(agent, f"Back to {str(target.id)[:10]}\n")
-
-
-@dataclass(frozen=True)
-class Commit:
-    """Keeps what a run changed in its agent's workspace."""
-
-    workspaces: Workspaces = field(repr=False)
-    agent: str
-    run: str
-    note: str
-    noted: bool = field(default=False, repr=False)
-
-    kind = StepKind.WORKSPACE
-    name = "commit"
-    needs = Needs(usage=Usage(seconds=60.0))
-
-    @property
-    def args(self) -> Json:
-        return {"agent": self.agent, "note": self.note}
-
-    async def perform(self, key: str) -> Outcome:
-        """Raises WorkspaceError where there is no keeping them."""
-        keep = self.workspaces.keep
-        return _outcome(
-            await keep(self.agent, run=self.run, key=key, note=self.note, noted=self.noted)
-        )
-
-    async def settle(self, key: str) -> Outcome | None:
-        found = await self.workspaces.find(self.agent, key)
-        return _outcome(found) if found else None
-
-
-def _outcome(version: Version | None) -> Outcome:
-    if version is None:
-        return Outcome(ok=True, value={"commit": None, "changed": [], "count": 0})
-    paths: list[Json] = [*version.changed[:_SHOWN_PATHS]]
-    return Outcome(
-        ok=True, value={"commit": version.id, "changed": paths, "count": len(version.changed)}
-    )
