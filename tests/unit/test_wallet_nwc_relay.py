@@ -10,6 +10,7 @@ import pytest
 
 from wallet.errors import ParseError, RelayError, RelayLostError
 from wallet.nwc import relay as relays
+from wallet.nwc import subscription
 from wallet.nwc.events import Event, Filter
 from wallet.nwc.keys import SecretKey
 from wallet.nwc.memory import MemoryRelay, Session
@@ -205,12 +206,12 @@ async def test_a_flood_is_bounded(memory: MemoryRelay, relay: Relay) -> None:
     async with relay.subscribe(ALL) as events:
         await events.stored()
         made = note("0")
-        for number in range(relays.QUEUED + 5):
+        for number in range(subscription.QUEUED + 5):
             events.take(Event(f"{number:064x}", made.pubkey, NOW, 1, (), "", ""))
-        assert events._queue.qsize() == relays.QUEUED
-        for _ in range(relays.QUEUED):
+        assert events._queue.qsize() == subscription.QUEUED
+        for _ in range(subscription.QUEUED):
             await anext(events)
-        events._seen.update((f"{number}", None) for number in range(relays.REMEMBERED))
+        events._seen.update((f"{number}", None) for number in range(subscription.REMEMBERED))
         events.take(made)
         assert await anext(events) == made
 

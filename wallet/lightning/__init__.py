@@ -3,12 +3,11 @@
 `wallet.lightning.testing` has payees in memory.
 """
 
-from wallet.lightning.lnurl import PayTerms, fetch_invoice, fetch_terms, url_of
+from wallet.lightning.lnurl import fetch_invoice, fetch_terms, url_of
 from wallet.lightning.web import HttpWeb, Web, WebReply, WebRequest, check_url, reaching
 
 __all__ = [
     "HttpWeb",
-    "PayTerms",
     "Web",
     "WebReply",
     "WebRequest",

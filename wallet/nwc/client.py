@@ -26,7 +26,8 @@ from wallet.nwc import messages, nip44
 from wallet.nwc.connection import Connection
 from wallet.nwc.events import Event, Filter
 from wallet.nwc.messages import Paid, ServiceInfo, Transaction
-from wallet.nwc.relay import Dial, Relay, Subscription
+from wallet.nwc.relay import Dial, Relay
+from wallet.nwc.subscription import Subscription
 from wallet.nwc.websocket import dial as dial_websocket
 
 ANSWER_S = 20.0  # how long a question about state may take

@@ -14,16 +14,16 @@ double: `testing.MemoryRelay`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Protocol
 
 from wallet.errors import ParseError, RelayError, RelayLostError, VerificationError
 from wallet.nwc.events import Event, Filter
+from wallet.nwc.subscription import Subscription
 
-QUEUED = 256  # events a subscription keeps for a reader who is behind
-REMEMBERED = 4_096  # ids a subscription knows as seen
 PATIENCE = 4_096  # frames in a row that say nothing, before a connection is given up
 DELAYS_S = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)  # before each attempt to connect again
 _REASON = 200
@@ -72,82 +72,6 @@ def decode(text: str) -> list[Any]:
     if not isinstance(message, list) or not message or not isinstance(message[0], str):
         raise ParseError("a relay's frame is not a message")
     return message
-
-
-class Subscription:
-    """Events of a relay that match, each once: first the stored ones, then new ones as they come.
-
-    Used as `async with relay.subscribe(...) as events: async for event in events`. It lives
-    through reconnections. Iteration raises RelayError where the relay ends it.
-    """
-
-    def __init__(self, relay: Relay, name: str, filters: Sequence[Filter]) -> None:
-        self.name, self.filters = name, tuple(filters)
-        self._relay = relay
-        self._queue: asyncio.Queue[Event | RelayError | None] = asyncio.Queue()
-        self._seen: dict[str, None] = {}
-        self._is_stored = False
-
-    @property
-    def request(self) -> list[Any]:
-        """The message that asks for it."""
-        return ["REQ", self.name, *(filter_.to_json() for filter_ in self.filters)]
-
-    def take(self, event: Event) -> bool:
-        """Puts an event in the queue, unless it was seen or was not asked for; whether it did."""
-        if event.id in self._seen or not any(wanted.matches(event) for wanted in self.filters):
-            return False
-        if self._queue.qsize() >= QUEUED:
-            return False
-        self._seen[event.id] = None
-        if len(self._seen) > REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-        self._queue.put_nowait(event)
-        return True
-
-    def end_of_stored(self) -> bool:
-        """Marks that all stored events have come; whether that is news."""
-        if self._is_stored:
-            return False
-        self._is_stored = True
-        self._queue.put_nowait(None)
-        return True
-
-    def fail(self, error: RelayError) -> None:
-        """Ends it with an error."""
-        self._queue.put_nowait(error)
-
-    async def stored(self) -> tuple[Event, ...]:
-        """The events up to the end of the stored ones.
-
-        Raises:
-            RelayError: the relay ended it.
-        """
-        events = []
-        while (event := await self._next()) is not None:
-            events.append(event)
-        return tuple(events)
-
-    async def _next(self) -> Event | None:
-        item = await self._queue.get()
-        if isinstance(item, RelayError):
-            raise item
-        return item
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        while (event := await self._next()) is None:
-            pass
-        return event
-
-    async def __aenter__(self) -> Self:
-        await self._relay.add(self)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._relay.remove(self)
 
 
 class Relay:
@@ -214,9 +138,15 @@ class Relay:
         except TimeoutError:
             raise RelayError(f"{self.url} did not answer a query in time") from None
 
-    def subscribe(self, *filters: Filter) -> Subscription:
-        """Events that match any of the filters; begins when it is entered."""
-        return Subscription(self, f"s{next(self._names)}", filters)
+    @contextlib.asynccontextmanager
+    async def subscribe(self, *filters: Filter) -> AsyncIterator[Subscription]:
+        """Events that match any of the filters, until the block's end. Raises RelayError."""
+        subscription = Subscription(f"s{next(self._names)}", filters)
+        await self._add(subscription)
+        try:
+            yield subscription
+        finally:
+            await self._remove(subscription)
 
     async def aclose(self) -> None:
         """Ends the connection and everything that waits on it."""
@@ -228,9 +158,9 @@ class Relay:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # ── for subscriptions ───────────────────────────────────────────────────────────────────
+    # ── subscriptions ───────────────────────────────────────────────────────────────────────
 
-    async def add(self, subscription: Subscription) -> None:
+    async def _add(self, subscription: Subscription) -> None:
         """Asks for its events, now and after each reconnection. Raises RelayError."""
         socket = await self._connected()
         self._subscriptions[subscription.name] = subscription
@@ -242,7 +172,7 @@ class Relay:
             self._subscriptions.pop(subscription.name, None)
             raise
 
-    async def remove(self, subscription: Subscription) -> None:
+    async def _remove(self, subscription: Subscription) -> None:
         """Wants no more of its events."""
         known = self._subscriptions.pop(subscription.name, None)
         if known is None or self._socket is None:
