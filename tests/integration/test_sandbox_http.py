@@ -32,13 +32,8 @@ from node.sandbox import network as sandbox_network
 from node.sandbox.abi import Err
 from node.sandbox.capabilities.allowlist import parse_url
 from node.sandbox.capabilities.charset import decode
-from node.sandbox.capabilities.http import (
-    _next,
-    _Request,
-    _Response,
-    _scrubber,
-    http_functions,
-)
+from node.sandbox.capabilities.hop import Request, Response
+from node.sandbox.capabilities.http import _next, _scrubber, http_functions
 from node.sandbox.hostcall import HostCall, RefusedError
 from node.sandbox.network import SystemNetwork
 from node.sandbox.testing import component_wat, write_tool
@@ -311,9 +306,9 @@ def test_a_redirect_is_read_in_the_letters_it_is_written_in(server: Server, writ
 
 
 def test_a_redirect_from_https_to_http_is_refused() -> None:
-    secure = _Request("GET", parse_url("https://a.example/"), {}, b"")
+    secure = Request("GET", parse_url("https://a.example/"), {}, b"")
     with pytest.raises(RefusedError, match="from https to http"):
-        _next(secure, _Response(302, {"location": "http://a.example/"}, b""))
+        _next(secure, Response(302, {"location": "http://a.example/"}, b""))
 
 
 def test_a_secret_is_hidden_however_it_is_written() -> None:

@@ -1,9 +1,7 @@
 """The `http` capability: requests to the destinations on the grant's allow-list.
 
-Each hop is checked anew: its URL must match the list, its name is resolved once, every address it
-has must be allowed, and the connection goes to one of those. Headers that carry a secret are added
-here for the URLs they belong to, so they do not follow a redirect elsewhere, and are taken out of
-what comes back. One connection a hop; nothing is shared between calls.
+Each hop (`hop`) is checked anew, so that secrets and tokens do not follow a redirect elsewhere, and
+they are taken out of what comes back.
 
 An answer of status 402 that names a price (NUT-24) is paid where the grant holds a payer, and the
 request made once more with the token, which goes to that URL and nowhere else: not over plain HTTP
@@ -15,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import urljoin
 
 import httpcore
@@ -26,18 +24,11 @@ from node.errors import FreeholdError
 from node.sandbox import abi
 from node.sandbox.abi import Err
 from node.sandbox.binding import HostFunction
-from node.sandbox.capabilities.allowlist import (
-    Pattern,
-    Url,
-    UrlError,
-    is_public,
-    parse_pattern,
-    parse_url,
-)
+from node.sandbox.capabilities.allowlist import UrlError, parse_url
 from node.sandbox.capabilities.charset import decode
+from node.sandbox.capabilities.hop import PRICE, Request, Response, allowing, is_local, send
 from node.sandbox.hostcall import READS_ONLY, HostCall, RefusedError
 from node.sandbox.limits import Limits
-from node.sandbox.network import Pinned
 from node.sandbox.spelling import spellings
 from node.sandbox.types import Ticket
 from node.types import Json
@@ -52,25 +43,9 @@ _TOLD |= {"location", "retry-after", "x-cashu"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEPS_METHOD = frozenset({307, 308})
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]{0,4096}")
-_PRICE = "x-cashu"
 _PAYMENT_REQUIRED = 402
 _SECRET_CHARS = 4
 _HIDDEN = "[secret]"
-
-
-@dataclass(frozen=True)
-class _Request:
-    method: str
-    url: Url
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True)
-class _Response:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 def _text(value: object, key: str) -> str:
@@ -79,7 +54,7 @@ def _text(value: object, key: str) -> str:
     return value
 
 
-def _parse(text: str) -> _Request:
+def _parse(text: str) -> Request:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):
@@ -91,15 +66,15 @@ def _parse(text: str) -> _Request:
         raise RefusedError(f"method is one of {', '.join(sorted(_METHODS))}")
     url = parse_url(_text(given.get("url"), "url"))
     body = _text(given.get("body", ""), "body").encode(errors="replace")
-    return _Request(method, url, _asked_headers(given.get("headers", {})), body)
+    return Request(method, url, _asked_headers(given.get("headers", {})), body)
 
 
-def _check_method(call: HostCall, request: _Request) -> None:
+def _check_method(call: HostCall, request: Request) -> None:
     if call.grant.read_only and request.method not in _READS:
         raise RefusedError(f"{READS_ONLY}: {' and '.join(sorted(_READS))} alone are for it")
 
 
-def _check_sending(call: HostCall, request: _Request, read: tuple[str, ...]) -> None:
+def _check_sending(call: HostCall, request: Request, read: tuple[str, ...]) -> None:
     """Refuses to send there what was made from what the call had `read`."""
     may_send = call.grant.may_send
     if may_send is not None and (why := may_send(str(request.url), read)):
@@ -120,84 +95,7 @@ def _asked_headers(given: object) -> dict[str, str]:
     return headers
 
 
-def _allowing(call: HostCall, url: Url) -> list[Pattern]:
-    """The patterns of the grant that allow a URL."""
-    return [each for each in map(parse_pattern, call.grant.http) if each.matches(url)]
-
-
-def _is_local(allowing: Iterable[Pattern]) -> bool:
-    """Whether one of the patterns names, literally, a host of this machine or network."""
-    return any(each.may_be_private for each in allowing)
-
-
-def _addresses(call: HostCall, url: Url, remaining_s: float) -> list[str]:
-    """Where to connect for a URL; every address that its name has must be allowed."""
-    allowed = _allowing(call, url)
-    if not allowed:
-        raise RefusedError(f"{url.origin}{url.path} is not on the allow-list of the grant")
-    try:
-        found = call.network.resolve(url.host, url.port, remaining_s)
-    except OSError:
-        raise RefusedError(f"{url.host} cannot be resolved") from None
-    if not found or not (_is_local(allowed) or all(is_public(each) for each in found)):
-        raise RefusedError(f"{url.host} is not on the open internet, and the grant does not say so")
-    return found
-
-
-def _secret_headers(call: HostCall, url: Url) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for pattern, added in call.grant.secrets.items():
-        if parse_pattern(pattern).matches(url):
-            headers |= {name.lower(): value for name, value in added.items()}
-    return headers
-
-
-def _send(
-    call: HostCall, request: _Request, remaining_s: Callable[[], float], *, token: str = ""
-) -> _Response:
-    call.check()
-    call.count_request()
-    url = request.url
-    addresses = _addresses(call, url, remaining_s())
-    headers = {"host": url.authority, "user-agent": "freehold", "accept-encoding": "identity"}
-    headers |= request.headers
-    headers |= _secret_headers(call, url)
-    if token:
-        headers[_PRICE] = token
-    if request.body or request.method in {"POST", "PUT", "PATCH"}:
-        headers["content-length"] = str(len(request.body))
-    backend = Pinned(call.network, addresses, remaining_s, call.count_bytes)
-    tls = call.network.tls() if url.scheme == "https" else None
-    with httpcore.ConnectionPool(ssl_context=tls, network_backend=backend) as pool:
-        target = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
-        sent = list(headers.items())
-        call.origins[url.origin] = None  # what is wrong with an answer can be told in its words
-        with pool.stream(request.method, target, headers=sent, content=request.body) as answer:
-            return _receive(call.limits, answer)
-
-
-def _receive(limits: Limits, answer: httpcore.Response) -> _Response:
-    headers = {_letters(name).lower(): _letters(value) for name, value in answer.headers}
-    if headers.get("content-encoding", "identity") != "identity":
-        raise RefusedError("the server compressed its answer, which it was not asked to")
-    body = bytearray()
-    for piece in answer.iter_stream():
-        body += piece
-        if len(body) > limits.http_response_bytes:
-            limit = f"http_response_bytes = {limits.http_response_bytes}"
-            raise RefusedError(f"the answer is larger than {limit}")
-    return _Response(answer.status, headers, bytes(body))
-
-
-def _letters(header: bytes) -> str:
-    """A part of a header, which should be ASCII: as browsers read the address of a redirect."""
-    try:
-        return header.decode()
-    except UnicodeDecodeError:
-        return header.decode("latin-1")
-
-
-def _next(request: _Request, response: _Response) -> _Request:
+def _next(request: Request, response: Response) -> Request:
     """The request that a redirect asks for."""
     try:
         url = parse_url(urljoin(str(request.url), response.headers["location"]))
@@ -208,7 +106,7 @@ def _next(request: _Request, response: _Response) -> _Request:
     if response.status in _KEEPS_METHOD or request.method in {"GET", "HEAD"}:
         return replace(request, url=url)
     headers = {name: value for name, value in request.headers.items() if name != "content-type"}
-    return _Request("GET", url, headers, b"")
+    return Request("GET", url, headers, b"")
 
 
 class _Timer:
@@ -233,14 +131,14 @@ class _Timer:
         return go_on
 
 
-def _follow(call: HostCall, request: _Request) -> tuple[_Request, _Response]:
+def _follow(call: HostCall, request: Request) -> tuple[Request, Response]:
     timer, read = _Timer(call), tuple(call.origins)
     _check_method(call, request)
     for _ in range(call.limits.http_redirects + 1):
         _check_sending(call, request, read)
-        response = _send(call, request, timer.remaining_s)
+        response = send(call, request, timer.remaining_s)
         if request.method != "HEAD" and _is_for_sale(call, response):  # which has nothing to sell
-            response = _buy(call, request, response.headers[_PRICE], timer)
+            response = _buy(call, request, response.headers[PRICE], timer)
         if response.status not in _REDIRECTS or "location" not in response.headers:
             return request, response
         request = _next(request, response)
@@ -250,15 +148,15 @@ def _follow(call: HostCall, request: _Request) -> tuple[_Request, _Response]:
 # ── answers that are sold ───────────────────────────────────────────────────────────────────
 
 
-def _is_for_sale(call: HostCall, response: _Response) -> bool:
-    has_price = response.status == _PAYMENT_REQUIRED and _PRICE in response.headers
+def _is_for_sale(call: HostCall, response: Response) -> bool:
+    has_price = response.status == _PAYMENT_REQUIRED and PRICE in response.headers
     return has_price and call.grant.payer is not None
 
 
-def _buy(call: HostCall, request: _Request, price: str, timer: _Timer) -> _Response:
+def _buy(call: HostCall, request: Request, price: str, timer: _Timer) -> Response:
     """The answer to the same request with a token that pays for it."""
     call.check()  # nothing is bought for who does not wait any more
-    if request.url.scheme != "https" and not _is_local(_allowing(call, request.url)):
+    if request.url.scheme != "https" and not is_local(allowing(call, request.url)):
         raise RefusedError(f"{request.url.origin} wants to be paid over plain HTTP")
     if call.payments >= call.limits.payments:
         raise RefusedError(f"more payments than payments = {call.limits.payments}")
@@ -271,7 +169,7 @@ def _buy(call: HostCall, request: _Request, price: str, timer: _Timer) -> _Respo
     call.tokens.append(ticket.token)
     status = 0
     try:
-        response = _send(call, request, timer.remaining_s, token=ticket.token)
+        response = send(call, request, timer.remaining_s, token=ticket.token)
         status = response.status
     finally:
         ticket.answered(status)
@@ -306,7 +204,7 @@ def _scrubber(call: HostCall) -> Callable[[str], str]:
     return lambda text: pattern.sub(_HIDDEN, text)
 
 
-def _told(request: _Request, response: _Response, scrub: Callable[[str], str]) -> Json:
+def _told(request: Request, response: Response, scrub: Callable[[str], str]) -> Json:
     headers: dict[str, Json] = {
         name: scrub(value) for name, value in sorted(response.headers.items()) if name in _TOLD
     }
