@@ -22,8 +22,9 @@ from node.runs.effect import (
     StepKind,
     Usage,
 )
+from node.runs.grants import check_tools
 from node.runs.guards import GuardSet
-from node.runs.loop import AgentLoop, LoopLimits
+from node.runs.loop import AgentLoop
 from node.runs.manifest import parse_manifest, read_manifest
 from node.runs.owner import programs
 from node.runs.policy import ManifestPolicy, Policy
@@ -35,7 +36,7 @@ from node.runs.run import Run
 from node.runs.service import Runs
 from node.runs.settling import Settling
 from node.runs.summary import RunSummary
-from node.runs.toolset import Places, Toolset, check_tools
+from node.runs.toolset import Places, Toolset
 from node.runs.workspace import Workspaces
 
 __all__ = [
@@ -55,7 +56,6 @@ __all__ = [
     "GuardVerdict",
     "Guards",
     "Label",
-    "LoopLimits",
     "ManifestPolicy",
     "Needs",
     "NoGuards",

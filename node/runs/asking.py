@@ -6,7 +6,7 @@ Each question is a step, and everything decided here follows from what steps rec
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -14,33 +14,21 @@ from node.inference import Engine, Generation, Priority, Sampling
 from node.runs.content import text_bytes
 from node.runs.context import Conversation
 from node.runs.effect import Effect, Outcome
+from node.runs.fit_effect import Fit, plan_of
 from node.runs.guards import cut_text
 from node.runs.guards_secrets import redact
 from node.runs.live import Live
-from node.runs.model_effect import (
-    Fit,
-    Generate,
-    Opening,
-    messages_json,
-    plan_of,
-    reply_room,
-)
+from node.runs.model_effect import Generate, Opening, messages_json, reply_room
+from node.runs.offer import Offer, specs
 from node.runs.program import Answer, ProgramRun
 from node.runs.reply import Fault, Reply, judge
-from node.runs.tool_effect import Offer, specs
 from node.runs.toolset import Toolset
 
 _MESSAGE_TOKENS = 16
 _LONGEST_BAD_REPLY = 800
-
-
-@dataclass(frozen=True)
-class AskingLimits:
-    """Attempts to repair one reply, calls in one reply, attempts to make a conversation fit."""
-
-    repairs: int = 2
-    calls_per_reply: int = 8
-    fits: int = 3
+_TIMES_ASKED = 3  # for one reply, until it can be used
+_TIMES_FITTED = 3  # one conversation
+_MOST_CALLS = 8  # in one reply
 
 
 class Asking:
@@ -58,7 +46,6 @@ class Asking:
         *,
         engine: Engine,
         step: Callable[[Effect], Awaitable[Outcome]],
-        limits: AskingLimits,
         held: Callable[[], bool] = bool,
         secrets: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
@@ -68,7 +55,6 @@ class Asking:
         self._agent = run.agent
         self._engine = engine
         self._step = step
-        self._limits = limits
         self._secrets = secrets
         self._offers: Mapping[str, Offer] = {}
         self._sampling = Sampling(
@@ -96,7 +82,7 @@ class Asking:
         """The next reply that can be used; an answer if there is none."""
         self._text_only = False
         why = ""
-        for _ in range(self._limits.repairs + 1):
+        for _ in range(_TIMES_ASKED):
             value = await self._generate()
             if isinstance(value, Answer):
                 return value
@@ -106,11 +92,10 @@ class Asking:
             why, self._text_only = reply.why, reply.text
             self.live.take_back(redact(why, self._secrets())[0])
             self.complain(str(value.get("raw") or value["text"]), f"That cannot be used: {why}.")
-        times = self._limits.repairs + 1
         return Answer(
             "failed",
-            reason=f"The model's output could not be used, {times} times in a row; the last time: "
-            f"{why}.",
+            reason=f"The model's output could not be used, {_TIMES_ASKED} times in a row; the last "
+            f"time: {why}.",
         )
 
     def complain(self, reply: str, complaint: str) -> None:
@@ -120,7 +105,7 @@ class Asking:
     # ── one generation ──────────────────────────────────────────────────────────────────────
 
     async def _generate(self) -> dict[str, Any] | Answer:
-        for _ in range(self._limits.fits):
+        for _ in range(_TIMES_FITTED):
             outcome = await self._step(self._generation(self._request(), emit=True))
             value = cast("dict[str, Any]", outcome.value)
             if "settled_by" in value:
@@ -137,7 +122,7 @@ class Asking:
 
     def _judge(self, value: dict[str, Any]) -> Reply | Fault:
         seen = "\n".join(message.content for message in self.talk.settled().messages())
-        return judge(value, self._offers, most_calls=self._limits.calls_per_reply, seen=seen)
+        return judge(value, self._offers, most_calls=_MOST_CALLS, seen=seen)
 
     def _request(self) -> Generation:
         """The next question. An answer that was at fault is asked for again without calls: what a

@@ -13,32 +13,26 @@ twice; `failed` where the prompt does not fit, the output stayed malformed or th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from node.errors import BudgetExceededError, InferenceError, PolicyDeniedError, WorkspaceError
 from node.inference import Engine, Message, ToolCall
-from node.runs.asking import Asking, AskingLimits
+from node.runs.asking import Asking
 from node.runs.content import clean, compact
 from node.runs.context import Exchange
 from node.runs.effect import Effect, GuardStage, Outcome
 from node.runs.guards_secrets import SecretsGuard, redact
+from node.runs.offer import Offer
 from node.runs.program import Answer, ProgramRun
 from node.runs.progress import Progress
 from node.runs.reply import Reply
-from node.runs.tool_effect import Offer
 from node.runs.toolset import Toolset
 from node.runs.workspace import Workspaces
 from node.types import Json, JsonObject
 
-
-@dataclass(frozen=True)
-class LoopLimits(AskingLimits):
-    """When the loop gives up: besides what `AskingLimits` bounds, attempts to repair an answer
-    that guards refused, and steps in a row that bring nothing new."""
-
-    answer_repairs: int = 1
-    idle_steps: int = 4
+_TIMES_ANSWERED = 2  # until guards let an answer pass
+_IDLE_STEPS = 4  # in a row that bring nothing new
 
 
 class AgentLoop:
@@ -57,13 +51,11 @@ class AgentLoop:
         engine: Engine,
         toolset: Toolset,
         workspaces: Workspaces | None = None,
-        limits: LoopLimits | None = None,
         secrets: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.engine = engine
         self.toolset = toolset
         self.workspaces = workspaces
-        self.limits = limits or LoopLimits()
         self.secrets = SecretsGuard(secrets)
 
     async def __call__(self, run: ProgramRun) -> Answer:
@@ -92,19 +84,17 @@ class Session:
         self._loop = loop
         self._run = run
         self._agent = run.agent
-        self._limits = loop.limits
         self._asking = Asking(
             run,
             engine=loop.engine,
             step=self._step,
-            limits=loop.limits,
             held=self._is_judged,
             secrets=loop.secrets.forms,
         )
-        self._progress = Progress(loop.limits.idle_steps)
+        self._progress = Progress(_IDLE_STEPS)
         self._steps = 0
         self._citations: list[str] = []
-        self._answer_repairs = 0
+        self._refusals = 0
         self._wrote = False
         self._noted = True  # whether the workspaces were told of all that the run wrote
         self._resumed = False  # whether an earlier process began it
@@ -156,7 +146,7 @@ class Session:
         exchange = Exchange(reply.message, tuple(results))
         self._asking.talk = self._asking.talk.with_exchange(exchange)
         if self._progress.end_step():
-            return self._stopped(f"{self._limits.idle_steps} steps in a row brought nothing new")
+            return self._stopped(f"{_IDLE_STEPS} steps in a row brought nothing new")
         return None
 
     async def _call(self, offer: Offer, call: ToolCall) -> Message:
@@ -197,14 +187,14 @@ class Session:
             self._asking.live.settle(text, changed=verdict.verdict == "rewrite")
             return Answer("completed", text, citations=tuple(self._citations))
         self._asking.live.take_back(verdict.reason)
-        if self._answer_repairs >= self._limits.answer_repairs:
+        self._refusals += 1
+        if self._refusals == _TIMES_ANSWERED:
             return Answer(
                 "could_not",
                 "I could not give an answer that holds up to my checks.",
                 citations=tuple(self._citations),
                 reason=f"The answer was refused: {verdict.reason}.",
             )
-        self._answer_repairs += 1
         self._asking.complain(text, f"That answer was refused: {verdict.reason}. Answer again.")
         return None
 

@@ -1,4 +1,4 @@
-"""What a run asks of its model, as effects: to open, to generate, to fit its context.
+"""What a run asks of its model, as effects: to open, to generate (`fit_effect` has the third).
 
 Counting tokens and asking a model for its context length are reads of something that may change
 under a run (another build of the model, another engine). All that the loop's next move depends on
@@ -9,7 +9,6 @@ run's manifest says it once, and a replay may put another model to the same step
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -23,20 +22,18 @@ from node.errors import (
     RemoteRefusedError,
     RunnerCrashedError,
 )
-from node.inference import Destination, Engine, Finish, FunctionSpec, Generation, Message, ToolCall
+from node.inference import Destination, Engine, Finish, Generation, Message, ToolCall
 from node.runs.content import clean, clean_text
-from node.runs.context import Conversation, Count, Plan, plan
 from node.runs.effect import Needs, Outcome, StepKind, Usage
+from node.runs.offer import Offer, specs
 from node.runs.outward import Attempt, bound, named, needs_of, sent_bytes, way_of
 from node.runs.program import RunEvent
-from node.runs.tool_effect import Offer, specs
 from node.runs.veil import Veil
 from node.types import Json, JsonObject, digest
 
 Emit = Callable[[RunEvent], None]
 _LEAST_REPLY = 16
 _GENERATION_SECONDS = 600.0
-_SHARE_MARGIN = 1.1
 
 
 def reply_room(max_tokens: int, context_tokens: int) -> int:
@@ -45,22 +42,37 @@ def reply_room(max_tokens: int, context_tokens: int) -> int:
 
 
 @dataclass(frozen=True)
-class Opening:
+class Asked:
+    """What all of them are: a request, which an engine answers here or sends one way."""
+
+    engine: Engine = field(repr=False)
+    request: Generation
+
+    kind = StepKind.MODEL
+
+    @cached_property
+    def way(self) -> Destination | None:
+        """Where the request goes; None for this machine."""
+        return way_of(self.engine, self.request.model)
+
+    def size(self, request: Generation) -> int:
+        """About how many bytes the request, or another like it, sends out of this machine."""
+        return sent_bytes(self.way, messages_json(request.messages), request)
+
+    async def settle(self, key: str) -> Outcome | None:
+        """Counting leaves nothing anywhere: it may be done again."""
+        return None
+
+
+@dataclass(frozen=True)
+class Opening(Asked):
     """The first step: which model, how much fits it, which functions are offered, the sizes, and
     the seed of the run. `offers` is asked only where this is performed, not where it is replayed.
     """
 
-    engine: Engine = field(repr=False)
-    request: Generation
     offers: Callable[[], tuple[Offer, ...]] = field(repr=False)
 
-    kind = StepKind.MODEL
     name = "open"
-
-    @cached_property
-    def way(self) -> Destination | None:
-        """Where the prompt goes to be counted."""
-        return way_of(self.engine, self.request.model)
 
     @property
     def args(self) -> Json:
@@ -68,8 +80,7 @@ class Opening:
 
     @property
     def needs(self) -> Needs:
-        sent = sent_bytes(self.way, messages_json(self.request.messages), self.request)
-        return needs_of(self.way, Usage(egress_bytes=sent))
+        return needs_of(self.way, Usage(egress_bytes=self.size(self.request)))
 
     async def perform(self, key: str) -> Outcome:
         """Raises ModelError or ManifestError if the model or a tool cannot be used."""
@@ -85,15 +96,12 @@ class Opening:
             "seed": int(digest(key)[:7], 16),
             **named(self.way),
         }
-        sent = sent_bytes(self.way, messages_json(request.messages), request)
-        return Outcome(ok=True, value=value, usage=Usage(egress_bytes=sent if info.counts else 0))
-
-    async def settle(self, key: str) -> Outcome | None:
-        return None
+        sent = self.size(request) if info.counts else 0
+        return Outcome(ok=True, value=value, usage=Usage(egress_bytes=sent))
 
 
 @dataclass(frozen=True)
-class Generate:
+class Generate(Asked):
     """One generation. `estimate` is the most prompt tokens it can have, to reserve; `secrets` are
     kept out of the live tokens.
 
@@ -103,20 +111,11 @@ class Generate:
     "reply_tokens"}}`: nothing was generated.
     """
 
-    engine: Engine = field(repr=False)
-    request: Generation
     estimate: int
     name: str = "generate"
     emit: Emit | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     attempt: Attempt = field(default_factory=Attempt, repr=False, compare=False)
-
-    kind = StepKind.MODEL
-
-    @cached_property
-    def way(self) -> Destination | None:
-        """Where the conversation goes; None for this machine."""
-        return way_of(self.engine, self.request.model)
 
     @cached_property
     def args(self) -> Json:
@@ -139,7 +138,7 @@ class Generate:
             prompt_tokens=self.estimate,
             completion_tokens=most,
             seconds=_GENERATION_SECONDS,
-            egress_bytes=self._sent(),
+            egress_bytes=self.size(self.request),
         )
         return needs_of(self.way, usage)
 
@@ -172,7 +171,7 @@ class Generate:
             usage=Usage(
                 prompt_tokens=finish.prompt_tokens,
                 completion_tokens=finish.completion_tokens,
-                egress_bytes=self._sent(),
+                egress_bytes=self.size(self.request),
             ),
         )
 
@@ -186,11 +185,8 @@ class Generate:
         end: all that was let through, since nobody knows how much of it was made."""
         if self.way is None or not self.attempt.sent:
             return Usage()
-        sent = Usage(egress_bytes=self._sent())
+        sent = Usage(egress_bytes=self.size(self.request))
         return sent if self.attempt.refused else replace(self.needs.usage, seconds=0)
-
-    def _sent(self) -> int:
-        return sent_bytes(self.way, messages_json(self.request.messages), self.request)
 
     async def _finish(self, request: Generation, key: str) -> Finish:
         try:
@@ -215,75 +211,6 @@ class Generate:
     def _show(self, kind: str, key: str, data: JsonObject) -> None:
         if self.emit is not None:
             self.emit(RunEvent(kind, {"path": key.rpartition(":")[2], **data}))
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How to make a conversation fit that does not: what to summarise, what to cut."""
-
-    engine: Engine = field(repr=False)
-    request: Generation
-    conversation: Conversation
-
-    kind = StepKind.MODEL
-    name = "fit"
-
-    @cached_property
-    def way(self) -> Destination | None:
-        """Where parts of the conversation go to be counted."""
-        return way_of(self.engine, self.request.model)
-
-    @property
-    def args(self) -> Json:
-        return {"messages": messages_json(self.conversation.messages())}
-
-    @property
-    def needs(self) -> Needs:
-        whole = self._size(self.conversation.messages(), self.request.tools)
-        return needs_of(self.way, Usage(egress_bytes=whole))
-
-    async def perform(self, key: str) -> Outcome:
-        """The plan, as `Plan.to_json`."""
-        info = await self.engine.info(self.request.model)
-        reply = reply_room(self.request.sampling.max_tokens, info.context_tokens)
-        sent = 0
-
-        async def count(messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
-            nonlocal sent
-            request = bound(replace(self.request, messages=messages, tools=tools), self.way)
-            sent += self._size(messages, tools) if info.counts else 0
-            return await self.engine.count(request)
-
-        talk, tools, room = self.conversation, self.request.tools, info.context_tokens - reply
-        counted = await self._by_share(count) if info.counts else count
-        found = await plan(talk, tools=tools, room=room, count=counted)
-        if info.counts and not found.fits:
-            found = await plan(talk, tools=tools, room=room, count=count)
-        usage = Usage(egress_bytes=sent)
-        return Outcome(ok=found.fits, value=found.to_json(), usage=usage)
-
-    async def settle(self, key: str) -> Outcome | None:
-        return None
-
-    async def _by_share(self, count: Count) -> Count:
-        """Counts by their size what is part of a conversation that was counted whole: a plan asks
-        some forty times, and a server that counts would be sent as many conversations. What comes
-        out too large is found when it is generated from, and fitted again."""
-        messages, tools = self.conversation.messages(), self.request.tools
-        rate = _SHARE_MARGIN * await count(messages, tools) / max(1, self._size(messages, tools))
-
-        async def share(messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
-            return math.ceil(rate * self._size(messages, tools))
-
-        return share
-
-    def _size(self, messages: tuple[Message, ...], tools: tuple[FunctionSpec, ...]) -> int:
-        return sent_bytes(self.way, messages_json(messages), replace(self.request, tools=tools))
-
-
-def plan_of(outcome: Outcome) -> Plan:
-    """The plan a `Fit` step recorded."""
-    return Plan(**cast("Any", outcome.value))
 
 
 def messages_json(messages: tuple[Message, ...]) -> Json:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from node.runs.offer import BUILT_IN, Offer
 from node.runs.payment_effect import PAY
-from node.runs.tool_effect import BUILT_IN, Offer
 
 PAY_OFFER = Offer(
     tool=BUILT_IN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from node.runs.tool_effect import Offer
+from node.runs.offer import Offer
 from node.types import Json, JsonObject, digest
 
 _VARYING_REPEATS = 3

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.inference import Message, ToolCall
-from node.runs.tool_effect import Offer
+from node.runs.offer import Offer
 from node.schemas import checker
 from node.types import JsonObject
 

@@ -7,20 +7,20 @@ host or file that the sandbox says it came from.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 from node.errors import OutcomeUnknownError, SandboxError
-from node.inference import FunctionSpec
 from node.runs.agent import ToolGrant
 from node.runs.content import clean
 from node.runs.effect import Label, Needs, Outcome, StepKind, Usage
+from node.runs.offer import Offer
 from node.runs.tool_payer import ToolPayer
 from node.runs.workspace_labels import folded
-from node.sandbox import Capability, Payer, ToolResult
+from node.sandbox import Payer, ToolResult
 from node.types import Json, JsonObject
 
 # What one call may send: the largest request there is (256 KiB), and redirects. A budget that has
@@ -28,47 +28,6 @@ from node.types import Json, JsonObject
 FETCH_EGRESS_BYTES = 524_288
 _CALL_SECONDS = 15.0
 _PAYING_SECONDS = 30.0
-BUILT_IN = ""  # the tool of functions that the node itself offers
-_VARYING: frozenset[Capability] = frozenset({"http", "clock", "random"})
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A function as it was offered to a run; recorded when the run starts."""
-
-    tool: str
-    sha256: str
-    name: str
-    description: str
-    parameters: JsonObject
-    read_only: bool
-    idempotent: bool
-    capabilities: frozenset[Capability]
-
-    @property
-    def is_built_in(self) -> bool:
-        """Whether the node itself is behind it, and no installed tool."""
-        return self.tool == BUILT_IN
-
-    @property
-    def varies(self) -> bool:
-        """Whether the same call may come to another result although nothing here changed."""
-        return bool(self.capabilities & _VARYING)
-
-    def to_json(self) -> JsonObject:
-        """As it is recorded."""
-        capabilities = cast("list[Json]", sorted(self.capabilities))
-        return {**self.__dict__, "capabilities": capabilities}
-
-    @classmethod
-    def from_json(cls, data: Any) -> Offer:
-        """From what `to_json` recorded."""
-        return cls(**{**data, "capabilities": frozenset(data["capabilities"])})
-
-
-def specs(offers: Sequence[Offer]) -> tuple[FunctionSpec, ...]:
-    """The offers as a model is told of them."""
-    return tuple(FunctionSpec(each.name, each.description, each.parameters) for each in offers)
 
 
 @dataclass(frozen=True)

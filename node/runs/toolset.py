@@ -1,4 +1,4 @@
-"""The functions an agent may call: its grants over the installed tools.
+"""Calls of the functions an agent was offered, as effects: of which tool, under which grant.
 
 What a run was offered is written down when it starts (`Offer`), and the run keeps to that: a tool
 that is replaced while a run is away is noticed by its digest, never silently used in its place.
@@ -9,44 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-from node.errors import ManifestError, ToolError
+from node.errors import ToolError
 from node.money import Payment, Purse
 from node.runs.agent import AgentManifest, ToolGrant
 from node.runs.effect import Effect, Label
+from node.runs.grants import ToolSource, offers_of
+from node.runs.offer import Offer
 from node.runs.pay_function import PAY_OFFER
 from node.runs.payment_effect import PaymentEffect
-from node.runs.policy import granted
 from node.runs.taint import BOTH, unlisted
-from node.runs.tool_effect import Offer, ToolEffect, labels_of
+from node.runs.tool_effect import ToolEffect, labels_of
 from node.runs.tool_payer import Nesting, ToolPayer
 from node.runs.workspace_labels import FileLabels
-from node.sandbox import Function, Grant, Payer, ToolManifest, ToolResult, WorkspaceGrant
+from node.sandbox import Grant, Payer, ToolManifest, ToolResult, WorkspaceGrant
 from node.schemas import Checker, checker
 from node.types import JsonObject
-
-_HOW_TO_GRANT = {
-    "workspace": 'grant.workspace = "ro" (or "rw")',
-    "http": 'grant.http = ["https://api.example.org/*"]',
-    "store": "grant.store = true",
-    "clock": "grant.clock = true",
-    "random": "grant.random = true",
-    "knowledge": "a later version: knowledge cannot be granted yet",
-}
-
-
-class ToolSource(Protocol):
-    """Where tools come from. `ToolStore` is the real one."""
-
-    def get(self, name: str) -> ToolManifest:
-        """Raises ToolError if there is no sound tool of that name."""
-        ...
-
-    def names(self) -> Sequence[str]: ...
 
 
 class ToolRunner(Protocol):
@@ -72,10 +53,12 @@ Secrets: TypeAlias = Callable[[str], Mapping[str, Mapping[str, str]]]
 
 
 @dataclass(frozen=True)
-class _Writer:
-    """The run that calls: whose, what it carries, and who is told of the files it writes."""
+class _Caller:
+    """The run that calls: whose, under which grant, what it carries, and who is told of the files
+    it writes."""
 
     agent: AgentManifest
+    grant: ToolGrant
     labels: frozenset[Label]
     wrote: Callable[[str], None]
 
@@ -106,7 +89,7 @@ class Toolset:
 
     def offers(self, agent: AgentManifest) -> tuple[Offer, ...]:
         """The functions the agent may call, in the manifest's order. Raises as `check_tools`."""
-        return _offers(agent, self, pays=self._purse is not None)
+        return offers_of(agent, self, pays=self._purse is not None)
 
     def names(self) -> Sequence[str]:
         """The tools there are now."""
@@ -132,13 +115,13 @@ class Toolset:
         fetched. Nothing is looked up before it is performed."""
         if offer.is_built_in and self._purse:
             return PaymentEffect(self._purse, Payment.from_json(arguments))
-        writer = _Writer(agent, labels, wrote)
         grant = next(grant for grant in agent.tools if grant.name == offer.tool)
+        caller = _Caller(agent, grant, labels, wrote)
         return ToolEffect(
             offer=offer,
             arguments=arguments,
             grant=grant,
-            call=partial(self._call, offer, writer),
+            call=partial(self._call, offer, caller),
             labels=partial(self._labels_of, agent),
             payer=self._payer(grant, run),
         )
@@ -160,7 +143,7 @@ class Toolset:
     async def _call(
         self,
         offer: Offer,
-        writer: _Writer,
+        caller: _Caller,
         arguments: JsonObject,
         egress_bytes: int,
         payer: Payer | None,
@@ -171,38 +154,37 @@ class Toolset:
                 f"tool {offer.tool} was replaced since this run started",
                 hint="Start the run again to use the tool that is installed now.",
             )
-        grant = replace(self._grant(offer, writer, egress_bytes), payer=payer)
+        grant = replace(self._grant(offer, caller, egress_bytes), payer=payer)
         return await self._sandbox.call(tool, offer.name, arguments, grant)
 
-    def _grant(self, offer: Offer, writer: _Writer, egress_bytes: int) -> Grant:
-        agent = writer.agent
-        grant = next(grant for grant in agent.tools if grant.name == offer.tool)
+    def _grant(self, offer: Offer, caller: _Caller, egress_bytes: int) -> Grant:
+        agent, grant = caller.agent, caller.grant
         return Grant(
-            workspace=self._workspace(grant, writer) if grant.workspace else None,
+            workspace=self._workspace(caller) if grant.workspace else None,
             http=grant.http,
             secrets=self._secrets(agent.name) if grant.http else {},
             store=self._places.stores / agent.name / grant.name if grant.store else None,
-            store_marks=lambda read: tuple(writer.labels | self._labels_of(agent, read)),
+            store_marks=lambda read: tuple(caller.labels | self._labels_of(agent, read)),
             clock=grant.clock,
             random=grant.random,
             read_only=offer.read_only,
             egress_bytes=egress_bytes,
-            may_send=partial(self._may_send, writer) if grant.http else None,
+            may_send=partial(self._may_send, caller) if grant.http else None,
         )
 
-    def _may_send(self, writer: _Writer, url: str, read: tuple[str, ...]) -> str:
+    def _may_send(self, caller: _Caller, url: str, read: tuple[str, ...]) -> str:
         """Why what one call has read must not be sent: it made of the run one that a person is
         asked about. Where the run was one before, they were."""
-        labels = writer.labels | self._labels_of(writer.agent, read)
-        if writer.labels >= BOTH or not unlisted(labels, (url,), writer.agent.send_to):
+        labels = caller.labels | self._labels_of(caller.agent, read)
+        if caller.labels >= BOTH or not unlisted(labels, (url,), caller.agent.send_to):
             return ""
         return (
             "this call has what is private and what others wrote, and may not send any more; in a "
             "call of its own a person is asked"
         )
 
-    def _workspace(self, grant: ToolGrant, writer: _Writer) -> WorkspaceGrant:
-        agent = writer.agent
+    def _workspace(self, caller: _Caller) -> WorkspaceGrant:
+        agent = caller.agent
         root = self._places.workspaces / agent.name
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -214,18 +196,18 @@ class Toolset:
 
         def before_write(path: str, origins: tuple[str, ...]) -> None:
             self._labels.writes(agent.name, path, carried(origins))
-            writer.wrote(path)
+            caller.wrote(path)
 
         def after_write(path: str, origins: tuple[str, ...]) -> None:
             with suppress(OSError):  # it keeps the marks that it had, too
                 self._labels.wrote(agent.name, path, carried(origins))
 
         def carried(origins: tuple[str, ...]) -> frozenset[Label]:
-            return writer.labels | self._labels_of(agent, origins)
+            return caller.labels | self._labels_of(agent, origins)
 
         return WorkspaceGrant(
             root.absolute(),
-            grant.workspace or "ro",
+            caller.grant.workspace or "ro",
             before_write=before_write,
             after_write=after_write,
             marks=partial(self._labels.of, agent.name),
@@ -237,95 +219,3 @@ class Toolset:
 
     def _tool(self, name: str) -> ToolManifest:
         return self._known.get(name) or self.get(name)
-
-
-def check_tools(agent: AgentManifest, tools: ToolSource) -> None:
-    """Holds an agent's grants against tools, as a node with a wallet does.
-
-    Raises:
-        ManifestError: a tool is unknown or broken, wants a capability that is not granted, is
-            granted one that it does not use, or two functions share a name.
-    """
-    _offers(agent, tools, pays=True)
-
-
-def _offers(agent: AgentManifest, tools: ToolSource, *, pays: bool) -> tuple[Offer, ...]:
-    offers: list[Offer] = []
-    for grant in agent.tools:
-        tool = _installed(agent, grant, tools)
-        _check_capabilities(agent, grant, tool)
-        offers += [_offer(tool, function) for function in _chosen(agent, grant, tool)]
-    if agent.payments.allow and pays:
-        offers.append(PAY_OFFER)
-    names = [offer.name for offer in offers]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise _wrong(
-            agent,
-            f"two tools have a function {twice[0]}",
-            "Narrow one of them with functions = [...]; `pay` is there by itself where "
-            "[payments] allows a payee.",
-        )
-    return tuple(offers)
-
-
-def _installed(agent: AgentManifest, grant: ToolGrant, tools: ToolSource) -> ToolManifest:
-    try:
-        return tools.get(grant.name)
-    except ToolError as error:
-        known = tools.names()
-        if grant.name in known:
-            raise _wrong(agent, error.message, error.hint) from error
-    near = get_close_matches(grant.name, known, n=1)
-    guess = f"Did you mean {near[0]}? " if near else ""
-    raise _wrong(
-        agent,
-        f"there is no tool {grant.name!r}",
-        f"{guess}Tools: {', '.join(known) or 'none'}.",
-    )
-
-
-def _offer(tool: ToolManifest, function: Function) -> Offer:
-    return Offer(
-        tool=tool.name,
-        sha256=tool.sha256,
-        name=function.name,
-        description=function.description,
-        parameters=function.parameters,
-        read_only=function.read_only,
-        idempotent=function.idempotent,
-        capabilities=tool.capabilities,
-    )
-
-
-def _chosen(agent: AgentManifest, grant: ToolGrant, tool: ToolManifest) -> tuple[Function, ...]:
-    if grant.functions is None:
-        return tool.functions
-    known = [function.name for function in tool.functions]
-    unknown = [name for name in grant.functions if name not in known]
-    if unknown:
-        raise _wrong(
-            agent, f"tool {tool.name} has no function {unknown[0]!r}", f"It has {', '.join(known)}."
-        )
-    return tuple(function for function in tool.functions if function.name in grant.functions)
-
-
-def _check_capabilities(agent: AgentManifest, grant: ToolGrant, tool: ToolManifest) -> None:
-    given, used = granted(grant), ", ".join(sorted(tool.capabilities)) or "no capability"
-    for name in sorted(tool.capabilities - given):
-        raise _wrong(
-            agent,
-            f"tool {tool.name} wants {name}, which is not granted",
-            f"Grant it with {_HOW_TO_GRANT[name]}, or remove the tool.",
-        )
-    for name in sorted(given - tool.capabilities):
-        raise _wrong(
-            agent,
-            f"tool {tool.name} is granted {name} but does not use it",
-            f"Remove grant.{name}; {tool.name} uses {used}.",
-        )
-
-
-def _wrong(agent: AgentManifest, what: str, hint: str) -> ManifestError:
-    where: Any = agent.source or f"agent {agent.name}"
-    return ManifestError(f"{where}: tools: {what}", hint=hint)

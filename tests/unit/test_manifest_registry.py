@@ -15,9 +15,9 @@ import wasm_tools
 from node import schemas
 from node.errors import ManifestError
 from node.runs.agent import AgentManifest
+from node.runs.grants import check_tools
 from node.runs.manifest import parse_manifest as parse_agent
 from node.runs.registry import AgentRegistry
-from node.runs.toolset import check_tools
 from node.sandbox import ToolStore
 from node.sandbox import parse_manifest as parse_tool
 from node.schemas import checker

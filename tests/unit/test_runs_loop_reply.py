@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from node.inference import ToolCall
+from node.runs.offer import Offer
 from node.runs.reply import Fault, Reply, judge
-from node.runs.tool_effect import Offer
 
 OFFER = Offer("t", "1", "read", "", {"type": "object"}, True, True, frozenset())
 

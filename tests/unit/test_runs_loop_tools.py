@@ -10,8 +10,9 @@ import pytest
 from node.errors import ManifestError, OutcomeUnknownError, ToolError, ToolLimitError, ToolTrapError
 from node.runs.agent import AgentManifest, ToolGrant
 from node.runs.effect import Label, Usage
+from node.runs.offer import Offer, specs
 from node.runs.progress import Progress
-from node.runs.tool_effect import Offer, ToolEffect, labels_of, specs
+from node.runs.tool_effect import ToolEffect, labels_of
 from node.runs.toolset import Places, Toolset
 from node.sandbox import Capability, Function, Grant, ToolManifest, ToolResult
 from node.types import JsonObject, canonical

@@ -22,7 +22,8 @@ from node.inference import (
 )
 from node.runs.context import Conversation, Exchange
 from node.runs.effect import Effect
-from node.runs.model_effect import Fit, Generate, Opening, plan_of
+from node.runs.fit_effect import Fit, plan_of
+from node.runs.model_effect import Generate, Opening
 
 THERE, ELSEWHERE = "https://a.example", "https://b.example"
 ASKED = Generation("far", (Message("user", "Hello"),))
