@@ -23,10 +23,11 @@ from node.errors import (
     StepFailedError,
 )
 from node.journal import Draft, PolicyVerdict
+from node.runs.account import Account
 from node.runs.admission import Admission, Admitted, Refused, is_called
 from node.runs.agent import DENY
 from node.runs.approvals import Answered
-from node.runs.budget import Hold, Pocket, clamp, reserve
+from node.runs.budget import Hold
 from node.runs.checks import Checked, verdict_drafts
 from node.runs.effect import (
     Bounded,
@@ -34,12 +35,10 @@ from node.runs.effect import (
     Forgetful,
     GuardStage,
     Outcome,
-    Spending,
     StepKind,
     Usage,
 )
 from node.runs.entries import StepEntries
-from node.runs.ledger import day_of
 from node.runs.performing import Performed, Result, perform
 from node.runs.record import StepRecord, compare, diverged
 from node.runs.steady import within
@@ -68,11 +67,8 @@ class Passage:
         self._entries = StepEntries(run, path, effect, within=under is not None)
         self._admission = Admission(run, path, effect, self._entries.raw, asks=under is None)
         self._key = f"{run.id}:{path}"
+        self._account = Account(run, path, self._admission)
         self._cause: tuple[int, ...] = under._cause if under else (run.tip,)
-        self._day = ""
-        self._recorded: StepRecord | None = None  # where an earlier process meant to do it
-        self._begun = False
-        self._held: Hold  # from its intent on
 
     async def go(self) -> Outcome:
         """The outcome, from the record or from the world."""
@@ -97,7 +93,7 @@ class Passage:
     async def _known(self, recorded: StepRecord, known: Result) -> Outcome:
         run, entry = self._run, recorded.results[-1]
         for each in (recorded, *run.record.within(self._path)):
-            self._count(each)
+            self._account.count(each)
         run.tip = entry.index
         if isinstance(known, FreeholdError):
             raise known
@@ -106,23 +102,13 @@ class Passage:
             known = await self._let_in(known, "")
         return self._take_in(known)
 
-    def _count(self, recorded: StepRecord) -> None:
-        """Books what a step on record used, as it was booked when it was taken."""
-        run = self._run
-        run.pocket.used += recorded.usage()
-        if recorded.results and not recorded.copied:
-            run.state.spend(day_of(recorded.results[-1]), recorded.usage())
-
     async def _resume(self, recorded: StepRecord) -> Outcome:
         """An earlier process meant to do this, and no result is left of it."""
-        self._recorded = recorded
         self._cause = (recorded.intent.index,)
-        self._door.ledger.take_over(self._run.id, self._path)
+        self._account.take_up(recorded)
         self._rewrite_again()
-        wanted = self._wanted()
-        usage = clamp(self._pockets(), wanted, bounded=self._is_bounded(wanted))
         with self._run.in_flight(self._path, self):
-            hold = self._keep(Hold(self._pockets(), usage))
+            hold = self._account.hold_again()
             return await self._finish(await self._taken_up(recorded, hold), hold, before=())
 
     def _rewrite_again(self) -> None:
@@ -174,7 +160,7 @@ class Passage:
         with self._run.in_flight(self._path, self):
             intent = self._entries.intent(admitted.decision, self._cause)
             self._cause = (await self._run.commit(intent, *admitted.judged))[:1]
-            self._keep(hold)
+            self._account.keep(hold)
             self._entries.show_intent(admitted.decision, self._cause[0])
             done = await self._perform_open(hold)
             return await self._finish(done, hold, before=())
@@ -192,17 +178,13 @@ class Passage:
                 logger.exception("step %s could not be settled", self._key)
             why = "that could not be found out before the run ended"
             done = Performed(self._unknown(why), 0.0)
-        await self._write(done, self._held, before=())
+        await self._write(done, self._account.held, before=())
 
     # ── its parts ───────────────────────────────────────────────────────────────────────────
 
     async def _reserve(self) -> Hold:
-        is_kept = self._effect.kind is StepKind.WORKSPACE  # what a run did until it was spent
-        if is_kept or self._effect.needs.undoes:  # counted, but never refused
-            return Hold(self._pockets(), self._wanted())
         try:
-            wanted = self._wanted()
-            return reserve(self._pockets(), wanted, bounded=self._is_bounded(wanted))
+            return self._account.reserve()
         except BudgetExceededError as error:
             refused = Refused(PolicyVerdict(f"budget.{error.dimension}", DENY), error)
         return await self._refuse(refused)
@@ -242,12 +224,12 @@ class Passage:
         )
 
     def _stopped(self) -> RunStoppedError:
-        under_way = self._spent() != Usage() or self._may_have_sent()
+        under_way = self._account.spent() != Usage() or self._account.may_have_sent()
         what = "was stopped under way" if under_way else "did not happen: the run was stopped"
         return RunStoppedError(f"step {self._path} {what}")
 
     async def _perform(self, hold: Hold) -> Performed:
-        self._begun = True
+        self._account.begun = True
         limit_s, clock, effect = hold.usage.seconds, self._door.clock, self._effect
         if effect.needs.usage.egress_bytes and isinstance(effect, Bounded):
             effect = effect.bounded(hold.usage)
@@ -277,8 +259,9 @@ class Passage:
             OutcomeUnknownError: nothing tells whether it happened.
         """
         known, why = await self._effect.settle(self._key), ""
-        if known is None and self._recorded and isinstance(self._effect, Forgetful):
-            why = self._effect.forgot(self._door.log, self._recorded.intent.index)
+        recorded = self._account.recorded
+        if known is None and recorded and isinstance(self._effect, Forgetful):
+            why = self._effect.forgot(self._door.log, recorded.intent.index)
         if why:
             raise self._unknown(f"{why}.", "Look at what the payee has, and at the mint.")
         return known
@@ -289,7 +272,7 @@ class Passage:
             return await self._known_by_now()
         except OutcomeUnknownError:
             told = {"settled_by": answer.actor, "reason": answer.reason}
-            usage = self._needed()
+            usage = self._account.needed()
             return Outcome(ok=True, value={**told}, usage=usage) if answer.yes else None
 
     async def _found_out(self) -> Performed:
@@ -301,7 +284,7 @@ class Passage:
             settled = await self._known_by_now()
         except OutcomeUnknownError as unknown:
             return Performed(unknown, 0.0)
-        return Performed(settled or self._stopped(), 0.0, sure=not self._may_have_sent())
+        return Performed(settled or self._stopped(), 0.0, sure=not self._account.may_have_sent())
 
     async def _finish(self, done: Performed, hold: Hold, *, before: tuple[Draft, ...]) -> Outcome:
         result, checked = await self._write(done, hold, before=before)
@@ -315,7 +298,7 @@ class Passage:
         self, done: Performed, hold: Hold, *, before: tuple[Draft, ...]
     ) -> tuple[Result, Checked]:
         """Judges the result, makes it durable, and settles the budget."""
-        usage, (given, raw) = self._used(done, hold), _as_json(done.result)
+        usage, (given, raw) = self._account.used(done, hold), _as_json(done.result)
         checked = Checked(GuardStage.TOOL_RESULT, None, ())
         if isinstance(given, Outcome):
             checked = self._admission.check(GuardStage.TOOL_RESULT, given.value)
@@ -324,12 +307,10 @@ class Passage:
         if isinstance(result, Outcome) and isinstance(given, Outcome):
             raw = raw if result.value is given.value else canonical(result.value)
         cause = (-len(after),) if before else self._cause
-        entry = self._entries.result(result, usage, checked, cause, raw=raw, day=self._day)
+        entry = self._entries.result(result, usage, checked, cause, raw=raw, day=self._account.day)
         indices = await self._run.commit(*after, entry)
-        hold.reconcile(usage)
-        self._door.ledger.take_over(self._run.id, self._path)
+        self._account.book(hold, usage)
         self._run.state.flying.pop(self._path, None)
-        self._run.state.spend(self._day, usage)
         self._run.tip = indices[-1]
         self._entries.show_result(entry, indices[-1])
         return result, checked
@@ -367,52 +348,6 @@ class Passage:
     def _effect(self) -> Effect:
         """What is performed: guards may have rewritten its arguments."""
         return self._admission.effect
-
-    def _is_bounded(self, wanted: Usage) -> bool:
-        return bool(wanted.egress_bytes) and isinstance(self._effect, Bounded)
-
-    def _needed(self) -> Usage:
-        """The most it may use: as it was let through, since a price or a time may be over now."""
-        return self._recorded.needs if self._recorded else self._effect.needs.usage
-
-    def _wanted(self) -> Usage:
-        usage = self._needed()
-        calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
-        seconds = usage.seconds or self._door.limits.step_seconds
-        return replace(usage, steps=1, tool_calls=calls, seconds=seconds)
-
-    def _used(self, done: Performed, hold: Hold) -> Usage:
-        """What the step used. Where nobody knows whether it happened, all that it might have."""
-        usage = done.result.usage if isinstance(done.result, Outcome) else self._spent()
-        if isinstance(done.result, OutcomeUnknownError):
-            usage = replace(self._needed(), egress_bytes=hold.usage.egress_bytes)
-        elif isinstance(done.result, FreeholdError) and not done.sure:
-            usage = replace(usage, egress_bytes=hold.usage.egress_bytes)
-        calls = 1 if self._effect.kind is StepKind.TOOL else usage.tool_calls
-        return replace(usage, steps=1, tool_calls=calls, seconds=round(done.seconds, 6))
-
-    def _spent(self) -> Usage:
-        """What the effect used that came to no outcome."""
-        return self._effect.spent() if isinstance(self._effect, Spending) else Usage()
-
-    def _may_have_sent(self) -> bool:
-        """Whether an attempt at it, which cannot tell itself, may have sent something."""
-        begun = self._begun or self._recorded is not None
-        tells = isinstance(self._effect, Spending)
-        return begun and not tells and self._needed().egress_bytes > 0
-
-    def _keep(self, hold: Hold) -> Hold:
-        """Its intent is on the log: what it may use stays held until its result is there too."""
-        self._held = hold
-        self._door.ledger.keep(self._run.id, self._path, hold)
-        return hold
-
-    def _pockets(self) -> tuple[Pocket, ...]:
-        """What the step is paid from, to be held at once: it is booked on the day that is now."""
-        ledger = self._door.ledger
-        pockets = (self._run.pocket, *ledger.pockets(self._run.agent))
-        self._day = ledger.day
-        return pockets
 
 
 def _as_json(result: Result) -> tuple[Result, bytes]:
