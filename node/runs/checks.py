@@ -17,13 +17,6 @@ from node.runs.effect import PASS, Guard, GuardContext, GuardStage, GuardVerdict
 from node.types import Json, JsonObject, canonical
 
 _GUARDS_LOOK = PolicyVerdict("kind.guard", "allow")
-_PASSED: JsonObject = {
-    "ok": True,
-    "value": {"verdict": "pass", "reason": ""},
-    "usage": {},
-    "labels": [],
-    "seconds": 0,
-}
 
 
 class Guards(Protocol):
@@ -105,8 +98,6 @@ def verdict_drafts(scribe: Scribe, path: str, checked: Checked, raw: bytes) -> l
 
 
 def _verdict_result(scribe: Scribe, at: str, verdict: GuardVerdict) -> Draft:
-    if verdict is PASS or verdict == PASS:
-        return scribe.draft("step.result", at, _PASSED, cause=(-1,))
     value: JsonObject = {"verdict": verdict.verdict, "reason": verdict.reason[:500]}
     ok = verdict.verdict != "fail"
     data: JsonObject = {"ok": ok, "value": value, "usage": {}, "labels": [], "seconds": 0}

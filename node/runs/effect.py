@@ -175,12 +175,16 @@ class GuardStage(StrEnum):
     ANSWER = "answer"
 
 
+STAGES: frozenset[str] = frozenset(GuardStage)
+Verdict = Literal["pass", "fail", "rewrite", "escalate"]
+
+
 @dataclass(frozen=True)
 class GuardVerdict:
     """`pass`, `fail` (the step is refused), `rewrite` (`value` takes the content's place) or
     `escalate` (a person decides)."""
 
-    verdict: Literal["pass", "fail", "rewrite", "escalate"]
+    verdict: Verdict
     reason: str = ""
     value: Json = None
 

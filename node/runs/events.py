@@ -13,11 +13,10 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
 from node.journal import Draft, Entry, PolicyVerdict
-from node.runs.effect import GuardStage
+from node.runs.effect import STAGES
 from node.runs.program import RunEvent
 from node.types import Json, JsonObject
 
-_STAGES = frozenset(GuardStage)
 RING = 1024
 SHIFT = 20
 Entries = Callable[[], list[Entry]]
@@ -117,7 +116,7 @@ def verdict_of(draft: Draft) -> RunEvent | None:
 def _is_verdict(draft: Draft) -> bool:
     """Whether it is a step under a step, by the stage in its path."""
     parts = (draft.path or "").rsplit(".", 2)
-    return draft.type.startswith("step.") and len(parts) == 3 and parts[1] in _STAGES
+    return draft.type.startswith("step.") and len(parts) == 3 and parts[1] in STAGES
 
 
 def _started(entry: Entry) -> JsonObject:

@@ -6,20 +6,18 @@ what a program is told is pass, fail or rewrite.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from node.journal import Entry
 from node.runs.approvals import Ask
 from node.runs.checks import Checked, check, verdict_drafts
 from node.runs.coding import content as stored
-from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict, StepKind
+from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict, StepKind, Verdict
 from node.runs.record import diverged
 from node.types import Json, JsonObject, canonical
 
 if TYPE_CHECKING:
     from node.runs.run import Run
-
-Verdict = Literal["pass", "fail", "rewrite", "escalate"]
 
 
 async def judge(run: Run, path: str, stage: GuardStage, content: Json) -> GuardVerdict:

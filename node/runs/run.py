@@ -20,6 +20,7 @@ from node.runs.budget import Hold, Pocket, amounts, part
 from node.runs.coding import Scribe, content
 from node.runs.door import Door
 from node.runs.effect import (
+    STAGES,
     Effect,
     GuardStage,
     GuardVerdict,
@@ -34,8 +35,6 @@ from node.runs.program import RunEvent
 from node.runs.record import Record
 from node.runs.state import RunState
 from node.types import Json
-
-_STAGES = frozenset(GuardStage)
 
 
 class Run:
@@ -141,7 +140,7 @@ class Run:
         """A child with its own step counter and `share` (0 to 1) of what is left of the budget."""
         if not 0 < share <= 1:
             raise ValueError(f"a branch's share is over 0 and at most 1, not {share}")
-        if not name or "." in name or name in _STAGES:  # else its paths would read as others'
+        if not name or "." in name or name in STAGES:  # else its paths would read as others'
             raise ValueError(f"a branch cannot be named {name!r}")
         prefix = f"{self._next()}.{name}"
         usage = part(self.remaining(), share)

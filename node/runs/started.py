@@ -81,7 +81,7 @@ def started_from(log: Log, entry: Entry) -> Started:
         prompt=prompt,
         actor=entry.draft.actor,
         salt=_blob(log, blobs, "salt", entry),
-        forked_from=_forked(entry.data.get("forked_from")),
+        forked_from=forked_in(entry),
         index=entry.index,
     )
 
@@ -116,7 +116,9 @@ def _blob(log: Log, blobs: dict[str, BlobRef], role: str, entry: Entry) -> bytes
         ) from None
 
 
-def _forked(data: object) -> tuple[str, str] | None:
+def forked_in(started: Entry) -> tuple[str, str] | None:
+    """The run and step that a fork goes on from; None for any other run."""
+    data = started.data.get("forked_from")
     return (str(data.get("run")), str(data.get("step"))) if isinstance(data, dict) else None
 
 

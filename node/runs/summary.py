@@ -12,6 +12,7 @@ from node.runs.effect import Usage
 from node.runs.finished import outcome_in, text_in
 from node.runs.life import Life
 from node.runs.lives import Lives
+from node.runs.started import forked_in
 from node.runs.survey import RunLog
 
 
@@ -101,7 +102,7 @@ def _summary(
     citations: tuple[str, ...] = (),
     finished: float | None = None,
 ) -> RunSummary:
-    forked, prompt = first.data.get("forked_from"), _content(log, first, "prompt")
+    prompt = _content(log, first, "prompt")
     is_cut = first.type != "run.started"  # what was before it was pruned
     return RunSummary(
         id=first.draft.run or "",
@@ -115,7 +116,7 @@ def _summary(
         started=first.ts / 1000,
         finished=finished,
         usage=usage,
-        forked_from=(str(forked["run"]), str(forked["step"])) if isinstance(forked, dict) else None,
+        forked_from=forked_in(first),
         erased=prompt.erased or text.erased,
         lost=("prompt",) * (prompt.lost or is_cut) + ("text",) * text.lost,
     )
