@@ -88,10 +88,7 @@ class Group:
         self._bell.put(False)
         self._thread.join()
         self._ended = True
-        with self._turn:  # what was queued while the thread ended
-            late = list(self._queue)
-            self._queue.clear()
-        self._tell(late, JournalError("the log is closed"), None)
+        self._refuse_late(None)  # what was queued while the thread ended
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         """Commits what is queued, here if that is soon done."""
@@ -106,10 +103,13 @@ class Group:
             if self._queue and not self._ended:
                 self._bell.put(True)
         if self._ended:
-            with self._turn:
-                late = list(self._queue)
-                self._queue.clear()
-            self._tell(late, JournalError("the log is closed"), loop)
+            self._refuse_late(loop)
+
+    def _refuse_late(self, here: asyncio.AbstractEventLoop | None) -> None:
+        with self._turn:
+            late = list(self._queue)
+            self._queue.clear()
+        self._tell(late, JournalError("the log is closed"), here)
 
     def _run(self) -> None:
         goes_on = True

@@ -127,8 +127,7 @@ class Writer:
         except JournalError:
             raise
         except Exception as error:
-            self._failure = f"the log broke in a commit: {error!r}"
-            raise self._stopped() from error
+            raise self._stop(f"the log broke in a commit: {error!r}") from error
         except BaseException:  # Ctrl-C: what of the commit is in the file is not known
             self._failure = "the log was interrupted in a commit"
             raise
@@ -238,23 +237,20 @@ class Writer:
             for sync in syncs:
                 sync.result()
         except OSError as error:
-            self._failure = f"the log could not be synced: {error.strerror}"
-            raise self._stopped() from error
+            raise self._stop(f"the log could not be synced: {error.strerror}") from error
 
     def _give_back(self, error: OSError, syncs: list[Future[None]]) -> None:
         """Undoes a write that failed. Raises JournalWriteError."""
         for sync in syncs:
             sync.exception()
         if error.errno not in _FULL:
-            self._failure = f"the log could not be written: {error.strerror}"
-            raise self._stopped() from error
+            raise self._stop(f"the log could not be written: {error.strerror}") from error
         try:
             self._file.truncate(self.tip.end)
             self._blobs.undo()
             self.hashes.cut(self.size)
         except OSError as second:
-            self._failure = f"the log could not be cut back: {second.strerror}"
-            raise self._stopped() from second
+            raise self._stop(f"the log could not be cut back: {second.strerror}") from second
         raise JournalWriteError(
             f"the disk of {self._folder} is full; nothing was written",
             hint="Free some space; agents stay stopped until the log can be written.",
@@ -267,14 +263,18 @@ class Writer:
             self._file.close()
             self._keys.keep_only(following.key)
         except OSError as error:
-            self._failure = f"the next segment could not be opened: {error.strerror}"
-            raise self._stopped() from error
+            raise self._stop(f"the next segment could not be opened: {error.strerror}") from error
         old, self._file, self.signer = self.tip, file, following
         self.tip = Tip(self.size, old.frontier, old.chain, 0, old.note)
 
     def _check_alive(self) -> None:
         if self._failure:
             raise self._stopped()
+
+    def _stop(self, why: str) -> JournalWriteError:
+        """Ends the log for good; the error for those who wait for it."""
+        self._failure = why
+        return self._stopped()
 
     def _stopped(self) -> JournalWriteError:
         return JournalWriteError(
