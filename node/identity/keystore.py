@@ -49,9 +49,7 @@ class KeyStore:
                 hint=f"`freehold secret set {name}` makes it.",
             ) from None
         except OSError as error:
-            raise IdentityError(
-                f"cannot read {path}: {error.strerror}", hint="See `freehold doctor`."
-            ) from error
+            raise _refused("read", path, error) from error
 
     def set(self, name: str, secret: bytes) -> None:
         """Keeps the secret, in place of any of that name. At once and durably, or not at all.
@@ -70,18 +68,14 @@ class KeyStore:
             with _overwritten(path):
                 write_private(path, secret)
         except OSError as error:
-            raise IdentityError(
-                f"cannot write {path}: {error.strerror}", hint="See `freehold doctor`."
-            ) from error
+            raise _refused("write", path, error) from error
 
     def names(self) -> list[str]:
         """The names there are, sorted. Raises IdentityError if the folder cannot be read."""
         try:
             paths = listed(self._folder, f"*{SUFFIX}")
         except OSError as error:
-            raise IdentityError(
-                f"cannot read {self._folder}: {error.strerror}", hint="See `freehold doctor`."
-            ) from error
+            raise _refused("read", self._folder, error) from error
         names = (path.name.removesuffix(SUFFIX) for path in paths)
         return sorted(name for name in names if NAME.match(name))
 
@@ -97,9 +91,7 @@ class KeyStore:
                 f"there is no secret named {name}", hint="`freehold secret list` shows them."
             ) from None
         except OSError as error:
-            raise IdentityError(
-                f"cannot remove {path}: {error.strerror}", hint="See `freehold doctor`."
-            ) from error
+            raise _refused("remove", path, error) from error
 
     def problems(self) -> list[str]:
         """What others can read or replace, as sentences; empty when all is well."""
@@ -142,6 +134,10 @@ def _overwritten(path: Path) -> Iterator[None]:
                 sync(fd)
     finally:
         os.close(fd)
+
+
+def _refused(what: str, path: Path, error: OSError) -> IdentityError:
+    return IdentityError(f"cannot {what} {path}: {error.strerror}", hint="See `freehold doctor`.")
 
 
 def _judge(path: Path, status: os.stat_result) -> str | None:
