@@ -17,17 +17,14 @@ Patterns are linear in time: literal prefixes, one character class, possessive q
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from itertools import accumulate, zip_longest
-
-from mnemonic import Mnemonic
 
 from node.runs.content import map_text, scalars
 from node.runs.effect import PASS, GuardContext, GuardStage, GuardVerdict
+from node.runs.seed_phrases import seed_phrases
 from node.sandbox import spellings
 from node.types import Json
 
@@ -69,14 +66,7 @@ _PEM_MARK = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-
 _PEM_LINES = re.compile(
     r"(?s:.{0,200}?[A-Za-z0-9+/]{32,}+)++(?:(?:\s|\\[nr])++[A-Za-z0-9+/]++={0,2})?"
 )
-_ESCAPED_SPACE = re.compile(r"\\[nrt]|%20|\\u00[02][0-9A-Da-d]")
-_WORD = re.compile(r"[A-Za-z]+")
-_SEED_GAP = re.compile(r"[\s\d.,;:)(\"'\[\]|*_-]{1,24}")
-_SEED_WORDS = (12, 15, 18, 21, 24)
 _LEAST_CHARS = 36  # a seed of twelve words of three letters has; a private key has more
-_LEAST_WORDS = 8  # different ones; fewer are a column of a table or of `true` and `false`
-_TRIED_WITH = {"abandon", "zoo"}  # phrases of nothing but these and a checksum are known to all
-_WINDOW = (1 << 11 * 24) - 1
 _MIN_KNOWN = 8
 
 
@@ -128,7 +118,7 @@ def redact(text: str, known: Iterable[str] = ()) -> tuple[str, set[str]]:
             text = text.replace(form, _mark(kinds, "secret of this node"))
     text = _without(text, _private_keys(text), "private key", kinds)
     text = _SHAPE.sub(lambda match: _shown(match, kinds), text)
-    return _without(text, _seed_phrases(text), "seed phrase", kinds), kinds
+    return _without(text, seed_phrases(text), "seed phrase", kinds), kinds
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]], kind: str, kinds: set[str]) -> str:
@@ -186,7 +176,7 @@ def _spread(content: Json, kinds: set[str]) -> dict[str, str]:
     starts = [*accumulate((len(each) + 1 for each in texts), initial=0)]
     whole = " ".join(texts)
     left: dict[str, str] = {}
-    for kind, find in (("private key", _private_keys), ("seed phrase", _seed_phrases)):
+    for kind, find in (("private key", _private_keys), ("seed phrase", seed_phrases)):
         for start, end in find(whole):
             parts = range(bisect_right(starts, start) - 1, bisect_left(starts, end))
             for text, at in ((texts[part], starts[part]) for part in parts if len(parts) > 1):
@@ -208,65 +198,3 @@ def _private_keys(text: str) -> list[tuple[int, int]]:
                 at = ended.end()
                 spans.append((mark.start(), at))
     return spans
-
-
-def _seed_phrases(text: str) -> list[tuple[int, int]]:
-    """The spans of BIP-39 phrases, those that touch joined; in order."""
-    spans: list[tuple[int, int]] = []
-    for run in _listed_runs(_ESCAPED_SPACE.sub(lambda match: " " * len(match[0]), text)):
-        for first, last in _seeds(run):
-            start = run[first].start()
-            while spans and start <= spans[-1][1]:
-                start = min(start, spans.pop()[0])
-            spans.append((start, run[last].end()))
-    return spans
-
-
-def _seeds(run: list[re.Match[str]]) -> Iterator[tuple[int, int]]:
-    """First and last word of every phrase in a run of listed words, by its last word.
-
-    The places of the last 24 words are kept as one number of 11 bits each, so that each of the five
-    lengths at a word costs one hash.
-    """
-    places, window = _places(), 0
-    for last, word in enumerate(run):
-        window = (window << 11 | places[word.group().lower()]) & _WINDOW
-        for size in _SEED_WORDS:
-            first = last - size + 1
-            if first >= 0 and _is_seed(window & ((1 << 11 * size) - 1), size):
-                said = {each.group().lower() for each in run[first : last + 1]}
-                if len(said) >= _LEAST_WORDS or (len(said) > 1 and said & _TRIED_WITH):
-                    yield first, last
-
-
-def _listed_runs(text: str) -> Iterator[list[re.Match[str]]]:
-    """Runs of at least twelve neighbouring words that are all on the list."""
-    places, run = _places(), list[re.Match[str]]()
-    for word in _WORD.finditer(text):
-        near = bool(run) and bool(_SEED_GAP.fullmatch(text, run[-1].end(), word.start()))
-        listed = len(word.group()) <= 8 and word.group().lower() in places
-        if run and not (near and listed):
-            if len(run) >= _SEED_WORDS[0]:
-                yield run
-            run = []
-        if listed:
-            run.append(word)
-    if len(run) >= _SEED_WORDS[0]:
-        yield run
-
-
-def _is_seed(bits: int, size: int) -> bool:
-    """Whether the checksum of `size` words holds (BIP-39: one bit for every 32 of entropy)."""
-    check = size // 3
-    entropy = (bits >> check).to_bytes((size * 11 - check) // 8, "big")
-    return hashlib.sha256(entropy).digest()[0] >> (8 - check) == bits & ((1 << check) - 1)
-
-
-def is_listed(text: str) -> bool:
-    """Whether all words in a text are on the list of BIP-39, or it has none."""
-    return all(word.lower() in _places() for word in _WORD.findall(text))
-
-
-@cache
-def _places() -> dict[str, int]:
-    return {word: place for place, word in enumerate(Mnemonic("english").wordlist)}

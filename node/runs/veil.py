@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from node.runs.guards_secrets import is_listed, redact
+from node.runs.guards_secrets import redact
+from node.runs.seed_phrases import is_listed
 
 _SPACE = re.compile(r"\s+")
 _PEM = "-----BEGIN"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.runs import guards_secrets
+from node.runs import seed_phrases
 from node.runs.guards_secrets import redact
 from node.runs.veil import Veil
 
@@ -64,7 +64,7 @@ def test_each_word_is_looked_up_once(word: str, monkeypatch: pytest.MonkeyPatch)
 
     def is_listed(text: str) -> bool:
         looked_up.append(text)
-        return guards_secrets.is_listed(text)
+        return seed_phrases.is_listed(text)
 
     monkeypatch.setattr("node.runs.veil.is_listed", is_listed)
     assert "".join(shown(word * 400, len(word))) == word * 400
