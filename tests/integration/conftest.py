@@ -10,13 +10,16 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers.scripts import script
+
+if TYPE_CHECKING:
+    from node.inference import LlamaEngine, ModelStore
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +62,16 @@ def listen() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], int]]:
             return int(server.server_address[1])
 
         yield at
+
+
+@pytest.fixture
+async def engine(store: ModelStore) -> AsyncIterator[LlamaEngine]:
+    """An engine on the module's `store`."""
+    from node.inference import LlamaEngine
+
+    made = LlamaEngine(store)
+    yield made
+    await made.aclose()
 
 
 @pytest.fixture

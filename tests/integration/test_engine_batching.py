@@ -12,7 +12,6 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from helpers.inference import CALC, finish_of
 
 from node.errors import InferenceError, ModelError, RunnerCrashedError
 from node.inference import (
@@ -41,15 +41,6 @@ from node.types import JsonObject
 PROMPTS = int(os.environ.get("FREEHOLD_TEST_PROMPTS", "16"))
 GENERATIONS = int(os.environ.get("FREEHOLD_TEST_GENERATIONS", "120"))
 TRIES = 3 if GENERATIONS < 1_000 else 1  # a short life sees an allocator take a piece more
-CALC = FunctionSpec(
-    "calc",
-    "Work out a sum exactly",
-    {
-        "type": "object",
-        "properties": {"expression": {"type": "string"}},
-        "required": ["expression"],
-    },
-)
 
 
 @pytest.fixture(scope="module")
@@ -63,24 +54,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
     return made
 
 
-@pytest.fixture
-async def engine(store: ModelStore) -> AsyncIterator[LlamaEngine]:
-    made = LlamaEngine(store)
-    yield made
-    await made.aclose()
-
-
 def ask(text: str, *, model: str = "tiny", **sampling: object) -> Generation:
     chosen = Sampling(**{"max_tokens": 24, **sampling})  # type: ignore[arg-type]
     return Generation(model, (Message("user", text),), sampling=chosen, parallel_tool_calls=False)
-
-
-async def finish(engine: LlamaEngine, request: Generation) -> Finish:
-    async with aclosing(engine.generate(request)) as stream:
-        async for token in stream:
-            if token.finish is not None:
-                return token.finish
-    raise AssertionError("no finish")
 
 
 def question(number: int) -> Generation:
@@ -162,9 +138,9 @@ async def test_what_is_said_does_not_depend_on_who_else_speaks(store: ModelStore
     different: list[tuple[Generation, str]] = []
     for first in range(0, PROMPTS, 8):
         requests = [question(number) for number in range(first, min(first + 8, PROMPTS))]
-        ends = await asyncio.gather(*(finish(together, request) for request in requests))
+        ends = await asyncio.gather(*(finish_of(together, request) for request in requests))
         for request, end in zip(requests, ends, strict=True):
-            if (await finish(alone, request)).raw != end.raw:
+            if (await finish_of(alone, request)).raw != end.raw:
                 different.append((request, end.raw))
     (status,) = together.metrics()
     assert status.generations >= PROMPTS - 8  # told every half second
@@ -177,7 +153,7 @@ async def test_what_is_said_does_not_depend_on_who_else_speaks(store: ModelStore
 
 async def test_eight_share_their_beginning(engine: LlamaEngine) -> None:
     shared = "word " * 200
-    ends = await asyncio.gather(*(finish(engine, ask(f"{shared}{n}")) for n in range(8)))
+    ends = await asyncio.gather(*(finish_of(engine, ask(f"{shared}{n}")) for n in range(8)))
     assert sum(end.prompt_tokens_cached > 900 for end in ends) == 7
 
 
@@ -185,7 +161,7 @@ async def test_a_conversation_goes_on_after_a_restart(store: ModelStore, tmp_pat
     limits = EngineLimits(state_folder=tmp_path / "states")
     text = "tell me " * 100
     first = LlamaEngine(store, limits=limits)
-    said = await finish(first, ask(text))
+    said = await finish_of(first, ask(text))
     await first.aclose()
     turn = Generation(
         "tiny",
@@ -193,7 +169,7 @@ async def test_a_conversation_goes_on_after_a_restart(store: ModelStore, tmp_pat
         sampling=Sampling(max_tokens=24),
     )
     second, plain = LlamaEngine(store, limits=limits), LlamaEngine(store)
-    restored, whole = await finish(second, turn), await finish(plain, turn)
+    restored, whole = await finish_of(second, turn), await finish_of(plain, turn)
     assert restored.prompt_tokens_cached >= said.prompt_tokens
     assert whole.prompt_tokens_cached == 0
     assert restored.raw == whole.raw
@@ -205,18 +181,18 @@ async def test_a_conversation_goes_on_after_a_restart(store: ModelStore, tmp_pat
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
     third = LlamaEngine(store, limits=limits)
-    assert (await finish(third, turn)).raw == whole.raw  # a damaged state is none
+    assert (await finish_of(third, turn)).raw == whole.raw  # a damaged state is none
     await asyncio.gather(third.aclose(), plain.aclose())
 
 
 async def test_another_model_does_not_see_a_state(store: ModelStore, tmp_path: Path) -> None:
     engine = LlamaEngine(store, limits=EngineLimits(state_folder=tmp_path / "states"))
     request = ask("x" * 500)
-    await finish(engine, request)
+    await finish_of(engine, request)
     await engine.unload("tiny")
-    other = await finish(engine, ask("x" * 500, model="other"))
+    other = await finish_of(engine, ask("x" * 500, model="other"))
     assert other.prompt_tokens_cached == 0
-    assert (await finish(engine, request)).prompt_tokens_cached > 500
+    assert (await finish_of(engine, request)).prompt_tokens_cached > 500
     await engine.aclose()
 
 
@@ -235,7 +211,7 @@ async def test_another_library_does_not_see_a_state(
     cached = []
     for _ in range(3):
         engine = LlamaEngine(store, limits=limits)
-        cached.append((await finish(engine, ask("x" * 500))).prompt_tokens_cached)
+        cached.append((await finish_of(engine, ask("x" * 500))).prompt_tokens_cached)
         await engine.aclose()
         if len(cached) == 2:
             with (other / "libllama.so").open("ab") as library:
@@ -250,10 +226,10 @@ async def test_what_is_kept_is_forgotten(store: ModelStore, tmp_path: Path) -> N
     limits = EngineLimits(state_folder=folder)
     engine = LlamaEngine(store, limits=limits)
     kept = [ask("x" * 500), ask("y" * 500), ask("z" * 500, model="other")]
-    await finish(engine, kept[0])
+    await finish_of(engine, kept[0])
     await engine.unload("tiny")
     for request in kept[1:]:
-        await finish(engine, request)
+        await finish_of(engine, request)
     assert list(folder.iterdir())
     unloading = asyncio.create_task(engine.unload("other"))
     long = ask("w" * 500, max_tokens=200)
@@ -264,10 +240,10 @@ async def test_what_is_kept_is_forgotten(store: ModelStore, tmp_path: Path) -> N
         assert not list(folder.iterdir())
         last = [token async for token in tokens][-1]
     for request in kept:
-        assert (await finish(engine, request)).prompt_tokens_cached < 30  # how all prompts begin
+        assert (await finish_of(engine, request)).prompt_tokens_cached < 30  # how all prompts begin
     await engine.aclose()
     again = LlamaEngine(store, limits=limits)
-    whole = await finish(again, long)
+    whole = await finish_of(again, long)
     assert whole.prompt_tokens_cached > 500  # it was under way
     assert last.finish is not None
     assert last.finish.raw == whole.raw
@@ -343,7 +319,7 @@ def test_restored_logits_are_those_of_one_that_was_not_interrupted(store: ModelS
 async def test_a_killed_runner_loses_none_of_eight(engine: LlamaEngine) -> None:
     """Each fails as one that may be tried again, and the next try gives the same words."""
     requests = [ask(f"number {n}", max_tokens=300, temperature=0.7, seed=n) for n in range(8)]
-    expected = [await finish(engine, request) for request in requests]
+    expected = [await finish_of(engine, request) for request in requests]
     started: list[int] = []
     all_started = asyncio.Event()
 
@@ -401,7 +377,7 @@ async def test_a_runner_that_dies_again_and_again_is_started_later_and_later(
             async for _token in stream:
                 pass
     assert waited == [0, 0, 0.25, 0.5]
-    assert (await finish(engine, ask("x"))).completion_tokens > 0
+    assert (await finish_of(engine, ask("x"))).completion_tokens > 0
 
 
 async def test_a_runner_that_did_its_work_before_it_died_is_started_at_once(
@@ -412,7 +388,7 @@ async def test_a_runner_that_did_its_work_before_it_died_is_started_at_once(
         slot._crashed()
         delays.append(slot._delay_s())
     assert delays == [0, 0.25, 0.5, 1, 2, 4, 8, 16, 30]
-    await finish(engine, ask("x"))
+    await finish_of(engine, ask("x"))
     assert waited == [30]
     slot._crashed()
     assert slot._delay_s() == 0
@@ -427,7 +403,7 @@ async def test_models_share_a_machine(store: ModelStore) -> None:
     engine = LlamaEngine(store, limits=EngineLimits(memory_bytes=status.rss_bytes + (130 << 20)))
     async with aclosing(engine.generate(ask("x", max_tokens=2000, temperature=1.0))) as stream:
         await anext(stream)
-        waiting = asyncio.create_task(finish(engine, ask("y", model="other")))
+        waiting = asyncio.create_task(finish_of(engine, ask("y", model="other")))
         for _ in range(20):
             await anext(stream)
         assert set(engine.loaded()) == {"tiny"}
@@ -453,7 +429,7 @@ async def test_a_model_that_dies_while_another_waits_for_its_place(store: ModelS
     engine = LlamaEngine(store, limits=EngineLimits(memory_bytes=150 << 20))
     async with aclosing(engine.generate(ask("x", max_tokens=3000, temperature=1.0))) as stream:
         await anext(stream)
-        other = asyncio.create_task(finish(engine, ask("x", model="other")))
+        other = asyncio.create_task(finish_of(engine, ask("x", model="other")))
         for _ in range(20):
             await anext(stream)
         counted = asyncio.create_task(engine.count(ask("x" * 2000)))
@@ -525,7 +501,7 @@ async def test_a_long_life_leaves_nothing_behind(store: ModelStore, tmp_path: Pa
                 break
         assert sizes[-1] < sizes[-2] * 1.02, f"{sizes} bytes"
         assert engine.loaded()["tiny"] == process.pid
-        await finish(engine, ask("x"))
+        await finish_of(engine, ask("x"))
         (status,) = engine.metrics()
         assert (status.running, status.waiting, status.crashes) == (0, 0, 0)
         assert status.kv_used <= 4096
@@ -578,7 +554,7 @@ async def test_nonsense_within_frames_harms_nobody_else(engine: LlamaEngine) -> 
                  "id": 10_000 + number, "request": request}  # fmt: skip
         body = json.dumps(frame).encode()
         writer.write(struct.pack(">I", len(body)) + body)
-    assert (await finish(engine, ask("still here?"))).completion_tokens > 0
+    assert (await finish_of(engine, ask("still here?"))).completion_tokens > 0
     assert engine.loaded()["tiny"] == pid
 
 
@@ -610,7 +586,7 @@ async def test_a_request_that_cannot_be_is_an_error_of_its_own(
     async with aclosing(engine.generate(ask("x", model=odd.model, max_tokens=2000))) as others:
         await anext(others)
         with pytest.raises(InferenceError) as refused:
-            await finish(engine, odd)
+            await finish_of(engine, odd)
         assert not isinstance(refused.value, RunnerCrashedError)
         await anext(others)
     await engine.aclose()
@@ -657,13 +633,13 @@ def test_damaged_grammars_are_errors(store: ModelStore) -> None:
 async def test_a_bias_bans_and_favours(engine: LlamaEngine) -> None:
     end = 257
     endless = ask("x", max_tokens=600, temperature=1.5, seed=1, logit_bias=((end, -100.0),))
-    assert (await finish(engine, endless)).completion_tokens == 600
+    assert (await finish_of(engine, endless)).completion_tokens == 600
     at_once = ask("x", logit_bias=((end, 1000.0),))
-    assert (await finish(engine, at_once)).completion_tokens == 0
-    letter = await finish(engine, ask("x", logit_bias=((ord("A"), 1000.0),)))
+    assert (await finish_of(engine, at_once)).completion_tokens == 0
+    letter = await finish_of(engine, ask("x", logit_bias=((ord("A"), 1000.0),)))
     assert set(letter.raw) == {"A"}
     none = ask("x", logit_bias=((10**9, 5.0), (-1, 1000.0), (10**30, 1000.0)))
-    assert (await finish(engine, none)).raw == (await finish(engine, ask("x"))).raw
+    assert (await finish_of(engine, none)).raw == (await finish_of(engine, ask("x"))).raw
 
 
 async def test_forced_text_is_what_the_grammar_says(engine: LlamaEngine) -> None:
@@ -681,7 +657,7 @@ async def test_forced_text_is_what_the_grammar_says(engine: LlamaEngine) -> None
         "tiny", (Message("user", "go"),), (long_name,), "required",
         Sampling(max_tokens=300), parallel_tool_calls=False,
     )  # fmt: skip
-    end = await finish(engine, request)
+    end = await finish_of(engine, request)
     (call,) = end.tool_calls
     assert call.name == long_name.name
     assert list(call.arguments) == ["a_parameter_of_a_rather_long_name"]
@@ -697,4 +673,4 @@ async def test_errors_are_those_of_the_room(engine: LlamaEngine) -> None:
         spec = FunctionSpec("f", "", {key: str(value) for key, value in schema.items()})
         request = Generation("tiny", (Message("user", str(number)),), (spec,))
         with pytest.raises(InferenceError):
-            await finish(engine, request)
+            await finish_of(engine, request)

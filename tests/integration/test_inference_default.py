@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from helpers.inference import CALC, finish_of
 
 from node.inference import (
     EngineLimits,
-    Finish,
     FunctionSpec,
     Generation,
     LlamaEngine,
@@ -22,15 +22,7 @@ from node.inference import (
 
 PROMPTS = int(os.environ.get("FREEHOLD_TEST_PROMPTS", "12"))
 TOOLS = (
-    FunctionSpec(
-        "calc",
-        "Work out a sum exactly",
-        {
-            "type": "object",
-            "properties": {"expression": {"type": "string"}},
-            "required": ["expression"],
-        },
-    ),
+    CALC,
     FunctionSpec(
         "files_read",
         "Read a file",
@@ -44,13 +36,6 @@ async def engine(tmp_path: Path) -> AsyncIterator[LlamaEngine]:
     made = LlamaEngine(ModelStore(tmp_path / "models"))
     yield made
     await made.aclose()
-
-
-async def run(engine: LlamaEngine, request: Generation) -> Finish:
-    async for token in engine.generate(request):
-        if token.finish is not None:
-            return token.finish
-    raise AssertionError("no finish")
 
 
 def turns(number: int) -> tuple[Message, ...]:
@@ -71,7 +56,7 @@ async def test_it_is_loaded_under_its_name(engine: LlamaEngine) -> None:
 
 async def test_a_call_made_is_of_a_tool_offered(engine: LlamaEngine) -> None:
     request = Generation("default", turns(12), TOOLS, tool_choice="required")
-    finish = await run(engine, request)
+    finish = await finish_of(engine, request)
     assert finish.malformed is None
     (call,) = finish.tool_calls
     names = {"calc": ["expression"], "files_read": ["path"]}
@@ -85,7 +70,7 @@ async def test_greedy_output_is_the_same_with_and_without_kept_prompts(
     kept = 0
     for number in range(PROMPTS):
         request = Generation("default", turns(number), TOOLS, sampling=Sampling(max_tokens=80))
-        reused, fresh = await run(engine, request), await run(plain, request)
+        reused, fresh = await finish_of(engine, request), await finish_of(plain, request)
         assert (reused.raw, reused.tool_calls) == (fresh.raw, fresh.tool_calls)
         kept += reused.prompt_tokens_cached > 0
     await plain.aclose()
@@ -95,11 +80,11 @@ async def test_greedy_output_is_the_same_with_and_without_kept_prompts(
 async def test_a_long_conversation_is_kept(engine: LlamaEngine) -> None:
     told = "The file says: " + "blue stones and green leaves. " * 40
     first = Generation("default", (Message("user", told),), sampling=Sampling(max_tokens=4))
-    finish = await run(engine, first)
+    finish = await finish_of(engine, first)
     again = Generation(
         "default",
         (*first.messages, Message("assistant", finish.text), Message("user", "Thanks.")),
         sampling=Sampling(max_tokens=4),
     )
-    after = await run(engine, again)
+    after = await finish_of(engine, again)
     assert after.prompt_tokens_cached >= finish.prompt_tokens

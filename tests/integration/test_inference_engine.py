@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import psutil
 import pytest
+from helpers.inference import collect, finish_of
 
 from node.errors import (
     ContextOverflowError,
@@ -41,7 +42,6 @@ from node.inference import (
 )
 from node.inference.llama.watch import Watch
 from node.inference.testing.gguf import PLAIN_TEMPLATE, TinyModel, write_tiny_gguf
-from node.inference.types import Engine
 
 ADD = FunctionSpec(
     "add",
@@ -68,13 +68,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
     return made
 
 
-@pytest.fixture
-async def engine(store: ModelStore) -> AsyncIterator[LlamaEngine]:
-    made = LlamaEngine(store)
-    yield made
-    await made.aclose()
-
-
 def ask(
     text: str = "hello",
     *,
@@ -93,15 +86,6 @@ def ask(
     )
 
 
-async def run(engine: Engine, request: Generation) -> tuple[list[str], Finish]:
-    pieces: list[str] = []
-    async for token in engine.generate(request):
-        pieces.append(token.text)
-        if token.finish is not None:
-            return pieces, token.finish
-    raise AssertionError("the stream ended without a finish")
-
-
 async def drain(stream: AsyncIterator[Token]) -> None:
     async for _ in stream:
         pass
@@ -116,8 +100,8 @@ async def first(stream: AsyncIterator[Token]) -> Token:
 
 async def test_tokens_stream_and_are_counted(engine: LlamaEngine, store: ModelStore) -> None:
     request = ask(temperature=1.0, seed=5)
-    pieces, finish = await run(engine, request)
-    assert "".join(pieces) == finish.raw
+    text, finish = await collect(engine, request)
+    assert text == finish.raw
     assert finish.text == finish.raw.strip()
     assert (
         finish.prompt_tokens
@@ -143,7 +127,7 @@ async def test_info_is_the_real_context(engine: LlamaEngine, store: ModelStore) 
 
 
 async def test_a_seed_repeats(engine: LlamaEngine) -> None:
-    texts = [(await run(engine, ask(temperature=1.5, seed=seed)))[1].raw for seed in (1, 1, 2)]
+    texts = [(await finish_of(engine, ask(temperature=1.5, seed=seed))).raw for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -153,7 +137,7 @@ async def test_calls_are_always_well_formed(engine: LlamaEngine, model: str) -> 
         request = ask(
             model=model, tools=(ADD,), choice="required", temperature=2.0, seed=seed, max_tokens=200
         )
-        _, finish = await run(engine, request)
+        finish = await finish_of(engine, request)
         assert finish.malformed is None
         assert finish.reason == "tool_calls"
         assert finish.text == ""
@@ -170,30 +154,30 @@ async def test_calls_are_always_well_formed(engine: LlamaEngine, model: str) -> 
 async def test_calls_forbidden_are_not_made(engine: LlamaEngine, model: str) -> None:
     for seed in range(4):
         request = ask(model=model, tools=(ADD,), choice="none", temperature=2.0, seed=seed)
-        _, finish = await run(engine, request)
+        finish = await finish_of(engine, request)
         assert finish.tool_calls == ()
         assert "<tool_call>" not in finish.raw
         assert not finish.raw.startswith("{")
 
 
 async def test_a_call_cut_off_is_malformed(engine: LlamaEngine) -> None:
-    _, finish = await run(engine, ask(tools=(ADD,), choice="required", max_tokens=10))
+    finish = await finish_of(engine, ask(tools=(ADD,), choice="required", max_tokens=10))
     assert (finish.reason, finish.tool_calls, finish.text) == ("length", (), "")
     assert finish.malformed == "the tool call was cut off after 10 tokens"
 
 
 async def test_stop_strings_end_text_and_are_not_shown(engine: LlamaEngine) -> None:
-    _, whole = await run(engine, ask(temperature=1.0, seed=9, max_tokens=40))
+    whole = await finish_of(engine, ask(temperature=1.0, seed=9, max_tokens=40))
     stop = whole.raw[10:13]
-    pieces, cut = await run(engine, ask(temperature=1.0, seed=9, max_tokens=40, stop=(stop,)))
+    shown, cut = await collect(engine, ask(temperature=1.0, seed=9, max_tokens=40, stop=(stop,)))
     assert cut.reason == "stop"
-    assert "".join(pieces) == whole.raw[: whole.raw.index(stop)]
-    assert cut.text == "".join(pieces).strip()
+    assert shown == whole.raw[: whole.raw.index(stop)]
+    assert cut.text == shown.strip()
 
 
 async def test_stop_strings_do_not_cut_calls(engine: LlamaEngine) -> None:
     request = ask(tools=(ADD,), choice="required", max_tokens=200, stop=("<", "add", "}"))
-    _, finish = await run(engine, request)
+    finish = await finish_of(engine, request)
     assert finish.tool_calls
     assert finish.malformed is None
 
@@ -206,8 +190,8 @@ async def test_kept_prompts_change_nothing_but_the_time(store: ModelStore) -> No
     cached = []
     for text in texts:
         request = ask(text, max_tokens=60, temperature=0.0)
-        _, plain = await run(fresh, request)
-        _, quick = await run(kept, request)
+        plain = await finish_of(fresh, request)
+        quick = await finish_of(kept, request)
         assert quick.raw == plain.raw
         assert plain.prompt_tokens_cached == 0
         cached.append(quick.prompt_tokens_cached)
@@ -243,18 +227,18 @@ async def test_a_prompt_that_does_not_fit_is_refused_with_the_sizes(engine: Llam
     request = ask("x" * 3000)
     tokens = await engine.count(request)
     with pytest.raises(ContextOverflowError, match=rf"has {tokens} tokens.*holds 2048"):
-        await run(engine, request)
+        await finish_of(engine, request)
     with pytest.raises(ContextOverflowError, match="has 2048 tokens"):
-        await run(engine, ask("x" * (3000 - (tokens - 2048))))
-    _, finish = await run(engine, ask("x" * (3000 - (tokens - 2047)), max_tokens=50))
+        await finish_of(engine, ask("x" * (3000 - (tokens - 2048))))
+    finish = await finish_of(engine, ask("x" * (3000 - (tokens - 2047)), max_tokens=50))
     assert (finish.reason, finish.completion_tokens) in (("length", 1), ("stop", 0))
 
 
 async def test_a_tool_that_cannot_be_offered_is_named(engine: LlamaEngine) -> None:
     bad = FunctionSpec("odd", "", {"type": "object", "properties": {"x": {"not": {}}}})
     with pytest.raises(GrammarError, match="odd: the schema at #/properties/x uses not"):
-        await run(engine, ask(tools=(bad,)))
-    assert (await run(engine, ask()))[1].completion_tokens >= 0  # and the runner lives
+        await finish_of(engine, ask(tools=(bad,)))
+    assert (await finish_of(engine, ask())).completion_tokens >= 0  # and the runner lives
 
 
 async def test_unknown_and_changed_models(tmp_path: Path) -> None:
@@ -262,11 +246,11 @@ async def test_unknown_and_changed_models(tmp_path: Path) -> None:
     store.add(write_tiny_gguf(tmp_path / "a.gguf"))
     engine = LlamaEngine(store)
     with pytest.raises(ModelError, match="no model 'b'"):
-        await run(engine, ask(model="b"))
+        await finish_of(engine, ask(model="b"))
     with store.path(store.get("a")).open("ab") as file:
         file.write(b"x")
     with pytest.raises(ModelError, match="is not what was pinned"):
-        await run(engine, ask(model="a"))
+        await finish_of(engine, ask(model="a"))
     assert engine.loaded() == {}
     await engine.aclose()
 
@@ -285,7 +269,7 @@ async def test_a_model_that_took_anothers_name_is_the_one_that_answers(tmp_path:
         new = store.add(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(seed=2)))
         assert (await engine.info("tiny")).sha256 == old.sha256
         await cast("AsyncGenerator[Token, None]", slow).aclose()
-        _, finish = await run(engine, ask())
+        finish = await finish_of(engine, ask())
         assert finish.model_sha256 == new.sha256 != old.sha256
         assert (await engine.info("tiny")).context_tokens == 2048
     finally:
@@ -318,7 +302,7 @@ async def test_damaged_weights_never_harm_the_caller(tmp_path: Path) -> None:
     data, store = whole.read_bytes(), ModelStore(tmp_path / "models")
     store.add(whole)
     engine = LlamaEngine(store)
-    _, expected = await run(engine, ask(model="whole"))
+    expected = await finish_of(engine, ask(model="whole"))
     loaded = 0
     for at in (400, 1900, 3400, 4900, len(data) - 20_000):
         damaged = tmp_path / f"damaged{at}.gguf"
@@ -330,11 +314,11 @@ async def test_damaged_weights_never_harm_the_caller(tmp_path: Path) -> None:
         except ModelError:
             continue
         with contextlib.suppress(ModelError, TemplateError, RunnerCrashedError):
-            _, answer = await run(engine, ask(model=damaged.stem))
+            answer = await finish_of(engine, ask(model=damaged.stem))
             assert isinstance(answer, Finish)
             loaded += 1
         await engine.unload(damaged.stem)
-        _, healthy = await run(engine, ask(model="whole"))
+        healthy = await finish_of(engine, ask(model="whole"))
         assert healthy.raw == expected.raw
     assert loaded > 0
     await engine.aclose()
@@ -365,7 +349,7 @@ async def test_a_full_queue_says_so(store: ModelStore) -> None:
     with pytest.raises(EngineBusyError, match="busy, 1 waiting"):
         await first(streams[2])
     person = dataclasses.replace(ask("x"), priority="person")
-    assert (await run(engine, person))[1].completion_tokens > 0  # has a place of its own
+    assert (await finish_of(engine, person)).completion_tokens > 0  # has a place of its own
     await streams[0].aclose()
     await second
     await streams[1].aclose()
@@ -385,7 +369,7 @@ async def test_cancel_frees_the_runner_at_once(store: ModelStore) -> None:
     for _ in range(5):
         async with aclosing(engine.generate(endless())) as stream:
             await first(stream)
-        await run(engine, ask("b", model="long"))
+        await finish_of(engine, ask("b", model="long"))
     (status,) = engine.metrics()
     assert status.generations == 5  # none of those that were cancelled came to its end
     assert status.completion_tokens < 16_000  # of 80,000
@@ -405,7 +389,7 @@ async def test_cancel_reaches_a_prompt_being_evaluated(tmp_path: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    _, finish = await run(engine, long)
+    finish = await finish_of(engine, long)
     assert finish.prompt_tokens_cached < finish.prompt_tokens * 3 / 4
     await engine.aclose()
 
@@ -454,7 +438,7 @@ async def test_a_killed_runner_is_a_crash_and_then_a_new_runner(engine: LlamaEng
     for task in waiting:
         with pytest.raises(RunnerCrashedError):
             await task
-    _, finish = await run(engine, ask())
+    finish = await finish_of(engine, ask())
     assert finish.completion_tokens > 0
     assert engine.loaded()["tiny"] != pid
 
@@ -486,7 +470,7 @@ async def test_unloading_gives_the_memory_back(store: ModelStore) -> None:
     assert process.is_running()
     gone = await asyncio.to_thread(process.wait, 10)
     assert gone == -signal.SIGKILL or gone is None
-    assert (await run(engine, ask()))[1].completion_tokens > 0  # loaded again when needed
+    assert (await finish_of(engine, ask())).completion_tokens > 0  # loaded again when needed
     await engine.unload("tiny")
     assert engine.loaded() == {}
     await engine.aclose()
@@ -515,7 +499,7 @@ async def test_a_model_that_was_removed_is_unloaded(tmp_path: Path) -> None:
 
 async def test_a_generation_is_not_idle(store: ModelStore) -> None:
     engine = LlamaEngine(store, limits=EngineLimits(idle_unload_s=0.0))
-    _, finish = await run(engine, ask(max_tokens=1000, temperature=1.0, seed=3))
+    finish = await finish_of(engine, ask(max_tokens=1000, temperature=1.0, seed=3))
     assert finish.completion_tokens > 0
     await engine.aclose()
 
@@ -546,12 +530,12 @@ async def test_who_asks_at_the_moment_of_unloading_is_answered(store: ModelStore
     await engine._slots["tiny"].aclose(idle=True)
     await loading
     engine._slots["tiny"].unload_idle()
-    assert (await run(engine, ask()))[1].completion_tokens > 0
+    assert (await finish_of(engine, ask())).completion_tokens > 0
     forgetting = asyncio.create_task(engine.forget())
     await asyncio.sleep(0)
     engine._slots["tiny"].unload_idle()
     await asyncio.sleep(0)
-    assert (await run(engine, ask()))[1].completion_tokens > 0
+    assert (await finish_of(engine, ask())).completion_tokens > 0
     await forgetting
     await engine.aclose()
 
@@ -628,14 +612,14 @@ async def test_many_generations_with_cancels_leave_nothing_behind(engine: LlamaE
     after = await some(rounds)
     assert after < before * 1.05 + (4 << 20)
     assert process.pid == engine.loaded()["tiny"]
-    _, finish = await run(engine, dataclasses.replace(ask(), sampling=Sampling(max_tokens=5)))
+    finish = await finish_of(engine, dataclasses.replace(ask(), sampling=Sampling(max_tokens=5)))
     assert finish.completion_tokens <= 5
 
 
 async def test_unloading_stops_a_load_and_says_so(store: ModelStore) -> None:
     engine = LlamaEngine(store)
-    waiting = [asyncio.create_task(run(engine, ask())) for _ in range(2)]
-    impatient = asyncio.create_task(run(engine, ask()))
+    waiting = [asyncio.create_task(finish_of(engine, ask())) for _ in range(2)]
+    impatient = asyncio.create_task(finish_of(engine, ask()))
     await asyncio.sleep(0)
     impatient.cancel()  # one who leaves takes the load from nobody
     with pytest.raises(asyncio.CancelledError):
@@ -644,7 +628,7 @@ async def test_unloading_stops_a_load_and_says_so(store: ModelStore) -> None:
     for task in waiting:
         with pytest.raises(RunnerCrashedError, match="unloaded while it was being loaded"):
             await task
-    assert (await run(engine, ask()))[1].completion_tokens > 0
+    assert (await finish_of(engine, ask())).completion_tokens > 0
     await engine.aclose()
 
 
@@ -676,6 +660,6 @@ async def test_a_runner_whose_work_was_all_cancelled_is_not_taken_for_one_that_h
         said.clear()
         await asyncio.wait_for(said.wait(), 60)
     pass_time(3600)  # nobody asks anything for longer than it may be silent
-    assert (await run(engine, ask(model="long")))[1].completion_tokens > 0
+    assert (await finish_of(engine, ask(model="long"))).completion_tokens > 0
     assert engine.loaded() == before
     await engine.aclose()

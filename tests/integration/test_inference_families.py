@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-
 import jsonschema
 import pytest
+from helpers.inference import collect
 
 from node.inference import (
-    Finish,
     FunctionSpec,
     Generation,
     LlamaEngine,
@@ -47,27 +44,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
     return made
 
 
-@pytest.fixture
-async def engine(store: ModelStore) -> AsyncIterator[LlamaEngine]:
-    made = LlamaEngine(store)
-    yield made
-    await made.aclose()
-
-
 def thoughts_end(name: str) -> tuple[tuple[int, float], ...]:
     """A bias to the marks after thoughts: a model of random weights would think for ever."""
     texts = [text for text, _ in MODELS[name].specials]
     return tuple((256 + texts.index(mark), 12.0) for mark in CLOSING if mark in texts)
-
-
-async def finish(engine: LlamaEngine, request: Generation) -> tuple[str, Finish]:
-    shown = ""
-    async with aclosing(engine.generate(request)) as tokens:
-        async for token in tokens:
-            shown += token.text
-            if token.finish is not None:
-                return shown, token.finish
-    raise AssertionError("a generation without an end")
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -83,7 +63,7 @@ async def test_a_call_is_made_and_its_result_taken(engine: LlamaEngine, name: st
         sampling=sampling,
         parallel_tool_calls=False,
     )
-    shown, end = await finish(engine, request)
+    shown, end = await collect(engine, request)
     assert end.malformed is None, end.raw
     assert end.reason == "tool_calls", end.raw
     (call,) = end.tool_calls
@@ -97,7 +77,7 @@ async def test_a_call_is_made_and_its_result_taken(engine: LlamaEngine, name: st
     )
     words = Generation(name, after, (SETTING,), tool_choice="none", sampling=Sampling(max_tokens=8))
     assert await engine.count(words) > await engine.count(request)
-    _, end = await finish(engine, words)
+    _, end = await collect(engine, words)
     assert end.tool_calls == ()
 
 
@@ -105,6 +85,6 @@ async def test_a_thought_cut_in_a_letter_has_no_more_tokens_than_were_made(
     engine: LlamaEngine,
 ) -> None:
     half = Sampling(max_tokens=5, logit_bias=((0xE2, 1000.0),))
-    _, end = await finish(engine, Generation("deepseek-fenced", TURNS, sampling=half))
+    _, end = await collect(engine, Generation("deepseek-fenced", TURNS, sampling=half))
     assert end.reasoning == "\ufffd" * 5
     assert end.reasoning_tokens == end.completion_tokens == 5

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from helpers.inference import finish_of
 
 from node.errors import InferenceError, ModelError, ModelMemoryError, RunnerCrashedError
 from node.inference import (
@@ -48,10 +49,8 @@ async def engine(store: ModelStore) -> AsyncIterator[LlamaEngine]:
 
 async def said(engine: LlamaEngine, model: str) -> str:
     asked = (Message("user", "Hello"),)
-    text = ""
-    async for token in engine.generate(Generation(model, asked, sampling=Sampling(max_tokens=3))):
-        text = token.finish.raw if token.finish else text
-    return text
+    request = Generation(model, asked, sampling=Sampling(max_tokens=3))
+    return (await finish_of(engine, request)).raw
 
 
 async def test_what_does_not_fit_is_refused_before_it_is_loaded(

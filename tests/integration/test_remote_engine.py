@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from helpers.inference import collect
 
 from node.clock import ManualClock
 from node.errors import (
@@ -91,16 +92,6 @@ def engine(
     models.add(RemoteModel(**{"name": "far", "url": server.url, **entry}))
     keyed = {"Authorization": f"Bearer {KEY}"} if entry.get("key") else {}
     return RemoteEngine(models, headers=lambda _remote: keyed, limits=limits)
-
-
-async def collect(remote: RemoteEngine, request: Generation) -> tuple[str, Finish]:
-    text, finish = "", None
-    async with aclosing(remote.generate(request)) as tokens:
-        async for token in tokens:
-            text += token.text
-            finish = token.finish or finish
-    assert finish is not None
-    return text, finish
 
 
 async def ask(

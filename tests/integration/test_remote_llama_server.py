@@ -9,10 +9,10 @@ import os
 import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from helpers.inference import finish_of
 
 import node.inference
 from node.errors import ContextOverflowError
@@ -77,11 +77,7 @@ async def engine(tmp_path: Path, address: str) -> AsyncIterator[RemoteEngine]:
 
 async def finish(engine: RemoteEngine, *messages: Message, **more: object) -> Finish:
     request = Generation("far", (SYSTEM, *messages), **more)  # type: ignore[arg-type]
-    async with aclosing(engine.generate(request)) as tokens:
-        async for token in tokens:
-            if token.finish is not None:
-                return token.finish
-    raise AssertionError("no end")
+    return await finish_of(engine, request)
 
 
 async def test_a_call_and_the_answer_after_it(engine: RemoteEngine, address: str) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.inference import finish_of
 
 from node.inference import (
-    Finish,
     FunctionSpec,
     Generation,
     LlamaEngine,
@@ -45,17 +44,12 @@ async def both(tmp_path: Path) -> AsyncIterator[RoutedEngine]:
         await routed.aclose()
 
 
-async def finished(engine: RoutedEngine, request: Generation) -> Finish:
-    async with aclosing(engine.generate(request)) as tokens:  # type: ignore[type-var]
-        return [token async for token in tokens][-1].finish  # type: ignore[return-value]
-
-
 async def test_nothing_changes_but_the_name(both: RoutedEngine) -> None:
     for name in ("far", "near"):
         wanted = Generation(
             name, ASKED, (ADD,), "required", Sampling(max_tokens=200), parallel_tool_calls=False
         )
-        finish = await finished(both, wanted)
+        finish = await finish_of(both, wanted)
         (made,) = finish.tool_calls
         assert made.name == "add"
         assert isinstance(made.arguments["n"], int)
@@ -67,14 +61,14 @@ async def test_nothing_changes_but_the_name(both: RoutedEngine) -> None:
 
 
 async def test_a_schema_of_the_answer_holds_for_both(both: RoutedEngine) -> None:
-    await finished(both, Generation("far", ASKED, (ADD,)))
+    await finish_of(both, Generation("far", ASKED, (ADD,)))
     for name in ("far", "near"):
         wanted = Generation(name, ASKED, sampling=Sampling(max_tokens=200), answer_schema=SCHEMA)
-        finish = await finished(both, wanted)
+        finish = await finish_of(both, wanted)
         assert isinstance(json.loads(finish.text)["n"], int)
         assert finish.malformed is None
         narrow = {**SCHEMA, "properties": {"n": {"type": "integer", "multipleOf": 10**39}}}
-        finish = await finished(both, replace(wanted, answer_schema=narrow))
+        finish = await finish_of(both, replace(wanted, answer_schema=narrow))
         assert finish.malformed == (  # no grammar can say it, so it is looked at afterwards
             f"the answer does not fit the schema asked for: n: "
             f"{json.loads(finish.raw)['n']} is not a multiple of {10**39}"
