@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.wallet import nothing_lost, state
 
 from wallet.errors import MintError, OutcomeUnknownError, PaymentFailedError
 from wallet.mint.testing import Fault, Outcome
@@ -64,12 +65,6 @@ def sent(world: World, path: str) -> list[TransportRequest]:
     return [each for each in world.mint.requests if each.path == path]
 
 
-def state(wallet: Wallet, key: str = "k") -> State:
-    operation = wallet.operation(key)
-    assert operation is not None
-    return operation.state
-
-
 @contextlib.contextmanager
 def refusing(world: World, path: str, code: int) -> Iterator[None]:
     """What does arrive at a path is refused with a code, and not acted on."""
@@ -84,15 +79,6 @@ def refusing(world: World, path: str, code: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.mint, "send", refused)
         yield
-
-
-async def nothing_lost(world: World) -> None:
-    for wallet in world.wallets.values():
-        await wallet.recover()
-    assert await world.missing() == 0
-    for wallet in world.wallets.values():
-        assert Hold.RESERVED not in world.held(wallet)
-        assert (await wallet.check()).ok
 
 
 # ── copies of one request ───────────────────────────────────────────────────────────────────

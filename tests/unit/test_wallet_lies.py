@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from helpers.wallet import nothing_lost, state
 
 from wallet.errors import AlreadySpentError, OutcomeUnknownError
 from wallet.mint.testing import Fault, Outcome
 from wallet.mint.testing.refused import Refused
 from wallet.operations.copies import LIVES_S
 from wallet.operations.results import Rules, Sent
-from wallet.store import Hold, Outbox, State
+from wallet.store import Outbox, State
 from wallet.testing import World
 from wallet.types import MeltQuoteState, MintQuoteState, TransportRequest
 from wallet.wallet import Wallet
@@ -44,21 +45,6 @@ def ann(world: World) -> Wallet:
 @pytest.fixture
 def bill(world: World) -> str:
     return world.lightning.invoice(20_000)
-
-
-def state(wallet: Wallet, key: str = "k") -> State:
-    operation = wallet.operation(key)
-    assert operation is not None
-    return operation.state
-
-
-async def nothing_lost(world: World) -> None:
-    for wallet in world.wallets.values():
-        await wallet.recover()
-    assert await world.missing() == 0
-    for wallet in world.wallets.values():
-        assert Hold.RESERVED not in world.held(wallet)
-        assert (await wallet.check()).ok
 
 
 Change = Callable[[str, TransportRequest], Awaitable[None] | None]
