@@ -190,6 +190,28 @@ def hidden(what: str, *, twice: bool = False) -> str:
     return typed
 
 
+def secret(what: str) -> str:
+    """Something that must not be on the command line: typed unseen, or from standard input.
+
+    Spaces at its ends stay, since a passphrase may have them.
+    """
+    if sys.stdin.isatty():
+        return hidden(what)
+    found = standard_input().rstrip("\r\n")
+    if not found.strip():
+        raise RequestError(f"nothing was given: {what}", hint="Give it on standard input.")
+    return found
+
+
+def confirm(question: str) -> None:
+    """Goes on only if the person at the terminal says yes."""
+    if not sys.stdin.isatty():
+        raise RequestError(
+            "nobody is at a terminal to say yes", hint="Say --yes where a program asks for it."
+        )
+    click.confirm(question, abort=True, err=True)
+
+
 def leave(code: int) -> NoReturn:
     """Ends the command with an exit code that docs/cli.md lists."""
     raise click.exceptions.Exit(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,12 +11,13 @@ import click
 
 from node.cli._shared import (
     clean,
+    confirm,
     connect,
-    hidden,
     json_option,
     leave,
     note,
     print_json,
+    secret,
     standard_input,
     yes_option,
 )
@@ -236,19 +236,6 @@ def reclaim(operation: str, as_json: bool) -> None:
 COMMANDS = (invoice, claim, pay, send, receive, request, token, reclaim)
 
 
-def secret(what: str) -> str:
-    """Something that must not be on the command line: typed unseen, or from standard input.
-
-    Spaces at its ends stay, since a passphrase may have them.
-    """
-    if sys.stdin.isatty():
-        return hidden(what)
-    found = standard_input().rstrip("\r\n")
-    if not found.strip():
-        raise RequestError(f"nothing was given: {what}", hint="Give it on standard input.")
-    return found
-
-
 @contextmanager
 def _under_way() -> Iterator[None]:
     """Ctrl-C while the daemon moves money only stops the waiting, and that must be said."""
@@ -270,15 +257,6 @@ def _written() -> Iterator[None]:
             f"it is done, and the output cannot be written: {error.strerror}",
             hint="Do not do it again: `freehold wallet history` has it.",
         ) from error
-
-
-def confirm(question: str) -> None:
-    """Goes on only if the person at the terminal says yes."""
-    if not sys.stdin.isatty():
-        raise RequestError(
-            "nobody is at a terminal to say yes", hint="Say --yes where a program asks for it."
-        )
-    click.confirm(question, abort=True, err=True)
 
 
 def _refuse_token(text: str) -> None:

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from node.cli import daemon, doctor_checks, wallet, wallet_pay
+from node.cli import daemon, doctor_checks, wallet, wallet_keys, wallet_pay
 from node.cli.init import create
 from node.cli.main import root
 from node.errors import FreeholdError, RequestError, WalletLockedError, WalletStateError
@@ -42,7 +42,7 @@ REPORT: dict[str, Any] = {"proofs": 3, "damage": [], "spent_elsewhere": 0, "back
 def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the daemon is asked; its replies are those above."""
     client: Any = MagicMock()
-    for module in (wallet, wallet_pay):
+    for module in (wallet, wallet_keys, wallet_pay):
         monkeypatch.setattr(module, "connect", lambda: client)
     found = create_autospec(WalletClient, instance=True)
     client.__enter__.return_value.wallet = found
@@ -123,7 +123,7 @@ def test_a_person_is_asked_first_and_may_say_no(
         raise click.Abort
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    for module in (wallet, wallet_pay):
+    for module in (wallet_keys, wallet_pay):
         monkeypatch.setattr(module, "confirm", no)
     assert run(typed).exit_code == 1
     assert said == [question]
