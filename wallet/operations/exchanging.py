@@ -24,7 +24,17 @@ from wallet.errors import (
     UntrustedMintError,
     WalletError,
 )
-from wallet.operations import bills, failures, melting, minting, mints, paying, quoting, receiving
+from wallet.operations import (
+    bills,
+    failures,
+    melted,
+    melting,
+    minting,
+    mints,
+    paying,
+    quoting,
+    receiving,
+)
 from wallet.operations.book import Book, must
 from wallet.operations.directory import Snapshot
 from wallet.operations.ownkeys import OwnKeys
@@ -283,7 +293,7 @@ async def _pay(book: Book, record: Record, foreign: str) -> None:
         elif not found.operation.state.final:
             found = await melting.settle(book, found)
         failures.raise_again(found)
-    if found.operation.state != State.DONE and not melting.owes_change(found):
+    if found.operation.state != State.DONE and not melted.owes_change(found):
         raise OutcomeUnknownError(
             f"the payment from mint {foreign} is under way", hint="Run `recover` later."
         )

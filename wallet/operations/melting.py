@@ -6,29 +6,26 @@ inputs are unspent and the mint refused these very bytes, and pending otherwise:
 state is asked again, later. A request that may have been lost is repeated as it was, since a quote
 is paid at most once; it is never replaced by another.
 
-Change whose signatures do not hold is owed by the mint: the payment is done, the blanks are kept,
-and `recover` asks for it again. What was paid once is never sent again, nor told as failed, should
-the mint's books go back to before.
+What comes of one that was made is `melted`'s. What was paid once is never sent again, nor told as
+failed, should the mint's books go back to before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from wallet import codes
 from wallet.errors import (
     FeeTooHighError,
     InsufficientFundsError,
     MintError,
-    MintMisbehavedError,
     MintUnreachableError,
     OutcomeUnknownError,
     PaymentFailedError,
     WalletError,
 )
-from wallet.operations import bills, copies, unblinding
+from wallet.operations import bills, copies, melted
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book
 from wallet.operations.directory import Snapshot
@@ -37,10 +34,7 @@ from wallet.operations.replanning import MOST_TRIES, OUTDATED, looked_anew
 from wallet.protocol import curve
 from wallet.protocol import outputs as making
 from wallet.store import Coin, Hold, Kind, Record, State, Tables, codec, select_inputs, selection
-from wallet.types import BlindSignature, MeltQuote, MeltQuoteState, Output, Proof, ProofState, Unit
-
-_OWED: Final = "paid; the mint owes the change of this payment"
-
+from wallet.types import MeltQuote, MeltQuoteState, Proof, ProofState, Unit
 
 # ── a new payment ───────────────────────────────────────────────────────────────────────────
 
@@ -100,11 +94,6 @@ async def settle(book: Book, record: Record) -> Record:
             return await _drive(book, record, sent=True)
 
 
-def owes_change(record: Record) -> bool:
-    """Whether a payment is done but for its change."""
-    return record.operation.state == State.PENDING and "preimage" in record.body
-
-
 # ── the request ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -157,7 +146,7 @@ def _inputs(coins: list[Coin], need: int, now: Snapshot, *, exact: bool) -> tupl
 
 
 async def _drive(book: Book, record: Record, *, sent: bool) -> Record:
-    if owes_change(record):
+    if melted.owes_change(record):
         return await _owed(book, record)
     lost = OutcomeUnknownError("the payment may be at the mint already")
     for number in range(MOST_TRIES):
@@ -246,7 +235,7 @@ async def _owed(book: Book, record: Record) -> Record:
         told = await book.api(record.operation.mint).melt_quote(record.body["quote"]["id"])
     except WalletError:
         return record
-    return await _paid(book, record, told) if told.state == MeltQuoteState.PAID else record
+    return await melted.finish(book, record, told) if told.state == MeltQuoteState.PAID else record
 
 
 async def _told(book: Book, record: Record, told: MeltQuote) -> Record:
@@ -255,80 +244,12 @@ async def _told(book: Book, record: Record, told: MeltQuote) -> Record:
         if _is_told(record):
             return record
         return await book.keep(book.changed(record, state=State.PENDING, error=""), "pending")
-    return await _paid(book, record, told)
+    return await melted.finish(book, record, told)
 
 
 def _is_told(record: Record) -> bool:
     """Whether the mint said last that it is at it."""
     return record.operation.state == State.PENDING and not record.operation.error
-
-
-async def _paid(book: Book, record: Record, told: MeltQuote) -> Record:
-    mint, blanks = record.operation.mint, codec.outputs_of(record.body)
-    preimage = _preimage(record, told) or record.body.get("preimage")
-    try:
-        signatures = told.change
-        if not signatures or _kept(record, signatures) > record.body["quote"]["reserve"]:
-            restored = await _restored_change(book, mint, blanks)
-            signatures = max(signatures, restored, key=_sum)
-        if _kept(record, signatures) < 0:
-            raise MintMisbehavedError(f"mint {mint} gives more back than was left of a payment")
-        change = await unblinding.finish_blank(book, mint, blanks, signatures)
-    except WalletError:
-        body = {**record.body, "preimage": preimage}
-        owed = book.changed(record, state=State.PENDING, error=_OWED, body=body)
-        return await book.keep(owed, "owed")
-    return await book.store.write(
-        "finish", lambda tables: _finish(book, tables, record, change, preimage)
-    )
-
-
-def _kept(record: Record, change: Sequence[BlindSignature]) -> int:
-    """What the mint kept for Lightning, by the change it gave."""
-    body = record.body
-    given = sum(proof.amount for proof in codec.proofs_of(body, "inputs"))
-    return int(given - body["quote"]["amount"] - body["input_fee"] - _sum(change))
-
-
-def _sum(change: Sequence[BlindSignature]) -> int:
-    return sum(signature.amount for signature in change)
-
-
-async def _restored_change(
-    book: Book, mint: str, blanks: Sequence[Output]
-) -> tuple[BlindSignature, ...]:
-    """The change by NUT-09, for a mint that gives none, or keeps more than its fee reserve: its
-    answer may not repeat the change, or leave some out. In the blanks' order."""
-    if not blanks or not (await book.info(mint)).supports(9):
-        return ()
-    found = dict(await book.api(mint).restore([made.message for made in blanks]))
-    signed = [found[made.message] for made in blanks if made.message in found]
-    if [made.message for made in blanks[: len(signed)]] != list(found):
-        raise MintMisbehavedError(f"mint {mint} restores change out of order")
-    return tuple(signed)
-
-
-def _finish(
-    book: Book, tables: Tables, record: Record, change: Sequence[Proof], preimage: str | None
-) -> Record:
-    operation, told = record.operation, record.body["quote"]
-    given = sum(proof.amount for proof in codec.proofs_of(record.body, "inputs"))
-    fee = given - told["amount"] - sum(proof.amount for proof in change)
-    tables.proofs.spend(record.key)
-    tables.proofs.add(operation.mint, operation.unit, change)
-    body = {"asked": record.body["asked"], "hash": record.body["hash"], "preimage": preimage}
-    done = book.changed(record, state=State.DONE, fee=fee, error="", body=body)
-    tables.operations.update(done)
-    return done
-
-
-def _preimage(record: Record, told: MeltQuote) -> str | None:
-    """The preimage, where it is the invoice's: mints that pay themselves have none to show."""
-    try:
-        data = bytes.fromhex(told.preimage or "")
-    except ValueError:
-        return None
-    return told.preimage if sha256(data).hexdigest() == record.body["hash"] else None
 
 
 async def _failed(

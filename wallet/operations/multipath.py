@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from wallet.errors import FeeTooHighError, PaymentFailedError, WalletError
-from wallet.operations import bills, melting, quoting
+from wallet.operations import bills, melted, melting, quoting
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book, must
 from wallet.operations.directory import Snapshot
@@ -126,10 +126,8 @@ async def _together(book: Book, whole: Record) -> Record:
     fee = sum(part.operation.fee for part in parts if part.operation.state != State.FAILED)
     body = {**whole.body, "preimage": shown}
     if not states <= {State.DONE, State.FAILED}:
-        paid = all(
-            part.operation.state == State.DONE or melting.owes_change(part) for part in parts
-        )
-        known = body if paid else whole.body  # what is told as paid is `melting.owes_change`'s
+        paid = all(part.operation.state == State.DONE or melted.owes_change(part) for part in parts)
+        known = body if paid else whole.body  # what is told as paid is `melted.owes_change`'s
         pending = book.changed(whole, state=State.PENDING, fee=fee, body=known)
         return await book.keep(pending, "together")
     if shown or State.FAILED not in states:

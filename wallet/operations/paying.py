@@ -18,7 +18,7 @@ from wallet.errors import (
     UnsupportedError,
     WalletError,
 )
-from wallet.operations import bills, failures, melting, multipath, quoting
+from wallet.operations import bills, failures, melted, melting, multipath, quoting
 from wallet.operations.bills import Bill
 from wallet.operations.book import Book
 from wallet.operations.directory import UNITS
@@ -73,7 +73,7 @@ def stands(record: Record) -> bool:
 def payment(record: Record) -> Payment:
     """The answer for a payment that did not fail."""
     operation = record.operation
-    paid = operation.state == State.DONE or melting.owes_change(record)
+    paid = operation.state == State.DONE or melted.owes_change(record)
     return Payment(
         operation.key,
         "paid" if paid else "pending",
