@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from node.inference.llama.build import Build, inspect
     from node.inference.llama.limits import EngineLimits
     from node.inference.models.bench import Bench, run_bench
+    from node.inference.models.digests import CheckedFile
     from node.inference.models.download import Download, Wanted
     from node.inference.models.exam_cases import KINDS
     from node.inference.models.gguf import read_header
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from node.inference.models.partial import forget_unfinished, unfinished
     from node.inference.models.pins import BenchRecord, Pin
     from node.inference.models.sources import is_remote, parse_source
-    from node.inference.models.store import CheckedFile, ModelStore, name_of, pin_shipped
+    from node.inference.models.store import ModelStore, name_of, pin_shipped
     from node.inference.remote.engine import RemoteEngine
     from node.inference.remote.entries import RemoteModel, RemoteModels
     from node.inference.remote.limits import RemoteLimits
@@ -129,6 +130,7 @@ __getattr__ = lazily(
         "llama.build": "Build inspect",
         "llama.limits": "EngineLimits",
         "models.bench": "Bench run_bench",
+        "models.digests": "CheckedFile",
         "models.download": "Download Wanted",
         "models.exam_cases": "KINDS",
         "models.gguf": "read_header",
@@ -137,7 +139,7 @@ __getattr__ = lazily(
         "models.partial": "forget_unfinished unfinished",
         "models.pins": "BenchRecord Pin",
         "models.sources": "is_remote parse_source",
-        "models.store": "CheckedFile ModelStore name_of pin_shipped",
+        "models.store": "ModelStore name_of pin_shipped",
         "remote.engine": "RemoteEngine",
         "remote.entries": "RemoteModel RemoteModels",
         "remote.limits": "RemoteLimits",

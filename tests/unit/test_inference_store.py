@@ -126,7 +126,7 @@ def test_a_digest_is_remembered_only_for_a_file_at_rest(
     def never(*_args: object) -> tuple[str, int]:
         raise AssertionError("hashed again")
 
-    monkeypatch.setattr("node.inference.models.store.digest", never)
+    monkeypatch.setattr("node.inference.models.digests.digest", never)
     assert later.check("a").pin.name == "a"
     with pytest.raises(AssertionError):
         later.verify("a")

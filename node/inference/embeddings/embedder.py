@@ -25,7 +25,8 @@ from node.inference.engine import LlamaEngine
 from node.inference.llama import protocol
 from node.inference.llama.limits import default_threads
 from node.inference.llama.protocol import Frame
-from node.inference.models.store import CheckedFile, ModelStore
+from node.inference.models.digests import CheckedFile
+from node.inference.models.store import ModelStore
 from node.inference.types import EmbedderInfo, Vectors
 
 Pooling = Literal["", "mean", "cls", "last", "rank"]

@@ -14,9 +14,10 @@ from node.inference import child
 from node.inference.llama.limits import EngineLimits, default_threads
 from node.inference.llama.process import RunnerProcess
 from node.inference.llama.protocol import KEPT_SEQUENCES, PERSONS_MORE, Load
+from node.inference.models.digests import CheckedFile
 from node.inference.models.gguf_header import MAX_CONTEXT
 from node.inference.models.memory import Room, fits, need
-from node.inference.models.store import CheckedFile, ModelStore
+from node.inference.models.store import ModelStore
 from node.inference.types import ModelStatus
 
 SAVING_S: Final = 15.0

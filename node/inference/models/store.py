@@ -1,9 +1,7 @@
 """Models by name, pinned by SHA-256.
 
 `models.lock` (TOML) maps a name to a digest, a size and a file. A file is hashed before it is
-loaded, and one that differs from its pin is refused. Hashing 20 GB takes a minute, so the digest is
-remembered beside the identity of the file it was taken from (device, inode, size, mtime and ctime
-in nanoseconds); whatever changes the bytes changes one of these. `verify` always hashes again.
+loaded (`digests`), and one that differs from its pin is refused.
 
 The model shipped with the package is found under the name "default" without being copied, unless
 the user has pinned another under that name.
@@ -12,47 +10,23 @@ the user has pinned another under that name.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Final
 
 from node.clock import Clock, SystemClock
 from node.disk import is_unfinished, private_file, write_private
 from node.errors import ModelError
-from node.inference.models.files import (
-    KEEP_FREE_BYTES,
-    Identity,
-    Progress,
-    changing,
-    digest,
-    identity,
-)
+from node.inference.models.digests import CheckedFile, Digests, opened
+from node.inference.models.files import KEEP_FREE_BYTES, Progress, changing, digest
 from node.inference.models.gguf import read_header
 from node.inference.models.gguf_header import Header
 from node.inference.models.pins import BenchRecord, Lock, Pin, is_name, lock_text, read_lock
 
 SHIPPED: Final = Path(__file__).parent.parent / "default_model"
 LOCK_FILE: Final = "models.lock"
-DIGESTS_FILE: Final = ".digests.json"
-_CHANGED_HINT = "Restore the file; or, if the change is yours, remove the model and add it."
-_SHIPPED_HINT = (
-    "Install Freehold again. Who has trained the model anew pins it by "
-    "python -c 'from node.inference import pin_shipped; pin_shipped()'"
-)
-_SETTLED_S = 2.0  # a file written less than this before it was hashed is hashed again next time
-
-
-@dataclass(frozen=True)
-class CheckedFile:
-    """A file that was just found to be what its pin says."""
-
-    pin: Pin
-    path: Path
-    identity: Identity
 
 
 class ModelStore:
@@ -68,7 +42,7 @@ class ModelStore:
     ) -> None:
         self._folder = folder
         self._shipped = shipped
-        self._clock = clock or SystemClock()
+        self._digests = Digests(folder, clock or SystemClock())
 
     def list(self) -> list[Pin]:
         """All pins, by name.
@@ -104,12 +78,7 @@ class ModelStore:
             ModelError: no such model, the file is missing, or it differs from its pin.
         """
         pin = self.get(name)
-        path = self.path(pin)
-        with _open(path, name) as file:
-            now = identity(os.fstat(file.fileno()))
-            if self._remembered().get(str(path)) == [*now, pin.sha256]:
-                return CheckedFile(pin, path, now)
-            return self._hash(pin, path, file, progress)
+        return self._digests.check(pin, self.path(pin), progress)
 
     def verify(self, name: str, *, progress: Progress | None = None) -> CheckedFile:
         """As `check`, but always hashes.
@@ -118,9 +87,7 @@ class ModelStore:
             ModelError: as `check`.
         """
         pin = self.get(name)
-        path = self.path(pin)
-        with _open(path, name) as file:
-            return self._hash(pin, path, file, progress)
+        return self._digests.verify(pin, self.path(pin), progress)
 
     def header(self, name: str) -> Header:
         """What the model's file says of itself.
@@ -129,7 +96,7 @@ class ModelStore:
             ModelError: no such model, or the file is missing or is not a GGUF.
         """
         pin = self.get(name)
-        with _open(self.path(pin), name):
+        with opened(self.path(pin), name):
             return read_header(self.path(pin))
 
     def add(
@@ -238,7 +205,7 @@ class ModelStore:
     def _take_in(
         self, source: Path, name: str, in_place: bool, expected: str, progress: Progress | None
     ) -> Pin:
-        with _open(source, name) as file:
+        with opened(source, name) as file:
             if in_place:
                 sha256, size = digest(file, progress)
                 _check_digest(source, sha256, expected)
@@ -248,36 +215,6 @@ class ModelStore:
                 sha256, size = digest(file, progress, copy)
                 _check_digest(source, sha256, expected)
             return Pin(name, sha256, size, target.name, str(source))
-
-    def _hash(self, pin: Pin, path: Path, file: BinaryIO, progress: Progress | None) -> CheckedFile:
-        before, started = identity(os.fstat(file.fileno())), self._clock.wall()
-        sha256, size = digest(file, progress)
-        if identity(os.fstat(file.fileno())) != before:
-            raise ModelError(f"{path} changed while it was read", hint="Try again.")
-        if sha256 != pin.sha256:
-            raise ModelError(
-                f"the file of the model {pin.name!r} is not what was pinned: {path} has SHA-256 "
-                f"{sha256} and {size} bytes, its pin says {pin.sha256} and {pin.size} bytes",
-                hint=_SHIPPED_HINT if pin.shipped else _CHANGED_HINT,
-            )
-        if started - max(before[3:]) / 1e9 > _SETTLED_S:
-            self._remember(str(path), [*before, sha256])
-        return CheckedFile(pin, path, before)
-
-    def _remembered(self) -> dict[str, Any]:
-        """Digests taken before. A cache: whatever is wrong with it, it is only empty."""
-        try:
-            value = json.loads((self._folder / DIGESTS_FILE).read_text())
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
-
-    def _remember(self, path: str, entry: Any) -> None:
-        if not self._folder.is_dir():
-            return
-        entries = {**self._remembered(), path: entry}
-        with contextlib.suppress(OSError):
-            write_private(self._folder / DIGESTS_FILE, json.dumps(entries).encode())
 
     def _mine(self) -> Lock:
         return read_lock(self._folder / LOCK_FILE)
@@ -320,7 +257,7 @@ class ModelStore:
 
 def pin_shipped(folder: Path = SHIPPED) -> Pin:
     """Writes `model.lock` beside `default.gguf`, as who trains the model does at the end."""
-    with _open(folder / "default.gguf", "default") as file:
+    with opened(folder / "default.gguf", "default") as file:
         sha256, size = digest(file, None)
     pin = Pin("default", sha256, size, "default.gguf", "scripts/train_default_model")
     lock = folder / "model.lock"
@@ -347,17 +284,3 @@ def _check_taken(name: str, lock: Lock) -> None:
             f"there is a model {name!r} already",
             hint=f"`freehold model remove {name}` removes it; --name gives another name.",
         )
-
-
-@contextlib.contextmanager
-def _open(path: Path, name: str) -> Iterator[BinaryIO]:
-    try:
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        if error.filename not in (None, str(path)):  # of its copy
-            raise
-        raise ModelError(
-            f"the file of the model {name!r} cannot be read: {path}: {error.strerror}",
-            hint="Restore it, or remove the model and add it again.",
-        ) from error
