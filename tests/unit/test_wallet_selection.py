@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 
 from wallet.errors import InsufficientFundsError
-from wallet.store import Change, Coin, select_exact, select_inputs, selection
+from wallet.store import Change, Coin, selection
+from wallet.store.selection import select_exact, select_inputs
 from wallet.types import KeysetInfo
 
 POWERS = tuple(2**number for number in range(14))

@@ -33,7 +33,7 @@ from wallet.operations.failures import spent_elsewhere, unknown
 from wallet.operations.replanning import MOST_TRIES, OUTDATED, looked_anew
 from wallet.protocol import curve
 from wallet.protocol import outputs as making
-from wallet.store import Coin, Hold, Kind, Record, State, Tables, codec, select_inputs, selection
+from wallet.store import Coin, Hold, Kind, Record, State, Tables, codec, selection
 from wallet.types import MeltQuote, MeltQuoteState, Proof, ProofState, Unit
 
 # ── a new payment ───────────────────────────────────────────────────────────────────────────
@@ -134,7 +134,7 @@ def check_fee(asked: Mapping[str, Any], fee: int, unit: Unit) -> None:
 def _inputs(coins: list[Coin], need: int, now: Snapshot, *, exact: bool) -> tuple[Coin, ...]:
     """Enough for the payment. A mint that gives no change (no NUT-08) must get the very sum."""
     if not exact:
-        return select_inputs(coins, need, now.infos)
+        return selection.select_inputs(coins, need, now.infos)
     for fee in range(selection.MOST_INPUTS):
         chosen = selection.select_exact(coins, need + fee, now.infos)
         if chosen is not None and selection.fee(chosen, now.infos) == fee:

@@ -29,8 +29,6 @@ from wallet.store import (
     State,
     Tables,
     codec,
-    select_exact,
-    select_inputs,
     selection,
 )
 from wallet.types import MAX_AMOUNT, Keyset, Output, Proof, Token, Unit
@@ -196,7 +194,7 @@ def with_change(
     """
     missing = book.change.missing(selection.counts(coins), now.active.info)
     spare = sum(part * count for part, count in missing.items())
-    chosen = select_inputs(coins, amount, now.infos, spare=spare)
+    chosen = selection.select_inputs(coins, amount, now.infos, spare=spare)
     fee = selection.fee(chosen, now.infos)
     rest = sum(coin.amount for coin in chosen) - fee - amount
     left = selection.counts(coins) - selection.counts(chosen)
@@ -272,7 +270,7 @@ def _exact(book: Book, tables: Tables, record: Record, now: Snapshot) -> tuple[C
     while included not in tried and (most is None or included <= most):
         tried.add(included)
         small = now.coins(tables, most=amount + included, alike=_MOST_ALIKE)
-        found = select_exact(_lasting(book, small, now), amount + included, now.infos)
+        found = selection.select_exact(_lasting(book, small, now), amount + included, now.infos)
         fee = selection.fee(found or (), now.infos) if includes_fee(asked) else 0
         if found is None or fee == included:
             return found

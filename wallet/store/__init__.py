@@ -15,7 +15,7 @@ from wallet.store.records import (
     State,
 )
 from wallet.store.schema import is_made
-from wallet.store.selection import Change, select_exact, select_inputs
+from wallet.store.selection import Change
 from wallet.store.store import Store, Tables
 
 __all__ = [
@@ -35,7 +35,5 @@ __all__ = [
     "Tables",
     "codec",
     "is_made",
-    "select_exact",
-    "select_inputs",
     "selection",
 ]

@@ -90,9 +90,9 @@ def from_outputs(outputs: Iterable[Output]) -> list[Row]:
     return [from_output(made) for made in outputs]
 
 
-def outputs_of(body: Mapping[str, Any], name: str = "outputs") -> tuple[Output, ...]:
-    """The outputs under a name of an operation's body; none where it has no such name."""
-    return tuple(to_output(row) for row in body.get(name, ()))
+def outputs_of(body: Mapping[str, Any]) -> tuple[Output, ...]:
+    """The outputs of an operation's body; none where it has none."""
+    return tuple(to_output(row) for row in body.get("outputs", ()))
 
 
 def _hex(value: bytes | None) -> str | None:
