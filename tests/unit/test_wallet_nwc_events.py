@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from wallet.errors import ParseError, VerificationError, WalletError
 from wallet.nwc import nip44
 from wallet.nwc.events import Event, Filter
-from wallet.nwc.keys import ORDER, SecretKey, check_public, hex_bytes, verify
+from wallet.nwc.keys import SecretKey, check_public, hex_bytes, verify
 from wallet.nwc.relay import decode
+from wallet.protocol.curve import ORDER
 
 KEY = SecretKey(bytes(31) + b"\7")
 SHARED = nip44.conversation_key(KEY, SecretKey(bytes(31) + b"\x0b").public)

@@ -13,8 +13,8 @@ from typing import NoReturn
 from coincurve import PrivateKey, PublicKey, PublicKeyXOnly
 
 from wallet.errors import ParseError
+from wallet.protocol.curve import ORDER
 
-ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
