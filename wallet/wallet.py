@@ -250,10 +250,6 @@ class Wallet(Flows):
         """A public key for one payment, that was never given out before."""
         return await self._own.fresh()
 
-    def owns_key(self, public: bytes) -> bool:
-        """Whether ecash locked to this key is this wallet's to spend."""
-        return self._own.opens(public)
-
     # ── out ─────────────────────────────────────────────────────────────────────────────────
 
     async def send(

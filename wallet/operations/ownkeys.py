@@ -54,10 +54,6 @@ class OwnKeys:
         known = self._known(FAR)
         return (*extra, *(private for public, private in known if public[1:] in named))
 
-    def opens(self, public: bytes) -> bool:
-        """Whether a public key is one of this wallet's."""
-        return any(p2pk.same_key(public, own) for own, _ in self._known())
-
     def _known(self, ahead: int = AHEAD) -> list[tuple[bytes, bytes]]:
         count = self._book.store.read(_handed_out) + 1 + ahead
         if len(self._pairs) < count:
