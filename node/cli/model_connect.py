@@ -17,6 +17,7 @@ from node.cli._shared import clean, hidden, home, json_option, node_home, note, 
 from node.errors import IdentityError
 
 if TYPE_CHECKING:
+    from node.identity import HttpSecret
     from node.inference import ModelInfo, RemoteModel
     from node.types import JsonObject
 
@@ -139,15 +140,21 @@ def _ask_key() -> str:
 
 
 def _keep_key(entry: RemoteModel, value: str) -> None:
-    from node.identity import HttpSecret, KeyStore
+    from node.identity import KeyStore
 
-    secret = HttpSecret(entry.scope, "Authorization", f"Bearer {value}", ())
-    KeyStore(home().keys).set(entry.key, secret.encode())
+    KeyStore(home().keys).set(entry.key, _bearer(entry, value).encode())
+
+
+def _bearer(entry: RemoteModel, key: str) -> HttpSecret:
+    """The key as the header that its server is sent, and no tool."""
+    from node.identity import HttpSecret
+
+    return HttpSecret(entry.scope, "Authorization", f"Bearer {key}", ())
 
 
 async def _look(entry: RemoteModel, value: str) -> ModelInfo:
     """What the server says the model is, asked with the key that will be used."""
-    from node.identity import HttpSecret, HttpSecrets
+    from node.identity import HttpSecrets
     from node.inference import RemoteEngine, RemoteModels
 
     class One(RemoteModels):
@@ -158,8 +165,9 @@ async def _look(entry: RemoteModel, value: str) -> ModelInfo:
 
     headers: dict[str, str] = {}
     if value:
-        HttpSecret(entry.scope, "Authorization", f"Bearer {value}", ()).encode()
-        headers = {"Authorization": f"Bearer {value}"}
+        bearer = _bearer(entry, value)
+        bearer.encode()  # raises where no header can hold it
+        headers = {bearer.header: bearer.value}
     elif entry.key:
         headers = dict(HttpSecrets(home().keys).header(entry.key, entry.scope))
     engine = RemoteEngine(One(home().models), headers=lambda _entry: headers)
