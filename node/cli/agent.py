@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -273,19 +274,15 @@ def broken(where: Home) -> Mapping[str, ManifestError]:
 
 def _summary(path: Path, refused: dict[str, str]) -> dict[str, object]:
     try:
-        found = _read(path)
+        found, problem = _read(path), refused.get(path.stem)
     except ManifestError as error:
-        refused = {path.stem: error.message}
-    if path.stem in refused:
-        return {"name": path.stem, "state": "broken", "model": "", "about": refused[path.stem]}
+        found, problem = None, error.message
+    if found is None or problem is not None:
+        return {"name": path.stem, "state": "broken", "model": "", "about": problem}
     state = "paused" if found.paused else "ready"
     return {"name": found.name, "state": state, "model": found.model, "about": found.about}
 
 
 def _described(manifest: AgentManifest) -> dict[str, object]:
     """The manifest as JSON, its defaults filled in."""
-    import dataclasses
-
-    shown = dataclasses.asdict(manifest)
-    shown["source"] = str(manifest.source)
-    return shown
+    return {**asdict(manifest), "source": str(manifest.source)}

@@ -190,8 +190,8 @@ class Watcher:
         note(f"cancelling run {self._run}")
         try:
             self._client.cancel(self._run, "cancelled at the terminal")
-            for event in self._client.watch(self._run, self._seen):
-                self._seen = event["id"]
+            for _ in self._client.watch(self._run, self._seen):
+                pass
         except KeyboardInterrupt:
             note("not waiting; the run stops by itself")
         return INTERRUPTED

@@ -53,8 +53,8 @@ def logs(follow: bool, count: int, daemon: bool, as_json: bool) -> None:
 
 def line(entry: JsonObject) -> str:
     """An entry for a person."""
-    at = entry.get("ts")
-    moment = datetime.fromtimestamp(at / 1000).astimezone() if isinstance(at, int) else None
+    ts = entry.get("ts")
+    at = f"{datetime.fromtimestamp(ts / 1000).astimezone():%H:%M:%S}" if isinstance(ts, int) else ""
     who = " ".join(str(entry[key]) for key in ("run", "path") if entry.get(key))
     data = entry.get("data")
     said = " ".join(_said(data)) if isinstance(data, dict) else ""
@@ -62,8 +62,7 @@ def line(entry: JsonObject) -> str:
     verdict = ""
     if isinstance(policy, dict) and policy.get("verdict") != "allow":
         verdict = f"[{policy.get('verdict')}: {policy.get('rule')}]"
-    time = moment.strftime("%H:%M:%S") if moment else ""
-    parts = (str(entry.get("i", "")), time, str(entry.get("type")), who, said, verdict)
+    parts = (str(entry.get("i", "")), at, str(entry.get("type")), who, said, verdict)
     return clean("  ".join(part for part in parts if part), lines=False)
 
 

@@ -50,7 +50,7 @@ def tree(found: JsonObject, width: int | None) -> Tree:
     root.add(_text("prompt ", "bold", said))
     _grow_all(root, _list(found, "steps"), width)
     for event in _list(found, "events"):
-        if event["type"] not in ("run.started",):
+        if event["type"] != "run.started":
             root.add(_text(f"{event['type']} ", "yellow", _event(event)))
     if found.get("text"):
         root.add(_text("answer ", "bold", _short(found.get("text"), width)))
