@@ -26,7 +26,6 @@ from wallet.operations import (
     recovering,
     restoring,
     sending,
-    sources,
 )
 from wallet.operations.book import Book
 from wallet.operations.flows import Flows
@@ -40,7 +39,7 @@ from wallet.operations.results import (
     Rules,
     Sent,
 )
-from wallet.operations.sources import FundingSource, SourcePayment
+from wallet.operations.sources import FundingSource
 from wallet.protocol import derivation, tokens
 from wallet.protocol.derivation import Seed
 from wallet.store import MintRecord, Operation, Probe, State, Store
@@ -341,28 +340,6 @@ class Wallet(Flows):
     async def consolidate(self, mint: str) -> Operation:
         """Swaps up to 250 small or old proofs for few new ones."""
         return await consolidating.consolidate(self._book, mint)
-
-    # ── another funding source ──────────────────────────────────────────────────────────────
-
-    def use_source(self, source: FundingSource) -> None:
-        """Names a source for `recover` to ask about its pending payments."""
-        self._sources[source.name] = source
-
-    async def pay_from(
-        self,
-        source: FundingSource,
-        bolt11: str,
-        *,
-        amount_msat: int | None = None,
-        key: str | None = None,
-    ) -> SourcePayment:
-        """Pays an invoice from another source, such as `wallet.nwc.NwcSource`, journalled here.
-
-        Raises:
-            WalletError: it surely was not paid. What nobody knows is returned as pending.
-        """
-        self.use_source(source)
-        return await sources.pay(self._book, source, bolt11, amount_msat=amount_msat, key=key)
 
     # ── after a crash ───────────────────────────────────────────────────────────────────────
 

@@ -1,5 +1,6 @@
-"""The wallet's methods for payees that are not mints: requests and addresses (NUT-18, LUD-06). A
-part of `Wallet`, which is one class for whoever uses it and two files for whoever reads.
+"""The wallet's methods for what is no mint: payment requests and addresses (NUT-18, LUD-06), and
+other wallets to pay from. A part of `Wallet`, which is one class for whoever uses it and two files
+for whoever reads.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wallet.operations import addresses, requesting, requests
+from wallet.operations import addresses, requesting, requests, sources
 from wallet.operations.book import Book
 from wallet.operations.ownkeys import OwnKeys
 from wallet.operations.requesting import RequestPaid
@@ -160,6 +161,28 @@ class Flows:
             web=web,
         )
 
+    # ── another funding source ──────────────────────────────────────────────────────────────
+
+    def use_source(self, source: FundingSource) -> None:
+        """Names a source for `recover` to ask about its pending payments."""
+        self._sources[source.name] = source
+
+    async def pay_from(
+        self,
+        source: FundingSource,
+        bolt11: str,
+        *,
+        amount_msat: int | None = None,
+        key: str | None = None,
+    ) -> SourcePayment:
+        """Pays an invoice from another source, such as `wallet.nwc.NwcSource`, journalled here.
+
+        Raises:
+            WalletError: it surely was not paid. What nobody knows is returned as pending.
+        """
+        self.use_source(source)
+        return await sources.pay(self._book, source, bolt11, amount_msat=amount_msat, key=key)
+
     async def pay_address_from(
         self,
         source: FundingSource,
@@ -171,7 +194,7 @@ class Flows:
         web: Web | None = None,
     ) -> SourcePayment:
         """Pays `amount` sat to a Lightning address or LNURL from another source. As `pay_from`."""
-        self._sources[source.name] = source
+        self.use_source(source)
         return await addresses.pay_from(
             self._book, source, address, amount, comment=comment, key=key, web=web
         )
