@@ -33,7 +33,7 @@ from node.inference import (
     Sampling,
     ToolCall,
 )
-from node.inference.llama import protocol
+from node.inference.llama import packing
 from node.inference.llama.protocol import Load
 from node.inference.testing.gguf import TinyModel, write_tiny_gguf
 from node.types import JsonObject
@@ -73,7 +73,7 @@ def question(number: int) -> Generation:
 PARTING = """
 import json, sys
 import numpy as np
-from node.inference.llama import protocol
+from node.inference.llama import packing, protocol
 from node.inference.llama.batch import Batch
 from node.inference.llama.loading import load_model
 
@@ -95,7 +95,7 @@ def logits(tokens, rows=128, others=0):
 
 
 for request, said in told:
-    answer = loaded.preparer.answer(protocol.unpack_request(request))
+    answer = loaded.preparer.answer(packing.unpack_request(request))
     tokens, text = list(answer.prompt), b""
     while said.encode().startswith(text):
         found = logits(tokens)
@@ -116,7 +116,7 @@ def gaps(store: ModelStore, different: list[tuple[Generation, str]]) -> list[tup
     """
     checked = store.check("default")
     load = Load(str(checked.path), checked.pin.sha256, checked.identity, 2048, 1, reuse=False)
-    told = [(protocol.pack_request(request), said) for request, said in different]
+    told = [(packing.pack_request(request), said) for request, said in different]
     done = subprocess.run(
         [sys.executable, "-c", PARTING],
         input=json.dumps([asdict(load), told]).encode(),

@@ -23,7 +23,7 @@ import pytest
 
 from node.errors import InferenceError, RunnerCrashedError
 from node.inference import LlamaEngine, ModelStore, child
-from node.inference.llama import protocol
+from node.inference.llama import packing
 from node.inference.llama.process import RunnerProcess
 from node.inference.llama.protocol import Load
 from node.inference.llama.watch import Watch
@@ -39,7 +39,7 @@ READY = {
 }
 LOAD = Load("x.gguf", "ab" * 32, (1,), 64, 1, reuse=False)
 ASK = Generation("m", (Message("user", "hello"),), sampling=Sampling(max_tokens=16))
-FINISH = protocol.pack_finish(
+FINISH = packing.pack_finish(
     Finish("stop", "hi", "hi", (), prompt_tokens=3, completion_tokens=1, seconds=0.1)
 )
 

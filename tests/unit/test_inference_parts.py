@@ -28,7 +28,7 @@ from node.inference import (
     ToolCall,
     Wait,
 )
-from node.inference.llama import protocol
+from node.inference.llama import packing, protocol
 from node.inference.llama.sampler import Logits, Sampler, places, top
 
 EXAMPLES = int(os.environ.get("FREEHOLD_TEST_EXAMPLES", "100"))
@@ -55,12 +55,12 @@ FINISH = Finish(
 
 
 def test_requests_and_finishes_go_round() -> None:
-    frame = protocol.decode(protocol.encode(protocol.pack_request(REQUEST))[4:])
-    back = protocol.unpack_request(frame)
+    frame = protocol.decode(protocol.encode(packing.pack_request(REQUEST))[4:])
+    back = packing.unpack_request(frame)
     assert back == Generation("", *list(vars(REQUEST).values())[1:])
     assert list(back.tools[0].parameters) == ["type", "z", "a"]  # order of keys is kept
     assert (
-        protocol.unpack_finish(protocol.decode(protocol.encode(protocol.pack_finish(FINISH))[4:]))
+        packing.unpack_finish(protocol.decode(protocol.encode(packing.pack_finish(FINISH))[4:]))
         == FINISH
     )
 
@@ -78,9 +78,9 @@ def test_requests_and_finishes_go_round() -> None:
     ],
 )
 def test_a_finish_of_the_wrong_kind_is_refused(key: str, value: object) -> None:
-    frame = {**protocol.pack_finish(FINISH), "tool_calls": [], key: value}
+    frame = {**packing.pack_finish(FINISH), "tool_calls": [], key: value}
     with pytest.raises(protocol.ProtocolError):
-        protocol.unpack_finish(frame)
+        packing.unpack_finish(frame)
 
 
 def test_numbers_that_are_not_json_are_refused() -> None:
@@ -153,7 +153,7 @@ json_values = st.recursive(
     )
 )
 def test_any_object_is_unpacked_or_a_protocol_error(frame: protocol.Frame) -> None:
-    for unpack, kind in ((protocol.unpack_request, Generation), (protocol.unpack_finish, Finish)):
+    for unpack, kind in ((packing.unpack_request, Generation), (packing.unpack_finish, Finish)):
         with suppress(protocol.ProtocolError):
             found = unpack(frame)
             assert type(found) is kind

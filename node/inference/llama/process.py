@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from node.errors import EngineBusyError, InferenceError, RunnerCrashedError
 from node.inference import child
 from node.inference.grammar.fits import answer_fault
-from node.inference.llama import protocol
+from node.inference.llama import packing, protocol
 from node.inference.llama.barriers import ENVIRONMENT
 from node.inference.llama.protocol import PERSONS_MORE, Frame, Load
 from node.inference.types import Finish, Generation, Token
@@ -219,7 +219,7 @@ class RunnerProcess:
         frame: Frame = {"op": operation, "id": number}
         asked = _Asked(0)
         if request is not None:
-            frame["request"] = protocol.pack_request(request)
+            frame["request"] = packing.pack_request(request)
             asked.room = _TEXT_CHARS + _TOKEN_CHARS * request.sampling.max_tokens
         self._write(frame)
         self._requests[number] = asked
@@ -256,7 +256,7 @@ class RunnerProcess:
                 raise protocol.ProtocolError(f"{event} in the place of an answer")
 
     def _finish(self, frame: Frame, request: Generation) -> Finish:
-        finish = protocol.unpack_finish(protocol.field(frame, "finish", dict))
+        finish = packing.unpack_finish(protocol.field(frame, "finish", dict))
         self._check_counts(finish, request)
         fault = finish.malformed
         if request.answer_schema is not None and finish.reason == "stop" and not fault:

@@ -23,7 +23,7 @@ from typing import Final
 
 from node.errors import InferenceError, ModelError, TemplateError
 from node.inference import child
-from node.inference.llama import protocol
+from node.inference.llama import packing, protocol
 from node.inference.llama.barriers import Barriers, CrowdedLibgomp
 from node.inference.llama.generation import Answer, Preparer
 from node.inference.llama.kvcache import KvCache
@@ -145,7 +145,7 @@ class Runner:
     def _take_in(self, number: int, frame: Frame) -> None:
         if number in self._gone:
             return
-        request = protocol.unpack_request(frame["request"])
+        request = packing.unpack_request(frame["request"])
         if frame["op"] == "count":
             tokens = self._preparer.count(request)
             self._send({"event": "counted", "id": number, "tokens": tokens})
@@ -231,7 +231,7 @@ class Runner:
     def _end(self, job: Job, answer: Answer) -> Frame:
         if job.error is not None:
             return protocol.error_frame(job.number, job.error)
-        finish = protocol.pack_finish(answer.finish(job.cached))
+        finish = packing.pack_finish(answer.finish(job.cached))
         return {"event": "end", "id": job.number, "finish": finish}
 
     def _stats(self) -> Frame:
