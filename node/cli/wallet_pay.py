@@ -122,8 +122,7 @@ def pay(
         with _under_way():
             paid = client.wallet.pay(whom, amount, memo, mint, key=key)
     if as_json:
-        with _written():
-            print_json(paid)
+        _print_moved(paid)
     else:
         spent = f"paid {paid['paid_sat']} sat and {paid['fee_sat']} sat of fees"
         note(f"{spent} to {paid['to']}", lines=False)
@@ -166,8 +165,7 @@ def send(
         with _under_way():
             made = client.wallet.send(amount, to, memo, mint, include_fee=include_fee, key=key)
     if as_json:
-        with _written():
-            print_json(made)
+        _print_moved(made)
         return
     note(f"until it is redeemed, `freehold wallet reclaim {made['operation']}` takes it back")
     click.echo(made["token"])  # last: where nobody can read it, it is told how to get it back
@@ -187,8 +185,7 @@ def receive(token: str | None, allow_unverified: bool, as_json: bool) -> None:
     with connect() as client, _under_way():
         got = client.wallet.receive(given.strip(), allow_unverified=allow_unverified)
     if as_json:
-        with _written():
-            print_json(got)
+        _print_moved(got)
         return
     memo = f": {got['memo']}" if got["memo"] else ""
     note(f"received {got['received_sat']} sat{memo}", lines=False)
@@ -227,8 +224,7 @@ def reclaim(operation: str, as_json: bool) -> None:
     with connect() as client, _under_way():
         found = client.wallet.reclaim(operation)
     if as_json:
-        with _written():
-            print_json(found)
+        _print_moved(found)
     else:
         note(f"{found['amount']} sat are back, after {found['fee']} sat of fees")
 
@@ -247,11 +243,10 @@ def _under_way() -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _written() -> Iterator[None]:
-    """Money has moved: output that cannot be written must not look like a failure."""
+def _print_moved(result: object) -> None:
+    """Prints what moved; output that cannot be written must not look like a failure."""
     try:
-        yield
+        print_json(result)
     except OSError as error:
         raise PaymentPendingError(
             f"it is done, and the output cannot be written: {error.strerror}",
