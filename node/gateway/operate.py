@@ -91,11 +91,11 @@ async def _entries(node: Control, start: int, *, follow: bool) -> AsyncIterator[
 
 
 def _frame(entry: Entry) -> bytes:
-    return sse.frame(entry.index, entry.type, entry_json(entry))
+    return sse.frame(entry.index, entry.type, _entry_json(entry))
 
 
-def entry_json(entry: Entry) -> JsonObject:
-    """An entry with the names the journal's file has (docs/journal.md)."""
+def _entry_json(entry: Entry) -> JsonObject:
+    """An entry with the names the journal's file has (docs/journal.md), all but its version."""
     draft = entry.draft
     return {
         "i": entry.index,
