@@ -62,10 +62,7 @@ async def receive(
     Raises:
         UntrustedMintError: its mint is not accepted, and nothing is swapped by these rules.
     """
-    row = next((row for row in book.mints() if row.url == token.mint), None)
-    known = None if key is None else book.record(key)  # by then the mint may be listed, or not be
-    is_own = row is not None and row.accept if known is None else known.operation.kind != _KIND
-    if is_own:
+    if _is_kept(book, token, key):
         return await receiving.receive(
             book,
             own,
@@ -81,10 +78,7 @@ async def receive(
             f"the token is of mint {token.mint}, which this wallet does not accept",
             hint="Add the mint if you trust it, or allow `swap_foreign`.",
         )
-    asked = {
-        "token": receiving.fingerprint(token),
-        "allow_unverified": allow_unverified,
-    }
+    asked = {"token": receiving.fingerprint(token), "allow_unverified": allow_unverified}
     kept = {
         "url": token.mint,
         "memo": token.memo,
@@ -95,6 +89,15 @@ async def receive(
         "once": once,
     }
     return await _exchange(book, own, key or book.new_key(), asked, kept)
+
+
+def _is_kept(book: Book, token: Token, key: str | None) -> bool:
+    """Whether its ecash stays at its mint. What was begun goes on as it was, whatever the list of
+    mints says by now."""
+    known = None if key is None else book.record(key)
+    if known is not None:
+        return known.operation.kind != _KIND
+    return any(row.url == token.mint and row.accept for row in book.mints())
 
 
 async def settle(book: Book, own: OwnKeys, record: Record) -> Record:
