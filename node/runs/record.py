@@ -117,10 +117,8 @@ class Record:
 
     def judged(self, path: str) -> bool:
         """Whether the program had content of its own judged here, instead of taking a step."""
-        return (path, GuardStage.INPUT) in self.verdicts or (
-            path,
-            GuardStage.ANSWER,
-        ) in self.verdicts
+        stages = GuardStage.INPUT, GuardStage.ANSWER
+        return any((path, stage) in self.verdicts for stage in stages)
 
     def _add_step(self, path: str, entry: Entry) -> None:
         new = path not in self.steps

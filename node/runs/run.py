@@ -233,9 +233,9 @@ class Run:
         if not self.state.replaying:
             self.door.check()
 
-    def check_live(self, path: str, *, unless: bool = False) -> None:
+    def check_live(self, path: str) -> None:
         """Raises DivergenceError where a replay would have to act."""
-        if self.state.replaying and not unless:
+        if self.state.replaying:
             raise DivergenceError(
                 f"step {path} is not on record: the program went on where the record ends",
                 hint="`freehold replay RUN --from STEP` goes on live.",
@@ -278,9 +278,10 @@ class Run:
         """Asks a person, or reads what one answered an earlier process."""
         earlier = self.record.question(ask.path, ask.kind, partial(ask.is_what, self.scribe))
         answered = earlier is not None and earlier.settled is not None
-        if self.state.stopped and not answered:  # nobody waits for an answer any more
-            raise RunStoppedError(self.state.stopped)
-        self.check_live(ask.path, unless=answered)
+        if not answered:
+            if self.state.stopped:  # nobody waits for an answer any more
+                raise RunStoppedError(self.state.stopped)
+            self.check_live(ask.path)
         with self._waiting(ask.path):
             return await self.door.approvals.ask(self.scribe, ask, earlier=earlier)
 
