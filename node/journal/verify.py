@@ -109,8 +109,8 @@ def verify(
     beside = head_beside(folder)
     try:
         _no_pipes([beside, *folder.rglob("*")])
-        run = _Verification(folder, vkey, report)
-        run.thorough, run.blobs = thorough, BlobAudit(folder) if blobs else None
+        audit = BlobAudit(folder) if blobs else None
+        run = _Verification(folder, vkey, report, audit, thorough=thorough)
         run.expect(since, read_head(head or beside), named=head)
         run.whole()
     except JournalDamagedError as error:
@@ -136,10 +136,17 @@ def _no_pipes(paths: list[Path]) -> None:
 class _Verification:
     """One pass over a folder; also what watches the scan."""
 
-    def __init__(self, folder: Path, vkey: VerifierKey | None, report: AuditReport) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        vkey: VerifierKey | None,
+        report: AuditReport,
+        blobs: BlobAudit | None,
+        *,
+        thorough: bool,
+    ) -> None:
         self.folder, self.vkey, self.report = folder, vkey, report
-        self.thorough = False
-        self.blobs: BlobAudit | None = None
+        self.blobs, self.thorough = blobs, thorough
         self.since: list[tuple[str, Checkpoint | None]] = []
         self.heads: list[Checkpoint] = []
         self.named: Path | None = None  # where the head must be
