@@ -87,11 +87,17 @@ def query_int(request: Request, name: str, default: int, maximum: int) -> int:
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= maximum):
+    found = whole(text)
+    if found is None or found > maximum:
         raise RequestError(
             f"{name} must be a whole number from 0 to {maximum}", hint=f"Correct {name}."
         )
-    return int(text)
+    return found
+
+
+def whole(text: str) -> int | None:
+    """The whole number that a text of at most 19 digits is; None where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def actor(request: Request) -> str:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from node.errors import FreeholdError
-from node.gateway.http import error_reply, query_int
+from node.gateway.http import error_reply, query_int, whole
 from node.types import JsonObject
 
 INDEX_MAX = 2**63 - 1
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 def after(request: Request) -> int | None:
     """The id of the last event the client has seen; None if it says nothing."""
-    last = request.headers.get("last-event-id", "")
-    if last.isascii() and last.isdigit() and len(last) < 20:
-        return int(last)
+    last = whole(request.headers.get("last-event-id", ""))
+    if last is not None:
+        return last
     if "after" not in request.query_params:
         return None
     return query_int(request, "after", 0, INDEX_MAX)
