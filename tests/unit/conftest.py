@@ -1,4 +1,4 @@
-"""The shipped tools, called in the real sandbox from ordinary (not async) tests."""
+"""The shipped tools, called in the real sandbox from ordinary (not async) tests; a home."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import wasm_tools
+from node.home import Home
 from node.sandbox import Grant, Sandbox, ToolManifest, ToolResult, read_manifest
 from node.sandbox.network import Network
 from node.types import Json
@@ -58,6 +59,13 @@ def start_shipped(cache: Path, network: Network | None = None) -> Iterator[Shipp
     loop.run_until_complete(sandbox.aclose())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The home that commands find; nothing is there yet."""
+    monkeypatch.setenv("FREEHOLD_HOME", str(tmp_path / "h"))
+    return Home(tmp_path / "h")
 
 
 @pytest.fixture(scope="session")
