@@ -8,7 +8,7 @@ digits and are under 1e308. It may hold more (a pattern, a format, `multipleOf`,
 lengths are not expressed), so arguments are validated again by whoever performs the call. What
 cannot be expressed at all is refused by name and path.
 
-Spec: JSON Schema 2020-12 (the subset named in `_compile`), llama.cpp's `grammars/README.md`.
+Spec: JSON Schema 2020-12 (the subset named in `_Compiler`), llama.cpp's `grammars/README.md`.
 """
 
 from __future__ import annotations

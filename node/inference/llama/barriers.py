@@ -3,10 +3,10 @@
 A token of a small model is some three hundred barriers, a few dozen microseconds apart. Threads
 that sleep at each of them lose more than half of the speed (a model of 0.5B weights: 23 ms a token
 instead of 10). Threads that stay awake lose as much on a machine where others want its processors:
-they spin for one that is not running. libgomp spins `SPINS` times before it sleeps, and not at all
-while it has more threads than there are processors. So the machine is watched, and as long as it is
-busy libgomp is given threads that do nothing. Where there is no libgomp, or the kernel does not say
-how long a thread had to wait for a processor, nothing is done or threads sleep.
+they spin for one that is not running. libgomp spins GOMP_SPINCOUNT times before it sleeps, and not
+at all while it has more threads than there are processors. So the machine is watched, and as long
+as it is busy libgomp is given threads that do nothing. Where there is no libgomp, or the kernel
+does not say how long a thread had to wait for a processor, nothing is done or threads sleep.
 
 Specs: libgomp's manual, GOMP_SPINCOUNT; Linux's Documentation/scheduler/sched-stats.rst.
 """
