@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-from wallet import codes
 from wallet.errors import (
     MintError,
     MintUnreachableError,
@@ -113,7 +112,8 @@ async def _drive(book: Book, batch: Record, *, sent: bool) -> bool:
                 refused, lost = not copies.may_come(book, batch), unknown(error)
             except MintError as error:
                 batch = await copies.answered(book, batch, again=sent)
-                signed = await _signed_before(book, batch, error, sent=sent)
+                async with book.doubting(batch):
+                    signed = await restoring.signed_before(book, batch, error, sent=sent)
                 if signed:
                     return await _finish(book, batch, signed)
                 refused = copies.heard(book, batch, error) is not None
@@ -173,17 +173,6 @@ async def _issued(book: Book, batch: Record) -> tuple[BlindSignature, ...] | Non
         if all(quote.state == MintQuoteState.PAID for quote in told):
             return ()
         return await restoring.signed(book, mint, codec.outputs_of(batch.body)) or None
-
-
-async def _signed_before(
-    book: Book, batch: Record, refusal: MintError, *, sent: bool
-) -> tuple[BlindSignature, ...]:
-    """See `restoring.signed_before`."""
-    if refusal.code != codes.SIGNED_BEFORE:
-        return ()
-    async with book.doubting(batch):
-        outputs = codec.outputs_of(batch.body)
-        return await restoring.signed_before(book, batch.operation.mint, outputs, sent=sent)
 
 
 async def _finish(book: Book, batch: Record, signatures: Sequence[BlindSignature]) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
-from wallet import codes
 from wallet.errors import (
     BalanceCapError,
     MintError,
@@ -177,13 +176,9 @@ async def _drive(book: Book, record: Record) -> Record:
             lost, sent = error, True
         except MintError as refusal:
             record = await copies.answered(book, record, again=sent)
-            if refusal.code == codes.SIGNED_BEFORE:
-                outputs = codec.outputs_of(record.body)
-                signed = await restoring.signed_before(
-                    book, record.operation.mint, outputs, sent=sent
-                )
-                if signed:
-                    return await _finish(book, record, outputs, signed)
+            signed = await restoring.signed_before(book, record, refusal, sent=sent)
+            if signed:
+                return await _finish(book, record, codec.outputs_of(record.body), signed)
             if refusal.code not in OUTDATED or number == MOST_TRIES - 1:
                 raise
             record, sent = await _prepare(book, record, fresh=True), False

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from wallet.errors import MintMisbehavedError, UnsupportedError
+from wallet import codes
+from wallet.errors import MintError, MintMisbehavedError, UnsupportedError
 from wallet.operations import unblinding
 from wallet.operations.book import Book
 from wallet.operations.results import Restored
 from wallet.protocol import curve
 from wallet.protocol import outputs as making
-from wallet.store import Hold, Tables, codec
+from wallet.store import Hold, Record, Tables, codec
 from wallet.types import BlindSignature, KeysetInfo, Output, Proof, ProofState
 
 BATCH: Final = 100
@@ -100,9 +101,10 @@ async def signed(book: Book, mint: str, outputs: Sequence[Output]) -> tuple[Blin
 
 
 async def signed_before(
-    book: Book, mint: str, outputs: Sequence[Output], *, sent: bool
+    book: Book, record: Record, refusal: MintError, *, sent: bool
 ) -> tuple[BlindSignature, ...]:
-    """What the mint signed of a request that it refuses because it signed its outputs before.
+    """What the mint signed of a request that it refuses because it signed its outputs before; ()
+    where it refuses it for something else.
 
     Args:
         sent: the request may have been at the mint before this refusal.
@@ -112,6 +114,9 @@ async def signed_before(
         that it is still to be answered, and is wrong. () where an older copy of this file used the
         counters for something else; then they are past that now.
     """
+    if refusal.code != codes.SIGNED_BEFORE:
+        return ()
+    mint, outputs = record.operation.mint, codec.outputs_of(record.body)
     behind = await catch_up(book, mint, outputs[0].message.id)
     if behind or not sent:
         return ()
