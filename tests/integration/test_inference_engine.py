@@ -383,7 +383,7 @@ async def test_cancel_reaches_a_prompt_being_evaluated(tmp_path: Path) -> None:
     store.add(write_tiny_gguf(tmp_path / "wide.gguf", wide))
     engine = LlamaEngine(store, limits=EngineLimits(threads=1))
     await engine.preload("wide")
-    long = ask("y" * 2500, model="wide")
+    long = ask("y" * 1500, model="wide")
     task = asyncio.create_task(first(engine.generate(long)))
     await engine.count(ask("c", model="wide"))  # answered between two chunks of the prompt
     task.cancel()
