@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from helpers.rooms import opened
 
 from node.cli.init import create
-from node.clock import SystemClock
 from node.config import load
 from node.errors import RunError
-from node.gateway import Control
 from node.home import Home
 from node.identity import HttpSecret, KeyStore
 from node.inference import Call, EngineLimits, Generation, Say, ScriptedEngine, ToolCall, Wait
-from node.rooms import compose, local_engine
+from node.rooms import local_engine
 
 KEPT, TOKEN = "a-word-that-nobody-guesses", "another-word-of-thirty-two-letters"
 WORDS = {"kept": KEPT, "token": TOKEN}
@@ -49,27 +46,10 @@ def script(request: Generation) -> Say | Call | Wait:
     return Call(ToolCall("files_write", {"path": "a", "content": "1"}))
 
 
-@asynccontextmanager
-async def opened(home: Home) -> AsyncIterator[Control]:
-    async with AsyncExitStack() as rooms:
-        control = await compose(
-            home,
-            load(home.config, {}),
-            rooms,
-            clock=SystemClock(),
-            engine=ScriptedEngine(script),
-            storage=None,
-            stop=lambda: None,
-            ready=asyncio.Event(),
-        )
-        yield control
-        await control.runs.drain(0)
-
-
 async def test_what_the_node_keeps_is_in_no_answer_and_in_no_word_that_is_shown(home: Home) -> None:
     secret = HttpSecret("https://api.example/*", "Authorization", f"Bearer {KEPT}", ("clerk",))
     KeyStore(home.keys).set("api", secret.encode())
-    async with opened(home) as control:
+    async with opened(home, ScriptedEngine(script)) as control:
         for prompt, word in WORDS.items():
             run = await control.runs.start("clerk", prompt, actor="uid:1")
             seen = [str(event.data) async for event in control.runs.watch(run)]
@@ -79,7 +59,7 @@ async def test_what_the_node_keeps_is_in_no_answer_and_in_no_word_that_is_shown(
 
 
 async def test_the_limits_of_the_configuration_bind_the_runs(home: Home) -> None:
-    async with opened(home) as control:
+    async with opened(home, ScriptedEngine(script)) as control:
         await control.runs.start("clerk", "write", actor="uid:1")
         with pytest.raises(RunError, match="1 runs are unfinished"):
             await control.runs.start("clerk", "go", actor="uid:1")
@@ -119,7 +99,7 @@ def test_the_limits_of_the_configuration_bind_the_models(home: Home) -> None:
 
 
 async def test_a_run_that_is_over_is_not_at_work_on_its_files(home: Home) -> None:
-    async with opened(home) as control:
+    async with opened(home, ScriptedEngine(script)) as control:
         run = await control.runs.start("clerk", "write", actor="uid:1")
         async for event in control.runs.watch(run):
             if event.type == "step.result" and (home.workspaces / "clerk" / "a").exists():

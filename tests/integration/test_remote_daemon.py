@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.rooms import opened
 
 from node.cli.init import create
-from node.clock import SystemClock
-from node.config import load
 from node.home import Home
 from node.identity import HttpSecret, KeyStore
 from node.inference import RemoteModel, RemoteModels, RoutedEngine
 from node.inference.testing.server import ModelServer, say
-from node.rooms import compose
 
 KEY = "sk-very-secret-0123456789"
 
@@ -31,22 +27,10 @@ def home(tmp_path: Path) -> Home:
 
 async def ask(home: Home, prompt: str) -> Any:
     """What a node of this home answers, and all that its log holds."""
-    async with AsyncExitStack() as rooms:
-        control = await compose(
-            home,
-            load(home.config, {}),
-            rooms,
-            clock=SystemClock(),
-            engine=None,
-            storage=None,
-            stop=lambda: None,
-            ready=asyncio.Event(),
-        )
+    async with opened(home) as control:
         assert isinstance(control.engine, RoutedEngine)
         run_id = await control.runs.start("clerk", prompt, actor="uid:1000")
-        result = await control.runs.wait(run_id)
-        await control.runs.drain(0)
-    return result
+        return await control.runs.wait(run_id)
 
 
 def connect(home: Home, server: ModelServer, **entry: Any) -> RemoteModel:
