@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from wallet.errors import FeeTooHighError, RefusedError
 from wallet.mint.testing import MemoryMint
+from wallet.operations import paywall
 from wallet.operations.results import Rules, Sent
 from wallet.operations.sending import parts_for
-from wallet.protocol import keysets, tokens
+from wallet.protocol import keysets, requests, tokens
 from wallet.store import Outbox
 from wallet.testing import World
 from wallet.types import Keyset, KeysetInfo, TransportRequest
@@ -173,6 +174,26 @@ async def test_a_request_is_paid_whole(make: Make, fee_ppk: int, lock: bool) -> 
     assert (sent.amount, got.amount >= 21) == (21, True)
     assert got.amount - 21 <= 1
     assert (await ann.token_for(request, key="k")).amount == 21
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, "paid"), (402, "returned")])
+async def test_a_price_is_paid_whole(make: Make, status: int, outcome: str) -> None:
+    world = await make(1000)
+    ann, bob = world.wallets["ann"], world.wallets["bob"]
+    request = await bob.make_request(21, lock=False)
+    toll = paywall.read_toll("https://shop.example/page", requests.encode(request))
+    had = ann.balance()
+
+    async def attempt(token: str) -> int:
+        if status == 200:
+            assert (await bob.redeem(token, request)).amount >= 21
+        return status
+
+    paid = await ann.pay_402(toll, attempt, key="k")
+    spent = had - ann.balance()
+    assert (paid.outcome, paid.amount) == (outcome, 21)
+    assert spent == paid.fee + (21 if outcome == "paid" else 0)
+    assert await world.missing() == 0
 
 
 async def test_a_payment_begun_before_goes_on_as_it_was(make: Make) -> None:

@@ -1,6 +1,6 @@
-"""The wallet's methods for what is no mint: payment requests and addresses (NUT-18, LUD-06), and
-other wallets to pay from. A part of `Wallet`, which is one class for whoever uses it and two files
-for whoever reads.
+"""The wallet's methods for what is no mint: payment requests, addresses and prices (NUT-18, LUD-06,
+NUT-24), and other wallets to pay from. A part of `Wallet`, which is one class for whoever uses it
+and two files for whoever reads.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wallet.operations import addresses, requesting, requests, sources
+from wallet.operations import addresses, paywall, requesting, requests, sources
 from wallet.operations.book import Book
 from wallet.operations.ownkeys import OwnKeys
+from wallet.operations.paywall import Attempt, Toll, TollPaid
 from wallet.operations.requesting import RequestPaid
 from wallet.operations.requests import Payment as RequestPayment
 from wallet.operations.results import Payment, Received, Sent
@@ -159,6 +160,31 @@ class Flows:
             mint=mint,
             key=key,
             web=web,
+        )
+
+    async def pay_402(
+        self,
+        toll: Toll,
+        attempt: Attempt,
+        *,
+        key: str,
+        most: int | None = None,
+        mint: str | None = None,
+        max_fee: int | None = None,
+    ) -> TollPaid:
+        """Pays for an HTTP resource and asks for it once more (NUT-24).
+
+        Args:
+            toll: of `operations.paywall.read_toll`.
+            attempt: sends the request with this text as its `X-Cashu` header; returns the status.
+            most: what it may cost.
+
+        Raises:
+            RefusedError: it costs more, or was paid with this key and taken back.
+            AlreadySpentError: it was paid with this key, and the ecash was redeemed.
+        """
+        return await paywall.pay(
+            self._book, self._own, toll, attempt, key=key, most=most, mint=mint, max_fee=max_fee
         )
 
     # ── another funding source ──────────────────────────────────────────────────────────────
