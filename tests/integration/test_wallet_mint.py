@@ -15,13 +15,20 @@ from typing import Any
 import pytest
 
 from wallet.errors import MintError, MintUnreachableError
-from wallet.mint import HttpTransport, MintClient, updates
+from wallet.mint import HttpTransport, MintClient, Patience, updates
 from wallet.mint.testing import MemoryLightning, Purse
 from wallet.protocol import htlc, quotes
 from wallet.protocol.curve import public, random_scalar, y_of
 from wallet.protocol.outputs import finish, finish_blank, output
 from wallet.protocol.p2pk import Lock
-from wallet.types import MeltQuoteState, MintQuoteState, Proof, ProofState
+from wallet.types import (
+    MeltQuoteState,
+    MintQuoteState,
+    Proof,
+    ProofState,
+    TransportRequest,
+    TransportResponse,
+)
 
 FEES = (0, 100, 1000)
 KEY = b"\x11" * 32
@@ -179,14 +186,31 @@ async def test_refusals_have_their_codes(mints: dict[int, Any]) -> None:
         assert spent.value.code == 11001
 
 
+class Listening(HttpTransport):
+    """Remembers what was asked for."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.asked: list[str] = []
+
+    async def send(self, request: TransportRequest) -> TransportResponse:
+        self.asked.append(request.path)
+        return await super().send(request)
+
+
 async def test_changes_come_by_websocket(mints: dict[int, Any]) -> None:
-    async with at(mints[0]) as (client, _), asyncio.timeout(60):
+    url = mints[0].url
+    transport = Listening(url)
+    client = MintClient(url, transport, patience=Patience(silent_s=3600))
+    async with aclosing(client), asyncio.timeout(60):
         await client.info()
         quote = await client.request_mint(2, "sat")
+        transport.asked.clear()
         async with aclosing(client.watch(quote.id)) as changes:
             async for state in changes:
                 if state.state == MintQuoteState.PAID:
                     break
+    assert transport.asked == []
 
 
 async def test_a_payment_that_stays_pending(nutshells: Callable[..., Any]) -> None:

@@ -1,13 +1,14 @@
-"""The shipped tools, called in the real sandbox from ordinary (not async) tests; a home."""
+"""The shipped tools in the real sandbox, for ordinary (not async) tests; a home, and its money."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from node.home import Home
 from node.sandbox import Grant, Sandbox, ToolManifest, ToolResult, read_manifest
 from node.sandbox.network import Network
 from node.types import Json
+
+if TYPE_CHECKING:
+    from helpers.money import Money
 
 SHIPPED = Path(wasm_tools.__file__).parent
 
@@ -86,3 +90,14 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+@pytest.fixture
+async def money(tmp_path: Path) -> AsyncIterator[Money]:
+    """A node's money with 500 sat at a mint in memory."""
+    from helpers.money import Money
+
+    found = Money(tmp_path)
+    await found.fill()
+    yield found
+    await found.keeper.aclose()

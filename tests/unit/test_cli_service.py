@@ -19,19 +19,29 @@ from node.errors import ConfigError
 from node.home import Home
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+def checked(unit: Path) -> subprocess.CompletedProcess[str]:
+    """What systemd says of a unit's file."""
+    return subprocess.run(
+        ["systemd-analyze", "--user", "verify", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(unit.parent)},
+    )
+
+
+needs_systemd = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="systemd-analyze is not here"
+)
+
+
+@needs_systemd
 @pytest.mark.parametrize("folder", ["h", 'with space %h $HOME "q" \\n'])
 def test_systemd_accepts_the_unit(tmp_path: Path, folder: str) -> None:
     where = Home(tmp_path / folder)
     unit = tmp_path / "freehold.service"
     unit.write_text(service.unit(where, [sys.executable, "-m", "node.cli", "up"], 20))
-    done = subprocess.run(
-        ["systemd-analyze", "--user", "verify", str(unit)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
-    )
+    done = checked(unit)
     assert done.returncode == 0, done.stderr
     assert "freehold.service" not in done.stderr
 
@@ -41,19 +51,12 @@ def test_a_line_break_in_a_path_ends_no_line_of_the_unit(tmp_path: Path) -> None
     assert f'Environment="FREEHOLD_HOME={tmp_path}/a\\nb"' in unit.splitlines()
 
 
+@needs_systemd
 def test_a_broken_unit_is_seen(tmp_path: Path) -> None:
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("systemd-analyze is not here")
     unit = tmp_path / "freehold.service"
     text = service.unit(Home(tmp_path), ["/no/such/program"], 20)
     unit.write_text(text.replace("Type=notify", "Type=nonsense"))
-    done = subprocess.run(
-        ["systemd-analyze", "--user", "verify", str(unit)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
-    )
+    done = checked(unit)
     assert "nonsense" in done.stderr or done.returncode != 0
 
 

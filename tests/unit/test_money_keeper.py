@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -33,14 +32,6 @@ if TYPE_CHECKING:
     from node.gateway import Control
 
 WORDS = "legal winner thank year wave sausage worth useful legal winner thank yellow"
-
-
-@pytest.fixture
-async def money(tmp_path: Path) -> AsyncIterator[Money]:
-    found = Money(tmp_path)
-    await found.fill()
-    yield found
-    await found.keeper.aclose()
 
 
 async def test_without_a_wallet_nothing_is_paid(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,14 +49,6 @@ if TYPE_CHECKING:
     from node.gateway import Control
 
 ANNA = "anna@example.org"
-
-
-@pytest.fixture
-async def money(tmp_path: Path) -> AsyncIterator[Money]:
-    found = Money(tmp_path)
-    await found.fill()
-    yield found
-    await found.keeper.aclose()
 
 
 # ── paying ──────────────────────────────────────────────────────────────────────────────────
