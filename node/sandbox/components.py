@@ -133,7 +133,10 @@ class Components:
         wants = wanted(manifest.name, compiled.imports)
         exports = [compiled.component.get_export_index(name) for name in ("describe", "call")]
         if exports[0] is None or exports[1] is None:
-            raise ToolError(f"tool {manifest.name} does not export describe and call")
+            raise ToolError(
+                f"tool {manifest.name} does not export describe and call",
+                hint="Build it to tool.wit; `freehold tool new` makes one that does.",
+            )
         imports = compiled.imports
         try:
             linker = full_linker(self._engine, compiled.component, imports, self._limits)
