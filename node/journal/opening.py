@@ -33,7 +33,7 @@ from node.journal.segment import (
     segments,
 )
 from node.journal.storage import write_durably
-from node.journal.tail import DAMAGED, damaged, mend, set_aside, unfinished, unreadable
+from node.journal.tail import DAMAGED, cut_room, damaged, mend, set_aside, unfinished, unreadable
 from node.journal.tree import Frontier
 from node.journal.writer import Tip
 
@@ -213,7 +213,7 @@ def _start(
 def _last_segment(
     path: Path, start: Scan, key: VerifierKey, hashed: _Hashed, *, repair: bool
 ) -> tuple[Scan, _Hashed]:
-    found = scan(path, start.frontier, start.chain, key.name, hashed)
+    found = scan(path, start.frontier, start.chain, key.name, hashed, room=True)
     hashed.cut(found)
     if found.last and not found.last.checkpoint().signed_by(key):
         raise JournalDamagedError(
@@ -221,6 +221,8 @@ def _last_segment(
             hint=DAMAGED,
         )
     if not found.wrong:
+        if repair:
+            cut_room(path)
         return found, hashed
     if repair and mend(path, key):
         return _last_segment(path, start, key, hashed.again(), repair=repair)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from node.errors import JournalDamagedError, JournalError, JournalReadError
 from node.journal.entry import parse
 from node.journal.note import Checkpoint
-from node.journal.segment import read_commit, segment_path, segments
+from node.journal.segment import read_commit, segment_path, segments, written_end
 from node.journal.storage import READ_HINT
 from node.journal.types import Entry
 
@@ -166,10 +166,11 @@ def tip_checkpoint(folder: Path) -> bytes:
 
 
 def _last_note(path: Path) -> bytes:
-    size, reach = path.stat().st_size, 1 << 16
+    reach = 1 << 16
     while True:
         with path.open("rb") as file:
-            raw = os.pread(file.fileno(), reach, max(0, size - reach))
+            size = written_end(file)
+            raw = os.pread(file.fileno(), min(reach, size), max(0, size - reach))
         whole = raw[: raw.rfind(b"\n") + 1].split(b"\n")
         for line in reversed(whole):
             if line[:1] == b"=":

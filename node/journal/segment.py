@@ -3,13 +3,15 @@
 A segment is named by the index of its first entry. It holds the entries of one epoch, signed by
 one key, at most 65,536 of them; its last line, once it is sealed, is the commit that names the
 next epoch's key. Lines are entries, which start with `{"v":1,"i":N,"ts":` where N is their
-position, and commits, which start with `=`.
+position, and commits, which start with `=`. Behind the lines of the last segment there may be room
+made ahead: zeros, which say nothing.
 """
 
 from __future__ import annotations
 
 import binascii
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from itertools import repeat
@@ -32,6 +34,8 @@ GENESIS = bytes(32)
 """What the first commit's `prev` says."""
 MAX_WRITE_BYTES = MAX_COMMIT_BYTES + SEGMENT_ENTRIES + COMMIT_LINE_BYTES
 """Most bytes of one commit's write."""
+ROOM_BYTES = 1 << 18
+"""Most zeros that are room made ahead."""
 _CHUNK = 1 << 20
 _START = b'{"v":1,"i":%d,"ts":'
 _NAME = re.compile(r"[0-9]{12}\Z")
@@ -77,7 +81,7 @@ class Scan:
 
     `before` is the good commit before `last`. `wrong` says what ended the scan, at byte
     `wrong_at`; it is empty where the file ends with a good commit. `read` are the bytes that the
-    file had, where it was read to its end: a writer may have gone on since.
+    file had before any room, where it was read to its end: a writer may have gone on since.
     """
 
     first: int
@@ -124,8 +128,21 @@ def previous_hash(line: bytes) -> bytes:
     return hashlib.sha256(line).digest()
 
 
+def written_end(file: BinaryIO) -> int:
+    """Where the room made ahead begins at the end of a segment; its length where there is none."""
+    size = os.fstat(file.fileno()).st_size
+    start = max(0, size - ROOM_BYTES)
+    return start + len(os.pread(file.fileno(), size - start, start).rstrip(b"\0"))
+
+
 def scan(
-    path: Path, start: Frontier, chain: bytes, origin: str, watch: Watch | None = None
+    path: Path,
+    start: Frontier,
+    chain: bytes,
+    origin: str,
+    watch: Watch | None = None,
+    *,
+    room: bool = False,
 ) -> Scan:
     """Reads a segment and checks every entry's place and every commit's text.
 
@@ -135,6 +152,7 @@ def scan(
         chain: hash of the commit line before it; `GENESIS` in a new log.
         origin: the log's.
         watch: sees entries and commits.
+        room: whether it may end in room made ahead, as the last segment may.
 
     Raises:
         JournalError: the file cannot be read.
@@ -142,16 +160,17 @@ def scan(
     found = Scan(start.size, start.copy(), chain)
     try:
         with path.open("rb") as file:
-            _scan(file, found, origin, watch)
+            end = written_end(file) if room else os.fstat(file.fileno()).st_size
+            _scan(file, end, found, origin, watch)
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from error
     return found
 
 
-def _scan(file: BinaryIO, found: Scan, origin: str, watch: Watch | None) -> None:
+def _scan(file: BinaryIO, end: int, found: Scan, origin: str, watch: Watch | None) -> None:
     scanner = Scanner(found, origin, watch)
     rest = b""
-    while chunk := file.read(_CHUNK):
+    while chunk := file.read(min(_CHUNK, end - file.tell())):
         lines = (rest + chunk).split(b"\n")
         rest = lines.pop()
         scanner.take(lines)

@@ -41,31 +41,56 @@ class AppendFile(Protocol):
 class Storage(Protocol):
     """Where the journal's files are written."""
 
-    def open_append(self, path: Path) -> AppendFile:
-        """Opens, or creates durably with mode 0600, a file to append to."""
+    def open_append(self, path: Path, *, room: int = 0) -> AppendFile:
+        """Opens, or creates durably with mode 0600, a file to append to.
+
+        With `room` it ends, while it is open, in up to that many zero bytes that the next writes go
+        over: a sync that finds neither a new length nor new blocks takes about half the time.
+        """
         ...
 
 
 class _File:
-    def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(path, flags, 0o600)
+    """What is written ends at `_end`, the file at `_size`; between them are zeros."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd, self._room = os.open(path, flags, 0o600), room
+        self._end = self._size = os.fstat(self._fd).st_size
         sync_folder(path.parent)  # also where it was there: who made it may have died before this
 
     def write(self, data: bytes) -> None:
-        done = os.write(self._fd, data)
+        self._put(data, self._end)
+        self._end += len(data)
+        if self._end > self._size:
+            self._size = self._end
+            self._make_room()
+
+    def _put(self, data: bytes, at: int) -> None:
+        done = os.pwrite(self._fd, data, at)
         while done < len(data):
-            done += os.write(self._fd, memoryview(data)[done:])
+            done += os.pwrite(self._fd, memoryview(data)[done:], at + done)
+
+    def _make_room(self) -> None:
+        try:
+            self._put(bytes(self._room), self._end)
+            self._size += self._room
+        except OSError:  # the disk is full, or nearly: what is written needs no room ahead
+            self._room = 0
+            os.ftruncate(self._fd, self._end)
 
     def sync(self) -> None:
         sync_data(self._fd)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
+        self._end = self._size = size
         sync(self._fd)
 
     def close(self) -> None:
         if self._fd >= 0:
+            if self._end < self._size == os.fstat(self._fd).st_size:
+                os.ftruncate(self._fd, self._end)
             os.close(self._fd)
         self._fd = -1
 
@@ -73,8 +98,8 @@ class _File:
 class FileStorage:
     """The machine's disk."""
 
-    def open_append(self, path: Path) -> AppendFile:
-        return _File(path)
+    def open_append(self, path: Path, *, room: int = 0) -> AppendFile:
+        return _File(path, room)
 
 
 class Boundary(StrEnum):
@@ -110,8 +135,8 @@ class FaultyStorage:
     inner: Storage = field(default_factory=FileStorage)
     reached: int = 0
 
-    def open_append(self, path: Path) -> AppendFile:
-        file = self.inner.open_append(path)
+    def open_append(self, path: Path, *, room: int = 0) -> AppendFile:
+        file = self.inner.open_append(path, room=room)
         return _FaultyFile(file, self) if path.name.endswith(self.only) else file
 
     def reach(self, boundary: Boundary) -> None:

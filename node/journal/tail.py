@@ -5,6 +5,7 @@ Only the first is mended or set aside; anything else is refused. Verification ju
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -20,35 +21,53 @@ from node.journal.segment import (
     Scanner,
     check_entry,
     read_commit,
+    written_end,
 )
 from node.journal.storage import make_folder, write_durably
 from node.journal.tree import leaf_hashes
 
 DAMAGED = f"Restore the journal from a backup, or {RELINK}."
 """What to do about a log that is not what was signed."""
+_SECTOR = 512  # bytes that a disk writes as a whole
 
 
 def unfinished(path: Path, found: Scan, key: VerifierKey) -> bool:
     """Whether what follows the last good commit can be a write cut short.
 
     A cut write is the beginning of a commit: whole entries in their places, then at most part of
-    a line; or, after a power cut, blocks of zeros. A commit that lacks only its newline is one,
-    too. Anything else, and any other commit that the epoch's key signed, means that what was once
-    whole was changed; so does what follows a seal, or is more than a write.
+    a line; or, after a power cut, any of its sectors, and zeros for the others. A commit that lacks
+    only its newline is one, too. Anything else, and any other commit that the epoch's key signed,
+    means that what was once whole was changed; so does what follows a seal, or is more than a
+    write.
     """
     tail = _tail(path, found)
     if len(tail) > MAX_WRITE_BYTES or (found.last and found.last.sealed):
         return False
-    *lines, rest = tail.split(b"\n")
-    if any(signed_commit(line, key) for line in [*lines, rest[:-1]]):
+    ended = tail.endswith(b"\n")
+    *lines, last = tail.removesuffix(b"\n").split(b"\n")
+    if any(signed_commit(line, key) for line in lines):
         return False
-    if signed_commit(rest, key):
-        again = Scan(found.frontier.size, found.frontier, found.chain, found.last)
-        Scanner(again, key.name, None).take([*lines, rest])
-        return not again.wrong
-    if any(b"\0" in line for line in [*lines, rest]):
+    if signed_commit(last, key):
+        return _lacks_sectors(tail, found.end) or (not ended and _fits([*lines, last], found, key))
+    if not ended and signed_commit(last[:-1], key):
+        return False
+    if b"\0" in tail:
         return True
-    return all(not check_entry(x, found.frontier.size + n) for n, x in enumerate(lines))
+    whole = [*lines, last] if ended else lines
+    return all(not check_entry(x, found.frontier.size + n) for n, x in enumerate(whole))
+
+
+def _fits(lines: list[bytes], found: Scan, key: VerifierKey) -> bool:
+    """Whether lines and the commit that ends them go on from where a scan ended."""
+    again = Scan(found.frontier.size, found.frontier, found.chain, found.last)
+    Scanner(again, key.name, None).take(lines)
+    return not again.wrong
+
+
+def _lacks_sectors(tail: bytes, start: int) -> bool:
+    """Whether any sector's part of `tail`, which begins at byte `start` of its file, is zeros."""
+    ends = range(_SECTOR - start % _SECTOR, len(tail) + _SECTOR, _SECTOR)
+    return any(not any(tail[max(0, end - _SECTOR) : end]) for end in ends)
 
 
 def is_newer(path: Path, found: Scan, key: VerifierKey) -> bool:
@@ -64,9 +83,9 @@ def is_newer(path: Path, found: Scan, key: VerifierKey) -> bool:
 
 def _tail(path: Path, found: Scan) -> bytes:
     with path.open("rb") as file:
+        end = written_end(file) if found.read is None else found.read
         file.seek(found.end)
-        most = MAX_WRITE_BYTES + 1
-        return file.read(most if found.read is None else min(most, found.read - found.end))
+        return file.read(min(MAX_WRITE_BYTES + 1, end - found.end))
 
 
 def signed_commit(line: bytes, key: VerifierKey) -> bool:
@@ -82,10 +101,12 @@ def signed_commit(line: bytes, key: VerifierKey) -> bool:
 def mend(path: Path, key: VerifierKey) -> bool:
     """Adds the newline to a last commit line that lacks nothing else; says whether it did."""
     with path.open("r+b") as file:
-        file.seek(max(0, path.stat().st_size - COMMIT_LINE_BYTES))
-        line = file.read().rpartition(b"\n")[2]
+        end = written_end(file)
+        file.seek(max(0, end - COMMIT_LINE_BYTES))
+        line = file.read(end - file.tell()).rpartition(b"\n")[2]
         if not signed_commit(line, key):
             return False
+        file.seek(end)
         file.write(b"\n")
         file.flush()
         sync(file.fileno())
@@ -95,14 +116,24 @@ def mend(path: Path, key: VerifierKey) -> bool:
 def set_aside(path: Path, end: int) -> None:
     """Moves what follows the last commit out of a segment, into a file beside it."""
     with path.open("r+b") as file:
+        whole = written_end(file)
         file.seek(end)
-        tail = file.read()
+        tail = file.read(whole - end)
         folder = path.parent / "quarantine"
         make_folder(folder)
         name = f"{path.stem}.{end}.{secrets.token_hex(4)}"
         write_durably(folder / name, tail)
         file.truncate(end)
         sync(file.fileno())
+
+
+def cut_room(path: Path) -> None:
+    """Takes the room made ahead off a segment whose writer died."""
+    with path.open("r+b") as file:
+        end = written_end(file)
+        if end < os.fstat(file.fileno()).st_size:
+            file.truncate(end)
+            sync(file.fileno())
 
 
 def unreadable(path: Path, found: Scan, key: VerifierKey) -> JournalError:

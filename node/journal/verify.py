@@ -210,7 +210,8 @@ class _Verification:
     def _segment(self, before: Scan, *, last: bool, live: bool) -> Scan:
         path = segment_path(self.folder, before.frontier.size)
         watch = self if self.thorough or self.blobs or self.roots or self.unsaid else None
-        found = scan(path, before.frontier, before.chain, self.keys[0].name, watch)
+        origin = self.keys[0].name
+        found = scan(path, before.frontier, before.chain, origin, watch, room=last)
         if found.last:
             self._take(found.last.line)
             self._signed(found.last.line, f"entries {found.doubtful} to {found.last.size}")

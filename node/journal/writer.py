@@ -24,7 +24,13 @@ from node.journal.hashes import HashFiles
 from node.journal.head import KeptHead
 from node.journal.keys import EpochKeys
 from node.journal.note import Checkpoint, Signer, commit_line, commit_text
-from node.journal.segment import MAX_COMMIT_BYTES, SEGMENT_ENTRIES, previous_hash, segment_path
+from node.journal.segment import (
+    MAX_COMMIT_BYTES,
+    ROOM_BYTES,
+    SEGMENT_ENTRIES,
+    previous_hash,
+    segment_path,
+)
 from node.journal.storage import AppendFile, Storage
 from node.journal.tree import Frontier, leaf_hashes
 
@@ -94,7 +100,9 @@ class Writer:
         self._segment_entries = segment_entries
         self.tip, self.seals, self.signer = tip, seals, signer
         self._helpers = ThreadPoolExecutor(2, thread_name_prefix="journal-sync")
-        self._file: AppendFile = storage.open_append(segment_path(folder, tip.first))
+        self._file: AppendFile = storage.open_append(
+            segment_path(folder, tip.first), room=ROOM_BYTES
+        )
         self._failure = ""
         self._wait_s = 10 * QUICK_S
 
@@ -259,7 +267,9 @@ class Writer:
     def _turn(self, following: Signer) -> None:
         self.hashes.write_out(whole=True)
         try:
-            file = self._storage.open_append(segment_path(self._folder, self.size))
+            self._file.truncate(self.tip.end)  # a sealed segment ends with its seal
+            path = segment_path(self._folder, self.size)
+            file = self._storage.open_append(path, room=ROOM_BYTES)
             self._file.close()
             self._keys.keep_only(following.key)
         except OSError as error:

@@ -31,8 +31,9 @@ from node.journal import (
     verify,
 )
 from node.journal import segment as segment_module
+from node.journal.head import head_beside
 from node.journal.note import Signer, commit_line, commit_text
-from node.journal.segment import previous_hash, scan
+from node.journal.segment import ROOM_BYTES, previous_hash, scan
 from node.journal.tree import Frontier, leaf_hash, node_hash
 
 ORIGIN = "test.example/log"
@@ -187,6 +188,71 @@ def test_zeros_after_a_power_cut_are_set_aside(small: Path) -> None:
     assert verify(small).verdict is Verdict.UNKNOWN
     assert reopened(small) == 8
     assert segment(small).read_bytes() == good
+
+
+def test_any_sectors_of_a_write_may_be_lost_in_a_power_cut(tmp_path: Path) -> None:
+    """It was not acknowledged; the writes before it are, and stay."""
+    folder = tmp_path / "journal"
+    with closing(Journal.open_sync(folder, origin=ORIGIN)) as journal:
+        journal.append_sync(Draft("a.b", data={"text": "x" * 300}))
+        good, head = segment(folder).read_bytes(), head_beside(folder).read_bytes()
+        kept = good.rstrip(b"\0")
+        journal.append_sync(*(Draft("a.c", data={"text": "y" * 700}) for _ in range(2)))
+        after = segment(folder).read_bytes()
+    end = len(after.rstrip(b"\0"))
+    sectors = range(len(kept) // 512, (end - 1) // 512 + 1)
+    assert len(sectors) > 3
+    for lost in range(1, 1 << len(sectors)):
+        raw = bytearray(after)
+        for bit, sector in enumerate(sectors):
+            if lost >> bit & 1:
+                raw[sector * 512 : sector * 512 + 512] = good[sector * 512 : sector * 512 + 512]
+        segment(folder).write_bytes(raw)
+        head_beside(folder).write_bytes(head)
+        whole = raw[: end - 1] == after[: end - 1]  # but for the newline
+        assert verify(folder).internal is not Verdict.FAILED, f"{lost:b}"
+        assert reopened(folder) == (3 if whole else 1), f"{lost:b}"
+        assert segment(folder).read_bytes() == (after[:end] if whole else kept), f"{lost:b}"
+
+
+def test_a_letter_is_no_lost_sector(small: Path) -> None:
+    """A zero in the entries of the last commit is what somebody did."""
+    good = bytearray(segment(small).read_bytes())
+    good[good.rindex(b"c", 0, good.rindex(b"\n="))] = 0
+    segment(small).write_bytes(good)
+    assert verify(small).internal is Verdict.FAILED
+
+
+def test_room_ahead_says_nothing(small: Path) -> None:
+    good = segment(small).read_bytes()
+    for room in (1, 511, ROOM_BYTES):
+        segment(small).write_bytes(good + bytes(room))
+        report = verify(small)
+        assert (report.verdict, report.size, report.problems) == (Verdict.VERIFIED, 8, [])
+        assert reopened(small) == 8
+        assert segment(small).read_bytes() == good
+    assert not (small / "quarantine").exists()
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [bytes(ROOM_BYTES + 1), bytes(1000) + b"x", bytes(9) + b"x" + bytes(9), bytes(9) + b"\n"],
+)
+def test_what_is_not_all_zeros_or_more_than_room_is_set_aside(small: Path, tail: bytes) -> None:
+    good = segment(small).read_bytes()
+    segment(small).write_bytes(good + tail)
+    assert verify(small).internal is Verdict.UNKNOWN
+    assert reopened(small) == 8
+    assert segment(small).read_bytes() == good
+    (aside,) = (small / "quarantine").iterdir()
+    assert aside.read_bytes().rstrip(b"\0") == tail.rstrip(b"\0")
+
+
+def test_there_is_no_room_behind_a_segment_that_another_follows(small: Path) -> None:
+    first = segment(small).with_name("000000000000.jsonl")
+    first.write_bytes(first.read_bytes() + bytes(100))
+    assert verify(small).internal is Verdict.FAILED
+    assert reopened(small) is None
 
 
 @pytest.mark.parametrize("torn", ["newline", "entry"])

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from base64 import b64decode, b64encode
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,11 @@ def verify(folder: Path) -> int:
     paths = sorted(folder.glob("*.jsonl"))
     for path in paths:
         assert path.stem == f"{len(leaves):012d}"
-        lines = path.read_bytes().split(b"\n")
+        raw = path.read_bytes()
+        if path == paths[-1]:
+            assert len(raw) - len(raw.rstrip(b"\0")) <= 262_144
+            raw = raw.rstrip(b"\0")
+        lines = raw.split(b"\n")
         assert lines.pop() == b""
         note, following = b"", []
         for line in lines:
@@ -128,6 +133,13 @@ def test_the_page_describes_the_log(folder: Path) -> None:
     assert found == [
         pair for number in range(3) for pair in (("kept", b"%d" % number), ("gone", None))
     ]
+
+
+def test_room_that_a_writer_made_ahead_is_none_of_it(folder: Path) -> None:
+    with closing(Journal.open_sync(folder, origin="a.example/log")) as journal:
+        journal.append_sync(Draft("a.e"))
+        assert sorted(folder.glob("*.jsonl"))[-1].read_bytes().endswith(b"\0")
+        assert verify(folder) == 11
 
 
 def test_it_sees_what_is_changed(folder: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,12 +22,15 @@ from node.journal import (
     FileStorage,
     Journal,
     MemoryKeys,
+    OfflineLog,
     Verdict,
     check_proof,
     storage_from,
     verify,
 )
+from node.journal.head import head_beside
 from node.journal.note import Signer
+from node.journal.segment import ROOM_BYTES
 from node.journal.storage import AppendFile
 
 DISK_KIB = 256
@@ -147,15 +151,86 @@ def test_content_that_never_became_durable_says_so(tmp_path: Path) -> None:
 # ── the disk fails ──────────────────────────────────────────────────────────────────────────
 
 
+def test_what_a_killed_writer_leaves_is_whole(tmp_path: Path) -> None:
+    """Its room ahead is no write that was cut short; in a log that was closed there is none."""
+    folder, left = tmp_path / "journal", tmp_path / "left"
+    journal = opened(folder)
+    journal.append_sync(Draft("a.b"))
+    shutil.copytree(folder, left)
+    journal.close()
+    written = (folder / "000000000000.jsonl").read_bytes()
+    assert not written.endswith(b"\0")
+    killed = (left / "000000000000.jsonl").read_bytes()
+    assert killed == written + bytes(len(killed) - len(written))
+    assert 0 < len(killed) - len(written) <= ROOM_BYTES
+    report = verify(left)
+    assert (report.verdict, report.problems) == (Verdict.VERIFIED, [])
+    assert OfflineLog.open(left).reader.size == 1
+    journal = opened(left)
+    assert journal.append_sync(Draft("a.c")) == (1,)
+    journal.close()
+    assert (left / "000000000000.jsonl").read_bytes().startswith(written)
+    assert verify(left).verdict is Verdict.VERIFIED
+
+
+def test_a_sealed_segment_has_no_room(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "journal", segment_entries=1)
+    journal.append_sync(Draft("a.b"))
+    journal.append_sync(Draft("a.b"))
+    assert not (tmp_path / "journal" / "000000000000.jsonl").read_bytes().endswith(b"\0")
+    journal.close()
+
+
+def test_a_writer_that_died_before_it_cut_a_sealed_segment(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    journal = opened(folder, segment_entries=1)
+    journal.append_sync(Draft("a.b"))
+    journal.append_sync(Draft("a.b"))
+    journal.close()
+    (folder / "000000000001.jsonl").unlink()
+    sealed = folder / "000000000000.jsonl"
+    seal = sealed.read_bytes()
+    sealed.write_bytes(seal + bytes(ROOM_BYTES))
+    head_beside(folder).unlink()
+    assert verify(folder).verdict is Verdict.VERIFIED
+    journal = opened(folder)
+    assert journal.append_sync(Draft("a.c")) == (1,)
+    journal.close()
+    assert sealed.read_bytes() == seal
+    assert verify(folder).verdict is Verdict.VERIFIED
+
+
+def test_a_nearly_full_disk_needs_no_room_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwrite
+
+    def nearly_full(fd: int, data: bytes, at: int) -> int:
+        if len(data) == ROOM_BYTES:
+            write(fd, data[:4096], at)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", nearly_full)
+    journal = opened(tmp_path / "journal")
+    for number in range(3):
+        assert journal.append_sync(Draft("a.b")) == (number,)
+        raw = (tmp_path / "journal" / "000000000000.jsonl").read_bytes()
+        assert raw.endswith(b"\n")
+    journal.close()
+    assert verify(tmp_path / "journal").verdict is Verdict.VERIFIED
+
+
 @pytest.mark.parametrize("boundary", [Boundary.BEFORE_WRITE, Boundary.MID_WRITE])
 def test_a_full_disk_refuses_and_cuts_back(tmp_path: Path, boundary: Boundary) -> None:
     storage = FaultyStorage(Fault.ENOSPC, boundary, nth=3)
     journal = opened(tmp_path / "journal", storage=storage)
     journal.append_sync(Draft("a.b"))
-    size = (tmp_path / "journal" / "000000000000.jsonl").stat().st_size
+    segment = tmp_path / "journal" / "000000000000.jsonl"
+    before = segment.read_bytes().rstrip(b"\0")
     with pytest.raises(JournalWriteError, match="full"):
         journal.append_sync(Draft("a.c"))
-    assert (tmp_path / "journal" / "000000000000.jsonl").stat().st_size == size
+    assert segment.read_bytes() == before
     assert journal.size == 1
     assert journal.append_sync(Draft("a.d")) == (1,), "there is room again"
     assert check_proof(journal.prove(0), journal.vkey).type == "a.b", "hashes are cut back, too"
@@ -239,10 +314,10 @@ class FullFolder(MemoryKeys):
 class FirstSegment(FileStorage):
     """A disk on which no second segment can be made."""
 
-    def open_append(self, path: Path) -> AppendFile:
+    def open_append(self, path: Path, *, room: int = 0) -> AppendFile:
         if path.name == "000000000001.jsonl":
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return super().open_append(path)
+        return super().open_append(path, room=room)
 
 
 def test_a_log_that_cannot_turn_to_its_next_segment_stops(tmp_path: Path) -> None:

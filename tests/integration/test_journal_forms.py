@@ -137,7 +137,7 @@ def test_a_commit_line_has_one_base64(forged: Forged) -> None:
     assert verdict(forged.written()) is Verdict.FAILED
 
 
-@pytest.mark.parametrize("tail", [b'{"v":1,"i":1,"ts":', b"=Zm", bytes(64), b"x"])
+@pytest.mark.parametrize("tail", [b'{"v":1,"i":1,"ts":', b"=Zm", bytes(64) + b"\n", b"x"])
 def test_nothing_follows_a_seal(forged: Forged, tail: bytes) -> None:
     forged.commit(f"next {NEXT.key}\n")
     assert verdict(forged.written()) is Verdict.VERIFIED

@@ -29,8 +29,8 @@ class Disk(FileStorage):
     hangs: threading.Event | None = None
     hanging: threading.Event = field(default_factory=threading.Event)
 
-    def open_append(self, path: Path) -> Any:
-        file = super().open_append(path)
+    def open_append(self, path: Path, *, room: int = 0) -> Any:
+        file = super().open_append(path, room=room)
         return _Segment(file, self) if path.suffix == ".jsonl" else file
 
 
