@@ -132,12 +132,15 @@ def _kept(segment: Path, pruned: bytes | None) -> bool:
 
 
 def _last_commit(path: Path, size: int) -> int:
-    """Where the last whole commit line within the first `size` bytes ends."""
+    """Where the last whole commit line within the first `size` bytes ends.
+
+    From the first zero on there is what a power cut left of a write, or room.
+    """
     at = end = 0
     with open(path, "rb") as file:
         for line in file:
             at += len(line)
-            if at > size:
+            if at > size or b"\0" in line:
                 break
             if line.startswith(b"=") and line.endswith(b"\n"):
                 end = at

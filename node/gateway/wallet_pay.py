@@ -239,6 +239,7 @@ def _is_begun(node: Control, run: str) -> bool:
 async def token(request: Request) -> Response:
     """A token of the outbox again: for who lost it, or for a payment an agent made to a key."""
     node, body = control(request), await read(request, One)
+    check_known(node.keeper.wallet(), body.operation)
     found = await node.purse.token(Payment(to=""), key=body.operation)
     await note(request, "wallet.token_shown", {"operation": body.operation})
     return JSONResponse({"operation": body.operation, "token": found})

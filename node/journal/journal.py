@@ -213,7 +213,8 @@ class Journal:
             self._group.close()
             self.index.close()
             try:
-                self._writer.close()
+                with self._commits:
+                    self._writer.close()
             finally:
                 self._lock.release()
                 self._announce()

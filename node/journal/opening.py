@@ -33,7 +33,7 @@ from node.journal.segment import (
     segments,
 )
 from node.journal.storage import write_durably
-from node.journal.tail import DAMAGED, cut_room, damaged, mend, set_aside, unfinished, unreadable
+from node.journal.tail import DAMAGED, damaged, mend, set_aside, unfinished, unreadable
 from node.journal.tree import Frontier
 from node.journal.writer import Tip
 
@@ -46,6 +46,7 @@ class Opened:
     keys: list[VerifierKey]
     seals: list[Checkpoint]
     fresh: bool
+    last: tuple[Path, int] | None = None  # the last segment, and the bytes that commits cover in it
 
     @property
     def key(self) -> VerifierKey:
@@ -100,6 +101,8 @@ def open_log(
     check_origin(folder, genesis.name, origin)
     opened = read_tree(folder, genesis, hashes, repair=True)
     _check_head(folder, head, opened, hashes)
+    if opened.last:
+        set_aside(*opened.last)
     return opened, keys.load(opened.key)
 
 
@@ -120,7 +123,7 @@ def read_tree(
         folder: the journal's.
         genesis: the key of its first epoch.
         hashes: what the hashes are loaded into.
-        repair: whether to set aside what no commit covers, and write rebuilt hashes out.
+        repair: whether to mend a last line, and write rebuilt hashes out.
 
     Raises:
         JournalDamagedError: something committed is not what was signed.
@@ -143,10 +146,13 @@ def read_tree(
         hashes.write_out(whole=True)
     hashed = _Hashed(hashes, start.size)
     found = Scan(start.size, start, chain)
-    if firsts:
-        path = segment_path(folder, firsts[-1])
-        found, hashed = _last_segment(path, found, keys[-1], hashed, repair=repair)
-    return _opened(found, keys, seals, hashed)
+    if not firsts:
+        return _opened(found, keys, seals, hashed)
+    path = segment_path(folder, firsts[-1])
+    found, hashed = _last_segment(path, found, keys[-1], hashed, repair=repair)
+    opened = _opened(found, keys, seals, hashed)
+    opened.last = path, found.end
+    return opened
 
 
 def _opened(
@@ -221,15 +227,11 @@ def _last_segment(
             hint=DAMAGED,
         )
     if not found.wrong:
-        if repair:
-            cut_room(path)
         return found, hashed
     if repair and mend(path, key):
         return _last_segment(path, start, key, hashed.again(), repair=repair)
     if not unfinished(path, found, key):
         raise unreadable(path, found, key)
-    if repair:
-        set_aside(path, found.end)
     return found, hashed
 
 

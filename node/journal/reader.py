@@ -7,6 +7,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import BinaryIO
@@ -171,13 +172,23 @@ def _last_note(path: Path) -> bytes:
         with path.open("rb") as file:
             size = written_end(file)
             raw = os.pread(file.fileno(), min(reach, size), max(0, size - reach))
-        whole = raw[: raw.rfind(b"\n") + 1].split(b"\n")
-        for line in reversed(whole):
-            if line[:1] == b"=":
-                try:
-                    return read_commit(line).note
-                except JournalDamagedError:
-                    continue
-        if reach >= size:
-            return b""
+        note = _last_note_of(raw.split(b"\n")[:-1], whole=reach >= size)
+        if note or reach >= size:
+            return note
         reach *= 16
+
+
+def _last_note_of(lines: list[bytes], *, whole: bool) -> bytes:
+    """The note of the last commit whose lines are all among these, or b"".
+
+    A write of which a power cut left a part has zeros among its lines, and may have its commit.
+    """
+    found = b""
+    for line in lines:
+        if b"\0" in line:
+            break
+        if line[:1] == b"=":
+            with suppress(JournalDamagedError):
+                note = read_commit(line).note
+                found, whole = (note if whole else b""), True
+    return found

@@ -11,6 +11,7 @@ import errno
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -60,11 +61,13 @@ class _File:
         sync_folder(path.parent)  # also where it was there: who made it may have died before this
 
     def write(self, data: bytes) -> None:
-        self._put(data, self._end)
-        self._end += len(data)
+        at = self._end
+        self._end += len(data)  # also where it fails: what is there of it stays
+        self._put(data, at)
         if self._end > self._size:
             self._size = self._end
-            self._make_room()
+            if self._room:
+                self._make_room()
 
     def _put(self, data: bytes, at: int) -> None:
         done = os.pwrite(self._fd, data, at)
@@ -89,8 +92,9 @@ class _File:
 
     def close(self) -> None:
         if self._fd >= 0:
-            if self._end < self._size == os.fstat(self._fd).st_size:
-                os.ftruncate(self._fd, self._end)
+            with suppress(OSError):  # room that is left says nothing
+                if self._end < self._size == os.fstat(self._fd).st_size:
+                    os.ftruncate(self._fd, self._end)
             os.close(self._fd)
         self._fd = -1
 

@@ -114,26 +114,18 @@ def mend(path: Path, key: VerifierKey) -> bool:
 
 
 def set_aside(path: Path, end: int) -> None:
-    """Moves what follows the last commit out of a segment, into a file beside it."""
+    """Ends a segment with its last commit: what follows, but for room, goes into a file beside."""
     with path.open("r+b") as file:
-        whole = written_end(file)
+        if os.fstat(file.fileno()).st_size == end:
+            return
         file.seek(end)
-        tail = file.read(whole - end)
-        folder = path.parent / "quarantine"
-        make_folder(folder)
-        name = f"{path.stem}.{end}.{secrets.token_hex(4)}"
-        write_durably(folder / name, tail)
+        if tail := file.read(written_end(file) - end):
+            folder = path.parent / "quarantine"
+            make_folder(folder)
+            name = f"{path.stem}.{end}.{secrets.token_hex(4)}"
+            write_durably(folder / name, tail)
         file.truncate(end)
         sync(file.fileno())
-
-
-def cut_room(path: Path) -> None:
-    """Takes the room made ahead off a segment whose writer died."""
-    with path.open("r+b") as file:
-        end = written_end(file)
-        if end < os.fstat(file.fileno()).st_size:
-            file.truncate(end)
-            sync(file.fileno())
 
 
 def unreadable(path: Path, found: Scan, key: VerifierKey) -> JournalError:

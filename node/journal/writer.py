@@ -175,6 +175,7 @@ class Writer:
 
     def close(self) -> None:
         """Closes files and threads; what was acknowledged is already durable."""
+        self._failure = self._failure or "the log is closed"
         self.hashes.write_out(whole=True)
         self._file.close()
         self._blobs.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from node.backup import cut
 from node.errors import (
     FreeholdError,
     JournalDamagedError,
@@ -211,8 +212,25 @@ def test_any_sectors_of_a_write_may_be_lost_in_a_power_cut(tmp_path: Path) -> No
         head_beside(folder).write_bytes(head)
         whole = raw[: end - 1] == after[: end - 1]  # but for the newline
         assert verify(folder).internal is not Verdict.FAILED, f"{lost:b}"
+        if not whole:
+            assert OfflineLog.open(folder).reader.size == 1, f"{lost:b}"
+            assert cut(folder).segments == ((segment(folder), len(kept)),), f"{lost:b}"
         assert reopened(folder) == (3 if whole else 1), f"{lost:b}"
         assert segment(folder).read_bytes() == (after[:end] if whole else kept), f"{lost:b}"
+
+
+def test_a_write_that_was_acknowledged_is_not_set_aside(tmp_path: Path) -> None:
+    """The kept head says that it was: the log is refused as it is."""
+    folder = tmp_path / "journal"
+    with closing(Journal.open_sync(folder, origin=ORIGIN)) as journal:
+        journal.append_sync(Draft("a.b", data={"text": "x" * 2000}))
+    raw = bytearray(segment(folder).read_bytes())
+    raw[1024:1536] = bytes(512)
+    segment(folder).write_bytes(raw)
+    assert verify(folder).verdict is Verdict.FAILED
+    with pytest.raises(JournalRollbackError):
+        Journal.open_sync(folder, origin=ORIGIN)
+    assert segment(folder).read_bytes() == raw
 
 
 def test_a_letter_is_no_lost_sector(small: Path) -> None:

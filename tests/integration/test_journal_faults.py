@@ -221,6 +221,47 @@ def test_a_nearly_full_disk_needs_no_room_ahead(
     assert verify(tmp_path / "journal").verdict is Verdict.VERIFIED
 
 
+def test_a_disk_that_fails_as_the_log_is_closed_keeps_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(tmp_path / "journal")
+    journal.append_sync(Draft("a.b"))
+    before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", read_only)
+        journal.close()
+    assert not before or set(os.listdir("/proc/self/fd")) < before
+    assert (tmp_path / "journal" / "000000000000.jsonl").read_bytes().endswith(b"\0")
+    journal = opened(tmp_path / "journal")
+    assert journal.size == 1
+    journal.close()
+
+
+def test_what_there_is_of_a_write_that_failed_stays(tmp_path: Path) -> None:
+    journal = opened(
+        tmp_path / "journal", storage=FaultyStorage(Fault.EIO, Boundary.MID_WRITE, nth=3)
+    )
+    journal.append_sync(Draft("a.b"))
+    segment = tmp_path / "journal" / "000000000000.jsonl"
+    whole = segment.read_bytes().rstrip(b"\0")
+    with pytest.raises(JournalWriteError):
+        journal.append_sync(Draft("a.c"))
+    journal.close()
+    assert segment.read_bytes().startswith(whole + b'{"v":1,"i":1,')
+
+
+def test_nothing_is_appended_to_a_closed_log(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "journal")
+    journal.close()
+    with pytest.raises(JournalError, match="closed"):
+        journal.append_sync(Draft("a.b"))
+    assert (tmp_path / "journal" / "000000000000.jsonl").read_bytes().endswith(b"\n")
+
+
 @pytest.mark.parametrize("boundary", [Boundary.BEFORE_WRITE, Boundary.MID_WRITE])
 def test_a_full_disk_refuses_and_cuts_back(tmp_path: Path, boundary: Boundary) -> None:
     storage = FaultyStorage(Fault.ENOSPC, boundary, nth=3)
