@@ -298,6 +298,8 @@ def test_with_a_real_mint_everything_adds_up(node: Node, nutshell: Any) -> None:
         assert asked.wallet.history(before=newest["id"]) == others
         with pytest.raises(NotFoundError, match="no operation 'none'"):
             asked.wallet.history(before="none")
+        with pytest.raises(NotFoundError, match="no operation 'none'"):
+            asked.wallet.token("none")
         balance = asked.wallet.show()["balance_sat"]
         melts = [each for each in asked.wallet.history() if each["kind"] == "melt"]
         assert asked.wallet.check()["ok"]
