@@ -12,7 +12,7 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,16 +31,25 @@ from node.cli._shared import (
 )
 from node.cli.tool import SHIPPED
 from node.disk import alone, write_private
-from node.errors import DaemonNotRunningError, FreeholdError, ManifestError
+from node.errors import DaemonNotRunningError, FreeholdError, ManifestError, ToolError
 from node.home import Home
 
 if TYPE_CHECKING:
     from node.runs import AgentManifest
+    from node.sandbox import ToolStore
 
 INSTRUCTIONS = (
     "You are a helpful assistant that works for one person. "
     "Use a tool when it helps; otherwise answer in a sentence."
 )
+
+_GRANTS = {
+    "workspace": 'grant.workspace = "rw" # or "ro": the agent\'s own folder',
+    "http": 'grant.http = ["https://example.org/*"] # what it may reach',
+    "store": "grant.store = true # a few values that outlive a call",
+    "clock": "grant.clock = true",
+    "random": "grant.random = true",
+}
 
 
 @click.group()
@@ -57,10 +66,12 @@ def agent() -> None:
 def new(name: str, about: str, instructions: str, model: str, tools: tuple[str, ...]) -> None:
     """Write agents/NAME.toml.
 
-    A tool is granted without capabilities; `freehold agent edit` adds them.
+    A tool is granted without capabilities. Those it wants stand in the file as comments;
+    `freehold agent edit` is there to grant them.
     """
     path = _path(name)
-    _save(path, _fresh(name, about, instructions, model, tools), None)
+    wanted = {tool: _wanted_by(tool) for tool in tools}
+    _save(path, _fresh(name, about, instructions, model, wanted), None)
     note(f"wrote {path}")
 
 
@@ -214,7 +225,10 @@ def _tell_daemon() -> None:
         note(f"warning: {name}: {error.message}")
 
 
-def _fresh(name: str, about: str, instructions: str, model: str, tools: tuple[str, ...]) -> bytes:
+def _fresh(
+    name: str, about: str, instructions: str, model: str, tools: Mapping[str, Collection[str]]
+) -> bytes:
+    """A new agent's file; the capabilities that its tools want are comments."""
     import tomlkit
 
     document = tomlkit.document()
@@ -224,9 +238,11 @@ def _fresh(name: str, about: str, instructions: str, model: str, tools: tuple[st
     document["model"] = model
     if tools:
         tables = tomlkit.aot()
-        for tool in tools:
+        for tool, wanted in tools.items():
             granted = tomlkit.table()
             granted["name"] = tool
+            for line in (line for name, line in _GRANTS.items() if name in wanted):
+                granted.add(tomlkit.comment(line))
             tables.append(granted)
         document["tools"] = tables
     return tomlkit.dumps(document).encode()
@@ -264,12 +280,25 @@ def _kept(text: Path, path: Path) -> Path:
 def broken(where: Home) -> Mapping[str, ManifestError]:
     """What a daemon has, or would have, against the agents' files and their tools, by name."""
     from node.runs import AgentRegistry, check_tools
-    from node.sandbox import ToolStore
 
-    tools = ToolStore(SHIPPED, where.tools)
+    tools = _tools(where)
     registry = AgentRegistry(where.agents, check=lambda agent: check_tools(agent, tools))
     asyncio.run(registry.refresh())
     return registry.broken()
+
+
+def _tools(where: Home) -> ToolStore:
+    from node.sandbox import ToolStore
+
+    return ToolStore(SHIPPED, where.tools)
+
+
+def _wanted_by(tool: str) -> Collection[str]:
+    """The capabilities a tool wants; none where there is no such tool, of which `_save` warns."""
+    try:
+        return _tools(home()).get(tool).capabilities
+    except ToolError:
+        return ()
 
 
 def _summary(path: Path, refused: dict[str, str]) -> dict[str, object]:

@@ -47,6 +47,17 @@ def test_tools_that_an_agent_cannot_have_are_told_without_a_daemon(home: Home) -
     assert ungranted in told
 
 
+def test_what_the_tools_of_a_new_agent_want_stands_in_its_file(home: Home) -> None:
+    made(home)
+    run("agent", "new", "filer", "--tool", "files", "--tool", "web", "--tool", "calk")
+    path = home.agents / "filer.toml"
+    tables = [{"name": "files"}, {"name": "web"}, {"name": "calk"}]
+    assert tomllib.loads(path.read_text())["tools"] == tables
+    path.write_text(path.read_text().replace("# grant", "grant").replace("calk", "calc"))
+    listed = {item["name"]: item for item in json.loads(run("agent", "list", "--json").stdout)}
+    assert listed["filer"]["state"] == "ready"
+
+
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "Ä", "x" * 50])
 def test_agent_names_are_plain(home: Home, name: str) -> None:
     made(home)
