@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,3 +249,57 @@ async def test_what_is_queued_is_committed_before_the_log_closes(tmp_path: Path)
     await asyncio.sleep(0)
     await log.aclose()
     assert await waiting == (0,)
+
+
+class Told:
+    """A lock that tells when somebody has to wait for it."""
+
+    def __init__(self, lock: threading.Lock, waited_for: threading.Event) -> None:
+        self.lock, self.waited_for = lock, waited_for
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            self.waited_for.set()
+            self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def test_a_commit_under_way_is_over_before_its_file_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that had begun as the log was closed: it is acknowledged, and stays."""
+    disk = Disk()
+    journal = Journal.open_sync(tmp_path / "journal", origin=ORIGIN, storage=disk)
+    begun, closing, met = threading.Event(), threading.Event(), threading.Event()
+    prepare, close = journal._prepare, journal.index.close
+
+    def prepared(drafts: Any) -> Any:
+        made = prepare(drafts)
+        begun.set()
+        assert closing.wait(20)
+        return made
+
+    def close_index() -> None:
+        disk.hangs = threading.Event()
+        closing.set()
+        assert disk.hanging.wait(20)
+        close()
+
+    monkeypatch.setattr(journal, "_commits", Told(journal._commits, met))
+    monkeypatch.setattr(journal, "_prepare", prepared)
+    monkeypatch.setattr(journal.index, "close", close_index)
+    with ThreadPoolExecutor(2) as pool:
+        appended = pool.submit(journal.append_sync, Draft("a.b"))
+        assert begun.wait(20)
+        closed = pool.submit(journal.close)
+        closed.add_done_callback(lambda _: met.set())
+        assert met.wait(20)
+        assert disk.hangs is not None
+        disk.hangs.set()
+        assert appended.result() == (0,)
+        closed.result()
+    journal = Journal.open_sync(tmp_path / "journal", origin=ORIGIN)
+    assert journal.size == 1
+    journal.close()

@@ -72,7 +72,10 @@ def read_toll(url: str, header: str) -> Toll:
     """
     request = replace(requests.decode(header), transports=())
     if request.amount is None or request.amount < 1:
-        raise ParseError("the resource asks for ecash and names no amount")
+        raise ParseError(
+            f"{url} asks for ecash and names no amount",
+            hint="Its owner has to say what it costs; nothing was paid.",
+        )
     return Toll(url, request.amount, requesting.unit_of(request), request.mints, request)
 
 
@@ -102,7 +105,10 @@ async def pay(
         WalletError: as `requesting.token_for`; nothing was paid.
     """
     if most is not None and toll.amount > most:
-        raise RefusedError(f"the resource costs {toll.amount} {toll.unit}; {most} are allowed")
+        raise RefusedError(
+            f"{toll.url} costs {toll.amount} {toll.unit}; {most} are allowed",
+            hint="Nothing was paid. Allow more, if it is worth that.",
+        )
     sent = await requesting.token_for(book, toll.request, mint=mint, max_fee=max_fee, key=key)
     if not sent.token:
         raise AlreadySpentError(
